@@ -1,0 +1,59 @@
+"""EfficientNet features and boosted trees for image classification, the scikit-learn way."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from effboost import backbones, datasets, exceptions, model_selection, presets
+    from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+    from effboost._hybrid import HybridClassifier
+    from effboost._images import ImageSequence
+    from effboost._transforms import Augmentation, ImageTransform
+    from effboost.evaluation import EvaluationReport, evaluate
+
+__all__ = [
+    "Augmentation",
+    "EfficientNetFeaturizer",
+    "EvaluationReport",
+    "HybridClassifier",
+    "ImageFeaturizer",
+    "ImageSequence",
+    "ImageTransform",
+    "backbones",
+    "datasets",
+    "evaluate",
+    "exceptions",
+    "model_selection",
+    "presets",
+]
+
+# Loaded when first asked for (PEP 562): torch alone takes a second.
+_HOME = {
+    "Augmentation": "_transforms",
+    "EfficientNetFeaturizer": "_featurizer",
+    "EvaluationReport": "evaluation",
+    "HybridClassifier": "_hybrid",
+    "ImageFeaturizer": "_featurizer",
+    "ImageSequence": "_images",
+    "ImageTransform": "_transforms",
+    "evaluate": "evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("effboost")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"effboost.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in __all__:
+        return importlib.import_module(f"effboost.{name}")
+    raise AttributeError(f"module 'effboost' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

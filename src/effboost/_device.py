@@ -1,0 +1,40 @@
+"""Which device torch computes on, and from which seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from sklearn.utils import check_random_state
+
+__all__ = ["draw_seed", "resolve_device", "seeded"]
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn "auto" into the GPU if there is one, else the CPU; check any other choice."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f'device={device!r} is no torch device; "auto", "cpu" or "cuda" would do'
+        ) from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f'device={device!r}, but torch finds no GPU; use "auto" or "cpu"')
+    return resolved
+
+
+def draw_seed(random_state: object) -> int:
+    """Draw one torch seed from whatever scikit-learn takes as a random state."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block and give its generators back unchanged."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,180 @@
+"""What happens to a picture before the network sees it, described by plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from effboost.exceptions import ImageWarning
+
+__all__ = ["Augmentation", "ImageTransform"]
+
+_PADDED: Final = (
+    "images smaller than crop_size={0} x {0} are padded with black, as torchvision's CenterCrop "
+    "does; crop_size=None takes each image whole"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTransform:
+    """Centre crop, resize, scale: from a picture to what the network takes.
+
+    The steps are those of the paper, and equal torchvision's `CenterCrop`, `Resize` (bilinear,
+    antialiased), `ToDtype(scale=True)` and `Normalize` within one grey level.
+
+    Parameters
+    ----------
+    crop_size : int or None, default=448
+        Side of the centre crop, in pixels. Smaller images are padded with black. None crops
+        nothing: the whole image is resized, and an oblong one is squeezed into a square.
+    image_size : int, default=224
+        Side of the square that the network takes, in pixels.
+    mean, std : tuple of 3 floats, default=(0, 0, 0) and (1, 1, 1)
+        Per-channel normalisation of the pixels once they are scaled to [0, 1].
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> transform = ImageTransform(crop_size=448, image_size=224)
+    >>> transform.resize(Image.new("RGB", (450, 450))).size
+    (224, 224)
+    >>> ImageTransform.from_dict(transform.to_dict()) == transform
+    True
+    """
+
+    crop_size: int | None = 448
+    image_size: int = 224
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """Crop and resize one picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            A picture in mode RGB, of any size.
+
+        Returns
+        -------
+        PIL.Image.Image
+            A picture of `image_size` x `image_size` pixels.
+        """
+        size = (self.image_size, self.image_size)
+        if self.crop_size is not None:
+            image = _center_crop(image, self.crop_size)
+        return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+
+    def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Scale and normalise pixels.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, h, w, 3), uint8
+            RGB pixels.
+
+        Returns
+        -------
+        ndarray of shape (n, 3, h, w), float32
+            What the network takes.
+        """
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        normalized = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(np.moveaxis(normalized, -1, 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the transform as a dictionary of numbers and None."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
+        """Build the transform that `to_dict` described."""
+        # JSON has lists where Python has tuples.
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**plain)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random flips and rotation, for training images alone.
+
+    The paper flips horizontally and vertically with probability 0.2 each and rotates by up to
+    10 degrees, after the resize. Bilinear interpolation with black corners is assumed here; the
+    paper does not name it.
+
+    Parameters
+    ----------
+    horizontal_flip, vertical_flip : float, default=0.2
+        Probability of each flip.
+    rotation : float, default=10.0
+        Largest angle, in degrees, to either side.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> Augmentation().apply(Image.new("RGB", (32, 32)), np.random.default_rng(0)).size
+    (32, 32)
+    """
+
+    horizontal_flip: float = 0.2
+    vertical_flip: float = 0.2
+    rotation: float = 10.0
+
+    def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Draw one random view of a picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            A picture in mode RGB, already resized.
+        rng : numpy.random.Generator
+            Where the three random numbers come from; three are drawn whatever the settings.
+
+        Returns
+        -------
+        PIL.Image.Image
+            A picture of the same size.
+        """
+        horizontal, vertical, turn = rng.random(3)
+        if horizontal < self.horizontal_flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if vertical < self.vertical_flip:
+            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        if self.rotation:
+            angle = self.rotation * (2 * turn - 1)
+            image = image.rotate(angle, Image.Resampling.BILINEAR)
+        return image
+
+    def to_dict(self) -> dict[str, float]:
+        """Give the augmentation as a dictionary of numbers."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, float]) -> Augmentation:
+        """Build the augmentation that `to_dict` described."""
+        return cls(**data)
+
+
+def _center_crop(image: Image.Image, side: int) -> Image.Image:
+    if image.size == (side, side):
+        return image
+    if min(image.size) < side:
+        warnings.warn(_PADDED.format(side), ImageWarning, stacklevel=2)
+        image = _pad(image, side)
+    # round() to even is torchvision's choice where the margin is odd.
+    left, top = (round((length - side) / 2.0) for length in image.size)
+    return image.crop((left, top, left + side, top + side))
+
+
+def _pad(image: Image.Image, side: int) -> Image.Image:
+    width, height = (max(length, side) for length in image.size)
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return canvas

@@ -1,0 +1,17 @@
+"""The networks that turn a picture into features."""
+
+from effboost.backbones._build import (
+    build_backbone,
+    feature_width,
+    remove_head,
+)
+from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
+
+__all__ = [
+    "BACKBONES",
+    "BackboneSpec",
+    "build_backbone",
+    "feature_width",
+    "get_backbone_spec",
+    "remove_head",
+]

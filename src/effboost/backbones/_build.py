@@ -1,0 +1,94 @@
+"""From a spec to a network that gives features."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+
+from effboost._device import seeded
+from effboost.backbones._specs import BackboneSpec
+from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
+
+__all__ = ["build_backbone", "feature_width", "remove_head"]
+
+
+def build_backbone(
+    spec: BackboneSpec,
+    weights: str | os.PathLike[str] | None,
+    *,
+    seed: int,
+    keep_head: bool = True,
+    progress: bool = False,
+) -> nn.Module:
+    """Build a network and load its weights.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Which network.
+    weights : "imagenet", path or None
+        The weights that torchvision publishes, a ``.pth`` or ``.safetensors`` file, or random
+        ones drawn from `seed`.
+    seed : int
+        Seed of the random weights. torch's global generator is left as it was.
+    keep_head : bool, default=True
+        Whether the classifier's weights must be in the file too. If False, a classifier with
+        another number of classes does not matter.
+    progress : bool, default=False
+        Show the progress of a download.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network, classifier included, in evaluation mode.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If the weights are neither here nor to be had. The message says where to put them.
+    WeightsMismatchError
+        If the weights belong to another architecture.
+    WeightsError
+        If the file is damaged or holds more than tensors.
+    """
+    with seeded(seed):
+        module = spec.build()
+    if weights == "imagenet":
+        load_into(module, read_imagenet_weights(spec, progress=progress), spec, keep_head)
+    elif weights is not None:
+        load_into(module, read_weight_file(weights), spec, keep_head)
+    return module.eval()
+
+
+def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
+    """Take the classifier off, in place, so that the network gives its input: the features."""
+    if spec.head is not None:
+        module.set_submodule(spec.head, nn.Identity())
+    return module
+
+
+def feature_width(module: nn.Module, image_size: int) -> int:
+    """Count the values that the network gives for one image of this size.
+
+    Raises
+    ------
+    ValueError
+        If the network does not take the size, or gives something other than a row per image.
+    """
+    probe = torch.zeros(1, 3, image_size, image_size)
+    try:
+        with torch.inference_mode():
+            out = module.eval()(probe)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"the backbone does not take images of image_size={image_size} ({error})"
+        ) from error
+    if not isinstance(out, torch.Tensor) or out.ndim != 2:
+        shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(
+            f"the backbone gives {shape} for one image; it must give one row of features: "
+            "pool and flatten them in its forward method"
+        )
+    return int(out.shape[1])

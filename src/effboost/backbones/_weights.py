@@ -1,0 +1,151 @@
+"""Reading weights: verified, never unpickled as code, checked against the network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import urllib.error
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from effboost._compat import load_torchvision
+from effboost.backbones._specs import BackboneSpec
+from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
+
+__all__ = ["load_into", "read_imagenet_weights", "read_weight_file"]
+
+_State = dict[str, torch.Tensor]
+
+# Training helpers that evaluation never runs, and counters that older files lack.
+_OPTIONAL: Final = re.compile(r"^(AuxLogits|aux1|aux2)\.|\.num_batches_tracked$")
+# torchvision's DenseNet files name their layers "norm.1" where today's network says "norm1".
+_DENSENET_KEY: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+_HASH_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,})\.\w+$")
+
+
+def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _State:
+    """Read the published weights, downloading them into TORCH_HOME where they are missing."""
+    url = _weights_url(spec)
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    expected = _HASH_IN_NAME.search(file.name)
+    prefix = expected[1] if expected else None
+    if not file.exists():
+        _download(url, file, prefix, progress)
+    if prefix is not None and not _sha256(file).startswith(prefix):
+        raise WeightsError(
+            f"{str(file)!r} is damaged: its SHA-256 does not begin with {prefix}. Delete it, and "
+            "it will be downloaded again"
+        )
+    return {
+        _DENSENET_KEY.sub(r"\1\2.", key): value for key, value in read_weight_file(file).items()
+    }
+
+
+def _weights_url(spec: BackboneSpec) -> str:
+    if spec.weights is None:
+        raise WeightsError(
+            f'backbone {spec.name!r} has no published weights, so weights="imagenet" means '
+            "nothing for it; give a file, or weights=None for random ones"
+        )
+    if "://" in spec.weights:
+        return spec.weights
+    return str(load_torchvision().models.get_model_weights(spec.name)[spec.weights].url)
+
+
+def _download(url: str, file: Path, prefix: str | None, progress: bool) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Writes beside the target and renames, so that a break leaves no half file.
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=prefix, progress=progress)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise WeightsNotFoundError(
+            f"the ImageNet weights are not on this machine and could not be downloaded ({error}). "
+            f"Fetch {url} elsewhere and put it at {str(file)!r}; or give weights=<a local .pth "
+            "or .safetensors file>; or weights=None for random weights"
+        ) from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_weight_file(file: str | os.PathLike[str]) -> _State:
+    """Read a ``.safetensors`` file, or a ``.pth`` one without running any code in it."""
+    path = Path(file)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsNotFoundError(
+            f'the weight file {str(path)!r} {what}; weights is "imagenet", None, or the path of a '
+            ".pth or .safetensors file"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{str(path)!r} is no plain state_dict: it is damaged, or holds Python objects, which "
+            "could run code and are not loaded. Save model.state_dict(), best as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{str(path)!r} is damaged or no weight file ({error})") from error
+    return _plain_state(content, path)
+
+
+def _plain_state(content: object, path: Path) -> _State:
+    """Unwrap what training scripts put around the weights."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{str(path)!r} holds no state_dict, but a {type(content).__name__}")
+    state = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(k)): v for k, v in content.items()}
+    strange = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise WeightsError(
+            f"{str(path)!r} holds values that are no tensors, such as {strange[0]!r}"
+        )
+    return state
+
+
+def load_into(module: nn.Module, state: _State, spec: BackboneSpec, keep_head: bool) -> None:
+    """Put the weights into the network, and report every name that does not fit."""
+    own = module.state_dict()
+    head = f"{spec.head}."
+
+    def required(key: str) -> bool:
+        return not _OPTIONAL.search(key) and (keep_head or not key.startswith(head))
+
+    missing = tuple(k for k in own if k not in state and required(k))
+    unexpected = tuple(k for k in state if k not in own and required(k))
+    misshaped = tuple(
+        k for k in own if k in state and own[k].shape != state[k].shape and required(k)
+    )
+    if missing or unexpected or misshaped:
+        report = "; ".join(
+            f"{len(keys)} {what}, such as {keys[0]!r}"
+            for what, keys in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("of another shape", misshaped),
+            )
+            if keys
+        )
+        raise WeightsMismatchError(
+            f"the weights do not fit backbone {spec.name!r}: {report}. They belong to another "
+            "architecture, or to another number of classes",
+            missing,
+            unexpected,
+            misshaped,
+        )
+    usable = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    module.load_state_dict(usable, strict=False)

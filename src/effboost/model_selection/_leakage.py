@@ -1,0 +1,118 @@
+"""Find what stands on both sides of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._images import ImageSequence, as_images
+from effboost.exceptions import LeakageError
+
+__all__ = ["check_fold_leakage", "check_leakage"]
+
+
+def check_leakage(
+    X_train: Any,
+    X_test: Any,
+    *,
+    groups_train: npt.ArrayLike | None = None,
+    groups_test: npt.ArrayLike | None = None,
+) -> None:
+    """Make sure that no subject and no image stands on both sides of a split.
+
+    Images are compared by the bytes of their files, or of their pixels where they come from
+    memory: copies under another name are found, edited or re-encoded ones are not.
+
+    Parameters
+    ----------
+    X_train, X_test : images
+        What `ImageSequence` takes. Each file is read once; memory does not grow with them.
+    groups_train, groups_test : array-like of shape (n_samples,), default=None
+        The subject of each image; None takes the groups that an `ImageSequence` carries, and
+        without any only the images are compared.
+
+    Raises
+    ------
+    LeakageError
+        If something stands on both sides. The message and the error's attributes name it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.model_selection import check_leakage
+    >>> X = np.random.default_rng(0).integers(0, 256, (4, 32, 32), dtype=np.uint8)
+    >>> check_leakage(X[:2], X[2:], groups_train=["S1", "S1"], groups_test=["S2", "S3"])
+    >>> check_leakage(X[:3], X[2:])
+    Traceback (most recent call last):
+    ...
+    effboost.exceptions.LeakageError: the same image stands on both sides of the split: 1 pair, ...
+    """
+    train, test = as_images(X_train), as_images(X_test)
+    _raise_on_leakage(
+        _shared_groups(
+            train.groups if groups_train is None else groups_train,
+            test.groups if groups_test is None else groups_test,
+        ),
+        _shared_images(_fingerprints(train), _fingerprints(test), _names(train), _names(test)),
+    )
+
+
+def check_fold_leakage(
+    images: ImageSequence,
+    groups: npt.NDArray[Any] | None,
+    folds: Iterable[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
+) -> None:
+    """Check every fold of a cross-validation, reading each image once; see `check_leakage`."""
+    prints = np.array(_fingerprints(images))
+    names = np.array(_names(images), dtype=object)
+    for train, test in folds:
+        _raise_on_leakage(
+            [] if groups is None else _shared_groups(groups[train], groups[test]),
+            _shared_images(prints[train], prints[test], names[train], names[test]),
+        )
+
+
+def _fingerprints(images: ImageSequence) -> list[str]:
+    return [images.fingerprint(i) for i in range(len(images))]
+
+
+def _names(images: ImageSequence) -> list[str]:
+    return [images.name(i) for i in range(len(images))]
+
+
+def _shared_groups(train: Any, test: Any) -> list[Any]:
+    if train is None or test is None:
+        return []
+    return sorted(set(np.asarray(train).tolist()) & set(np.asarray(test).tolist()), key=str)
+
+
+def _shared_images(
+    train: Iterable[str], test: Iterable[str], train_names: Iterable[str], test_names: Iterable[str]
+) -> list[tuple[str, str]]:
+    seen = dict(zip(train, train_names, strict=True))
+    return [
+        (seen[print_], name)
+        for print_, name in zip(test, test_names, strict=True)
+        if print_ in seen
+    ]
+
+
+def _raise_on_leakage(groups: list[Any], duplicates: list[tuple[str, str]]) -> None:
+    found = []
+    if groups:
+        found.append(
+            f"the same subject stands on both sides of the split: {len(groups)}, such as "
+            f"{groups[0]!r}; split by group"
+        )
+    if duplicates:
+        first, second = duplicates[0]
+        plural = "s" * (len(duplicates) != 1)
+        found.append(
+            f"the same image stands on both sides of the split: {len(duplicates)} pair{plural}, "
+            f"such as {first!r} and {second!r}; give their subjects one common group, or drop one"
+        )
+    if found:
+        raise LeakageError(". Also, ".join(found), tuple(groups), tuple(duplicates))
