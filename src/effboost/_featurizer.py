@@ -209,11 +209,6 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _build(self, spec: BackboneSpec) -> torch.nn.Module:
         logits = self.features == "logits"
-        if logits and spec.head is None:
-            raise ValueError(
-                f'features="logits", but backbone {spec.name!r} has no linear layer at its end; '
-                'use features="pooled"'
-            )
         module = build_backbone(
             spec,
             self.weights,
@@ -282,5 +277,5 @@ def _make_transform(featurizer: ImageFeaturizer, spec: BackboneSpec) -> ImageTra
     if featurizer.normalize == "unit":
         return transform
     # A spec with nothing said about it has ImageNet's normalisation.
-    source = spec if featurizer.normalize == "backbone" else BackboneSpec("imagenet", None)
+    source = spec if featurizer.normalize == "backbone" else BackboneSpec("imagenet")
     return dataclasses.replace(transform, mean=source.mean, std=source.std)

@@ -24,7 +24,7 @@ __all__ = ["ImageSequence", "as_images"]
 
 # Named one by one: Pillow would otherwise try formats that call other programs (EPS), or that
 # nobody's microscope writes, on any hostile file.
-_FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
 _MIN_SIDE: Final = 8

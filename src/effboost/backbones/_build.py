@@ -55,17 +55,20 @@ def build_backbone(
     """
     with seeded(seed):
         module = spec.build()
+    unneeded = None if keep_head else spec.head_of(module)
     if weights == "imagenet":
-        load_into(module, read_imagenet_weights(spec, progress=progress), spec, keep_head)
+        state = read_imagenet_weights(spec, progress=progress)
+        load_into(module, state, spec.name, unneeded=unneeded)
     elif weights is not None:
-        load_into(module, read_weight_file(weights), spec, keep_head)
+        load_into(module, read_weight_file(weights), spec.name, unneeded=unneeded)
     return module.eval()
 
 
 def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
     """Take the classifier off, in place, so that the network gives its input: the features."""
-    if spec.head is not None:
-        module.set_submodule(spec.head, nn.Identity())
+    head = spec.head_of(module)
+    if head is not None:
+        module.set_submodule(head, nn.Identity())
     return module
 
 

@@ -29,11 +29,8 @@ class BackboneSpec:
     ----------
     name : str
         Its name: torchvision's builder of that name is called if there is no `factory`.
-    head : str or None
-        Dotted name of the last linear layer, whose input are the features. None if the network
-        has no such layer and its output are the features.
     n_features : int or None, default=None
-        Number of features; None takes it from the network.
+        Number of features; None if it is not known before the network is built.
     family : str, default=""
         Networks of one design share it, such as "efficientnet".
     weights : str or None, default="IMAGENET1K_V1"
@@ -45,10 +42,13 @@ class BackboneSpec:
         Keywords for the builder.
     factory : callable or None, default=None
         Builds the network, a `torch.nn.Module`; called with `options` as keywords.
+    head : str or None, default="last_linear"
+        Dotted name of the layer that classifies, whose input are the features. "last_linear"
+        means the `torch.nn.Linear` that is defined last, or nothing if a factory's network has
+        none; None means that the network's output are the features.
     """
 
     name: str
-    head: str | None
     n_features: int | None = None
     family: str = ""
     weights: str | None = "IMAGENET1K_V1"
@@ -56,6 +56,7 @@ class BackboneSpec:
     std: _Triple = _IMAGENET_STD
     options: tuple[tuple[str, Any], ...] = ()
     factory: Callable[..., nn.Module] | None = None
+    head: str | None = "last_linear"
 
     def build(self) -> nn.Module:
         """Build the network with random weights."""
@@ -71,9 +72,23 @@ class BackboneSpec:
             )
         return module
 
+    def head_of(self, module: nn.Module) -> str | None:
+        """Give the dotted name of the classifying layer, or None if there is none.
 
-def _efficientnet(name: str, n_features: int, mean: _Triple, std: _Triple) -> BackboneSpec:
-    return BackboneSpec(name, "classifier.1", n_features, "efficientnet", mean=mean, std=std)
+        Raises
+        ------
+        UnknownBackboneError
+            If a torchvision model does not end in a linear layer.
+        """
+        if self.head != "last_linear":
+            return self.head
+        linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+        if not linear and self.factory is None:
+            raise UnknownBackboneError(
+                f"backbone {self.name!r} ends in no linear layer, so it is not clear which values "
+                "are its features; give a factory whose network returns them"
+            )
+        return linear[-1] if linear else None
 
 
 # Inception and GoogLeNet were trained on inputs in [-1, 1] and convert ImageNet-normalised ones
@@ -84,24 +99,24 @@ BACKBONES: Final = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            _efficientnet("efficientnet_b0", 1280, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b1", 1280, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b2", 1408, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b3", 1536, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b4", 1792, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b5", 2048, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b6", 2304, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_b7", 2560, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_v2_s", 1280, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_v2_m", 1280, _IMAGENET_MEAN, _IMAGENET_STD),
-            _efficientnet("efficientnet_v2_l", 1280, _HALF, _HALF),
-            BackboneSpec("mobilenet_v2", "classifier.1", 1280, "mobilenet"),
-            BackboneSpec("vgg16", "classifier.6", 4096, "vgg"),
-            BackboneSpec("alexnet", "classifier.6", 4096, "alexnet"),
-            BackboneSpec("resnet18", "fc", 512, "resnet"),
-            BackboneSpec("resnet50", "fc", 2048, "resnet"),
-            BackboneSpec("inception_v3", "fc", 2048, "inception", options=_INCEPTION_OPTIONS),
-            BackboneSpec("googlenet", "fc", 1024, "inception", options=_INCEPTION_OPTIONS),
+            BackboneSpec("efficientnet_b0", 1280, "efficientnet"),
+            BackboneSpec("efficientnet_b1", 1280, "efficientnet"),
+            BackboneSpec("efficientnet_b2", 1408, "efficientnet"),
+            BackboneSpec("efficientnet_b3", 1536, "efficientnet"),
+            BackboneSpec("efficientnet_b4", 1792, "efficientnet"),
+            BackboneSpec("efficientnet_b5", 2048, "efficientnet"),
+            BackboneSpec("efficientnet_b6", 2304, "efficientnet"),
+            BackboneSpec("efficientnet_b7", 2560, "efficientnet"),
+            BackboneSpec("efficientnet_v2_s", 1280, "efficientnet"),
+            BackboneSpec("efficientnet_v2_m", 1280, "efficientnet"),
+            BackboneSpec("efficientnet_v2_l", 1280, "efficientnet", mean=_HALF, std=_HALF),
+            BackboneSpec("mobilenet_v2", 1280, "mobilenet"),
+            BackboneSpec("vgg16", 4096, "vgg"),
+            BackboneSpec("alexnet", 4096, "alexnet"),
+            BackboneSpec("resnet18", 512, "resnet"),
+            BackboneSpec("resnet50", 2048, "resnet"),
+            BackboneSpec("inception_v3", 2048, "inception", options=_INCEPTION_OPTIONS),
+            BackboneSpec("googlenet", 1024, "inception", options=_INCEPTION_OPTIONS),
         )
     }
 )
@@ -130,40 +145,18 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
     if isinstance(backbone, BackboneSpec):
         return backbone
     if callable(backbone):
-        return _spec_of_factory(backbone)
+        name = getattr(backbone, "__qualname__", type(backbone).__qualname__)
+        return BackboneSpec(name, weights=None, factory=backbone)
     if backbone in BACKBONES:
         return BACKBONES[backbone]
     models = load_torchvision().models
     known = models.list_models(module=models)
     if backbone in known:
-        return _spec_of_torchvision(models, backbone)
-    near = difflib.get_close_matches(str(backbone), {*known, *BACKBONES}, n=3, cutoff=0.4)
+        weights = next(iter(models.get_model_weights(backbone)))
+        preset = weights.transforms()
+        mean, std = ((float(r), float(g), float(b)) for r, g, b in (preset.mean, preset.std))
+        return BackboneSpec(backbone, weights=weights.name, mean=mean, std=std)
+    plain = str(backbone).lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, {*known, *BACKBONES}, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see effboost.backbones"
     raise UnknownBackboneError(f"no backbone is named {backbone!r}; {hint}")
-
-
-def _spec_of_factory(factory: Callable[..., nn.Module]) -> BackboneSpec:
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
-    spec = BackboneSpec(name, None, weights=None, factory=factory)
-    return dataclasses.replace(spec, head=_last_linear(spec.build()))
-
-
-def _spec_of_torchvision(models: Any, name: str) -> BackboneSpec:
-    import torch
-
-    weights = next(iter(models.get_model_weights(name)))
-    preset = weights.transforms()
-    with torch.device("meta"):  # the layers' names and shapes, without their memory
-        head = _last_linear(models.get_model(name, weights=None))
-    if head is None:
-        raise UnknownBackboneError(
-            f"backbone {name!r} ends in no linear layer, so it is not clear which values are "
-            "its features; give a BackboneSpec with a factory that returns them"
-        )
-    mean, std = ((float(r), float(g), float(b)) for r, g, b in (preset.mean, preset.std))
-    return BackboneSpec(name, head, weights=weights.name, mean=mean, std=std)
-
-
-def _last_linear(module: nn.Module) -> str | None:
-    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    return linear[-1] if linear else None

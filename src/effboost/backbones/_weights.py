@@ -7,12 +7,12 @@ import os
 import pickle
 import re
 import urllib.error
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -90,13 +90,17 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch would warn of foreign pickles, which are refused anyway.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{str(path)!r} is no plain state_dict: it is damaged, or holds Python objects, which "
             "could run code and are not loaded. Save model.state_dict(), best as .safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    # Damaged pickles end in whatever exception their bytes happen to lead to.
+    except Exception as error:
         raise WeightsError(f"{str(path)!r} is damaged or no weight file ({error})") from error
     return _plain_state(content, path)
 
@@ -117,13 +121,15 @@ def _plain_state(content: object, path: Path) -> _State:
     return state
 
 
-def load_into(module: nn.Module, state: _State, spec: BackboneSpec, keep_head: bool) -> None:
-    """Put the weights into the network, and report every name that does not fit."""
+def load_into(module: nn.Module, state: _State, name: str, *, unneeded: str | None = None) -> None:
+    """Put the weights into the network, and report every key that does not fit.
+
+    The layer `unneeded`, if any, may lack its weights or have others.
+    """
     own = module.state_dict()
-    head = f"{spec.head}."
 
     def required(key: str) -> bool:
-        return not _OPTIONAL.search(key) and (keep_head or not key.startswith(head))
+        return not _OPTIONAL.search(key) and not key.startswith(f"{unneeded}.")
 
     missing = tuple(k for k in own if k not in state and required(k))
     unexpected = tuple(k for k in state if k not in own and required(k))
@@ -141,7 +147,7 @@ def load_into(module: nn.Module, state: _State, spec: BackboneSpec, keep_head: b
             if keys
         )
         raise WeightsMismatchError(
-            f"the weights do not fit backbone {spec.name!r}: {report}. They belong to another "
+            f"the weights do not fit backbone {name!r}: {report}. They belong to another "
             "architecture, or to another number of classes",
             missing,
             unexpected,

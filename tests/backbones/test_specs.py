@@ -1,0 +1,111 @@
+import pytest
+import torch
+import torchvision.models
+from torch import nn
+
+from common.networks import TinyNet
+from effboost.backbones import (
+    BACKBONES,
+    BackboneSpec,
+    build_backbone,
+    get_backbone_spec,
+    remove_head,
+)
+from effboost.exceptions import UnknownBackboneError
+
+WIDTHS = {
+    "efficientnet_b0": 1280,
+    "mobilenet_v2": 1280,
+    "resnet18": 512,
+    "resnet50": 2048,
+    "inception_v3": 2048,
+    "vgg16": 4096,
+    "alexnet": 4096,
+}
+NO_LINEAR_LAYER = {"squeezenet1_0", "squeezenet1_1"}
+TORCHVISION = sorted(set(torchvision.models.list_models(module=torchvision.models)))
+
+
+@pytest.mark.parametrize(("name", "width"), WIDTHS.items())
+def test_widths_are_those_of_the_layer_before_the_classifier(name, width):
+    assert BACKBONES[name].n_features == width
+
+
+# On the meta device there are shapes alone: no memory, no arithmetic. RegNet computes its widths
+# by tensors and cannot be built there, so its smallest members are built for real.
+ON_META = [n for n in TORCHVISION if n not in NO_LINEAR_LAYER and not n.startswith("regnet")]
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [*((n, "meta") for n in ON_META), ("regnet_x_400mf", "cpu"), ("regnet_y_400mf", "cpu")],
+)
+def test_every_torchvision_model_gives_one_row_of_features(name, device):
+    spec = get_backbone_spec(name)
+    with torch.device(device):
+        module = spec.build()
+        width = module.get_submodule(spec.head_of(module)).in_features
+        body = remove_head(module, spec).eval()
+        side = 299 if name == "inception_v3" else 224
+        side = 518 if name == "vit_h_14" and body.image_size == 518 else side
+        with torch.no_grad():
+            assert body(torch.zeros(2, 3, side, side)).shape == (2, width)
+    assert spec.n_features in (None, width)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_normalisation_and_weights_are_those_of_torchvision(name):
+    spec = BACKBONES[name]
+    weights = torchvision.models.get_model_weights(name)[spec.weights]
+    preset = weights.transforms()
+    assert list(spec.mean) == list(preset.mean)
+    assert list(spec.std) == list(preset.std)
+
+
+@pytest.mark.parametrize("name", NO_LINEAR_LAYER)
+def test_a_model_without_a_linear_layer_says_so(name):
+    with pytest.raises(UnknownBackboneError, match="no linear layer"):
+        build_backbone(get_backbone_spec(name), None, seed=0, keep_head=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("EfficientNet-B0", "'efficientnet_b0'"),
+        ("efficientnetb0", "'efficientnet_b0'"),
+        ("ResNet-18", "'resnet18'"),
+        ("vgg", "'vgg1"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(name, suggestion):
+    with pytest.raises(UnknownBackboneError, match="did you mean") as caught:
+        get_backbone_spec(name)
+    assert suggestion in str(caught.value)
+
+
+def test_a_name_like_nothing_points_to_the_list():
+    with pytest.raises(UnknownBackboneError, match=r"see effboost\.backbones"):
+        get_backbone_spec("@@@")
+
+
+def test_a_factory_is_taken_with_its_last_linear_layer_as_classifier():
+    spec = get_backbone_spec(TinyNet)
+    assert (spec.name, spec.weights) == ("TinyNet", None)
+    assert spec.head_of(spec.build()) == "classifier"
+
+
+def test_a_factory_without_a_linear_layer_gives_its_output_as_features():
+    spec = get_backbone_spec(nn.Flatten)
+    module = spec.build()
+    assert spec.head_of(module) is None
+    assert remove_head(module, spec)(torch.zeros(2, 3, 4, 4)).shape == (2, 48)
+
+
+def test_a_factory_that_gives_no_module_says_what_it_gave():
+    with pytest.raises(TypeError, match="gave a list"):
+        get_backbone_spec(list).build()
+
+
+def test_a_spec_comes_back_unchanged():
+    spec = BackboneSpec("mine", factory=nn.Flatten)
+    assert get_backbone_spec(spec) is spec

@@ -1,0 +1,178 @@
+import dataclasses
+import hashlib
+import os
+import pickle
+
+import pytest
+import safetensors.torch
+import torch
+
+from common.networks import TinyNet
+from effboost.backbones import build_backbone, get_backbone_spec
+from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
+
+
+@pytest.fixture
+def spec():
+    return get_backbone_spec(TinyNet)
+
+
+@pytest.fixture
+def trained(spec):
+    return build_backbone(spec, None, seed=42)
+
+
+@pytest.fixture
+def published(spec, trained, tmp_path):
+    """A spec whose ImageNet weights lie behind a URL, named by their hash as torchvision's are."""
+    raw = tmp_path / "raw.pth"
+    torch.save(trained.state_dict(), raw)
+    digest = hashlib.sha256(raw.read_bytes()).hexdigest()
+    file = raw.rename(tmp_path / f"tiny-{digest[:8]}.pth")
+    return dataclasses.replace(spec, weights=file.as_uri()), file
+
+
+def same(module, other):
+    other = other.state_dict()
+    return all(torch.equal(value, other[key]) for key, value in module.state_dict().items())
+
+
+def cached_file(torch_home, file):
+    return torch_home / "hub" / "checkpoints" / file.name
+
+
+def test_imagenet_weights_are_downloaded_once_and_kept_in_torch_home(
+    published, trained, torch_home
+):
+    spec, file = published
+    assert same(build_backbone(spec, "imagenet", seed=0), trained)
+    assert cached_file(torch_home, file).is_file()
+    file.unlink()  # from now on only the kept copy can serve
+    assert same(build_backbone(spec, "imagenet", seed=0), trained)
+
+
+def test_a_damaged_copy_is_refused(published, torch_home):
+    spec, file = published
+    build_backbone(spec, "imagenet", seed=0)
+    kept = cached_file(torch_home, file)
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"is damaged.*Delete it"):
+        build_backbone(spec, "imagenet", seed=0)
+
+
+def test_a_download_with_the_wrong_content_leaves_no_file(published, torch_home):
+    spec, file = published
+    file.write_bytes(b"something else")
+    with pytest.raises(WeightsNotFoundError, match="invalid hash"):
+        build_backbone(spec, "imagenet", seed=0)
+    assert list((torch_home / "hub" / "checkpoints").iterdir()) == []
+
+
+def test_without_a_network_the_error_names_file_place_and_ways_out(torch_home):
+    spec = get_backbone_spec("efficientnet_b0")
+    with pytest.raises(WeightsNotFoundError) as caught:
+        build_backbone(spec, "imagenet", seed=0)
+    message = str(caught.value)
+    place = torch_home / "hub" / "checkpoints" / "efficientnet_b0_rwightman-7f5810bc.pth"
+    assert str(place) in message
+    assert "weights=None" in message
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_factory_has_no_published_weights(spec):
+    with pytest.raises(WeightsError, match="no published weights"):
+        build_backbone(spec, "imagenet", seed=0)
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda s: {"state_dict": s}, lambda s: {"model": s}])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_pth_files_load_however_training_scripts_wrap_them(spec, trained, tmp_path, wrap, prefix):
+    state = {prefix + key: value for key, value in trained.state_dict().items()}
+    torch.save(wrap(state), tmp_path / "w.pth")
+    assert same(build_backbone(spec, tmp_path / "w.pth", seed=0), trained)
+
+
+def test_safetensors_files_load(spec, trained, tmp_path):
+    safetensors.torch.save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    assert same(build_backbone(spec, str(tmp_path / "w.safetensors"), seed=0), trained)
+
+
+def test_another_architecture_is_reported_key_by_key(spec, trained, tmp_path):
+    state = trained.state_dict()
+    state["extra.weight"] = state.pop("features.0.weight")
+    state["features.3.weight"] = torch.zeros(8, 6, 5, 5)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsMismatchError) as caught:
+        build_backbone(spec, tmp_path / "w.pth", seed=0)
+    assert caught.value.missing == ("features.0.weight",)
+    assert caught.value.unexpected == ("extra.weight",)
+    assert caught.value.misshaped == ("features.3.weight",)
+    for part in ("1 missing", "1 unexpected", "1 of another shape", "TinyNet"):
+        assert part in str(caught.value)
+
+
+def test_a_classifier_of_other_classes_matters_for_logits_alone(spec, trained, tmp_path):
+    state = trained.state_dict()
+    state["classifier.weight"], state["classifier.bias"] = torch.zeros(2, 8), torch.zeros(2)
+    torch.save(state, tmp_path / "w.pth")
+    module = build_backbone(spec, tmp_path / "w.pth", seed=0, keep_head=False)
+    assert torch.equal(module.features[0].weight, trained.features[0].weight)
+    with pytest.raises(WeightsMismatchError, match="another number of classes"):
+        build_backbone(spec, tmp_path / "w.pth", seed=0, keep_head=True)
+
+
+def test_densenet_files_with_old_names_load(tmp_path):
+    spec = get_backbone_spec("densenet121")
+    module = build_backbone(spec, None, seed=3)
+    old = {
+        key.replace(".norm1.", ".norm.1.")
+        .replace(".norm2.", ".norm.2.")
+        .replace(".conv1.", ".conv.1.")
+        .replace(".conv2.", ".conv.2."): value
+        for key, value in module.state_dict().items()
+    }
+    torch.save(old, tmp_path / "densenet121.pth")
+    url = (tmp_path / "densenet121.pth").as_uri()
+    spec = dataclasses.replace(spec, weights=url)
+    assert same(build_backbone(spec, "imagenet", seed=0), module)
+
+
+class Malicious:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (self.mark,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda o, f: f.write_bytes(pickle.dumps(o))])
+def test_code_in_a_weight_file_is_not_run(spec, tmp_path, save):
+    mark = tmp_path / "it_ran"
+    save({"weight": Malicious(str(mark))}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match="could run code"):
+        build_backbone(spec, tmp_path / "evil.pth", seed=0)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04broken"])
+def test_a_file_of_something_else_is_refused(spec, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=name):
+        build_backbone(spec, tmp_path / name, seed=0)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}])
+def test_a_file_without_a_state_dict_is_refused(spec, tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"no state_dict|no tensors"):
+        build_backbone(spec, tmp_path / "w.pth", seed=0)
+
+
+def test_a_path_to_nothing_says_what_weights_can_be(spec, tmp_path):
+    with pytest.raises(WeightsNotFoundError, match="does not exist"):
+        build_backbone(spec, tmp_path / "nothing.pth", seed=0)
+    with pytest.raises(WeightsNotFoundError, match="is a folder"):
+        build_backbone(spec, tmp_path, seed=0)

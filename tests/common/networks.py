@@ -1,0 +1,31 @@
+"""Networks small enough for tests, with the parts that real ones have."""
+
+from torch import nn
+
+from effboost import ImageFeaturizer
+
+
+class TinyNet(nn.Module):
+    """Two convolutions with batch norm and a classifier of 1000 outputs; 8 features."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(6),
+            nn.SiLU(),
+            nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(8, 1000)
+
+    def forward(self, x):
+        return self.classifier(self.pool(self.features(x)).flatten(1))
+
+
+def tiny_featurizer(**params):
+    """Give a featurizer that runs a thousand 24-pixel images a second."""
+    settings = {"weights": None, "crop_size": None, "image_size": 24, "random_state": 0}
+    return ImageFeaturizer(TinyNet, **(settings | params))
