@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,9 +29,8 @@ def test_rows_are_those_of_the_images_in_order_whatever_the_batches(pixels, n):
 
 
 def test_a_broken_image_stops_the_extraction_by_its_position(paths):
-    with open(paths[13], "wb") as file:
-        file.write(b"no picture")
-    with pytest.raises(ImageDecodeError, match="position 13.*cell_13"):
+    Path(paths[13]).write_bytes(b"no picture")
+    with pytest.raises(ImageDecodeError, match=r"position 13.*cell_13"):
         extract_features(ImageSequence(paths), ImageTransform(None, 24), ColourMeans())
 
 
@@ -40,7 +41,7 @@ def test_features_that_are_not_finite_are_an_error_and_not_a_missing_value(paths
             out[2] = np.nan
             return out
 
-    with pytest.raises(ImageDecodeError, match="position 2, .*NaN or infinity"):
+    with pytest.raises(ImageDecodeError, match=r"position 2, .*NaN or infinity"):
         extract_features(ImageSequence(paths), ImageTransform(None, 24), Broken())
 
 

@@ -193,7 +193,7 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         encoder = LabelEncoder().fit(y)
         if len(encoder.classes_) < 2:
             raise UnsupportedInputError(
-                f"y holds one class only, {encoder.classes_[0]!r}; a classifier needs at least two"
+                f"y holds one class only, {encoder.classes_.tolist()[0]!r}; a classifier needs at least two"
             )
         features = featurizer.fit(X, y).transform(X)
         weights = {} if sample_weight is None else {"sample_weight": np.asarray(sample_weight)}
@@ -215,7 +215,8 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        labels: npt.NDArray[Any] = self.classes_[self.classifier_.predict(self._features(X))]
+        features = self._features(X)
+        labels: npt.NDArray[Any] = self.classes_[self.classifier_.predict(features)]
         return labels
 
     @available_if(_head_has("predict_proba"))
@@ -232,7 +233,8 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities between 0 and 1, in the order of `classes_`.
         """
-        probabilities: npt.NDArray[Any] = self.classifier_.predict_proba(self._features(X))
+        features = self._features(X)
+        probabilities: npt.NDArray[Any] = self.classifier_.predict_proba(features)
         return probabilities
 
     @available_if(_head_has("decision_function"))
@@ -249,7 +251,8 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             The head's scores.
         """
-        scores: npt.NDArray[Any] = self.classifier_.decision_function(self._features(X))
+        features = self._features(X)
+        scores: npt.NDArray[Any] = self.classifier_.decision_function(features)
         return scores
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:

@@ -27,5 +27,11 @@ class TinyNet(nn.Module):
 
 def tiny_featurizer(**params):
     """Give a featurizer that runs a thousand 24-pixel images a second."""
-    settings = {"weights": None, "crop_size": None, "image_size": 24, "random_state": 0}
-    return ImageFeaturizer(TinyNet, **(settings | params))
+    settings = {
+        "backbone": TinyNet,
+        "weights": None,
+        "crop_size": None,
+        "image_size": 24,
+        "random_state": 0,
+    }
+    return ImageFeaturizer(**(settings | params))

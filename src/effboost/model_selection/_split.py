@@ -174,7 +174,7 @@ def _check_y_groups(y: Any, groups: Any) -> tuple[npt.NDArray[Any], npt.NDArray[
 def _check_subjects_per_class(
     y: npt.NDArray[Any], groups: npt.NDArray[Any], needed: int
 ) -> dict[Any, int]:
-    counts = {label: len(np.unique(groups[y == label])) for label in np.unique(y)}
+    counts = {label: len(np.unique(groups[y == label])) for label in np.unique(y).tolist()}
     for label, count in counts.items():
         if count < needed:
             raise SplitError(

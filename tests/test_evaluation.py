@@ -1,0 +1,231 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
+from sklearn.svm import SVC
+
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier, ImageSequence, evaluate
+from effboost.exceptions import (
+    ImageDecodeError,
+    LeakageError,
+    SplitError,
+    UnsupportedInputError,
+)
+
+
+class ColourClassifier(ClassifierMixin, BaseEstimator):
+    """Learns the mean colour of each class: a real classifier in ten lines."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        means = np.array([picture.mean(axis=(0, 1)) for picture in X])
+        self.means_ = np.array([means[y == label].mean(axis=0) for label in self.classes_])
+        return self
+
+    def predict_proba(self, X):
+        means = np.array([picture.mean(axis=(0, 1)) for picture in X])
+        distance = ((means[:, None] - self.means_) ** 2).sum(axis=2)
+        closeness = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / 300)
+        return closeness / closeness.sum(axis=1, keepdims=True)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+@pytest.fixture
+def noisy():
+    """Thirty subjects of four pictures each, whose classes overlap."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat([f"S{i:02d}" for i in range(30)], 4)
+    target = np.repeat(np.array(["a", "b", "c"])[np.arange(30) % 3], 4)
+    pictures = rng.integers(0, 60, (120, 12, 12, 3))
+    channel = np.searchsorted(["a", "b", "c"], target)
+    pictures[np.arange(120), :, :, channel] += 20
+    return (pictures + rng.integers(0, 40, (120, 1, 1, 3))).astype(np.uint8), target, groups
+
+
+@pytest.fixture
+def report(noisy):
+    X, y, groups = noisy
+    return evaluate(ColourClassifier(), X, y, groups=groups, cv=5, n_bootstrap=200)
+
+
+def test_numbers_are_those_of_scikit_learn(report):
+    true, pred = report.y_true, report.y_pred
+    assert 0.5 < report.metrics["accuracy"].value < 1  # neither trivial nor hopeless
+    assert report.metrics["accuracy"].value == pytest.approx(accuracy_score(true, pred))
+    weighted = f1_score(true, pred, average="weighted")
+    assert report.metrics["weighted_f1"].value == pytest.approx(weighted)
+    auroc = roc_auc_score(true, report.probabilities, multi_class="ovr", average="macro")
+    assert report.metrics["auroc"].value == pytest.approx(auroc)
+    for i, scores in enumerate(
+        np.transpose(precision_recall_fscore_support(true, pred, labels=["a", "b", "c"]))
+    ):
+        name = "abc"[i]
+        got = [report.per_class[name][key].value for key in ("precision", "recall", "f1")]
+        assert [*got, report.support[name]] == pytest.approx(list(scores))
+
+
+def test_subject_accuracy_goes_by_the_mean_of_the_subjects_probabilities(report):
+    right = [
+        report.classes[report.probabilities[report.groups == g].mean(axis=0).argmax()]
+        == report.y_true[report.groups == g][0]
+        for g in np.unique(report.groups)
+    ]
+    assert report.metrics["subject_accuracy"].value == pytest.approx(np.mean(right))
+
+
+def test_every_number_lies_in_its_interval(report):
+    numbers = [
+        *report.metrics.values(),
+        *(m for scores in report.per_class.values() for m in scores.values()),
+    ]
+    for metric in numbers:
+        assert metric.low <= metric.value <= metric.high
+        assert metric.low < metric.high
+
+
+def test_intervals_come_from_subjects_and_not_from_images():
+    """Four copies of each picture are no more evidence than one."""
+    rng = np.random.default_rng(0)
+    single = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    y = np.arange(40) % 2
+    copies = (np.repeat(single, 4, axis=0), np.repeat(y, 4), np.repeat(np.arange(40), 4))
+    one = evaluate(ColourClassifier(), single, y, groups=np.arange(40), cv=2)
+    four = evaluate(ColourClassifier(), copies[0], copies[1], groups=copies[2], cv=2)
+    width = [r.metrics["accuracy"].high - r.metrics["accuracy"].low for r in (one, four)]
+    assert width[1] == pytest.approx(width[0], rel=0.25)
+
+
+def test_no_subject_stands_on_both_sides(report):
+    for subject in np.unique(report.groups):
+        assert len(np.unique(report.fold[report.groups == subject])) == 1
+    assert report.shared_subjects == 0
+    assert (report.n_subjects, report.n_splits) == (30, 5)
+
+
+def test_the_same_seed_gives_the_same_report(noisy, report):
+    X, y, groups = noisy
+    again = evaluate(ColourClassifier(), X, y, groups=groups, cv=5, n_bootstrap=200)
+    one, other = report.to_dict(), again.to_dict()
+    assert one.pop("seconds") >= 0
+    assert other.pop("seconds") >= 0
+    assert one == other
+
+
+def test_groups_of_the_images_are_used_where_none_are_given(noisy, report):
+    X, y, groups = noisy
+    carried = evaluate(ColourClassifier(), ImageSequence(X, groups=groups), y, n_bootstrap=200)
+    assert np.array_equal(carried.fold, report.fold)
+
+
+def test_a_leaking_split_is_refused_and_when_forced_is_told(noisy):
+    X, y, groups = noisy
+    cv = StratifiedKFold(5, shuffle=True, random_state=0)
+    with pytest.raises(LeakageError, match=r"same subject.*such as 'S\d\d'"):
+        evaluate(ColourClassifier(), X, y, groups=groups, cv=cv)
+    forced = evaluate(
+        ColourClassifier(), X, y, groups=groups, cv=cv, check_leakage=False, n_bootstrap=10
+    )
+    assert forced.shared_subjects > 20
+    assert "these numbers flatter" in str(forced)
+
+
+def test_one_image_under_two_subjects_is_refused(noisy):
+    X, y, groups = noisy
+    X[7] = X[100]
+    with pytest.raises(LeakageError, match=r"same image.*position"):
+        evaluate(ColourClassifier(), X, y, groups=groups)
+
+
+def test_a_cv_that_does_not_test_each_image_once_is_refused(noisy):
+    X, y, groups = noisy
+    with pytest.raises(SplitError, match="each image exactly once"):
+        evaluate(ColourClassifier(), X, y, groups=groups, cv=ShuffleSplit(3, random_state=0))
+    ok = evaluate(ColourClassifier(), X, y, groups=groups, cv=GroupKFold(3), n_bootstrap=5)
+    assert ok.n_splits == 3
+
+
+def test_subjects_of_two_classes_have_no_subject_accuracy(noisy):
+    X, y, _ = noisy
+    groups = np.arange(120) // 12  # pictures of all classes
+    report = evaluate(ColourClassifier(), X, y, groups=groups, cv=2, n_bootstrap=5)
+    assert "subject_accuracy" not in report.metrics
+
+
+def test_a_classifier_without_probabilities_is_reported_without_auroc(noisy):
+    X, y, groups = noisy
+    clf = HybridClassifier(tiny_featurizer(), SVC())
+    report = evaluate(clf, X, y, groups=groups, cv=2, n_bootstrap=20)
+    assert report.probabilities is None
+    assert set(report.metrics) == {"accuracy", "weighted_f1", "subject_accuracy"}
+
+
+def test_a_class_that_is_never_predicted_has_precision_zero():
+    class AlwaysA(ColourClassifier):
+        def predict_proba(self, X):
+            return np.tile([0.8, 0.2], (len(X), 1))
+
+    X = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
+    report = evaluate(AlwaysA(), X, ["a", "b"] * 4, cv=2, n_bootstrap=50)
+    assert report.per_class["b"]["precision"].value == 0
+    assert report.per_class["b"]["f1"].value == 0
+    assert report.metrics["auroc"].value == 0.5
+
+
+def test_json_holds_the_numbers_and_no_nan(report, tmp_path):
+    report.to_json(tmp_path / "report.json")
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data == report.to_dict()
+    assert data["metrics"]["accuracy"]["value"] == pytest.approx(
+        report.metrics["accuracy"].value, abs=1e-6
+    )
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.json"]
+    assert "NaN" not in report.to_json()
+
+
+def test_the_table_names_all_it_shows(report):
+    text = str(report)
+    for part in ("120 images of 30 subjects, 5 folds", "accuracy", "AUROC", "recall", "95%"):
+        assert part in text
+
+
+def test_the_confusion_matrix_is_drawn(report, tmp_path):
+    display = report.plot_confusion_matrix()
+    assert np.array_equal(display.confusion_matrix, report.confusion_matrix)
+    display.figure_.savefig(tmp_path / "matrix.png")
+    assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "length"), [("y", 119), ("groups", 119)])
+def test_lengths_that_differ_are_told(noisy, name, length):
+    X, y, groups = noisy
+    given = {"y": y, "groups": groups}
+    given[name] = given[name][:length]
+    with pytest.raises(UnsupportedInputError, match="119"):
+        evaluate(ColourClassifier(), X, **given)
+
+
+def test_a_class_with_one_subject_is_named(noisy):
+    X, y, groups = noisy
+    y = np.where(groups == "S00", "rare", y)
+    with pytest.raises(SplitError, match=r"class 'rare' has 1 subject"):
+        evaluate(ColourClassifier(), X, y, groups=groups)
+
+
+def test_a_missing_file_is_told_before_anything_is_fitted(paths, three_classes, subjects):
+    class MustNotFit(ColourClassifier):
+        def fit(self, X, y):
+            raise AssertionError("fitted before the images were checked")
+
+    with pytest.raises(ImageDecodeError, match=r"nowhere\.png"):
+        evaluate(MustNotFit(), [*paths[:-1], "nowhere.png"], three_classes, groups=subjects, cv=2)

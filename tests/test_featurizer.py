@@ -1,0 +1,199 @@
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from torchvision.transforms import v2
+
+from common.networks import TinyNet, tiny_featurizer
+from effboost import EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
+from effboost.backbones import build_backbone, get_backbone_spec, remove_head
+from effboost.exceptions import (
+    UnknownBackboneError,
+    UnsupportedInputError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width", "side"),
+    [
+        ("efficientnet_b0", 1280, 32),
+        ("resnet18", 512, 32),
+        ("vgg16", 4096, 32),
+        ("inception_v3", 2048, 75),
+    ],
+)
+def test_the_networks_of_the_paper_give_float32_features_of_their_width(
+    pixels, backbone, width, side
+):
+    featurizer = ImageFeaturizer(backbone, weights=None, crop_size=None, image_size=side)
+    features = featurizer.fit_transform(pixels[:3])
+    assert features.shape == (3, width)
+    assert features.dtype == np.float32
+    assert len(featurizer.get_feature_names_out()) == width
+    assert len(np.unique(features, axis=0)) == 3
+
+
+def test_logits_are_the_thousand_outputs_of_the_original_head(pixels):
+    logits = tiny_featurizer(features="logits").fit(pixels)
+    pooled = tiny_featurizer().fit(pixels)
+    head = build_backbone(get_backbone_spec(TinyNet), None, seed=_seed_of(logits)).classifier
+    with torch.no_grad():
+        expected = head(torch.from_numpy(pooled.transform(pixels))).numpy()
+    np.testing.assert_allclose(logits.transform(pixels), expected, rtol=1e-4, atol=1e-6)
+
+
+def _seed_of(featurizer):
+    return np.random.RandomState(featurizer.random_state).randint(2**31 - 1)
+
+
+@pytest.mark.parametrize("normalize", ["unit", "imagenet"])
+def test_features_equal_torchvisions_own_pipeline(paths, normalize):
+    """The network and the transforms exactly as a torchvision user would write them."""
+    from PIL import Image
+
+    steps = [
+        v2.CenterCrop(32),
+        v2.Resize((48, 48), antialias=True),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+    ]
+    if normalize == "imagenet":
+        steps.append(v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    featurizer = ImageFeaturizer(
+        "resnet18", weights=None, crop_size=32, image_size=48, normalize=normalize, random_state=3
+    ).fit(paths)
+    spec = get_backbone_spec("resnet18")
+    network = remove_head(build_backbone(spec, None, seed=_seed_of(featurizer)), spec)
+    batch = torch.stack([v2.Compose(steps)(Image.open(path)) for path in paths])
+    with torch.no_grad():
+        expected = network(batch).numpy()
+    got = featurizer.transform(paths)
+    assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 23])
+def test_an_images_features_do_not_depend_on_its_neighbours(pixels, n):
+    featurizer = tiny_featurizer().fit(pixels)
+    everything = featurizer.transform(pixels)
+    order = np.random.default_rng(n).permutation(len(pixels))[:n]
+    assert np.array_equal(featurizer.transform(pixels[order]), everything[order])
+
+
+def test_paths_and_pixels_give_the_same_features(paths, pixels):
+    featurizer = tiny_featurizer().fit(paths)
+    assert np.array_equal(featurizer.transform(paths), featurizer.transform(pixels))
+
+
+def test_rows_of_numbers_become_images_by_image_shape(pixels):
+    rows = pixels.reshape(24, -1) / 255
+    featurizer = tiny_featurizer(image_shape=(40, 40, 3)).fit(rows)
+    assert featurizer.n_features_in_ == 4800
+    assert np.array_equal(
+        featurizer.transform(rows), tiny_featurizer().fit(pixels).transform(pixels)
+    )
+    with pytest.raises(ValueError, match=r"4799 features, but .* is expecting 4800"):
+        featurizer.transform(rows[:, :-1])
+
+
+def test_other_inputs_have_no_number_of_columns(pixels):
+    assert not hasattr(tiny_featurizer().fit(pixels), "n_features_in_")
+
+
+@pytest.mark.parametrize("copy", [pickle.dumps, None], ids=["pickle", "joblib"])
+def test_a_saved_featurizer_gives_the_same_bits(pixels, tmp_path, copy):
+    featurizer = tiny_featurizer().fit(pixels)
+    expected = featurizer.transform(pixels)
+    if copy is None:
+        joblib.dump(featurizer, tmp_path / "f.joblib")
+        loaded = joblib.load(tmp_path / "f.joblib")
+    else:
+        loaded = pickle.loads(pickle.dumps(featurizer))
+    assert np.array_equal(loaded.transform(pixels), expected)
+
+
+def test_a_clone_is_unfitted_and_has_the_same_parameters(pixels):
+    featurizer = tiny_featurizer().fit(pixels)
+    copy = clone(featurizer)
+    assert copy.get_params() == featurizer.get_params()
+    with pytest.raises(NotFittedError):
+        copy.transform(pixels)
+
+
+def test_the_same_seed_gives_the_same_features_and_another_gives_others(pixels):
+    one, same, other = (
+        tiny_featurizer(random_state=seed).fit_transform(pixels) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(one, same)
+    assert not np.allclose(one, other)
+
+
+def test_set_output_gives_a_data_frame(pixels):
+    frame = tiny_featurizer().set_output(transform="pandas").fit_transform(pixels)
+    assert list(frame.columns) == [f"imagefeaturizer{i}" for i in range(8)]
+    assert (frame.dtypes == np.float32).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"backbone": "resnet_18"}, "did you mean"),
+        ({"normalize": "zscore"}, "'normalize' parameter"),
+        ({"features": "all"}, "'features' parameter"),
+        ({"crop_size": 0}, "'crop_size' parameter"),
+        ({"image_size": 2.5}, "'image_size' parameter"),
+        ({"device": "abacus"}, "no torch device"),
+        ({"weights": 3}, "'weights' parameter"),
+    ],
+)
+def test_a_wrong_parameter_is_named_in_fit(pixels, params, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_featurizer(**params).fit(pixels)
+
+
+def test_a_missing_gpu_is_told(pixels):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="finds no GPU"):
+        tiny_featurizer(device="cuda").fit(pixels)
+
+
+def test_imagenet_weights_that_cannot_be_had_are_never_replaced_by_random_ones(pixels):
+    with pytest.raises(WeightsNotFoundError, match="weights=None for random weights"):
+        EfficientNetFeaturizer().fit(pixels)
+
+
+def test_weights_of_another_architecture_are_refused(pixels, tmp_path):
+    torch.save(TinyNet().state_dict(), tmp_path / "tiny.pth")
+    with pytest.raises(WeightsMismatchError, match="another architecture"):
+        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth").fit(pixels)
+
+
+def test_efficientnet_featurizer_takes_its_family_alone(pixels):
+    with pytest.raises(UnknownBackboneError, match="no EfficientNet"):
+        EfficientNetFeaturizer("resnet18", weights=None).fit(pixels)
+    featurizer = EfficientNetFeaturizer("efficientnet_v2_s", weights=None, image_size=32)
+    assert featurizer.fit(ImageSequence(np.zeros((1, 450, 450), np.uint8))).spec_.n_features == 1280
+
+
+def test_fit_checks_the_form_of_the_images():
+    with pytest.raises(UnsupportedInputError, match="one str"):
+        tiny_featurizer().fit("cells/")
+
+
+def test_small_images_are_padded_with_one_warning(pixels, recwarn):
+    featurizer = tiny_featurizer(crop_size=64).fit(pixels)
+    featurizer.transform(pixels)
+    assert {str(w.message)[:42] for w in recwarn} == {"images smaller than crop_size=64 x 64 are "}
+
+
+def test_tags_tell_what_is_taken():
+    tags = tiny_featurizer().__sklearn_tags__()
+    assert tags.input_tags.three_d_array
+    assert not tags.input_tags.two_d_array
+    assert tiny_featurizer(image_shape=(4, 4)).__sklearn_tags__().input_tags.two_d_array
