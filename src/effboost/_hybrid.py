@@ -193,7 +193,8 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         encoder = LabelEncoder().fit(y)
         if len(encoder.classes_) < 2:
             raise UnsupportedInputError(
-                f"y holds one class only, {encoder.classes_.tolist()[0]!r}; a classifier needs at least two"
+                f"y holds one class only, {encoder.classes_.tolist()[0]!r}; a classifier needs at "
+                "least two"
             )
         features = featurizer.fit(X, y).transform(X)
         weights = {} if sample_weight is None else {"sample_weight": np.asarray(sample_weight)}

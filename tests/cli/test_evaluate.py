@@ -1,0 +1,130 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from effboost.backbones import build_backbone, get_backbone_spec
+from effboost.cli import main
+
+
+@pytest.fixture
+def folder(paths, three_classes, subjects, tmp_path):
+    rows = [("file", "kind", "patient"), *zip(paths, three_classes, subjects, strict=True)]
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return tmp_path
+
+
+@pytest.fixture
+def weights(tmp_path_factory):
+    """A small real network's weights, as a file."""
+    file = tmp_path_factory.mktemp("weights") / "shufflenet.pth"
+    spec = get_backbone_spec("shufflenet_v2_x0_5")
+    torch.save(build_backbone(spec, None, seed=0).state_dict(), file)
+    return file
+
+
+def run(folder, weights, *more):
+    usual = f"--target kind --group patient --backbone shufflenet_v2_x0_5 --weights {weights}"
+    return main(["evaluate", str(folder), "--frozen", "--folds", "2", *usual.split(), *more])
+
+
+def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tmp_path, capsys):
+    out = tmp_path / "new" / "results"
+    assert run(folder, weights, "--out", str(out)) == 0
+    printed = capsys.readouterr()
+    assert "24 images of 12 subjects, 2 folds" in printed.out
+    assert "24/24" not in printed.out  # progress goes to stderr
+    data = json.loads((out / "report.json").read_text())
+    assert data["n_subjects"] == 12
+    assert f"accuracy          {data['metrics']['accuracy']['value']:.3f}" in printed.out
+    assert (out / "report_confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "report_predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    right = sum(row["true"] == row["predicted"] for row in rows) / 24
+    assert right == pytest.approx(data["metrics"]["accuracy"]["value"])
+
+
+def test_classes_can_be_left_out(folder, weights, capsys):
+    assert run(folder, weights, "--drop-class", "other", "--quiet") == 0
+    printed = capsys.readouterr()
+    assert "16 images of 12 subjects" in printed.out
+    assert printed.err == ""
+
+
+def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
+    (folder / "labels.csv").write_text(
+        (folder / "labels.csv").read_text().replace("patient", "number", 1)
+    )
+    usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights}"
+    assert main(["evaluate", str(folder), "--frozen", "--quiet", *usual.split()]) == 0
+    assert "No subjects are known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "colour"], "no column 'colour' for the target; its columns are file, kind"),
+        (["--drop-class", "basophil"], "no class 'basophil' to drop"),
+        (["--backbone", "efficientnet-b0"], "did you mean"),
+        (["--weights", "nowhere.pth"], "'nowhere.pth' does not exist"),
+        (["--weights", "imagenet"], "weights=None for random weights"),
+        (["--backbone", "resnet18"], "another architecture"),
+        (["--folds", "40"], "there are 12 subjects"),
+        (["--folds", "1"], "choose 2 to 12"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_leaves_nothing(
+    folder, weights, tmp_path, capsys, arguments, message
+):
+    out = tmp_path / "results"
+    assert run(folder, weights, "--quiet", "--out", str(out), *arguments) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("effboost: error: ")
+    assert err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_broken_image_is_named(folder, paths, weights, capsys):
+    os.truncate(paths[3], 200)
+    assert run(folder, weights, "--quiet") == 1
+    assert "cell_03.png" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_refused_before_any_work(folder, weights, paths, capsys):
+    assert run(folder, weights, "--out", paths[0]) == 1
+    assert "is a file; name a folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(folder, weights, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("effboost.evaluate", interrupt, raising=False)
+    assert run(folder, weights, "--quiet") == 130
+    assert capsys.readouterr().err == "effboost: interrupted\n"
+
+
+def test_help_shows_examples_quickly_and_without_torch():
+    code = (
+        "import sys; from effboost.cli import main\n"
+        "try: main(['evaluate', '--help'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "examples:" in result.stdout
+    assert result.stdout.endswith("False\n")
+
+
+def test_the_module_runs_as_the_command_does():
+    result = subprocess.run(
+        [sys.executable, "-m", "effboost", "--version"], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert result.stdout.startswith("effboost ")
