@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence, evaluate
+from effboost.evaluation import _auroc
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -73,6 +74,24 @@ def test_numbers_are_those_of_scikit_learn(report):
         name = "abc"[i]
         got = [report.per_class[name][key].value for key in ("precision", "recall", "f1")]
         assert [*got, report.support[name]] == pytest.approx(list(scores))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_auroc_of_bootstrap_samples_is_scikit_learns_weighted_one(n_classes):
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, n_classes, 200)
+    proba = rng.dirichlet(np.ones(n_classes), 200).round(1)  # many ties
+    subject_of = rng.integers(0, 20, 200)
+    draws = rng.multinomial(20, np.full(20, 1 / 20), size=5)
+    got = _auroc(true, proba, subject_of, draws)
+    columns = [1] if n_classes == 2 else range(n_classes)
+    expected = [
+        np.mean(
+            [roc_auc_score(true == c, proba[:, c], sample_weight=w[subject_of]) for c in columns]
+        )
+        for w in draws
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_subject_accuracy_goes_by_the_mean_of_the_subjects_probabilities(report):

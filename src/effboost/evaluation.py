@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
-from sklearn.metrics import ConfusionMatrixDisplay, roc_auc_score
+from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import has_fit_parameter
@@ -449,22 +449,37 @@ def _auroc(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
+    """AUROC of each draw; of more than two classes, the mean of each against the rest."""
     columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    out = np.full(len(draws), np.nan)
+    areas = [
+        _weighted_auroc(true == column, probabilities[:, column], subject_of, draws)
+        for column in columns
+    ]
+    return np.mean(areas, axis=0)
+
+
+def _weighted_auroc(
+    positive: npt.NDArray[np.bool_],
+    score: npt.NDArray[np.float64],
+    subject_of: npt.NDArray[np.intp],
+    draws: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Share of pairs in the right order, ties counted half.
+
+    `sklearn.metrics.roc_auc_score` gives the same, but would sort anew for each of a thousand
+    draws: here the order is found once. NaN where a draw lacks one side.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    side = positive[order]
+    out = np.empty(len(draws))
     for row, draw in enumerate(draws):
-        weight = draw[subject_of]
-        drawn = weight > 0
-        if len(np.unique(true[drawn])) == probabilities.shape[1]:
-            out[row] = np.mean(
-                [
-                    roc_auc_score(
-                        true[drawn] == column,
-                        probabilities[drawn, column],
-                        sample_weight=weight[drawn],
-                    )
-                    for column in columns
-                ]
-            )
+        weight = draw[subject_of[order]]
+        ups = np.add.reduceat(weight * side, starts)
+        downs = np.add.reduceat(weight * ~side, starts)
+        ordered = (ups * (np.cumsum(downs) - downs / 2)).sum()
+        pairs = ups.sum() * downs.sum()
+        out[row] = ordered / pairs if pairs else np.nan
     return out
 
 
