@@ -1,0 +1,31 @@
+"""How Sphinx builds the site: `make docs`."""
+
+from importlib.metadata import version as installed_version
+
+project = "effboost"
+author = "The effboost developers"
+copyright = "The effboost developers"
+version = release = installed_version("effboost")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say types in words
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+default_role = "py:obj"
+# Docstrings inherited from scikit-learn refer to labels of its own site.
+suppress_warnings = ["ref.ref"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "effboost"
+html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
+html_show_sourcelink = False
