@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effboost import backbones, datasets, exceptions, model_selection, presets
+    from effboost._cnn import CNNClassifier
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augmentation",
+    "CNNClassifier",
     "EfficientNetFeaturizer",
     "EvaluationReport",
     "HybridClassifier",
@@ -33,6 +35,7 @@ __all__ = [
 # Loaded when first asked for (PEP 562): torch alone takes a second.
 _HOME = {
     "Augmentation": "_transforms",
+    "CNNClassifier": "_cnn",
     "EfficientNetFeaturizer": "_featurizer",
     "EvaluationReport": "evaluation",
     "HybridClassifier": "_hybrid",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from sklearn.utils import check_random_state
 
-__all__ = ["draw_seed", "resolve_device", "seeded"]
+__all__ = ["check_precision", "draw_seed", "resolve_device", "seeded"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -24,6 +24,18 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'device={device!r}, but torch finds no GPU; use "auto" or "cpu"')
     return resolved
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse mixed precision on a GPU that has no bfloat16."""
+    if precision == "mixed" and device.type == "cuda":
+        with torch.cuda.device(device):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                name = torch.cuda.get_device_name(device)
+                raise ValueError(
+                    f'precision="mixed" computes in bfloat16, which the GPU {name!r} does not '
+                    'have; use precision="float32"'
+                )
 
 
 def draw_seed(random_state: object) -> int:

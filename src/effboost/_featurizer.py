@@ -4,36 +4,52 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
-from numbers import Integral
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._compat import Interval, StrOptions, fit_context
-from effboost._device import draw_seed, resolve_device
+from effboost._device import check_precision, draw_seed, resolve_device, seeded
 from effboost._extract import extract_features
+from effboost._finetune import OPTIMIZERS, LabelledImages, Training, fine_tune
 from effboost._images import ImageSequence, as_images
-from effboost._transforms import ImageTransform
+from effboost._labels import Labelled, check_validation
+from effboost._transforms import Augmentation, ImageTransform
 from effboost.backbones import (
     BackboneSpec,
     build_backbone,
     feature_width,
     get_backbone_spec,
+    list_frozen,
     remove_head,
 )
-from effboost.exceptions import UnknownBackboneError
+from effboost.exceptions import UnknownBackboneError, UnsupportedInputError
 from effboost.runtime import Runtime, TorchRuntime
 
 __all__ = ["EfficientNetFeaturizer", "ImageFeaturizer"]
 
+_PAPER_AUGMENTATION: Final = Augmentation()
+_PATIENCE: Final = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tuned:
+    """What training leaves behind, beside the weights."""
+
+    head: torch.nn.Linear | None = None
+    classes: npt.NDArray[Any] | None = None
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
 
 class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Turn images into the features of a convolutional network.
+    """Turn images into the features of a convolutional network, fine-tuned on their labels.
 
     Parameters
     ----------
@@ -41,9 +57,44 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         The network: a name of `effboost.backbones.BACKBONES` or of any other torchvision
         classification model, or a callable that builds a `torch.nn.Module` of your own.
     weights : "imagenet", path or None, default="imagenet"
-        The weights that torchvision publishes for ImageNet, looked for in ``TORCH_HOME`` and
-        else downloaded; a local ``.pth`` (tensors only, no code) or ``.safetensors`` file; or
-        None for random ones.
+        The weights to start from: those that torchvision publishes for ImageNet, looked for in
+        ``TORCH_HOME`` and else downloaded; a local ``.pth`` (tensors only, no code) or
+        ``.safetensors`` file; or None for random ones.
+    fine_tune : bool, default=True
+        Whether `fit` trains the network on the labels. False keeps it as it was loaded: then
+        `fit` looks at no image, and the parameters up to `callbacks` do nothing.
+    trainable : "all", "head" or int, default="all"
+        What is trained: the whole network; the linear layer that classifies alone; or that
+        layer and so many of the last stages (`effboost.backbones.list_stages`; 9 of them for
+        EfficientNet-B0). The rest stays as it was loaded, its batch norms included.
+    freeze_batch_norm : bool, default=False
+        Keep the statistics of all batch norms as they were loaded. Needed for weights whose
+        batch norms were folded into the convolutions.
+    max_epochs : int, default=5
+        Passes over the training images.
+    batch_size : int, default=40
+        Images in a training step, 2 or more.
+    optimizer : {"adamax", "adam", "adamw", "rmsprop", "sgd"} or class, default="adamax"
+        A name, or any `torch.optim.Optimizer` class.
+    lr : float, default=1e-3
+        Learning rate.
+    class_weight : "balanced", dict or None, default=None
+        Weights of the classes in the loss, as scikit-learn has them.
+    augmentation : Augmentation or None, default=Augmentation()
+        Random views of training images. They are never used for features.
+    minority_augmentation : Augmentation or None, default=None
+        The same for the images of all classes but the most frequent, to give a small class
+        more views (``views=2``) or stronger ones. None treats all classes alike.
+    early_stopping : bool or int, default=False
+        Stop once the validation loss has not improved for so many epochs (True: 5), and go
+        back to the best epoch's weights. Validates on `X_val`, or else on subjects split off.
+    validation_fraction : float, default=0.1
+        Share of the images to split off, by subject, for early stopping without `X_val`.
+    precision : {"float32", "mixed"}, default="float32"
+        Arithmetic in training; "mixed" computes in bfloat16 where torch thinks it safe, which
+        is faster on recent GPUs. Features are always computed in float32.
+    callbacks : list of skorch.callbacks.Callback, default=None
+        Called in training, such as learning rate schedulers.
     crop_size : int or None, default=448
         Side of the centre crop in pixels; smaller images are padded with black. None takes each
         image whole.
@@ -56,13 +107,15 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         standard deviation of ImageNet; or by those that this backbone was trained with.
     features : {"pooled", "logits"}, default="pooled"
         What the last linear layer takes (for EfficientNet-B0 the 1280 spatial means of its last
-        feature map), or its 1000 outputs.
+        feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
+        cross-entropy over its first n_classes outputs.
     device : str, default="auto"
         Where torch computes: "cpu", "cuda", ..., or "auto" for the GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Draws the random weights of ``weights=None``.
+        Draws random weights, the order and views of training images, dropout, and the subjects
+        split off. The same seed and number of threads give the same bits on one machine.
     verbose : int, default=0
-        1 shows progress bars on stderr.
+        1 shows progress bars on stderr, 2 also a table of the epochs.
 
     Attributes
     ----------
@@ -70,6 +123,14 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         What is known about the network.
     module_ : torch.nn.Module
         The network, in evaluation mode on the CPU.
+    head_ : torch.nn.Linear or None
+        The layer that classified in training. None where there is none: without fine-tuning,
+        or with ``features="logits"``.
+    classes_ : ndarray of shape (n_classes,)
+        The labels; only after fine-tuning.
+    history_ : list of dict
+        For each epoch "epoch", "dur" (seconds), "train_loss", "train_acc" and, with validation,
+        "valid_loss" and "valid_acc"; empty without fine-tuning.
     transform_ : ImageTransform
         What happens to an image before the network, as plain data.
     n_features_in_ : int
@@ -78,15 +139,24 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     See Also
     --------
     EfficientNetFeaturizer : The same, for the EfficientNet family alone.
+    CNNClassifier : The fine-tuned network's own decision.
     HybridClassifier : Features and boosted trees in one classifier.
 
     Notes
     -----
     The features of an image never depend on the images beside it, to the bit. Memory holds one
-    small batch of pictures and, at 4 bytes a value, the features.
+    small batch of pictures and, at 4 bytes a value, the features; in training, one batch with
+    what the network computes for it, and three to four times the network's weights.
 
-    The features of random weights (``weights=None``) are tiny, about 1e-13 for EfficientNet-B0:
-    good enough for trees and for trying things out, not for heads that care for scale.
+    The statistics of batch norms are gathered anew after the last epoch, from all training
+    images: after few steps they would lag behind, and the network would predict at chance.
+
+    ``fit_transform`` gives features of images that the network was trained on. They look
+    cleaner than those of new images: see ``head_protocol`` of `HybridClassifier`.
+
+    The features of random weights (``weights=None``, not fine-tuned) are tiny, about 1e-13 for
+    EfficientNet-B0: good enough for trees and for trying things out, not for heads that care
+    for scale.
 
     Examples
     --------
@@ -94,15 +164,34 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     >>> from effboost import ImageFeaturizer
     >>> X = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
     >>> featurizer = ImageFeaturizer(
-    ...     "resnet18", weights=None, crop_size=None, image_size=32, random_state=0
+    ...     "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1, random_state=0
     ... )
-    >>> featurizer.fit_transform(X).shape
+    >>> featurizer.fit(X, ["ALL", "HEM"] * 3).transform(X).shape
     (6, 512)
+    >>> sorted(featurizer.history_[0])
+    ['dur', 'epoch', 'train_acc', 'train_loss']
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, BackboneSpec, callable],
         "weights": [str, os.PathLike, None],
+        "fine_tune": ["boolean"],
+        "trainable": [
+            StrOptions({"all", "head"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "freeze_batch_norm": ["boolean"],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "augmentation": [Augmentation, None],
+        "minority_augmentation": [Augmentation, None],
+        "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "precision": [StrOptions({"float32", "mixed"})],
+        "callbacks": [list, None],
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_size": [Interval(Integral, 1, None, closed="left")],
         "image_shape": [tuple, list, None],
@@ -118,6 +207,20 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         backbone: str | BackboneSpec | Callable[..., torch.nn.Module] = "efficientnet_b0",
         *,
         weights: str | os.PathLike[str] | None = "imagenet",
+        fine_tune: bool = True,
+        trainable: str | int = "all",
+        freeze_batch_norm: bool = False,
+        max_epochs: int = 5,
+        batch_size: int = 40,
+        optimizer: str | type[torch.optim.Optimizer] = "adamax",
+        lr: float = 1e-3,
+        class_weight: str | dict[Any, float] | None = None,
+        augmentation: Augmentation | None = _PAPER_AUGMENTATION,
+        minority_augmentation: Augmentation | None = None,
+        early_stopping: bool | int = False,
+        validation_fraction: float = 0.1,
+        precision: str = "float32",
+        callbacks: Sequence[Any] | None = None,
         crop_size: int | None = 448,
         image_size: int = 224,
         image_shape: tuple[int, ...] | None = None,
@@ -129,6 +232,20 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     ):
         self.backbone = backbone
         self.weights = weights
+        self.fine_tune = fine_tune
+        self.trainable = trainable
+        self.freeze_batch_norm = freeze_batch_norm
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.class_weight = class_weight
+        self.augmentation = augmentation
+        self.minority_augmentation = minority_augmentation
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.precision = precision
+        self.callbacks = callbacks
         self.crop_size = crop_size
         self.image_size = image_size
         self.image_shape = image_shape
@@ -139,15 +256,35 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Build the network and load its weights.
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        groups: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups_val: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Build the network, load its weights, and train it if `fine_tune` is set.
 
         Parameters
         ----------
         X : images, n_samples of them
-            What `ImageSequence` takes. Their form is checked; none is decoded.
-        y : ignored
-            Not used, present for API consistency.
+            What `ImageSequence` takes. Without fine-tuning their form is checked and none is
+            decoded.
+        y : array-like of shape (n_samples,), default=None
+            The labels: strings or integers, of two classes or more. Needed for fine-tuning.
+        groups : array-like of shape (n_samples,), default=None
+            The subject of each image, for the split that early stopping makes; None takes the
+            groups that an `ImageSequence` carries, or else each image for its own subject.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each image in the loss; images of weight 0 are left out.
+        X_val, y_val : images and labels, default=None
+            Images to validate each epoch on, for `history_` and for early stopping.
+        groups_val : array-like of shape (n_validation_samples,), default=None
+            Their subjects. A subject that stands in `groups` as well is refused.
 
         Returns
         -------
@@ -160,16 +297,37 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             If no backbone has this name.
         WeightsNotFoundError, WeightsMismatchError, WeightsError
             If the weights cannot be had or do not fit.
-        UnsupportedInputError
-            If `X` is of an unknown form.
+        UnsupportedInputError, ImageDecodeError
+            If `X` or `y` is of an unknown form, or an image cannot be read.
+        SplitError
+            If a class has too few subjects to split some off for early stopping.
+        LeakageError
+            If a subject stands in `groups` and in `groups_val`.
         """
-        self._check_images(X, reset=True)
-        resolve_device(self.device)
+        images = self._check_images(X, reset=True)
+        device = resolve_device(self.device)
+        check_precision(self.precision, device)
         spec = self._check_backbone()
-        module = self._build(spec)
-        transform = _make_transform(self, spec)
+        rng = check_random_state(self.random_state)
+        weights_seed, split_seed, training_seed = (draw_seed(rng) for _ in range(3))
+        rows: tuple[Labelled, Labelled | None] | None = None
+        if self.fine_tune:
+            train = self._check_labels(images, y, groups, sample_weight)
+            validation = check_validation(train, self._check_images, X_val, y_val, groups_val)
+            rows = train, validation
+            if validation is None and self.early_stopping is not False:
+                rows = train.cut_off(self.validation_fraction, split_seed)
+        module, frozen = self._build(spec, weights_seed)
         width = feature_width(module, self.image_size)
+        transform = _make_transform(self, spec)
+        tuned = _Tuned()
+        if rows is not None:
+            tuned = self._tune(module, frozen, width, transform, rows, device, training_seed)
         self.spec_, self.module_, self.transform_ = spec, module, transform
+        self.head_, self.history_ = tuned.head, tuned.history
+        self.__dict__.pop("classes_", None)  # of a former fit
+        if tuned.classes is not None:
+            self.classes_ = tuned.classes
         self._n_features_out = width
         self._runtime: Runtime | None = None
         return self
@@ -192,6 +350,10 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         UnsupportedInputError, ImageDecodeError
             If `X` is of an unknown form, or an image cannot be read.
         """
+        return self._features(X)
+
+    def _features(self, X: Any) -> npt.NDArray[np.float32]:
+        # Beside `transform`, whose output set_output may turn into a data frame.
         check_is_fitted(self)
         images = self._check_images(X, reset=False)
         if self._runtime is None:
@@ -207,16 +369,88 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _check_backbone(self) -> BackboneSpec:
         return get_backbone_spec(self.backbone)
 
-    def _build(self, spec: BackboneSpec) -> torch.nn.Module:
+    def _check_labels(
+        self, images: ImageSequence, y: Any, groups: Any, sample_weight: Any
+    ) -> Labelled:
+        if y is None:
+            raise UnsupportedInputError(
+                "fine_tune=True needs y, the labels of the images; fine_tune=False keeps the "
+                "network as it was loaded"
+            )
+        train = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
+        train = train.take(train.weight > 0)
+        n_classes = len(train.classes())
+        if self.features == "logits" and n_classes > 1000:
+            raise UnsupportedInputError(
+                f'features="logits" has outputs for 1000 classes, y has {n_classes}'
+            )
+        return train
+
+    def _build(
+        self, spec: BackboneSpec, seed: int
+    ) -> tuple[torch.nn.Module, list[torch.nn.Module]]:
+        """Build the network up to its features, and list the modules that are not trained."""
         logits = self.features == "logits"
         module = build_backbone(
-            spec,
-            self.weights,
-            seed=draw_seed(self.random_state),
-            keep_head=logits,
-            progress=bool(self.verbose),
+            spec, self.weights, seed=seed, keep_head=logits, progress=bool(self.verbose)
         )
-        return module if logits else remove_head(module, spec)
+        frozen = []
+        if self.fine_tune and self.trainable != "all":
+            n_last = 0 if self.trainable == "head" else int(self.trainable)
+            frozen = list_frozen(module, spec, n_last)
+        return module if logits else remove_head(module, spec), frozen
+
+    def _tune(
+        self,
+        module: torch.nn.Module,
+        frozen: list[torch.nn.Module],
+        width: int,
+        transform: ImageTransform,
+        rows: tuple[Labelled, Labelled | None],
+        device: torch.device,
+        seed: int,
+    ) -> _Tuned:
+        train, validation = rows
+        classes = train.classes()
+        head = None
+        if self.features == "pooled":
+            with seeded(seed):
+                head = torch.nn.Linear(width, len(classes))
+
+        def as_data(part: Labelled, weight: npt.NDArray[np.float64]) -> LabelledImages:
+            target = part.encode(classes)
+            return LabelledImages(part.images, target, weight.astype(np.float32), transform)
+
+        history = fine_tune(
+            module,
+            head,
+            as_data(train, train.balanced(self.class_weight)),
+            None if validation is None else as_data(validation, validation.weight),
+            self._training(device, seed),
+            n_classes=len(classes),
+            frozen=frozen,
+            freeze_batch_norm=self.freeze_batch_norm,
+        )
+        return _Tuned(head, classes, history)
+
+    def _training(self, device: torch.device, seed: int) -> Training:
+        # True is 1 to Python, but not here.
+        patience = _PATIENCE if self.early_stopping is True else int(self.early_stopping)
+        optimizer = self.optimizer
+        return Training(
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
+            lr=self.lr,
+            augmentation=self.augmentation,
+            minority_augmentation=self.minority_augmentation,
+            patience=patience or None,
+            mixed_precision=self.precision == "mixed",
+            device=device,
+            seed=seed,
+            verbose=int(self.verbose),
+            callbacks=self.callbacks or (),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # The engine is a second copy of the network, laid out for this machine.
@@ -231,17 +465,18 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
+        tags.target_tags.required = bool(self.fine_tune)
         return tags
 
 
 class EfficientNetFeaturizer(ImageFeaturizer):
-    """Turn images into the features of an EfficientNet.
+    """Turn images into the features of a fine-tuned EfficientNet.
 
     This is `ImageFeaturizer`, with the same parameters and attributes, limited to the networks
     of the EfficientNet family: "efficientnet_b0" to "efficientnet_b7" and "efficientnet_v2_s",
     "efficientnet_v2_m", "efficientnet_v2_l". Its defaults are the paper's: EfficientNet-B0 with
-    ImageNet weights on a 448-pixel centre crop, resized to 224 and scaled to [0, 1], gives 1280
-    features.
+    ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled to [0, 1], is trained
+    for five epochs by Adamax and then gives 1280 features.
 
     See Also
     --------
@@ -257,8 +492,10 @@ class EfficientNetFeaturizer(ImageFeaturizer):
     >>> import numpy as np
     >>> from effboost import EfficientNetFeaturizer
     >>> X = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
-    >>> featurizer = EfficientNetFeaturizer(weights=None, crop_size=None, image_size=32)
-    >>> features = featurizer.fit_transform(X)
+    >>> featurizer = EfficientNetFeaturizer(
+    ...     weights=None, crop_size=None, image_size=32, max_epochs=1
+    ... )
+    >>> features = featurizer.fit(X, ["ALL", "HEM", "HEM", "ALL"]).transform(X)
     >>> features.shape, features.dtype
     ((4, 1280), dtype('float32'))
     """

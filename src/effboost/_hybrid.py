@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._compat import fit_context, load_xgboost
+from effboost._booster import fit_head, paper_booster, stops_early
+from effboost._cnn import CNNClassifier
+from effboost._compat import Interval, StrOptions, fit_context
+from effboost._device import draw_seed, resolve_device
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
-from effboost._images import ImageSequence
-from effboost.exceptions import UnsupportedInputError
+from effboost._labels import Labelled, check_validation
+from effboost._nested import NestedDefaults, seed_children
 
-__all__ = ["HybridClassifier", "paper_booster"]
-
-
-def paper_booster() -> Any:
-    """Give the paper's head, unfitted: XGBoost with a learning rate of 0.35."""
-    return load_xgboost().XGBClassifier(learning_rate=0.35, tree_method="hist")
+__all__ = ["HybridClassifier"]
 
 
 def _head_has(method: str) -> Any:
     def check(self: HybridClassifier) -> bool:
         head = getattr(self, "classifier_", self.classifier)
-        return hasattr(_default("classifier") if head is None else head, method)
+        return hasattr(paper_booster() if head is None else head, method)
 
     return check
 
 
-class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
-    """Classify images: a network gives the features, a classifier decides on them.
+class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEstimator):
+    """Classify images: a fine-tuned network gives the features, a classifier decides on them.
 
-    With nothing set, this is the architecture of "Advancing the Diagnosis of Acute
-    Lymphoblastic Leukemia with Hybrid Neural Networks": EfficientNet-B0 with ImageNet weights
-    gives 1280 features and XGBoost decides. The network is used as it is, not fine-tuned.
+    With nothing set, this is the method of "Advancing the Diagnosis of Acute Lymphoblastic
+    Leukemia with Hybrid Neural Networks": EfficientNet-B0 is fine-tuned from ImageNet weights
+    and gives 1280 features, on which XGBoost decides.
 
     Parameters
     ----------
@@ -48,8 +46,19 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     classifier : classifier or None, default=None
         Any scikit-learn classifier. It sees float32 features and labels 0 to n_classes - 1.
         None means ``XGBClassifier(learning_rate=0.35, tree_method="hist")``, the paper's.
+    head_protocol : {"in_sample", "holdout"}, default="in_sample"
+        Which images the classifier learns from. "in_sample": all of them, the ones that the
+        network was tuned on, as in the paper; their features are over-confident. "holdout":
+        images of subjects that were split off before, and that the network has not seen.
+        Without fine-tuning the network has seen none, and the classifier learns from all.
+    holdout_fraction : float, default=0.3
+        Share of the images that "holdout" splits off, by subject.
+    class_weight : "balanced", dict or None, default=None
+        Weights of the classes, as scikit-learn has them, in the loss of the network (where the
+        featurizer's own is None) and, as sample weights, in that of the classifier.
     random_state : int, RandomState instance or None, default=None
-        Reaches the featurizer and the classifier where theirs is None.
+        Reaches the featurizer and the classifier where theirs is None; draws the splits by
+        subject.
     verbose : int, default=0
         1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
 
@@ -61,18 +70,33 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         The fitted featurizer.
     classifier_ : classifier
         The fitted head.
+    cnn_ : CNNClassifier
+        The fine-tuned network's own decision, sharing its weights; only after fine-tuning.
+    history_ : list of dict
+        Loss and accuracy of each epoch of the network; empty without fine-tuning.
+    evals_result_ : dict of str to dict of str to list
+        Where the classifier is XGBoost's: its metrics in each round on the "train" rows, and on
+        the "validation" rows where `X_val` was given or early stopping cut some off.
     n_features_in_ : int
         Number of columns seen in `fit`; only where `X` holds one image per row.
 
     See Also
     --------
-    effboost.presets.frozen : The same for any network and any size of image.
+    effboost.presets : Ready-made ones, frozen networks among them.
+    CNNClassifier : The network without boosted trees.
 
     Notes
     -----
     `get_params` lists the parameters of the defaults, too, so that a search can name
-    ``classifier__max_depth`` or ``featurizer__image_size`` without building anything first;
-    setting one of them replaces the None by the default.
+    ``classifier__max_depth`` or ``featurizer__lr`` without building anything first; setting one
+    of them replaces the None by the default.
+
+    Early stopping, of the network (``featurizer__early_stopping``) or of XGBoost
+    (``classifier__early_stopping_rounds``), without `X_val` cuts off the share
+    ``featurizer__validation_fraction`` of the images by subject. Neither learns from them.
+
+    XGBoost computes on a GPU where the featurizer does, unless it says otherwise. The fitted
+    one predicts on the CPU, so that it can be loaded anywhere.
 
     Examples
     --------
@@ -80,16 +104,23 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> clf = HybridClassifier(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32),
+    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
     ...     random_state=0,
-    ... ).fit(cells.images, cells.target)
+    ... ).fit(cells.images, cells.target, groups=cells.groups)
     >>> clf.predict_proba(cells.images).shape
     (20, 2)
     """
 
+    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
+        "featurizer": EfficientNetFeaturizer,
+        "classifier": paper_booster,
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "featurizer": [ImageFeaturizer, None],
         "classifier": [BaseEstimator, None],
+        "head_protocol": [StrOptions({"in_sample", "holdout"})],
+        "holdout_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -99,56 +130,19 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         featurizer: ImageFeaturizer | None = None,
         classifier: Any = None,
         *,
+        head_protocol: str = "in_sample",
+        holdout_fraction: float = 0.3,
+        class_weight: str | dict[Any, float] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ):
         self.featurizer = featurizer
         self.classifier = classifier
+        self.head_protocol = head_protocol
+        self.holdout_fraction = holdout_fraction
+        self.class_weight = class_weight
         self.random_state = random_state
         self.verbose = verbose
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Also list those of the featurizer and the classifier, of their defaults too, by
-            names such as ``classifier__max_depth``.
-
-        Returns
-        -------
-        dict
-            Parameter names mapped to their values.
-        """
-        params: dict[str, Any] = super().get_params(deep=deep)
-        if deep:
-            for name in ("featurizer", "classifier"):
-                if getattr(self, name) is None:
-                    nested = _default(name).get_params()
-                    params |= {f"{name}__{key}": value for key, value in nested.items()}
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameter names, such as ``random_state`` or ``classifier__max_depth``, mapped to
-            their values. A nested name first replaces a None by the default.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        for name in ("featurizer", "classifier"):
-            nested = any(key.startswith(f"{name}__") for key in params)
-            if nested and params.get(name, getattr(self, name)) is None:
-                params = {**params, name: _default(name)}
-        super().set_params(**params)
-        return self
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -158,6 +152,9 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         groups: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups_val: npt.ArrayLike | None = None,
     ) -> Self:
         """Fit the featurizer, then the classifier on its features.
 
@@ -168,10 +165,15 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             The labels: strings or integers, of two classes or more.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each image. Checked here; a frozen network and a head without early
-            stopping split nothing inside.
+            The subject of each image. Every split inside keeps subjects whole. None takes the
+            groups that an `ImageSequence` carries, or else each image for its own subject.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each image in the classifier's loss.
+            Weight of each image in the losses of the network and of the classifier.
+        X_val, y_val : images and labels, default=None
+            Images to validate each epoch and each round of XGBoost on, for `history_`,
+            `evals_result_` and early stopping. Nothing is trained on them.
+        groups_val : array-like of shape (n_validation_samples,), default=None
+            Their subjects. A subject that stands in `groups` as well is refused.
 
         Returns
         -------
@@ -184,23 +186,52 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             If `y` holds one class only, or lengths differ.
         UnsupportedInputError, ImageDecodeError
             If `X` is of an unknown form, or an image cannot be read.
+        SplitError
+            If a class has too few subjects for a split that was asked for.
+        LeakageError
+            If a subject stands in `groups` and in `groups_val`.
         """
-        featurizer, classifier = self._children()
+        rng = check_random_state(self.random_state)
+        featurizer, classifier = self._children(rng)
         images = featurizer._check_images(X, reset=True)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        _check_lengths(images, y=y, groups=groups, sample_weight=sample_weight)
-        encoder = LabelEncoder().fit(y)
-        if len(encoder.classes_) < 2:
-            raise UnsupportedInputError(
-                f"y holds one class only, {encoder.classes_.tolist()[0]!r}; a classifier needs at "
-                "least two"
-            )
-        features = featurizer.fit(X, y).transform(X)
-        weights = {} if sample_weight is None else {"sample_weight": np.asarray(sample_weight)}
-        classifier.fit(features, encoder.transform(y), **weights)
-        self.classes_ = encoder.classes_
+        rows = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
+        classes = rows.classes()
+        validation = check_validation(rows, featurizer._check_images, X_val, y_val, groups_val)
+        # One cut for the network and the booster: rows that stop either have been seen by neither.
+        if validation is None and _needs_validation(featurizer, classifier):
+            rows, validation = rows.cut_off(featurizer.validation_fraction, draw_seed(rng))
+        tuning = deciding = rows
+        if featurizer.fine_tune and self.head_protocol == "holdout":
+            tuning, deciding = rows.cut_off(self.holdout_fraction, draw_seed(rng))
+        featurizer.fit(
+            tuning.images,
+            tuning.labels,
+            groups=tuning.groups,
+            sample_weight=tuning.weight,
+            X_val=None if validation is None else validation.images,
+            y_val=None if validation is None else validation.labels,
+            groups_val=None if validation is None else validation.groups,
+        )
+
+        def with_features(part: Labelled) -> tuple[Any, Any]:
+            return featurizer._features(part.images), part.encode(classes)
+
+        evals_result = fit_head(
+            classifier,
+            with_features(deciding),
+            None if validation is None else with_features(validation),
+            sample_weight=deciding.balanced(self.class_weight),
+            device=resolve_device(featurizer.device),
+        )
+        for name in ("cnn_", "evals_result_"):
+            self.__dict__.pop(name, None)  # of a former fit
+        self.classes_ = classes
         self.featurizer_, self.classifier_ = featurizer, classifier
+        self.history_ = featurizer.history_
+        if featurizer.fine_tune:
+            self.cnn_ = CNNClassifier(featurizer)._share(featurizer)
+        if evals_result is not None:
+            self.evals_result_ = evals_result
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -297,39 +328,25 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _features(self, X: Any) -> Any:
         # Not self.transform: its output may be set to a data frame, which the head never saw.
         check_is_fitted(self)
-        return self.featurizer_.transform(X)
+        return self.featurizer_._features(X)
 
-    def _children(self) -> tuple[ImageFeaturizer, Any]:
-        """Give clones of the featurizer and the classifier, or the defaults, ready to fit."""
-        featurizer, classifier = (
-            _default(name) if getattr(self, name) is None else clone(getattr(self, name))
-            for name in ("featurizer", "classifier")
-        )
+    def _children(self, rng: np.random.RandomState) -> tuple[ImageFeaturizer, Any]:
+        """Give copies of the featurizer and the classifier, or the defaults, ready to fit."""
+        featurizer, classifier = self._child("featurizer"), self._child("classifier")
         if self.random_state is not None:
-            rng = check_random_state(self.random_state)
-            for child in (featurizer, classifier):
-                seed = int(rng.randint(2**31 - 1))
-                if child.get_params().get("random_state", 0) is None:
-                    child.set_params(random_state=seed)
+            seed_children([featurizer, classifier], rng)
         if self.verbose and not featurizer.verbose:
             featurizer.set_params(verbose=self.verbose)
+        if featurizer.class_weight is None:
+            featurizer.set_params(class_weight=self.class_weight)
         return featurizer, classifier
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        featurizer = _default("featurizer") if self.featurizer is None else self.featurizer
-        tags.input_tags = featurizer.__sklearn_tags__().input_tags
+        tags.input_tags = self._child("featurizer").__sklearn_tags__().input_tags
         return tags
 
 
-def _default(name: str) -> Any:
-    return EfficientNetFeaturizer() if name == "featurizer" else paper_booster()
-
-
-def _check_lengths(images: ImageSequence, **others: Any) -> None:
-    for name, values in others.items():
-        if values is not None and len(values) != len(images):
-            raise UnsupportedInputError(
-                f"X has {len(images)} images, but {name} has {len(values)} values: give one for "
-                "each image"
-            )
+def _needs_validation(featurizer: ImageFeaturizer, classifier: Any) -> bool:
+    network = featurizer.fine_tune and featurizer.early_stopping is not False
+    return network or stops_early(classifier)

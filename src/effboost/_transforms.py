@@ -71,6 +71,17 @@ class ImageTransform:
             image = _center_crop(image, self.crop_size)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
+    def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Give the normalisation as one multiplication and one addition.
+
+        Returns
+        -------
+        scale, shift : ndarray of shape (3,), float32
+            ``pixels * scale + shift`` is what the network takes, up to the last bit or two.
+        """
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return np.float32(1) / (np.float32(255) * std), -mean / std
+
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Scale and normalise pixels.
 
@@ -114,6 +125,8 @@ class Augmentation:
         Probability of each flip.
     rotation : float, default=10.0
         Largest angle, in degrees, to either side.
+    views : int, default=1
+        Random views of each image in an epoch.
 
     Examples
     --------
@@ -126,6 +139,7 @@ class Augmentation:
     horizontal_flip: float = 0.2
     vertical_flip: float = 0.2
     rotation: float = 10.0
+    views: int = 1
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Draw one random view of a picture.
@@ -157,7 +171,7 @@ class Augmentation:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, float]) -> Augmentation:
+    def from_dict(cls, data: Mapping[str, Any]) -> Augmentation:
         """Build the augmentation that `to_dict` described."""
         return cls(**data)
 

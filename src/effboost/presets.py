@@ -48,6 +48,7 @@ def frozen(
     featurizer = ImageFeaturizer(
         backbone,
         weights=weights,
+        fine_tune=False,
         crop_size=crop_size,
         image_size=image_size,
         normalize=normalize,

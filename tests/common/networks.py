@@ -30,6 +30,7 @@ def tiny_featurizer(**params):
     settings = {
         "backbone": TinyNet,
         "weights": None,
+        "fine_tune": False,
         "crop_size": None,
         "image_size": 24,
         "random_state": 0,

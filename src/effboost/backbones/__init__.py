@@ -3,6 +3,8 @@
 from effboost.backbones._build import (
     build_backbone,
     feature_width,
+    list_frozen,
+    list_stages,
     remove_head,
 )
 from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
@@ -13,5 +15,7 @@ __all__ = [
     "build_backbone",
     "feature_width",
     "get_backbone_spec",
+    "list_frozen",
+    "list_stages",
     "remove_head",
 ]

@@ -11,7 +11,7 @@ from effboost._device import seeded
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
 
-__all__ = ["build_backbone", "feature_width", "remove_head"]
+__all__ = ["build_backbone", "feature_width", "list_frozen", "list_stages", "remove_head"]
 
 
 def build_backbone(
@@ -61,6 +61,10 @@ def build_backbone(
         load_into(module, state, spec.name, unneeded=unneeded)
     elif weights is not None:
         load_into(module, read_weight_file(weights), spec.name, unneeded=unneeded)
+    # Auxiliary classifiers, which Inception and GoogLeNet have for training from scratch.
+    for name, off in (("AuxLogits", None), ("aux1", None), ("aux2", None), ("aux_logits", False)):
+        if hasattr(module, name):
+            setattr(module, name, off)
     return module.eval()
 
 
@@ -70,6 +74,74 @@ def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
     if head is not None:
         module.set_submodule(head, nn.Identity())
     return module
+
+
+def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
+    """Cut a network into stages, from the picture to the features.
+
+    A stage is a child of the network that has parameters; a child called ``features``
+    (EfficientNet, MobileNet, VGG, DenseNet, ...) counts by its own children. The classifying
+    layer belongs to none.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, with its classifier.
+    spec : BackboneSpec
+        What is known about it.
+
+    Returns
+    -------
+    list of list of torch.nn.Module
+        The modules of each stage: 9 stages for EfficientNet-B0, 6 for a ResNet (the first two
+        are its first convolution and batch norm).
+    """
+    name = spec.head_of(module)
+    head = None if name is None else module.get_submodule(name)
+    children: list[nn.Module] = []
+    for name, child in module.named_children():
+        children += child.children() if name == "features" else [child]
+    stages = [[part for part in child.modules() if part is not head] for child in children]
+    return [
+        stage
+        for stage in stages
+        if any(True for part in stage for _ in part.parameters(recurse=False))
+    ]
+
+
+def list_frozen(module: nn.Module, spec: BackboneSpec, n_last: int) -> list[nn.Module]:
+    """List the modules that are not to be trained where only the last stages are.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, with its classifier.
+    spec : BackboneSpec
+        What is known about it.
+    n_last : int
+        Number of stages at the end that are trained. Their modules, the classifying layer, and
+        modules without parameters outside of all stages are not listed.
+
+    Returns
+    -------
+    list of torch.nn.Module
+        The modules, nested ones each for itself.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many stages.
+    """
+    stages = list_stages(module, spec)
+    if n_last > len(stages):
+        raise ValueError(
+            f"trainable={n_last}, but {spec.name!r} has {len(stages)} stages; use "
+            f'"all", "head" or 1 to {len(stages)}'
+        )
+    frozen = [part for stage in stages[: len(stages) - n_last] for part in stage]
+    if frozen and next(module.parameters(recurse=False), None) is not None:
+        frozen.append(module)  # parameters of its own, such as a class token
+    return frozen
 
 
 def feature_width(module: nn.Module, image_size: int) -> int:

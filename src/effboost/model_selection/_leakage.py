@@ -11,7 +11,7 @@ import numpy.typing as npt
 from effboost._images import ImageSequence, as_images
 from effboost.exceptions import LeakageError
 
-__all__ = ["check_fold_leakage", "check_leakage"]
+__all__ = ["check_fold_leakage", "check_group_leakage", "check_leakage"]
 
 
 def check_leakage(
@@ -73,6 +73,11 @@ def check_fold_leakage(
             [] if groups is None else _shared_groups(groups[train], groups[test]),
             _shared_images(prints[train], prints[test], names[train], names[test]),
         )
+
+
+def check_group_leakage(train: Any, test: Any) -> None:
+    """Check subjects alone; None where they are not known. See `check_leakage`."""
+    _raise_on_leakage(_shared_groups(train, test), [])
 
 
 def _fingerprints(images: ImageSequence) -> list[str]:

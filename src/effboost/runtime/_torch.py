@@ -42,9 +42,10 @@ class TorchRuntime:
         self.batch_size = batch_size
         self._device = device
         self._module = _fused(module).to(device).to(memory_format=torch.channels_last)
-        mean, std = (torch.tensor(v, device=device) for v in (transform.mean, transform.std))
-        self._scale = (1 / (255 * std)).view(1, 3, 1, 1)
-        self._shift = (-mean / std).view(1, 3, 1, 1)
+        self._scale, self._shift = (
+            torch.from_numpy(values).view(1, 3, 1, 1).to(device)
+            for values in transform.scale_and_shift()
+        )
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Carry one batch through the network; see `Runtime`."""

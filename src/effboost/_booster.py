@@ -1,0 +1,87 @@
+"""The head of a hybrid: the paper's booster, and how any head is fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils.validation import has_fit_parameter
+
+from effboost._compat import load_xgboost
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["fit_head", "paper_booster", "stops_early"]
+
+_Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+def paper_booster() -> Any:
+    """Give the paper's head, unfitted: XGBoost with a learning rate of 0.35."""
+    return load_xgboost().XGBClassifier(learning_rate=0.35, tree_method="hist")
+
+
+def stops_early(classifier: Any) -> bool:
+    """Tell whether a classifier is a booster that needs validation rows to know when to stop."""
+    return _is_booster(classifier) and bool(classifier.early_stopping_rounds)
+
+
+def fit_head(
+    classifier: Any,
+    train: _Rows,
+    validation: _Rows | None,
+    *,
+    sample_weight: npt.NDArray[np.float64],
+    device: torch.device,
+) -> dict[str, dict[str, list[float]]] | None:
+    """Fit a classifier on features.
+
+    Parameters
+    ----------
+    classifier : classifier
+        The head; it is fitted in place.
+    train : (features, classes)
+        Features of shape (n_samples, n_features), and classes 0 to k - 1.
+    validation : (features, classes) or None
+        The same of rows that a booster is watched on, and that stop it early.
+    sample_weight : ndarray of shape (n_samples,)
+        Weights of the training rows.
+    device : torch.device
+        Where a booster computes, unless it says so itself.
+
+    Returns
+    -------
+    dict or None
+        Of a booster, each metric in each round, on "train" and "validation".
+    """
+    fit_params: dict[str, Any] = {}
+    if not (sample_weight == 1).all():
+        if not has_fit_parameter(classifier, "sample_weight"):
+            raise UnsupportedInputError(
+                f"{type(classifier).__name__} takes no sample_weight, which class_weight and "
+                "sample_weight need; leave them out, or choose another classifier"
+            )
+        fit_params["sample_weight"] = sample_weight
+    if not _is_booster(classifier):
+        classifier.fit(*train, **fit_params)
+        return None
+    if classifier.eval_metric is None:
+        # The last one decides on early stopping: the loss is smoother than the error.
+        binary = train[1].max() < 2
+        metrics = ["error", "logloss"] if binary else ["merror", "mlogloss"]
+        classifier.set_params(eval_metric=metrics)
+    follows = classifier.device is None and device.type == "cuda"
+    if follows:
+        classifier.set_params(device=str(device))
+    watched = [train] if validation is None else [train, validation]
+    classifier.fit(*train, eval_set=watched, verbose=False, **fit_params)
+    if follows:
+        # Features come from the CPU, and the model may be loaded where there is no GPU.
+        classifier.set_params(device="cpu")
+    names = ("train", "validation")
+    return dict(zip(names, classifier.evals_result().values(), strict=False))
+
+
+def _is_booster(classifier: Any) -> bool:
+    return isinstance(classifier, load_xgboost().XGBModel)

@@ -1,0 +1,428 @@
+"""From a network and labelled images to a tuned network. The only contact with skorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochTimer,
+    PassthroughScoring,
+    PrintLog,
+    ProgressBar,
+)
+from skorch.helper import predefined_split
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from effboost._device import seeded
+from effboost._images import ImageSequence
+from effboost._transforms import Augmentation, ImageTransform
+
+__all__ = ["OPTIMIZERS", "LabelledImages", "Training", "fine_tune"]
+
+OPTIMIZERS: Final = {
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes
+    ----------
+    max_epochs, batch_size : int
+        Epochs, and images a step.
+    optimizer : type
+        A `torch.optim.Optimizer`.
+    lr : float
+        Learning rate.
+    augmentation : Augmentation or None
+        The random views of training images.
+    minority_augmentation : Augmentation or None
+        The same for images of all classes but the largest; None takes `augmentation`.
+    patience : int or None
+        Stop after so many epochs without a lower validation loss, and take the best weights.
+    mixed_precision : bool
+        Compute in bfloat16 where torch thinks it safe.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Seed of order, views, dropout.
+    verbose : int
+        1 shows a progress bar, 2 also a table of the epochs, on stderr.
+    callbacks : sequence
+        skorch callbacks, beside effboost's own.
+    """
+
+    max_epochs: int
+    batch_size: int
+    optimizer: type[torch.optim.Optimizer]
+    lr: float
+    augmentation: Augmentation | None
+    minority_augmentation: Augmentation | None
+    patience: int | None
+    mixed_precision: bool
+    device: torch.device
+    seed: int
+    verbose: int
+    callbacks: Sequence[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages(Dataset):
+    """Images with classes 0 to k - 1 and weights.
+
+    Attributes
+    ----------
+    images : ImageSequence
+        The images.
+    target : ndarray of shape (n_samples,), int64
+        The classes.
+    weight : ndarray of shape (n_samples,), float32
+        Weights in the loss, above 0.
+    transform : ImageTransform
+        Applied to each.
+    views : tuple of (Augmentation or None), one for each class, default=()
+        How to augment images of each class; empty to augment none.
+    """
+
+    images: ImageSequence
+    target: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float32]
+    transform: ImageTransform
+    views: tuple[Augmentation | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.order())
+
+    def order(self) -> npt.NDArray[np.intp]:
+        """Positions of the images of one epoch; an image of several views stands there often."""
+        positions = np.arange(len(self.images))
+        if not self.views:
+            return positions
+        counts = np.array([1 if view is None else view.views for view in self.views])
+        return np.repeat(positions, counts[self.target])
+
+    def read(
+        self, positions: npt.NDArray[np.intp], rng: np.random.Generator | None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Read one batch: pixels of shape (b, h, w, 3), uint8, with weights; and classes."""
+        side = self.transform.image_size
+        pixels = np.empty((len(positions), side, side, 3), dtype=np.uint8)
+        for row, i in enumerate(positions.tolist()):
+            image = self.transform.resize(self.images.decode(i))
+            view = self.views[self.target[i]] if self.views else None
+            if view is not None and rng is not None:
+                image = view.apply(image, rng)
+            pixels[row] = np.asarray(image)
+        inputs = {
+            "pixels": torch.from_numpy(pixels),
+            "weight": torch.from_numpy(self.weight[positions]),
+        }
+        return inputs, torch.from_numpy(self.target[positions])
+
+
+def fine_tune(
+    body: nn.Module,
+    head: nn.Module | None,
+    train: LabelledImages,
+    validation: LabelledImages | None,
+    training: Training,
+    *,
+    n_classes: int,
+    frozen: Sequence[nn.Module] = (),
+    freeze_batch_norm: bool = False,
+) -> list[dict[str, float]]:
+    """Train a network on images, in place, and leave it in evaluation mode on the CPU.
+
+    Running statistics of batch norms lag behind the weights that they were gathered with: after
+    the few steps of a small data set, a network that trained well predicts at chance in
+    evaluation mode. They are therefore gathered anew at the end, from the training images as the
+    evaluation transform shows them; and afresh in each epoch, for its validation.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+        Gives features.
+    head : torch.nn.Module or None
+        Gives class scores from them. None takes the first `n_classes` outputs of `body`.
+    train : LabelledImages
+        The training images, without views.
+    validation : LabelledImages or None
+        Images to validate each epoch on.
+    training : Training
+        How to train.
+    n_classes : int
+        Number of classes.
+    frozen : sequence of torch.nn.Module, default=()
+        Modules of `body` whose own parameters and statistics stay as they are.
+    freeze_batch_norm : bool, default=False
+        Keep the statistics of every batch norm as they were loaded.
+
+    Returns
+    -------
+    list of dict
+        For each epoch "epoch", "dur" (seconds), "train_loss" and "train_acc", with validation
+        "valid_loss" and "valid_acc", and what callbacks recorded.
+
+    Raises
+    ------
+    ImageDecodeError
+        If an image cannot be read.
+    """
+    network = _Network(body, head, n_classes, train.transform, training.mixed_precision)
+    network.freeze(frozen, batch_norms=freeze_batch_norm)
+    adapting = network.adapting_norms()
+    momenta = [norm.momentum for norm in adapting]
+    augmented = dataclasses.replace(train, views=_views(train.target, n_classes, training))
+    with ExitStack() as stack:
+        stack.enter_context(seeded(training.seed))
+        if training.device.type == "cuda":
+            flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+            stack.enter_context(flags)
+        network.to(training.device).to(memory_format=torch.channels_last)
+        net = _make_net(network, adapting, validation, training, n_classes)
+        try:
+            net.fit(augmented, None)
+        except _InterruptedError:
+            raise KeyboardInterrupt from None
+        _estimate_batch_norms(network, adapting, train, training)
+    for norm, momentum in zip(adapting, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
+    return [
+        {name: _plain(value) for name, value in epoch.items() if _is_curve(name)}
+        for epoch in net.history
+    ]
+
+
+class _Network(nn.Module):
+    """A body and its head as one classifier of uint8 pictures."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Module | None,
+        n_classes: int,
+        transform: ImageTransform,
+        mixed_precision: bool,
+    ):
+        super().__init__()
+        self.body, self.head = body, head
+        self._n_classes, self._mixed = n_classes, mixed_precision
+        scale, shift = transform.scale_and_shift()
+        self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
+        self._resting: set[nn.Module] = set()
+
+    def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
+        """Keep some parts as they are: no gradients, evaluation mode."""
+        for part in parts:
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        self._resting.update(parts)
+        if batch_norms:
+            self._resting.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
+
+    def adapting_norms(self) -> list[_BatchNorm]:
+        """List the batch norms that follow the training images."""
+        return [
+            part
+            for part in self.body.modules()
+            if isinstance(part, _BatchNorm)
+            and part.track_running_stats
+            and part not in self._resting
+        ]
+
+    def train(self, mode: bool = True) -> _Network:
+        super().train(mode)
+        for part in self._resting:
+            part.training = False
+        return self
+
+    def forward(self, pixels: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        batch = pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
+            out = self.body(batch)
+            if self.head is not None:
+                out = self.head(out)
+        scores: torch.Tensor = out.float()[:, : self._n_classes]
+        return scores
+
+
+class _InterruptedError(BaseException):
+    """Ctrl-C, under a name that skorch does not catch."""
+
+
+class _Net(NeuralNetClassifier):
+    def get_default_callbacks(self) -> list[Any]:
+        # _make_net names them all.
+        return []
+
+    def get_loss(
+        self, y_pred: torch.Tensor, y_true: torch.Tensor, X: Any, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        losses = self.criterion_(y_pred, y_true.to(y_pred.device))
+        weight = X["weight"].to(y_pred.device)
+        loss: torch.Tensor = (losses * weight).sum() / weight.sum()
+        return loss
+
+    def run_single_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # skorch takes Ctrl-C for the wish to go on with what was trained so far, and stops early
+        # by the same exception. Within an epoch it is the user's, who wants to leave.
+        try:
+            super().run_single_epoch(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+
+class _Batches:
+    """The batches of each epoch; shuffled and augmented if there is a seed."""
+
+    def __init__(self, data: LabelledImages, batch_size: int, seed: int | None = None):
+        self._data, self._batch_size, self._seed = data, batch_size, seed
+        self._epoch = 0
+
+    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+        order, rng = self._data.order(), None
+        if self._seed is not None:
+            rng = np.random.default_rng([self._seed, self._epoch])
+            order = rng.permutation(order)
+            self._epoch += 1
+        batches = np.split(order, range(self._batch_size, len(order), self._batch_size))
+        # A batch norm cannot be trained on a single image: it joins the batch before.
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [np.concatenate(batches[-2:])]
+        return (self._data.read(batch, rng) for batch in batches)
+
+
+class _BatchAccuracy(Callback):
+    """Records the share of right predictions, from the scores that the loss was computed on."""
+
+    def on_batch_end(
+        self, net: Any, batch: Any, training: bool, y_pred: torch.Tensor, **_: Any
+    ) -> None:
+        right = y_pred.detach().argmax(dim=1).cpu() == batch[1]
+        name = "train_acc" if training else "valid_acc"
+        net.history.record_batch(name, right.float().mean().item())
+
+
+class _FreshBatchNorms(Callback):
+    """Averages batch statistics over each epoch alone, instead of over all steps so far."""
+
+    def __init__(self, norms: Sequence[_BatchNorm]):
+        self.norms = norms
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        _forget_statistics(self.norms)
+
+
+def _make_net(
+    network: _Network,
+    adapting: Sequence[_BatchNorm],
+    validation: LabelledImages | None,
+    training: Training,
+    n_classes: int,
+) -> _Net:
+    callbacks: list[Any] = [
+        ("batch_accuracy", _BatchAccuracy()),
+        ("batch_norms", _FreshBatchNorms(adapting)),
+        ("dur", EpochTimer()),
+        ("train_loss", PassthroughScoring("train_loss", on_train=True)),
+        ("train_acc", PassthroughScoring("train_acc", lower_is_better=False, on_train=True)),
+    ]
+    if validation is not None:
+        callbacks += [
+            ("valid_loss", PassthroughScoring("valid_loss")),
+            ("valid_acc", PassthroughScoring("valid_acc", lower_is_better=False)),
+        ]
+    callbacks += training.callbacks
+    if training.patience is not None:
+        early = EarlyStopping("valid_loss", patience=training.patience, load_best=True)
+        callbacks.append(("early_stopping", early))
+    if training.verbose > 0:
+        callbacks.append(("progress", ProgressBar(detect_notebook=False)))
+    if training.verbose > 1:
+        callbacks.append(("table", PrintLog(sink=_print_beside_bars)))
+    return _Net(
+        network,
+        criterion=nn.CrossEntropyLoss,
+        criterion__reduction="none",
+        optimizer=training.optimizer,
+        lr=training.lr,
+        max_epochs=training.max_epochs,
+        batch_size=training.batch_size,
+        iterator_train=_Batches,
+        iterator_train__seed=training.seed,
+        iterator_valid=_Batches,
+        train_split=None if validation is None else predefined_split(validation),
+        classes=np.arange(n_classes),
+        callbacks=callbacks,
+        device=str(training.device),
+        verbose=0,
+    )
+
+
+def _print_beside_bars(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
+def _views(
+    target: npt.NDArray[np.int64], n_classes: int, training: Training
+) -> tuple[Augmentation | None, ...]:
+    counts = np.bincount(target, minlength=n_classes)
+    minority = training.minority_augmentation
+    return tuple(
+        training.augmentation if minority is None or count == counts.max() else minority
+        for count in counts
+    )
+
+
+def _forget_statistics(norms: Sequence[_BatchNorm]) -> None:
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # from here on the plain average over batches
+
+
+def _estimate_batch_norms(
+    network: _Network, norms: Sequence[_BatchNorm], train: LabelledImages, training: Training
+) -> None:
+    if not norms:
+        return
+    _forget_statistics(norms)
+    network.eval()
+    for norm in norms:
+        norm.train()
+    # Shuffled: a batch of one class would have too little variance.
+    batches = _Batches(train, training.batch_size, training.seed)
+    with torch.inference_mode():
+        for inputs, _ in batches:
+            network(inputs["pixels"].to(training.device))
+
+
+def _is_curve(name: str) -> bool:
+    return name != "batches" and not name.endswith(("_best", "_batch_count"))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

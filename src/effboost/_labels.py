@@ -1,0 +1,143 @@
+"""Images with their labels, subjects and weights, checked once for all estimators."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from effboost._images import ImageSequence
+from effboost.exceptions import UnsupportedInputError
+from effboost.model_selection import subject_split
+from effboost.model_selection._leakage import check_group_leakage
+
+__all__ = ["Labelled", "check_validation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Images and what is known of them.
+
+    Attributes
+    ----------
+    images : ImageSequence
+        The images.
+    labels : ndarray of shape (n_samples,)
+        Their classes, as the caller names them.
+    groups : ndarray of shape (n_samples,) or None
+        Their subjects.
+    weight : ndarray of shape (n_samples,), float64
+        Their weights, 1 where none were given.
+    """
+
+    images: ImageSequence
+    labels: npt.NDArray[Any]
+    groups: npt.NDArray[Any] | None
+    weight: npt.NDArray[np.float64]
+
+    @classmethod
+    def check(
+        cls, images: ImageSequence, y: Any, *, groups: Any = None, sample_weight: Any = None
+    ) -> Labelled:
+        """Check lengths and kinds; `groups` default to those that the images carry.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If lengths differ or a weight is negative.
+        ValueError
+            If `y` is nothing to classify.
+        """
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        if groups is None:
+            groups = images.groups
+        _check_lengths(images, y=labels, groups=groups, sample_weight=sample_weight)
+        weight = np.ones(len(images))
+        if sample_weight is not None:
+            weight = column_or_1d(sample_weight, dtype=np.float64)
+            if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+                raise UnsupportedInputError(
+                    "sample_weight must be finite, 0 or more, and not all 0"
+                )
+        return cls(images, labels, None if groups is None else column_or_1d(groups), weight)
+
+    @property
+    def subjects(self) -> npt.NDArray[Any]:
+        """The subject of each image, each image for its own where none are known."""
+        return np.arange(len(self.images)) if self.groups is None else self.groups
+
+    def classes(self) -> npt.NDArray[Any]:
+        """Give the sorted classes, of which there must be two or more."""
+        classes = np.unique(self.labels)
+        if len(classes) < 2:
+            raise UnsupportedInputError(
+                f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs at least two"
+            )
+        return classes
+
+    def encode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Give the position of each label in `classes`."""
+        unknown = np.setdiff1d(self.labels, classes)
+        if unknown.size:
+            raise UnsupportedInputError(
+                f"y_val holds class {unknown.tolist()[0]!r}, which y does not"
+            )
+        return np.searchsorted(classes, self.labels).astype(np.int64)
+
+    def take(self, index: npt.NDArray[Any]) -> Labelled:
+        """Give a part, by positions or by a mask."""
+        groups = None if self.groups is None else self.groups[index]
+        return Labelled(self.images[index], self.labels[index], groups, self.weight[index])
+
+    def cut_off(self, share: float, seed: int) -> tuple[Labelled, Labelled]:
+        """Split off a share of the images, by subject; every class stays on both sides."""
+        split = subject_split(self.labels, self.groups, test_size=share, random_state=seed)
+        return self.take(split.train), self.take(split.test)
+
+    def balanced(self, class_weight: Any) -> npt.NDArray[np.float64]:
+        """Give the weights multiplied by those of the classes."""
+        weight: npt.NDArray[np.float64] = self.weight * compute_sample_weight(
+            class_weight, self.labels
+        )
+        return weight
+
+
+def check_validation(
+    train: Labelled,
+    check_images: Callable[..., ImageSequence],
+    X_val: Any,
+    y_val: Any,
+    groups_val: Any,
+) -> Labelled | None:
+    """Check validation images against the training images; None where there are none.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If one of `X_val` and `y_val` is missing, or a class stands in `y_val` alone.
+    LeakageError
+        If a subject stands on both sides.
+    """
+    if (X_val is None) != (y_val is None):
+        raise UnsupportedInputError("X_val and y_val belong together: give both, or neither")
+    if X_val is None:
+        return None
+    validation = Labelled.check(check_images(X_val, reset=False), y_val, groups=groups_val)
+    validation.encode(train.classes())
+    check_group_leakage(train.groups, validation.groups)
+    return validation
+
+
+def _check_lengths(images: ImageSequence, **others: Any) -> None:
+    for name, values in others.items():
+        if values is not None and len(values) != len(images):
+            raise UnsupportedInputError(
+                f"X has {len(images)} images, but {name} has {len(values)} values: give one for "
+                "each image"
+            )
