@@ -41,8 +41,11 @@ def load_data(options, n_subjects, images_per_subject, image_size):
     return cells.images, cells.target, cells.groups
 
 
-def interleaved_seconds(contenders, rounds):
+def interleaved_seconds(contenders, rounds, *, warm_up=False):
     """Time each contender in turn, `rounds` times; give the median of each."""
+    if warm_up:
+        for run in contenders.values():
+            run()
     seconds = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():

@@ -62,7 +62,7 @@ def main():
         "torchvision, batch 8": lambda: torchvision(8),
         "effboost": lambda: featurizer.transform(X),
     }
-    seconds = interleaved_seconds(contenders, options.rounds)
+    seconds = interleaved_seconds(contenders, options.rounds, warm_up=True)
     assert np.isfinite(featurizer.transform(X[:8])).all()
     rows = [
         {

@@ -75,28 +75,24 @@ def main():
         max_epochs=options.epochs,
         random_state=0,
     )
-    fitted = {}
-
-    def ours():
-        fitted["featurizer"] = featurizer.fit(X[train], y[train], groups=groups[train])
-
+    hybrid = HybridClassifier(featurizer, random_state=0)
     seconds = interleaved_seconds(
         {
             "plain": lambda: plain_loop(
                 options.backbone, X[train], codes[train], options.image_size, options.epochs
             ),
-            "effboost": ours,
+            # The features of all training images and the booster included.
+            "effboost": lambda: hybrid.fit(X[train], y[train], groups=groups[train]),
         },
         options.rounds,
     )
-    hybrid = HybridClassifier(featurizer, random_state=0)
-    hybrid.fit(X[train], y[train], groups=groups[train])
     row = {
         "images": len(train),
         "epochs": options.epochs,
         "plain loop s": seconds["plain"],
-        "effboost s": seconds["effboost"],
+        "hybrid fit s": seconds["effboost"],
         "ratio": seconds["effboost"] / seconds["plain"],
+        "of it epochs s": sum(epoch["dur"] for epoch in hybrid.history_),
         "CNN accuracy": hybrid.cnn_.score(X[test], y[test]),
         "hybrid accuracy": hybrid.score(X[test], y[test]),
     }

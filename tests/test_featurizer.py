@@ -31,7 +31,9 @@ from effboost.exceptions import (
 def test_the_networks_of_the_paper_give_float32_features_of_their_width(
     pixels, backbone, width, side
 ):
-    featurizer = ImageFeaturizer(backbone, weights=None, crop_size=None, image_size=side)
+    featurizer = ImageFeaturizer(
+        backbone, weights=None, fine_tune=False, crop_size=None, image_size=side
+    )
     features = featurizer.fit_transform(pixels[:3])
     assert features.shape == (3, width)
     assert features.dtype == np.float32
@@ -66,7 +68,13 @@ def test_features_equal_torchvisions_own_pipeline(paths, normalize):
     if normalize == "imagenet":
         steps.append(v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     featurizer = ImageFeaturizer(
-        "resnet18", weights=None, crop_size=32, image_size=48, normalize=normalize, random_state=3
+        "resnet18",
+        weights=None,
+        fine_tune=False,
+        crop_size=32,
+        image_size=48,
+        normalize=normalize,
+        random_state=3,
     ).fit(paths)
     spec = get_backbone_spec("resnet18")
     network = remove_head(build_backbone(spec, None, seed=_seed_of(featurizer)), spec)
@@ -165,19 +173,21 @@ def test_a_missing_gpu_is_told(pixels):
 
 def test_imagenet_weights_that_cannot_be_had_are_never_replaced_by_random_ones(pixels):
     with pytest.raises(WeightsNotFoundError, match="weights=None for random weights"):
-        EfficientNetFeaturizer().fit(pixels)
+        EfficientNetFeaturizer(fine_tune=False).fit(pixels)
 
 
 def test_weights_of_another_architecture_are_refused(pixels, tmp_path):
     torch.save(TinyNet().state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(WeightsMismatchError, match="another architecture"):
-        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth").fit(pixels)
+        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth", fine_tune=False).fit(pixels)
 
 
 def test_efficientnet_featurizer_takes_its_family_alone(pixels):
     with pytest.raises(UnknownBackboneError, match="no EfficientNet"):
-        EfficientNetFeaturizer("resnet18", weights=None).fit(pixels)
-    featurizer = EfficientNetFeaturizer("efficientnet_v2_s", weights=None, image_size=32)
+        EfficientNetFeaturizer("resnet18", weights=None, fine_tune=False).fit(pixels)
+    featurizer = EfficientNetFeaturizer(
+        "efficientnet_v2_s", weights=None, fine_tune=False, image_size=32
+    )
     assert featurizer.fit(ImageSequence(np.zeros((1, 450, 450), np.uint8))).spec_.n_features == 1280
 
 

@@ -16,11 +16,12 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
+from skorch.callbacks import Callback
 from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import EfficientNetFeaturizer, HybridClassifier, ImageFeaturizer, ImageSequence
-from effboost.exceptions import ImageDecodeError, UnsupportedInputError
+from effboost.exceptions import ImageDecodeError, LeakageError, UnsupportedInputError
 
 
 def tiny_hybrid(**params):
@@ -106,6 +107,7 @@ def test_grid_search_by_nested_name_with_grouped_folds(paths, three_classes, sub
 def test_grid_search_over_the_defaults_of_a_hybrid_with_nothing_set(pixels, three_classes):
     grid = {
         "featurizer__weights": [None],
+        "featurizer__fine_tune": [False],
         "featurizer__crop_size": [None],
         "featurizer__image_size": [32],
         "classifier__n_estimators": [2],
@@ -234,3 +236,179 @@ def test_an_interrupted_refit_keeps_the_former_fit(pixels, three_classes):
 def test_repr_and_html_are_short_and_do_not_build_networks():
     assert repr(HybridClassifier()) == "HybridClassifier()"
     assert "HybridClassifier" in HybridClassifier()._repr_html_()
+
+
+# --- with training -------------------------------------------------------------------------
+
+
+def tuned_hybrid(**params):
+    featurizer = tiny_featurizer(
+        fine_tune=True, max_epochs=2, batch_size=8, lr=0.02, random_state=None
+    )
+    return tiny_hybrid(**({"featurizer": featurizer} | params))
+
+
+class Recorder(Callback):
+    """Keeps the data sets of the last training, beyond the copies scikit-learn makes."""
+
+    datasets = ()
+
+    def on_epoch_begin(self, net, dataset_train, dataset_valid, **_):
+        type(self).datasets = (dataset_train, dataset_valid)
+
+
+def recording(**params):
+    return tuned_hybrid(**params).set_params(featurizer__callbacks=[Recorder()])
+
+
+class HeadRecorder(LogisticRegression):
+    """Keeps what the last head was fitted on."""
+
+    fitted = ()
+
+    def fit(self, X, y, sample_weight=None):
+        type(self).fitted = (X, y, sample_weight)
+        return super().fit(X, y, sample_weight)
+
+
+def test_the_network_alone_shares_the_tuned_weights(pixels, three_classes):
+    clf = tuned_hybrid().fit(pixels, three_classes)
+    assert clf.cnn_.featurizer_ is clf.featurizer_
+    assert clf.cnn_.classes_.tolist() == clf.classes_.tolist()
+    assert clf.cnn_.predict_proba(pixels).shape == (24, 3)
+    assert clf.history_ == clf.cnn_.history_ == clf.featurizer_.history_
+    assert not hasattr(tiny_hybrid().fit(pixels, three_classes), "cnn_")
+
+
+def test_the_same_seed_gives_the_same_bits_training_included(pixels, three_classes):
+    one, same = (
+        tuned_hybrid(random_state=3).fit(pixels, three_classes).predict_proba(pixels)
+        for _ in range(2)
+    )
+    assert np.array_equal(one, same)
+
+
+def test_in_sample_heads_learn_from_the_rows_of_the_network(pixels, three_classes):
+    recording(classifier=HeadRecorder()).fit(pixels, three_classes)
+    assert len(Recorder.datasets[0].images) == len(HeadRecorder.fitted[1]) == 24
+
+
+def test_holdout_heads_learn_from_subjects_the_network_has_not_seen(pixels, three_classes):
+    subjects = np.array([f"S{i % 12}" for i in range(24)])
+    images = ImageSequence(pixels, groups=subjects)
+    clf = recording(classifier=HeadRecorder(), head_protocol="holdout", holdout_fraction=0.5)
+    clf.fit(images, three_classes)
+    tuned_on = Recorder.datasets[0].images
+    features = HeadRecorder.fitted[0]
+    everything = clf.transform(pixels)
+    rows = [int(np.flatnonzero((everything == f).all(axis=1))[0]) for f in features]
+    assert len(rows) + len(tuned_on) == 24
+    assert not set(subjects[rows]) & set(tuned_on.groups)
+    assert set(HeadRecorder.fitted[1]) == {0, 1, 2}
+
+
+def test_a_frozen_network_holds_nothing_out(pixels, three_classes):
+    tiny_hybrid(classifier=HeadRecorder(), head_protocol="holdout").fit(pixels, three_classes)
+    assert len(HeadRecorder.fitted[1]) == 24
+
+
+def test_the_booster_is_watched_on_its_training_rows_and_on_validation(pixels, three_classes):
+    clf = tiny_hybrid().fit(pixels, three_classes)
+    assert clf.evals_result_.keys() == {"train"}
+    assert clf.evals_result_["train"].keys() == {"merror", "mlogloss"}
+    assert len(clf.evals_result_["train"]["merror"]) == 5
+    wrong = (clf.predict(pixels) != three_classes).mean()
+    assert clf.evals_result_["train"]["merror"][-1] == pytest.approx(wrong)
+    clf.fit(pixels[:16], three_classes[:16], X_val=pixels[16:], y_val=three_classes[16:])
+    wrong = (clf.predict(pixels[16:]) != three_classes[16:]).mean()
+    assert clf.evals_result_["validation"]["merror"][-1] == pytest.approx(wrong)
+    clf.set_params(classifier=LogisticRegression()).fit(pixels, three_classes)
+    assert not hasattr(clf, "evals_result_")
+
+
+def test_two_classes_have_the_binary_error(pixels):
+    clf = tiny_hybrid().fit(pixels, np.arange(24) % 2)
+    assert clf.evals_result_["train"].keys() == {"error", "logloss"}
+    own = tiny_hybrid().set_params(classifier__eval_metric="auc").fit(pixels, np.arange(24) % 2)
+    assert own.evals_result_["train"].keys() == {"auc"}
+
+
+def test_early_stopping_cuts_subjects_off_that_neither_part_learns_from(pixels, three_classes):
+    subjects = np.array([f"S{i % 12}" for i in range(24)])
+    clf = recording().set_params(
+        classifier__early_stopping_rounds=3,
+        classifier__n_estimators=200,
+        featurizer__validation_fraction=0.25,
+    )
+    clf.fit(ImageSequence(pixels, groups=subjects), three_classes)
+    train, valid = Recorder.datasets
+    assert not set(train.images.groups) & set(valid.images.groups)
+    assert len(train.images) + len(valid.images) == 24
+    assert len(clf.evals_result_["validation"]["merror"]) < 200
+    assert clf.classifier_.best_iteration < 199
+
+
+def test_class_weights_reach_both_parts(pixels):
+    y = np.array(["ALL"] * 18 + ["HEM"] * 6)
+    recording(classifier=HeadRecorder(), class_weight="balanced").fit(pixels, y)
+    expected = np.where(y == "ALL", 24 / 36, 24 / 12)
+    np.testing.assert_allclose(HeadRecorder.fitted[2], expected)
+    np.testing.assert_allclose(Recorder.datasets[0].weight, expected, rtol=1e-6)
+
+
+def test_a_featurizers_own_class_weight_is_kept(pixels):
+    y = np.array(["ALL"] * 18 + ["HEM"] * 6)
+    clf = recording(classifier=HeadRecorder(), class_weight="balanced")
+    clf.set_params(featurizer__class_weight={"HEM": 2.0}).fit(pixels, y)
+    assert set(Recorder.datasets[0].weight.tolist()) == {1.0, 2.0}
+
+
+def test_a_head_that_takes_no_weights_says_so(pixels):
+    y = np.array(["ALL"] * 18 + ["HEM"] * 6)
+    head = make_pipeline(StandardScaler(), LogisticRegression())
+    with pytest.raises(UnsupportedInputError, match="Pipeline takes no sample_weight"):
+        tiny_hybrid(classifier=head, class_weight="balanced").fit(pixels, y)
+
+
+def test_validation_subjects_of_the_training_are_refused(pixels, three_classes):
+    with pytest.raises(LeakageError, match="such as 'S1'"):
+        tuned_hybrid().fit(
+            pixels,
+            three_classes,
+            groups=["S1"] * 12 + ["S2"] * 12,
+            X_val=pixels,
+            y_val=three_classes,
+            groups_val=["S1"] * 24,
+        )
+
+
+def test_grid_search_over_learning_rate_and_depth_by_subject(paths, three_classes, subjects):
+    search = GridSearchCV(
+        tuned_hybrid(),
+        {"featurizer__lr": [1e-3, 2e-2], "classifier__max_depth": [1, 3]},
+        cv=StratifiedGroupKFold(2),
+    ).fit(ImageSequence(paths, groups=subjects), three_classes, groups=subjects)
+    assert len(search.cv_results_["params"]) == 4
+    assert search.best_estimator_.cnn_.predict(paths).shape == (24,)
+
+
+def test_ctrl_c_in_an_epoch_keeps_the_former_fit(pixels, three_classes):
+    class Interrupt(Callback):
+        def on_batch_end(self, net, **_):
+            raise KeyboardInterrupt
+
+    clf = tuned_hybrid().fit(pixels, three_classes)
+    before = clf.predict_proba(pixels)
+    clf.set_params(featurizer__callbacks=[Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(pixels, three_classes)
+    assert np.array_equal(clf.predict_proba(pixels), before)
+
+
+def test_a_saved_tuned_model_predicts_the_same(pixels, three_classes, tmp_path):
+    clf = tuned_hybrid().fit(pixels, three_classes)
+    joblib.dump(clf, tmp_path / "model.joblib")
+    loaded = joblib.load(tmp_path / "model.joblib")
+    assert np.array_equal(loaded.predict_proba(pixels), clf.predict_proba(pixels))
+    assert np.array_equal(loaded.cnn_.predict_proba(pixels), clf.cnn_.predict_proba(pixels))
+    assert loaded.cnn_.featurizer_ is loaded.featurizer_

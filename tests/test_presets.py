@@ -1,19 +1,92 @@
 import numpy as np
+import pytest
+import torch
 
-from effboost import presets
+from effboost import EfficientNetFeaturizer, HybridClassifier, ImageFeaturizer, presets
+from effboost._finetune import OPTIMIZERS
+
+# Line by line what the paper says of its own system.
+PAPER_FEATURIZER = {
+    "backbone": "efficientnet_b0",
+    "weights": "imagenet",
+    "crop_size": 448,
+    "image_size": 224,
+    "normalize": "unit",
+    "fine_tune": True,
+    "trainable": "all",
+    "max_epochs": 5,
+    "optimizer": "adamax",
+    "lr": 1e-3,
+    "batch_size": 40,
+    "class_weight": None,
+    "early_stopping": False,
+    "minority_augmentation": None,
+    "features": "pooled",
+}
 
 
-def test_frozen_takes_whole_images_and_the_networks_own_normalisation():
-    params = presets.frozen("mobilenet_v2", weights=None, random_state=3).get_params()
-    expected = {
-        "featurizer__backbone": "mobilenet_v2",
-        "featurizer__weights": None,
-        "featurizer__crop_size": None,
-        "featurizer__normalize": "backbone",
-        "classifier__learning_rate": 0.35,
-        "random_state": 3,
+@pytest.mark.parametrize(
+    "clf", [presets.paper(), HybridClassifier()], ids=["preset", "nothing set"]
+)
+def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
+    params = clf.get_params()
+    for name, value in PAPER_FEATURIZER.items():
+        assert params[f"featurizer__{name}"] == value, name
+    assert params["featurizer__augmentation"].to_dict() == {
+        "horizontal_flip": 0.2,
+        "vertical_flip": 0.2,
+        "rotation": 10.0,
+        "views": 1,
     }
-    assert {key: params[key] for key in expected} == expected
+    assert OPTIMIZERS[params["featurizer__optimizer"]] is torch.optim.Adamax
+    assert params["classifier__learning_rate"] == 0.35
+    assert params["classifier__tree_method"] == "hist"
+    # The library's defaults, which mean 100 trees of depth 6.
+    assert params["classifier__n_estimators"] is None
+    assert params["classifier__max_depth"] is None
+    assert params["head_protocol"] == "in_sample"
+    assert params["class_weight"] is None
+
+
+def test_paper_code_differs_from_paper_in_its_features_alone():
+    text, code = (preset().get_params(deep=False) for preset in (presets.paper, presets.paper_code))
+    text, code = (params["featurizer"].get_params() for params in (text, code))
+    changed = {name for name in text if repr(text[name]) != repr(code[name])}
+    assert changed == {"features"}
+    assert code["features"] == "logits"
+
+
+@pytest.mark.parametrize(("preset", "width"), [(presets.paper, 1280), (presets.paper_code, 1000)])
+def test_the_booster_is_handed_as_many_features_as_the_preset_says(pixels, preset, width):
+    clf = preset(weights=None, crop_size=None, image_size=32, max_epochs=1, random_state=0)
+    clf.set_params(classifier__n_estimators=2).fit(pixels[:6], ["ALL", "HEM"] * 3)
+    assert clf.classifier_.n_features_in_ == width
+    assert clf.cnn_.predict_proba(pixels).shape == (24, 2)
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "resnet18", "inception_v3"])
+def test_the_papers_other_networks_take_the_papers_settings(backbone):
+    featurizer = presets.paper(backbone, weights=None, max_epochs=2).featurizer
+    assert type(featurizer) is ImageFeaturizer
+    assert (featurizer.backbone, featurizer.weights, featurizer.max_epochs) == (backbone, None, 2)
+    assert featurizer.crop_size == 448
+
+
+def test_frozen_crops_nothing_and_normalises_as_the_network_was_trained_with():
+    clf = presets.frozen("mobilenet_v2", weights="w.pth", image_size=96, random_state=3)
+    featurizer = clf.featurizer
+    assert featurizer.fine_tune is False
+    assert (featurizer.backbone, featurizer.weights) == ("mobilenet_v2", "w.pth")
+    assert (featurizer.crop_size, featurizer.image_size) == (None, 96)
+    assert featurizer.normalize == "backbone"
+    assert clf.random_state == 3
+    assert presets.frozen(normalize="unit").featurizer.normalize == "unit"
+    assert clf.set_params(classifier__max_depth=3).classifier.learning_rate == 0.35
+
+
+def test_presets_give_a_new_model_each_time():
+    assert presets.paper().featurizer is not presets.paper().featurizer
+    assert isinstance(presets.paper().featurizer, EfficientNetFeaturizer)
 
 
 def test_frozen_classifies_images_of_any_size(pixels, three_classes):

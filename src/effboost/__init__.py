@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._transforms import Augmentation, ImageTransform
-    from effboost.evaluation import EvaluationReport, evaluate
+    from effboost.evaluation import EvaluationReport, LearningCurvesDisplay, evaluate
 
 __all__ = [
     "Augmentation",
@@ -24,6 +24,7 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
+    "LearningCurvesDisplay",
     "backbones",
     "datasets",
     "evaluate",
@@ -42,6 +43,7 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
+    "LearningCurvesDisplay": "evaluation",
     "evaluate": "evaluation",
 }
 

@@ -140,7 +140,8 @@ class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        labels: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:

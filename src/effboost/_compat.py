@@ -14,7 +14,26 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from effboost.exceptions import MissingDependencyError
 
-__all__ = ["Interval", "StrOptions", "fit_context", "load_torchvision", "load_xgboost"]
+__all__ = [
+    "Interval",
+    "StrOptions",
+    "fit_context",
+    "load_matplotlib",
+    "load_torchvision",
+    "load_xgboost",
+]
+
+
+def load_matplotlib() -> ModuleType:
+    """Import matplotlib, and name the extra where it is missing."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingDependencyError(
+            "pictures need matplotlib: pip install 'effboost[report]'"
+        ) from error
+    module: ModuleType = plt
+    return module
 
 
 def load_torchvision() -> ModuleType:

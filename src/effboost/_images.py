@@ -62,6 +62,8 @@ class ImageSequence:
         The subject of each image. They are cut along with the images.
     image_shape : tuple (h, w) or (h, w, c), default=None
         Height, width and channels of one image, in pixels, for images given as numeric rows.
+    frame : int, default=None
+        Side in pixels: of larger images, the central square of this side is all that is seen.
 
     Attributes
     ----------
@@ -99,8 +101,10 @@ class ImageSequence:
         *,
         groups: npt.ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
+        frame: int | None = None,
     ):
         self._source = _as_source(X, image_shape)
+        self._frame = frame
         self._index = np.arange(len(self._source))
         self.groups = None if groups is None else np.asarray(groups)
         if self.groups is not None and self.groups.shape != self.shape:
@@ -143,6 +147,7 @@ class ImageSequence:
             key = np.array([], dtype=np.intp)
         part = object.__new__(ImageSequence)
         part._source = self._source
+        part._frame = self._frame
         part._index = self._index[key]
         part.groups = None if self.groups is None else self.groups[key]
         return part
@@ -173,7 +178,7 @@ class ImageSequence:
                     f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x "
                     f"{_MIN_SIDE} are needed"
                 )
-            return image
+            return image if self._frame is None else _cut_frame(image, self._frame)
         except _UnreadableError as error:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
@@ -214,6 +219,7 @@ class ImageSequence:
         # A part sent to another process takes its own images along, not the whole source.
         return {
             "_source": self._source.take(self._index),
+            "_frame": self._frame,
             "_index": np.arange(len(self)),
             "groups": self.groups,
         }
@@ -442,6 +448,12 @@ def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any]:
     raise UnsupportedInputError(
         f"got {type(item).__name__} at position {i}; images can be {_ACCEPTED}"
     )
+
+
+def _cut_frame(image: Image.Image, side: int) -> Image.Image:
+    width, height = min(image.width, side), min(image.height, side)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 # --- from one item to RGB pixels -----------------------------------------------------------

@@ -15,6 +15,7 @@ __all__ = [
     "ImageDecodeError",
     "ImageNotFoundError",
     "ImageWarning",
+    "IncompleteDataWarning",
     "LeakageError",
     "MissingDependencyError",
     "SplitError",
@@ -148,6 +149,10 @@ class MissingDependencyError(EffboostError, ImportError):
 
 class ImageWarning(UserWarning):
     """An image was read, but not as its owner may expect."""
+
+
+class IncompleteDataWarning(UserWarning):
+    """A known data set on disk does not have the images that its release has."""
 
 
 class DroppedRowsWarning(UserWarning):

@@ -15,6 +15,7 @@ examples:
   effboost evaluate cells                             a folder with labels.csv, or class folders
   effboost evaluate cells --target label --group patient --out results
   effboost evaluate cells --group 'UID_(H?\\d+)_'      subjects in the names of the files
+  effboost evaluate cells --crop-size none --image-size 96 --epochs 10
   effboost evaluate cells --backbone resnet18 --weights my_weights.pth --frozen
 """
 
@@ -42,8 +43,28 @@ def add_parser(commands: Any) -> None:
     add(
         "--frozen",
         action="store_true",
-        help="the whole image, normalised as the network was trained with (presets.frozen), "
-        "instead of the paper's 448-pixel crop scaled to [0, 1]",
+        help="the network as it was pretrained, on whole images normalised as it is used to "
+        "(presets.frozen), instead of the paper's training (presets.paper)",
+    )
+    add("--epochs", type=_positive, metavar="N", help="epochs of training (default: 5)")
+    add(
+        "--trainable",
+        type=_trainable,
+        metavar="all|head|N",
+        help="what is trained: the whole network, its linear layer, or also the last N stages "
+        "(default: all)",
+    )
+    add(
+        "--image-size",
+        type=_positive,
+        metavar="PIXELS",
+        help="what the network sees (default: 224)",
+    )
+    add(
+        "--crop-size",
+        type=_crop_size,
+        metavar="PIXELS|none",
+        help="side of the centre crop (default: 448, and none with --frozen)",
     )
     add("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of folds and models (default: %(default)s)")
@@ -52,9 +73,23 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _trainable(text: str) -> str | int:
+    return text if text in ("all", "head") else _positive(text)
+
+
+def _crop_size(text: str) -> str | int:
+    return text if text == "none" else _positive(text)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def run(arguments: argparse.Namespace) -> None:
     # Torch takes seconds to load: --help and wrong options are answered before that.
-    from effboost import HybridClassifier, ImageFeaturizer, evaluate, presets
+    from effboost import evaluate, presets
     from effboost.datasets import load_image_folder
 
     if arguments.out is not None:
@@ -65,14 +100,24 @@ def run(arguments: argparse.Namespace) -> None:
         group=arguments.group,
         drop_classes=arguments.drop_class,
     )
-    network = {
-        "backbone": arguments.backbone,
-        "weights": None if arguments.weights.lower() == "none" else arguments.weights,
+    if arguments.frozen and (arguments.epochs or arguments.trainable):
+        raise ValueError("--frozen trains nothing: leave out --epochs and --trainable")
+    settings = {
+        "max_epochs": arguments.epochs,
+        "trainable": arguments.trainable,
+        "image_size": arguments.image_size,
+        "crop_size": arguments.crop_size,
     }
-    if arguments.frozen:
-        estimator = presets.frozen(**network, random_state=arguments.seed)
-    else:
-        estimator = HybridClassifier(ImageFeaturizer(**network), random_state=arguments.seed)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if settings.get("crop_size") == "none":
+        settings["crop_size"] = None
+    preset = presets.frozen if arguments.frozen else presets.paper
+    estimator = preset(
+        arguments.backbone,
+        weights=None if arguments.weights.lower() == "none" else arguments.weights,
+        random_state=arguments.seed,
+        **settings,
+    )
     if data.groups is None:
         print("No subjects are known: each image counts as its own, which flatters the result")
         print("if several images come from one subject. Name them by --group.\n")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from effboost.evaluation import EvaluationReport
+from effboost.evaluation import EvaluationReport, LearningCurvesDisplay
 
 __all__ = ["check_folder", "write_report"]
 
@@ -24,12 +24,14 @@ def check_folder(folder: Path) -> None:
 def write_report(
     report: EvaluationReport, folder: Path, paths: Any = None, stem: str = "report"
 ) -> None:
-    """Write a report as JSON, text, a table of predictions and a confusion matrix picture."""
+    """Write a report as JSON, text, a table of predictions and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     report.to_json(folder / f"{stem}.json")
     (folder / f"{stem}.txt").write_text(f"{report}\n", encoding="utf-8")
-    figure = report.plot_confusion_matrix().figure_
-    figure.savefig(folder / f"{stem}_confusion_matrix.png", dpi=150, bbox_inches="tight")
+    _save(report.plot_confusion_matrix().figure_, folder / f"{stem}_confusion_matrix.png")
+    if report.evals_result:
+        curves = LearningCurvesDisplay.from_report(report)
+        _save(curves.figure_, folder / f"{stem}_learning_curves.png")
     with (folder / f"{stem}_predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         names = [] if report.probabilities is None else [f"p_{label}" for label in report.classes]
@@ -40,3 +42,7 @@ def write_report(
             writer.writerow(
                 [image, report.groups[i], report.fold[i], true, report.y_pred[i], *shares]
             )
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=150, bbox_inches="tight")

@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence, evaluate
-from effboost.evaluation import _auroc
+from effboost.evaluation._scores import auroc
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -83,7 +83,7 @@ def test_auroc_of_bootstrap_samples_is_scikit_learns_weighted_one(n_classes):
     proba = rng.dirichlet(np.ones(n_classes), 200).round(1)  # many ties
     subject_of = rng.integers(0, 20, 200)
     draws = rng.multinomial(20, np.full(20, 1 / 20), size=5)
-    got = _auroc(true, proba, subject_of, draws)
+    got = auroc(true, proba, subject_of, draws)
     columns = [1] if n_classes == 2 else range(n_classes)
     expected = [
         np.mean(
@@ -181,7 +181,7 @@ def test_subjects_of_two_classes_have_no_subject_accuracy(noisy):
     assert "subject_accuracy" not in report.metrics
 
 
-def test_a_classifier_without_probabilities_is_reported_without_auroc(noisy):
+def test_a_classifier_without_probabilities_is_reported_withoutauroc(noisy):
     X, y, groups = noisy
     clf = HybridClassifier(tiny_featurizer(), SVC())
     report = evaluate(clf, X, y, groups=groups, cv=2, n_bootstrap=20)

@@ -1,0 +1,244 @@
+"""What an evaluation found, as numbers, text, JSON and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from effboost._compat import load_matplotlib
+from effboost.evaluation._scores import Metric
+
+__all__ = ["EvaluationReport", "format_columns"]
+
+_TITLES: Final = {
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+    "auroc": "AUROC",
+    "subject_accuracy": "subject accuracy",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationReport:
+    """What `evaluate` found.
+
+    Attributes
+    ----------
+    metrics : dict of str to Metric
+        "accuracy", "weighted_f1"; "auroc" where the classifier gives probabilities (one against
+        the rest, averaged over the classes, if there are more than two); "subject_accuracy"
+        where each subject belongs to one class: the share of subjects whose mean probabilities
+        (or most frequent prediction) name their class.
+    per_class : dict of str to dict of str to Metric
+        "precision", "recall" and "f1" of each class.
+    support : dict of str to int
+        Number of images of each class.
+    confusion_matrix : ndarray of shape (n_classes, n_classes)
+        Images of true class i predicted as class j.
+    classes : ndarray of shape (n_classes,)
+        The classes, in the order of the matrix.
+    y_true, y_pred : ndarray of shape (n_samples,)
+        True and out-of-fold predicted class of each image.
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+        Out-of-fold probabilities.
+    groups : ndarray of shape (n_samples,)
+        The subject of each image.
+    fold : ndarray of shape (n_samples,)
+        The fold in which an image was tested.
+    shared_subjects : int
+        Subjects that stood on both sides of a fold: 0 unless a leaking `cv` was forced.
+    confidence : float
+        Level of the intervals.
+    seconds : float
+        Time for all folds.
+    cnn : EvaluationReport or None
+        The fine-tuned network alone, on the same folds; None where there is none.
+    gain : Metric or None
+        Accuracy minus that of the network alone, by the same bootstrap draws.
+    history : tuple of list of dict
+        ``history_`` of each fold's classifier; empty where there is none.
+    evals_result : tuple of dict
+        ``evals_result_`` of each fold's classifier; empty where there is none.
+    """
+
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Mapping[str, Metric]]
+    support: Mapping[str, int]
+    confusion_matrix: npt.NDArray[np.int64]
+    classes: npt.NDArray[Any]
+    y_true: npt.NDArray[Any]
+    y_pred: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float64] | None
+    groups: npt.NDArray[Any]
+    fold: npt.NDArray[np.intp]
+    shared_subjects: int
+    confidence: float
+    seconds: float
+    cnn: EvaluationReport | None = None
+    gain: Metric | None = None
+    history: tuple[list[dict[str, float]], ...] = ()
+    evals_result: tuple[dict[str, dict[str, list[float]]], ...] = ()
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return len(np.unique(self.groups))
+
+    @property
+    def n_splits(self) -> int:
+        """Number of folds."""
+        return len(np.unique(self.fold))
+
+    def __str__(self) -> str:
+        return _format_report(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the report as plain numbers, strings, lists and dictionaries.
+
+        Returns
+        -------
+        dict
+            What is undefined is None. Predictions are left out; they are attributes.
+        """
+        data: dict[str, Any] = {
+            "n_images": len(self.y_true),
+            "n_subjects": self.n_subjects,
+            "n_splits": self.n_splits,
+            "shared_subjects": self.shared_subjects,
+            "confidence": self.confidence,
+            "seconds": round(self.seconds, 3),
+            "metrics": {name: _plain(metric) for name, metric in self.metrics.items()},
+            "per_class": {
+                name: {"support": self.support[name]}
+                | {key: _plain(metric) for key, metric in metrics.items()}
+                for name, metrics in self.per_class.items()
+            },
+            "classes": [str(label) for label in self.classes],
+            "confusion_matrix": self.confusion_matrix.tolist(),
+            "versions": {
+                "python": platform.python_version(),
+                **{
+                    name: version(name) for name in ("effboost", "scikit-learn", "torch", "xgboost")
+                },
+            },
+        }
+        if self.cnn is not None and self.gain is not None:
+            # What is the same for both is not said twice.
+            alone = self.cnn.to_dict()
+            data["cnn"] = {key: alone[key] for key in ("metrics", "per_class", "confusion_matrix")}
+            data["gain"] = _plain(self.gain)
+        if self.history:
+            data["history"] = list(self.history)
+            data["evals_result"] = list(self.evals_result)
+        return data
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Give the report as JSON, and write it to a file if one is named.
+
+        Parameters
+        ----------
+        path : path, default=None
+            The file, replaced in one step if it exists.
+
+        Returns
+        -------
+        str
+            The JSON text.
+        """
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        if path is not None:
+            part = Path(f"{os.fspath(path)}.part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        return text
+
+    def plot_confusion_matrix(self, ax: Any = None) -> Any:
+        """Draw the confusion matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        sklearn.metrics.ConfusionMatrixDisplay
+            The display, with its figure in ``figure_``.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        """
+        load_matplotlib()
+        display = ConfusionMatrixDisplay(self.confusion_matrix, display_labels=self.classes)
+        return display.plot(ax=ax, cmap="Blues", colorbar=False)
+
+
+def _plain(metric: Metric) -> dict[str, float | None]:
+    values = dataclasses.asdict(metric)
+    return {key: round(v, 6) if math.isfinite(v) else None for key, v in values.items()}
+
+
+def _format_report(report: EvaluationReport) -> str:
+    level = f"[{report.confidence:.0%} interval]"
+    lines = [
+        f"{len(report.y_true)} images of {report.n_subjects} subjects, {report.n_splits} folds",
+        "",
+        *_format_metrics(report),
+    ]
+    if report.shared_subjects:
+        lines.insert(
+            1, f"{report.shared_subjects} subjects stand on both sides: these numbers flatter"
+        )
+    width = max(12, *(len(name) + 2 for name in report.per_class))
+    lines += [
+        "",
+        f"{'class':<{width}}{'images':>6}  "
+        + "".join(f"{key:<22}" for key in ("precision", "recall", "F1")).rstrip(),
+    ]
+    for name, scores in report.per_class.items():
+        cells = "".join(f"{scores[key]!s:<22}" for key in ("precision", "recall", "f1"))
+        lines.append(f"{name:<{width}}{report.support[name]:>6}  {cells.rstrip()}")
+    lines += ["", "confusion matrix (rows: true, columns: predicted)", *_format_matrix(report)]
+    lines += ["", f"{level} from a bootstrap over subjects"]
+    return "\n".join(lines)
+
+
+def _format_metrics(report: EvaluationReport) -> Iterable[str]:
+    if report.cnn is None:
+        return format_columns({"": report.metrics}, header=False)
+    columns = {"hybrid": report.metrics, "CNN alone": report.cnn.metrics}
+    return [*format_columns(columns), "", f"hybrid minus CNN  {report.gain} accuracy"]
+
+
+def format_columns(
+    columns: Mapping[str, Mapping[str, Metric]], *, header: bool = True
+) -> Iterable[str]:
+    """Lay metrics of several reports out beside each other."""
+    if header:
+        yield (" " * 18 + "".join(f"{title:<24}" for title in columns)).rstrip()
+    first = next(iter(columns.values()))
+    for name, title in _TITLES.items():
+        if name in first:
+            cells = "".join(f"{metrics[name]!s:<24}" for metrics in columns.values())
+            yield f"{title:<18}{cells}".rstrip()
+
+
+def _format_matrix(report: EvaluationReport) -> Iterable[str]:
+    names = [str(label) for label in report.classes]
+    width = max(8, *(len(name) + 2 for name in names))
+    yield " " * width + "".join(f"{name:>{width}}" for name in names)
+    for name, row in zip(names, report.confusion_matrix, strict=True):
+        yield f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row)
