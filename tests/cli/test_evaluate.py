@@ -50,6 +50,29 @@ def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tm
     assert right == pytest.approx(data["metrics"]["accuracy"]["value"])
 
 
+def test_training_reports_the_network_alone_and_draws_curves(folder, tmp_path, capsys):
+    usual = "--target kind --group patient --backbone resnet18 --weights none --quiet --folds 2"
+    sizes = "--epochs 1 --image-size 32 --crop-size none --trainable head"
+    out = tmp_path / "results"
+    arguments = [*usual.split(), *sizes.split(), "--out", str(out)]
+    assert main(["evaluate", str(folder), *arguments]) == 0
+    assert "CNN alone" in capsys.readouterr().out
+    data = json.loads((out / "report.json").read_text())
+    assert [len(epochs) for epochs in data["history"]] == [1, 1]
+    assert (out / "report_learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--epochs", "0"), ("--image-size", "large"), ("--trainable", "some"), ("--crop-size", "-1")],
+)
+def test_an_option_that_is_no_number_is_refused(folder, weights, capsys, option, value):
+    with pytest.raises(SystemExit) as stop:
+        run(folder, weights, option, value)
+    assert stop.value.code == 2
+    assert "is no whole number above 0" in capsys.readouterr().err
+
+
 def test_classes_can_be_left_out(folder, weights, capsys):
     assert run(folder, weights, "--drop-class", "other", "--quiet") == 0
     printed = capsys.readouterr()
@@ -75,6 +98,7 @@ def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
         (["--weights", "nowhere.pth"], "'nowhere.pth' does not exist"),
         (["--weights", "imagenet"], "weights=None for random weights"),
         (["--backbone", "resnet18"], "another architecture"),
+        (["--epochs", "3"], "--frozen trains nothing"),
         (["--folds", "40"], "there are 12 subjects"),
         (["--folds", "1"], "choose 2 to 12"),
     ],

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from xgboost import XGBClassifier, XGBRFClassifier
+
+from effboost._booster import fit_head, paper_booster, stops_early
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 5)).astype(np.float32)
+    return X, (X[:, 0] > 0).astype(np.int64)
+
+
+def fit(classifier, train, validation=None, weight=None, device=CPU):
+    weight = np.ones(len(train[1])) if weight is None else weight
+    return fit_head(classifier, train, validation, sample_weight=weight, device=device)
+
+
+def test_the_papers_booster_has_a_learning_rate_of_035_and_histograms():
+    params = paper_booster().get_xgb_params()
+    assert (params["learning_rate"], params["tree_method"]) == (0.35, "hist")
+
+
+def test_metrics_of_each_round_are_those_of_the_rounds(rows):
+    booster = XGBClassifier(n_estimators=6, learning_rate=0.35)
+    train, validation = ((part[:60], part[60:]) for part in rows)
+    result = fit(booster, (train[0], validation[0]), (train[1], validation[1]))
+    assert result.keys() == {"train", "validation"}
+    for name, (X, y) in {
+        "train": (train[0], validation[0]),
+        "validation": (train[1], validation[1]),
+    }.items():
+        for n in (1, 6):
+            wrong = (booster.predict(X, iteration_range=(0, n)) != y).mean()
+            assert result[name]["error"][n - 1] == pytest.approx(wrong)
+
+
+def test_nothing_is_printed(rows, capfd):
+    fit(XGBClassifier(n_estimators=3), rows, rows)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_early_stopping_decides_by_the_loss_of_the_validation_rows(rows):
+    X, y = rows
+    booster = XGBClassifier(n_estimators=300, early_stopping_rounds=3)
+    result = fit(booster, (X[:60], y[:60]), (X[60:], y[60:]))
+    losses = result["validation"]["logloss"]
+    assert len(losses) < 300
+    assert booster.best_iteration == int(np.argmin(losses))
+
+
+def test_weights_are_handed_on_where_they_are_not_all_one(rows):
+    y = rows[1]
+    plain, weighted = LogisticRegression(), LogisticRegression()
+    assert fit(plain, rows) is None
+    fit(weighted, rows, weight=np.where(y == 1, 10.0, 1.0))
+    assert weighted.intercept_[0] > plain.intercept_[0]
+
+
+def test_who_stops_early_is_known():
+    assert stops_early(XGBClassifier(early_stopping_rounds=2))
+    assert not stops_early(paper_booster())
+    assert not stops_early(LogisticRegression())
+
+
+def test_a_forest_of_xgboost_can_be_the_head(rows):
+    forest = XGBRFClassifier(n_estimators=4)
+    fit(forest, rows)
+    assert forest.predict(rows[0]).shape == (80,)
+
+
+def test_the_booster_follows_a_gpu_and_predicts_on_the_cpu_afterwards(rows):
+    """Shown by what XGBoost is asked for: there is no GPU here to ask."""
+    asked = []
+
+    class Asked(XGBClassifier):
+        def fit(self, *args, **kwargs):
+            asked.append(self.device)
+            self.set_params(device="cpu")
+            return super().fit(*args, **kwargs)
+
+    booster = Asked(n_estimators=2)
+    fit(booster, rows, device=torch.device("cuda"))
+    assert asked == ["cuda"]
+    assert booster.device == "cpu"
+    fit(Asked(n_estimators=2, device="cpu"), rows, device=torch.device("cuda"))
+    assert asked == ["cuda", "cpu"]
