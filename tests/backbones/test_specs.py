@@ -22,7 +22,7 @@ WIDTHS = {
     "vgg16": 4096,
     "alexnet": 4096,
 }
-NO_LINEAR_LAYER = {"squeezenet1_0", "squeezenet1_1"}
+NO_LINEAR_LAYER = ["squeezenet1_0", "squeezenet1_1"]
 TORCHVISION = sorted(set(torchvision.models.list_models(module=torchvision.models)))
 
 
