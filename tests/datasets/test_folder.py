@@ -305,6 +305,11 @@ def test_empty_targets_and_dropped_classes_are_counted_together(folder):
             "there is no class 'blast' to drop; the classes are ALL, HEM",
         ),
         (
+            TABLE.replace("b.png,HEM", "b.png,"),
+            {"drop_classes": ["blast"]},
+            "there is no class 'blast' to drop; the classes are ALL, HEM",
+        ),
+        (
             TABLE,
             {"drop_classes": ["ALL", "HEM"]},
             "'{root}' holds no labelled image: it needs a labels.csv, or a sub-folder of images "
@@ -326,6 +331,7 @@ def test_empty_targets_and_dropped_classes_are_counted_together(folder):
         "header and blank lines",
         "empty",
         "unknown class",
+        "unknown class and an empty target",
         "nothing left",
     ],
 )

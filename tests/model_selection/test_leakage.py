@@ -37,14 +37,14 @@ class CountingSequence(ImageSequence):
 
 
 def test_subjects_on_both_sides_are_named_in_order(pixels):
-    train = ["S9", "S1", "S10", "S2"] * 4
+    names = [f"S{i}" for i in range(16)]
     error = leak(
-        pixels[TRAIN], pixels[TEST], groups_train=train, groups_test=["S10", "S9", "S5", "S9"] * 2
+        pixels[TRAIN], pixels[TEST], groups_train=names[::-1], groups_test=[*names[:-8:-1], "S99"]
     )
-    assert error.groups == ("S10", "S9")
+    assert error.groups == ("S10", "S11", "S12", "S13", "S14", "S15", "S9")
     assert error.duplicates == ()
     assert str(error) == (
-        "the same subject stands on both sides of the split: 2, such as 'S10'; split by group"
+        "the same subject stands on both sides of the split: 7, such as 'S10'; split by group"
     )
 
 
@@ -69,8 +69,11 @@ def test_groups_that_the_images_carry_are_used(pixels, subjects):
 
 def test_groups_that_are_given_replace_those_that_the_images_carry(pixels, subjects):
     images = ImageSequence(pixels, groups=subjects)
-    groups = np.arange(24)
-    check_leakage(images[:17], images[17:], groups_train=groups[:17], groups_test=groups[17:])
+    train, test = images[:17], images[17:]
+    check_leakage(train, test, groups_train=["A"] * 17)
+    check_leakage(train, test, groups_test=["B"] * 7)
+    assert leak(train, test, groups_train=["S11"] * 17).groups == ("S11",)
+    assert leak(train, test, groups_test=["S0"] * 7).groups == ("S0",)
 
 
 def test_without_groups_only_the_images_are_compared(pixels):
