@@ -12,6 +12,7 @@ from common.networks import TinyNet, tiny_featurizer
 from effboost import EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
 from effboost.backbones import build_backbone, get_backbone_spec, remove_head
 from effboost.exceptions import (
+    DeviceWarning,
     UnknownBackboneError,
     UnsupportedInputError,
     WeightsMismatchError,
@@ -169,6 +170,16 @@ def test_a_missing_gpu_is_told(pixels):
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="finds no GPU"):
         tiny_featurizer(device="cuda").fit(pixels)
+
+
+def test_a_model_from_a_machine_with_a_gpu_computes_on_the_cpu(pixels):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    featurizer = tiny_featurizer(device="cpu").fit(pixels)
+    expected = featurizer.transform(pixels)
+    loaded = pickle.loads(pickle.dumps(featurizer.set_params(device="cuda:0")))
+    with pytest.warns(DeviceWarning, match=r"set to device='cuda:0', but torch finds no GPU"):
+        assert np.array_equal(loaded.transform(pixels), expected)
 
 
 def test_imagenet_weights_that_cannot_be_had_are_never_replaced_by_random_ones(pixels):

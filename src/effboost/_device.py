@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from sklearn.utils import check_random_state
 
+from effboost.exceptions import DeviceWarning
+
 __all__ = ["check_precision", "draw_seed", "resolve_device", "seeded"]
 
 
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn "auto" into the GPU if there is one, else the CPU; check any other choice."""
+def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch.device:
+    """Turn "auto" into the GPU if there is one, else the CPU; check any other choice.
+
+    With `or_cpu`, a GPU that is not there gives the CPU and a warning: a model that was fitted
+    on one must be of use elsewhere.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -22,6 +29,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f'device={device!r} is no torch device; "auto", "cpu" or "cuda" would do'
         ) from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
+        if or_cpu:
+            warnings.warn(
+                f"this model was set to device={str(device)!r}, but torch finds no GPU here; it "
+                "computes on the CPU",
+                DeviceWarning,
+                stacklevel=2,
+            )
+            return torch.device("cpu")
         raise ValueError(f'device={device!r}, but torch finds no GPU; use "auto" or "cpu"')
     return resolved
 

@@ -46,7 +46,7 @@ def extract_features(
     # The last batch is not full: what stands in its other rows does not matter.
     pixels = np.zeros((size, side, side, 3), dtype=np.uint8)
     parts = []
-    with tqdm(total=n, desc="features", unit="image", disable=not progress) as bar:
+    with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         for start in range(0, n, size):
             count = min(size, n - start)
             for row in range(count):

@@ -110,10 +110,12 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
         cross-entropy over its first n_classes outputs.
     device : str, default="auto"
-        Where torch computes: "cpu", "cuda", ..., or "auto" for the GPU if there is one.
+        Where torch computes: "cpu", "cuda", ..., or "auto" for the GPU if there is one. A model
+        that was fitted on a GPU computes on the CPU where there is none.
     random_state : int, RandomState instance or None, default=None
         Draws random weights, the order and views of training images, dropout, and the subjects
-        split off. The same seed and number of threads give the same bits on one machine.
+        split off. The same seed and number of threads give the same bits on one machine's CPU;
+        on a GPU, some of torch's sums vary in their last bits.
     verbose : int, default=0
         1 shows progress bars on stderr, 2 also a table of the epochs.
 
@@ -357,7 +359,8 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_is_fitted(self)
         images = self._check_images(X, reset=False)
         if self._runtime is None:
-            self._runtime = TorchRuntime(self.module_, self.transform_, resolve_device(self.device))
+            device = resolve_device(self.device, or_cpu=True)
+            self._runtime = TorchRuntime(self.module_, self.transform_, device)
         return extract_features(images, self.transform_, self._runtime, progress=bool(self.verbose))
 
     def _check_images(self, X: Any, *, reset: bool) -> ImageSequence:

@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "DatasetError",
+    "DeviceWarning",
     "DroppedRowsWarning",
     "EffboostError",
     "ImageDecodeError",
@@ -145,6 +146,10 @@ class WeightsMismatchError(WeightsError):
 
 class MissingDependencyError(EffboostError, ImportError):
     """A package that this feature needs is missing or does not fit the others."""
+
+
+class DeviceWarning(UserWarning):
+    """A model computes on another device than it was set to."""
 
 
 class ImageWarning(UserWarning):

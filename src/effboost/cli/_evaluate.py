@@ -116,6 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.backbone,
         weights=None if arguments.weights.lower() == "none" else arguments.weights,
         random_state=arguments.seed,
+        verbose=not arguments.quiet,
         **settings,
     )
     if data.groups is None:
