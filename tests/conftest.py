@@ -1,5 +1,10 @@
 """Fixtures shared by all tests."""
 
+import os
+
+# SciPy reads it when it is imported; without it, scikit-learn skips its check of array API input.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
 import numpy as np
 import pytest
 from PIL import Image

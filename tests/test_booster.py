@@ -90,3 +90,32 @@ def test_the_booster_follows_a_gpu_and_predicts_on_the_cpu_afterwards(rows):
     assert booster.device == "cpu"
     fit(Asked(n_estimators=2, device="cpu"), rows, device=torch.device("cuda"))
     assert asked == ["cuda", "cpu"]
+
+
+def test_a_weight_of_two_is_a_row_that_stands_there_twice_to_the_bit():
+    rng = np.random.default_rng(0)
+    features, y = rng.normal(size=(40, 5)).astype(np.float32), rng.integers(0, 3, 40)
+    counts = rng.integers(1, 4, 40)
+    order = rng.permutation(counts.sum())
+    repeated = features.repeat(counts, axis=0)[order], y.repeat(counts)[order]
+    fitted = []
+    for rows, weight in (((features, y), counts.astype(float)), (repeated, np.ones(len(order)))):
+        head = paper_booster()
+        fit_head(head, rows, None, sample_weight=weight, device=CPU)
+        fitted.append(head.predict_proba(features))
+    np.testing.assert_array_equal(*fitted)
+
+
+def test_rows_that_all_differ_reach_the_head_as_they_are():
+    seen = {}
+
+    class Head(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            seen.update(X=X, weight=sample_weight)
+            return super().fit(X, y)
+
+    features = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    rows = features, np.arange(9) % 3
+    fit_head(Head(), rows, None, sample_weight=np.ones(9), device=CPU)
+    assert seen["X"] is features
+    assert seen["weight"] is None

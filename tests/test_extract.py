@@ -24,14 +24,14 @@ class ColourMeans:
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 24])
 def test_rows_are_those_of_the_images_in_order_whatever_the_batches(pixels, n):
     transform = ImageTransform(None, 40)
-    got = extract_features(ImageSequence(pixels[:n]), transform, ColourMeans())
+    got = extract_features(ImageSequence(pixels[:n]), transform, ColourMeans, 3)
     np.testing.assert_array_equal(got, pixels[:n].mean(axis=(1, 2)).astype(np.float32))
 
 
 def test_a_broken_image_stops_the_extraction_by_its_position(paths):
     Path(paths[13]).write_bytes(b"no picture")
     with pytest.raises(ImageDecodeError, match=r"position 13.*cell_13"):
-        extract_features(ImageSequence(paths), ImageTransform(None, 24), ColourMeans())
+        extract_features(ImageSequence(paths), ImageTransform(None, 24), ColourMeans, 3)
 
 
 def test_features_that_are_not_finite_are_an_error_and_not_a_missing_value(paths):
@@ -42,11 +42,11 @@ def test_features_that_are_not_finite_are_an_error_and_not_a_missing_value(paths
             return out
 
     with pytest.raises(ImageDecodeError, match=r"position 2, .*NaN or infinity"):
-        extract_features(ImageSequence(paths), ImageTransform(None, 24), Broken())
+        extract_features(ImageSequence(paths), ImageTransform(None, 24), Broken, 3)
 
 
 def test_progress_is_shown_on_stderr_when_asked_for(pixels, capsys):
-    extract_features(ImageSequence(pixels), ImageTransform(None, 24), ColourMeans(), progress=True)
+    extract_features(ImageSequence(pixels), ImageTransform(None, 24), ColourMeans, 3, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "24/24" in err

@@ -270,7 +270,7 @@ def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"y": None}, UnsupportedInputError, "fine_tune=True needs y"),
+        ({"y": None}, UnsupportedInputError, "requires y to be passed"),
         ({"y": ["a"] * 24}, UnsupportedInputError, "one class only, 'a'"),
         ({"X_val": "pixels"}, UnsupportedInputError, "X_val and y_val belong together"),
         (
@@ -283,8 +283,8 @@ def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three
             LeakageError,
             "the same subject stands on both sides",
         ),
-        ({"sample_weight": [0] * 24}, UnsupportedInputError, "not all 0"),
-        ({"sample_weight": [-1] * 24}, UnsupportedInputError, "0 or more"),
+        ({"sample_weight": [0] * 24}, UnsupportedInputError, "not all zero"),
+        ({"sample_weight": [-1] * 24}, UnsupportedInputError, "zero or more"),
         ({"groups": [1, 2]}, UnsupportedInputError, "groups has 2 values"),
     ],
 )

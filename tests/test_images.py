@@ -511,3 +511,49 @@ def test_damaged_bytes_give_a_picture_or_an_error_that_names_the_file(kind, data
         else:
             assert picture.dtype == np.uint8
             assert picture.shape[2] == 3
+
+
+def test_the_column_that_stands_for_images_decodes_nothing_and_keeps_their_groups(tmp_path):
+    images = ImageSequence(["gone_0.png", "gone_1.png", "gone_2.png"], groups=["a", "b", "c"])
+    column = np.asarray(images)
+    assert column.shape == (3, 1)
+    assert repr(column[1, 0]) == "<image gone_1.png>"
+    back = ImageSequence(column[[2, 0]])
+    assert back.groups.tolist() == ["c", "a"]
+    assert back.paths.tolist() == ["gone_2.png", "gone_0.png"]
+    with pytest.raises(FileNotFoundError, match=r"position 1, 'gone_0.png'"):
+        back[1]
+
+
+@pytest.mark.parametrize("form", ["column", "list", "frame", "pickle", "two sequences"])
+def test_images_come_back_from_their_column(pixels, paths, form):
+    images = ImageSequence(paths, frame=24)[[5, 1, 7]]
+    column = np.asarray(images)
+    X = {
+        "column": lambda: column,
+        "list": lambda: column[:, 0].tolist(),
+        "frame": lambda: pd.DataFrame({"image": column[:, 0]}),
+        "pickle": lambda: pickle.loads(pickle.dumps(column)),
+        "two sequences": lambda: np.vstack([column[:1], np.asarray(ImageSequence(paths)[[1, 7]])]),
+    }[form]()
+    back = ImageSequence(X)
+    assert back.groups is None
+    assert back[0].shape == (24, 24, 3)
+    np.testing.assert_array_equal(back[0], pixels[5, 8:32, 8:32])
+    assert back.fingerprint(0) == images.fingerprint(0)
+    assert back[2].shape == ((40, 40, 3) if form == "two sequences" else (24, 24, 3))
+
+
+def test_images_give_no_array_of_numbers(pixels):
+    with pytest.raises(TypeError, match=r"no array of float64; np.stack"):
+        np.asarray(ImageSequence(pixels), dtype=float)
+
+
+def test_fingerprints_tell_palettes_and_frames_apart(pixels, paths):
+    indexed = Image.new("P", (16, 16))
+    prints = []
+    for palette in ([0, 0, 0], [255, 0, 0]):
+        indexed.putpalette(palette)
+        prints.append(ImageSequence([indexed]).fingerprint(0))
+    prints += [ImageSequence(paths, frame=frame).fingerprint(0) for frame in (None, 20, 24)]
+    assert len(set(prints)) == 5

@@ -32,7 +32,9 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
     params = clf.get_params()
     for name, value in PAPER_FEATURIZER.items():
         assert params[f"featurizer__{name}"] == value, name
-    assert params["featurizer__augmentation"].to_dict() == {
+    assert params["featurizer__augmentation"] == "paper"
+    training = presets.paper().featurizer._training(torch.device("cpu"), 0)
+    assert training.augmentation.to_dict() == {
         "horizontal_flip": 0.2,
         "vertical_flip": 0.2,
         "rotation": 10.0,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effboost import backbones, datasets, exceptions, model_selection, presets
+    from effboost._cache import Cache
     from effboost._cnn import CNNClassifier
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
     from effboost._hybrid import HybridClassifier
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Augmentation",
     "CNNClassifier",
+    "Cache",
     "EfficientNetFeaturizer",
     "EvaluationReport",
     "HybridClassifier",
@@ -37,6 +39,7 @@ __all__ = [
 _HOME = {
     "Augmentation": "_transforms",
     "CNNClassifier": "_cnn",
+    "Cache": "_cache",
     "EfficientNetFeaturizer": "_featurizer",
     "EvaluationReport": "evaluation",
     "HybridClassifier": "_hybrid",

@@ -55,16 +55,19 @@ def fit_head(
     dict or None
         Of a booster, each metric in each round, on "train" and "validation".
     """
-    fit_params: dict[str, Any] = {}
-    if not (sample_weight == 1).all():
-        if not has_fit_parameter(classifier, "sample_weight"):
-            raise UnsupportedInputError(
-                f"{type(classifier).__name__} takes no sample_weight, which class_weight and "
-                "sample_weight need; leave them out, or choose another classifier"
-            )
-        fit_params["sample_weight"] = sample_weight
+    takes_weights = has_fit_parameter(classifier, "sample_weight")
+    if not takes_weights and not (sample_weight == 1).all():
+        raise UnsupportedInputError(
+            f"{type(classifier).__name__} takes no sample_weight, which class_weight and "
+            "sample_weight need; leave them out, or choose another classifier"
+        )
+    rows, fit_params = train, {}
+    if takes_weights:
+        rows, sample_weight = _merge_equal(train, sample_weight)
+        if not (sample_weight == 1).all():
+            fit_params["sample_weight"] = sample_weight
     if not _is_booster(classifier):
-        classifier.fit(*train, **fit_params)
+        classifier.fit(*rows, **fit_params)
         return None
     if classifier.eval_metric is None:
         # The last one decides on early stopping: the loss is smoother than the error.
@@ -75,12 +78,31 @@ def fit_head(
     if follows:
         classifier.set_params(device=str(device))
     watched = [train] if validation is None else [train, validation]
-    classifier.fit(*train, eval_set=watched, verbose=False, **fit_params)
+    classifier.fit(*rows, eval_set=watched, verbose=False, **fit_params)
     if follows:
         # Features come from the CPU, and the model may be loaded where there is no GPU.
         classifier.set_params(device="cpu")
     names = ("train", "validation")
     return dict(zip(names, classifier.evals_result().values(), strict=False))
+
+
+def _merge_equal(
+    rows: _Rows, weight: npt.NDArray[np.float64]
+) -> tuple[_Rows, npt.NDArray[np.float64]]:
+    """Make equal rows one row of their joint weight; where all differ, leave them as they are.
+
+    A weight of 2 and an image that stands there twice are then the same, to the bit: otherwise
+    the order in which a booster adds up its gradients would tell them apart.
+    """
+    features, classes = rows
+    table = np.column_stack([features, classes.astype(np.float32)])
+    keys = table.view([("", np.void, table.itemsize * table.shape[1])]).ravel()
+    first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
+    if len(first) == len(keys) and (weight == 1).all():
+        return rows, weight
+    joint: npt.NDArray[np.float64] = np.zeros(len(first))
+    np.add.at(joint, inverse, weight)
+    return (features[first], classes[first]), joint
 
 
 def _is_booster(classifier: Any) -> bool:

@@ -1,21 +1,66 @@
-"""From images to features, in bounded memory."""
+"""From images to features, in bounded memory, each picture once."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
+from effboost._cache import Cache, digest_of
 from effboost._images import ImageSequence
 from effboost._transforms import ImageTransform
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
 
-__all__ = ["extract_features"]
+__all__ = ["Shelf", "extract_features"]
+
+_Rows = npt.NDArray[np.float32]
+# Images a look-up: so many are lost at most when a process is killed.
+_BLOCK: Final = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Shelf:
+    """The features of one network in a cache.
+
+    Attributes
+    ----------
+    cache : Cache
+        Where they are kept.
+    origin : bytes
+        Hash of everything that features come from, but for the image.
+    """
+
+    cache: Cache
+    origin: bytes
+
+    def key(self, images: ImageSequence, index: int) -> bytes:
+        """Give the key of an image's features: by its content, whatever it is called."""
+        return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, _Rows]:
+        """Look features up; those that are missing are left out."""
+        found = self.cache.get(keys)
+        return {key: np.frombuffer(value, dtype="<f4") for key, value in found.items()}
+
+    def put(self, rows: Mapping[bytes, _Rows]) -> None:
+        """Keep features."""
+        if rows:
+            self.cache.put({key: row.astype("<f4").tobytes() for key, row in rows.items()})
 
 
 def extract_features(
-    images: ImageSequence, transform: ImageTransform, runtime: Runtime, *, progress: bool = False
+    images: ImageSequence,
+    transform: ImageTransform,
+    engine: Callable[[], Runtime],
+    width: int,
+    *,
+    shelf: Shelf | None = None,
+    progress: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Decode, transform and carry images through a network, a small batch at a time.
 
@@ -27,8 +72,12 @@ def extract_features(
         The images.
     transform : ImageTransform
         Applied to each.
-    runtime : Runtime
-        The network.
+    engine : callable
+        Gives the network's runtime; called only if something is to be computed.
+    width : int
+        Number of features.
+    shelf : Shelf, default=None
+        Where features may lie already, and are put.
     progress : bool, default=False
         Show a progress bar on stderr.
 
@@ -42,26 +91,62 @@ def extract_features(
     ImageDecodeError
         If an image cannot be read, or if the network gives NaN or infinity for it.
     """
-    n, size, side = len(images), runtime.batch_size, transform.image_size
+    n = len(images)
+    features = np.empty((n, width), dtype=np.float32)
+    with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
+        if shelf is None:
+            for part, rows in _compute(images, range(n), transform, engine()):
+                features[part] = rows
+                bar.update(len(part))
+            return features
+        for start in range(0, n, _BLOCK):
+            block = range(start, min(start + _BLOCK, n))
+            features[block] = _look_up(images, block, transform, engine, shelf)
+            bar.update(len(block))
+    return features
+
+
+def _look_up(
+    images: ImageSequence,
+    block: range,
+    transform: ImageTransform,
+    engine: Callable[[], Runtime],
+    shelf: Shelf,
+) -> list[_Rows]:
+    """Take features from the shelf, and compute and keep those that are missing."""
+    keys = [shelf.key(images, i) for i in block]
+    known = shelf.get(keys)
+    # Equal images have one key: each content is computed once.
+    missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
+    if missing:
+        parts = _compute(images, list(missing.values()), transform, engine())
+        found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
+        # A file that was replaced between its hashing and its decoding belongs to another key.
+        shelf.put({key: found[key] for key, i in missing.items() if shelf.key(images, i) == key})
+        known |= found
+    return [known[key] for key in keys]
+
+
+def _compute(
+    images: ImageSequence, positions: Sequence[int], transform: ImageTransform, runtime: Runtime
+) -> Iterator[tuple[Sequence[int], _Rows]]:
+    """Compute the features of some images, and give them batch by batch with their positions."""
+    size, side = runtime.batch_size, transform.image_size
     # The last batch is not full: what stands in its other rows does not matter.
     pixels = np.zeros((size, side, side, 3), dtype=np.uint8)
-    parts = []
-    with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
-        for start in range(0, n, size):
-            count = min(size, n - start)
-            for row in range(count):
-                pixels[row] = np.asarray(transform.resize(images.decode(start + row)))
-            part = runtime.run(pixels)[:count]
-            _check_finite(part, images, start)
-            parts.append(part)
-            bar.update(count)
-    return np.concatenate(parts)
+    for start in range(0, len(positions), size):
+        part = positions[start : start + size]
+        for row, i in enumerate(part):
+            pixels[row] = np.asarray(transform.resize(images.decode(i)))
+        rows = runtime.run(pixels)[: len(part)]
+        _check_finite(rows, images, part)
+        yield part, rows
 
 
-def _check_finite(part: npt.NDArray[np.float32], images: ImageSequence, start: int) -> None:
+def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:
     # XGBoost would take NaN for a missing value and go on.
-    bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
-        index = start + int(bad[0])
+        index = int(part[bad[0]])
         reason = "the network gives NaN or infinity for it: are its weights damaged?"
         raise ImageDecodeError(index, images.path(index), reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from numbers import Integral, Real
 from typing import Any, ClassVar, Final, Self
 
@@ -15,19 +16,22 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from effboost._cache import Cache, digest_of
 from effboost._compat import Interval, StrOptions, fit_context
 from effboost._device import check_precision, draw_seed, resolve_device, seeded
-from effboost._extract import extract_features
-from effboost._finetune import OPTIMIZERS, LabelledImages, Training, fine_tune
+from effboost._extract import Shelf, extract_features
+from effboost._finetune import OPTIMIZERS, LabelledImages, Training
 from effboost._images import ImageSequence, as_images
-from effboost._labels import Labelled, check_validation
+from effboost._labels import Labelled, check_validation, check_weight
 from effboost._transforms import Augmentation, ImageTransform
+from effboost._tuned import fine_tune_once
 from effboost.backbones import (
     BackboneSpec,
     build_backbone,
     feature_width,
     get_backbone_spec,
     list_frozen,
+    network_digest,
     remove_head,
 )
 from effboost.exceptions import UnknownBackboneError, UnsupportedInputError
@@ -35,7 +39,6 @@ from effboost.runtime import Runtime, TorchRuntime
 
 __all__ = ["EfficientNetFeaturizer", "ImageFeaturizer"]
 
-_PAPER_AUGMENTATION: Final = Augmentation()
 _PATIENCE: Final = 5
 
 
@@ -46,6 +49,44 @@ class _Tuned:
     head: torch.nn.Linear | None = None
     classes: npt.NDArray[Any] | None = None
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+class _Engine:
+    """A network ready to run, made when it is first asked for.
+
+    It stands beside the fitted attributes, which scikit-learn wants unchanged by `transform`.
+    """
+
+    def __init__(self, module: torch.nn.Module, spec: BackboneSpec, transform: ImageTransform):
+        self._module, self._spec, self._transform = module, spec, transform
+        self._runtime: Runtime | None = None
+        self._digest: str | None = None
+
+    def start(self, device: torch.device) -> Runtime:
+        """Give the network's runtime."""
+        if self._runtime is None:
+            self._runtime = TorchRuntime(self._module, self._transform, device)
+        return self._runtime
+
+    def shelf(self, cache: Cache | None, device: torch.device) -> Shelf | None:
+        """Give the place of this network's features in a cache."""
+        if cache is None:
+            return None
+        if self._digest is None:
+            self._digest = network_digest(self._module, self._spec, self._transform.image_size)
+        origin = {
+            "network": self._digest,
+            "transform": self._transform.to_dict(),
+            "engine": "torch",
+            "device": device.type,
+            "precision": "float32",
+            "versions": [version(name) for name in ("effboost", "pillow")],
+        }
+        return Shelf(cache, digest_of(origin))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The runtime is a second copy of the network, laid out for this machine.
+        return self.__dict__ | {"_runtime": None}
 
 
 class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -80,8 +121,9 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Learning rate.
     class_weight : "balanced", dict or None, default=None
         Weights of the classes in the loss, as scikit-learn has them.
-    augmentation : Augmentation or None, default=Augmentation()
-        Random views of training images. They are never used for features.
+    augmentation : "paper", Augmentation or None, default="paper"
+        Random views of training images; "paper" means ``Augmentation()``, None none. They are
+        never used for features.
     minority_augmentation : Augmentation or None, default=None
         The same for the images of all classes but the most frequent, to give a small class
         more views (``views=2``) or stronger ones. None treats all classes alike.
@@ -109,6 +151,10 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         What the last linear layer takes (for EfficientNet-B0 the 1280 spatial means of its last
         feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
         cross-entropy over its first n_classes outputs.
+    cache : path, Cache or None, default=None
+        Folder that keeps the features of each image, and the tuned network if `random_state` is
+        an integer, for all fits that would compute the same: in the folds and candidates of a
+        search, in other processes, and later. See `Cache`.
     device : str, default="auto"
         Where torch computes: "cpu", "cuda", ..., or "auto" for the GPU if there is one. A model
         that was fitted on a GPU computes on the CPU where there is none.
@@ -188,7 +234,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
-        "augmentation": [Augmentation, None],
+        "augmentation": [StrOptions({"paper"}), Augmentation, None],
         "minority_augmentation": [Augmentation, None],
         "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -199,6 +245,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "image_shape": [tuple, list, None],
         "normalize": [StrOptions({"unit", "imagenet", "backbone"})],
         "features": [StrOptions({"pooled", "logits"})],
+        "cache": [str, os.PathLike, Cache, None],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -217,7 +264,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         optimizer: str | type[torch.optim.Optimizer] = "adamax",
         lr: float = 1e-3,
         class_weight: str | dict[Any, float] | None = None,
-        augmentation: Augmentation | None = _PAPER_AUGMENTATION,
+        augmentation: str | Augmentation | None = "paper",
         minority_augmentation: Augmentation | None = None,
         early_stopping: bool | int = False,
         validation_fraction: float = 0.1,
@@ -228,6 +275,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         image_shape: tuple[int, ...] | None = None,
         normalize: str = "unit",
         features: str = "pooled",
+        cache: str | os.PathLike[str] | Cache | None = None,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -253,6 +301,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.image_shape = image_shape
         self.normalize = normalize
         self.features = features
+        self.cache = cache
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -319,6 +368,8 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             rows = train, validation
             if validation is None and self.early_stopping is not False:
                 rows = train.cut_off(self.validation_fraction, split_seed)
+        else:
+            check_weight(images, sample_weight)
         module, frozen = self._build(spec, weights_seed)
         width = feature_width(module, self.image_size)
         transform = _make_transform(self, spec)
@@ -331,7 +382,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         if tuned.classes is not None:
             self.classes_ = tuned.classes
         self._n_features_out = width
-        self._runtime: Runtime | None = None
+        self._engine = _Engine(module, spec, transform)
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
@@ -358,16 +409,24 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         # Beside `transform`, whose output set_output may turn into a data frame.
         check_is_fitted(self)
         images = self._check_images(X, reset=False)
-        if self._runtime is None:
-            device = resolve_device(self.device, or_cpu=True)
-            self._runtime = TorchRuntime(self.module_, self.transform_, device)
-        return extract_features(images, self.transform_, self._runtime, progress=bool(self.verbose))
+        device = resolve_device(self.device, or_cpu=True)
+        return extract_features(
+            images,
+            self.transform_,
+            lambda: self._engine.start(device),
+            self._n_features_out,
+            shelf=self._engine.shelf(Cache.at(self.cache), device),
+            progress=bool(self.verbose),
+        )
 
     def _check_images(self, X: Any, *, reset: bool) -> ImageSequence:
         """Give `X` as a sequence of images; check rows of numbers as scikit-learn does."""
-        if self.image_shape is not None and not isinstance(X, ImageSequence):
-            X = validate_data(self, X, reset=reset, dtype="numeric")
-        return as_images(X, image_shape=self.image_shape)
+        if self.image_shape is None or isinstance(X, ImageSequence):
+            return as_images(X)
+        return self._rows_to_images(validate_data(self, X, reset=reset, dtype="numeric"))
+
+    def _rows_to_images(self, rows: npt.NDArray[Any]) -> ImageSequence:
+        return ImageSequence(rows, image_shape=self.image_shape)
 
     def _check_backbone(self) -> BackboneSpec:
         return get_backbone_spec(self.backbone)
@@ -377,11 +436,11 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     ) -> Labelled:
         if y is None:
             raise UnsupportedInputError(
-                "fine_tune=True needs y, the labels of the images; fine_tune=False keeps the "
-                "network as it was loaded"
+                f"{type(self).__name__} requires y to be passed, but the target y is None: with "
+                "fine_tune=True it learns from the labels; fine_tune=False keeps the network as "
+                "it was loaded"
             )
         train = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
-        train = train.take(train.weight > 0)
         n_classes = len(train.classes())
         if self.features == "logits" and n_classes > 1000:
             raise UnsupportedInputError(
@@ -424,7 +483,10 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             target = part.encode(classes)
             return LabelledImages(part.images, target, weight.astype(np.float32), transform)
 
-        history = fine_tune(
+        cache = Cache.at(self.cache) if isinstance(self.random_state, Integral) else None
+        history = fine_tune_once(
+            cache,
+            lambda: network_digest(module, self._check_backbone(), self.image_size),
             module,
             head,
             as_data(train, train.balanced(self.class_weight)),
@@ -439,13 +501,13 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _training(self, device: torch.device, seed: int) -> Training:
         # True is 1 to Python, but not here.
         patience = _PATIENCE if self.early_stopping is True else int(self.early_stopping)
-        optimizer = self.optimizer
+        optimizer, views = self.optimizer, self.augmentation
         return Training(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
             lr=self.lr,
-            augmentation=self.augmentation,
+            augmentation=Augmentation() if isinstance(views, str) else views,
             minority_augmentation=self.minority_augmentation,
             patience=patience or None,
             mixed_precision=self.precision == "mixed",
@@ -454,13 +516,6 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             verbose=int(self.verbose),
             callbacks=self.callbacks or (),
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The engine is a second copy of the network, laid out for this machine.
-        state = dict(super().__getstate__())
-        if "_runtime" in state:
-            state["_runtime"] = None
-        return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -344,6 +344,7 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags = self._child("featurizer").__sklearn_tags__().input_tags
+        tags.transformer_tags.preserves_dtype = []
         return tags
 
 

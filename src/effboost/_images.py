@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +105,10 @@ class ImageSequence:
         image_shape: tuple[int, ...] | None = None,
         frame: int | None = None,
     ):
-        self._source = _as_source(X, image_shape)
-        self._frame = frame
+        source = _as_source(X, image_shape)
+        if groups is None and isinstance(source, _ItemSource):
+            groups = source.groups()
+        self._source: _Source = source if frame is None else _FramedSource(source, frame)
         self._index = np.arange(len(self._source))
         self.groups = None if groups is None else np.asarray(groups)
         if self.groups is not None and self.groups.shape != self.shape:
@@ -147,10 +151,27 @@ class ImageSequence:
             key = np.array([], dtype=np.intp)
         part = object.__new__(ImageSequence)
         part._source = self._source
-        part._frame = self._frame
         part._index = self._index[key]
         part.groups = None if self.groups is None else self.groups[key]
         return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
+        """Give a column of shape (n_samples, 1) that stands for the images; none is decoded.
+
+        This is what scikit-learn's meta-estimators make of `X` where they insist on a table, such
+        as `BaggingClassifier`. All that takes images takes the column, or parts of it, and the
+        groups are still there.
+        """
+        if dtype is not None and np.dtype(dtype) != np.dtype(object):
+            raise TypeError(
+                f"images give no array of {np.dtype(dtype)}; np.stack(list(images)) has the pixels "
+                "of images of one size"
+            )
+        column = np.empty((len(self), 1), dtype=object)
+        groups = itertools.repeat(None) if self.groups is None else self.groups
+        for i, (origin, group) in enumerate(zip(self._index.tolist(), groups, strict=False)):
+            column[i, 0] = _Handle(self._source, origin, group)
+        return column
 
     def decode(self, index: int) -> Image.Image:
         """Read one image.
@@ -178,13 +199,15 @@ class ImageSequence:
                     f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x "
                     f"{_MIN_SIDE} are needed"
                 )
-            return image if self._frame is None else _cut_frame(image, self._frame)
+            return image
         except _UnreadableError as error:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
 
     def fingerprint(self, index: int) -> str:
         """SHA-256 of an image's content: of the file's bytes, or of the pixels in memory.
+
+        Where a `frame` is cut out, its side is hashed as well.
 
         Parameters
         ----------
@@ -219,7 +242,6 @@ class ImageSequence:
         # A part sent to another process takes its own images along, not the whole source.
         return {
             "_source": self._source.take(self._index),
-            "_frame": self._frame,
             "_index": np.arange(len(self)),
             "groups": self.groups,
         }
@@ -252,8 +274,34 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSeq
     return X if isinstance(X, ImageSequence) else ImageSequence(X, image_shape=image_shape)
 
 
+class _Source(Protocol):
+    """Where pictures come from."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int) -> Image.Image: ...
+
+    def path(self, i: int) -> str | None: ...
+
+    def fingerprint(self, i: int) -> str: ...
+
+    def take(self, index: npt.NDArray[np.intp]) -> _Source: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Handle:
+    """One image of a source, not read, with its group: an item of an array or data frame."""
+
+    source: _Source
+    origin: int
+    group: Any
+
+    def __repr__(self) -> str:
+        return f"<image {self.source.path(self.origin) or self.origin}>"
+
+
 class _ItemSource:
-    """Paths, PIL images and arrays, in any mixture, one object each."""
+    """Paths, PIL images, arrays and handles, in any mixture, one object each."""
 
     def __init__(self, items: npt.NDArray[np.object_]):
         self._items = items
@@ -267,10 +315,14 @@ class _ItemSource:
             return _read_file(item)
         if isinstance(item, Image.Image):
             return _guarded(lambda: _to_rgb(item))
+        if isinstance(item, _Handle):
+            return item.source.read(item.origin)
         return _from_array(item)
 
     def path(self, i: int) -> str | None:
         item = self._items[i]
+        if isinstance(item, _Handle):
+            return item.source.path(item.origin)
         return item if isinstance(item, str) else None
 
     def fingerprint(self, i: int) -> str:
@@ -280,11 +332,21 @@ class _ItemSource:
             with Path(item).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         if isinstance(item, Image.Image):
-            return hashlib.sha256(f"{item.mode}{item.size}".encode() + item.tobytes()).hexdigest()
+            # Without its palette, a picture's bytes are numbers of colours nobody knows.
+            palette = bytes(item.getpalette() or [])
+            kind = f"{item.mode}{item.size}{len(palette)}".encode()
+            return hashlib.sha256(kind + palette + item.tobytes()).hexdigest()
+        if isinstance(item, _Handle):
+            return item.source.fingerprint(item.origin)
         return _array_digest(item)
 
     def take(self, index: npt.NDArray[np.intp]) -> _ItemSource:
         return _ItemSource(self._items[index])
+
+    def groups(self) -> npt.NDArray[Any] | None:
+        """Give the groups that all items carry, or None."""
+        carried = [item.group if isinstance(item, _Handle) else None for item in self._items]
+        return None if any(group is None for group in carried) else np.array(carried)
 
 
 class _ArraySource:
@@ -307,6 +369,28 @@ class _ArraySource:
 
     def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
         return _ArraySource(self._array[index])
+
+
+class _FramedSource:
+    """The central square of the pictures of another source."""
+
+    def __init__(self, source: _Source, side: int):
+        self._source, self._side = source, side
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, i: int) -> Image.Image:
+        return _cut_frame(self._source.read(i), self._side)
+
+    def path(self, i: int) -> str | None:
+        return self._source.path(i)
+
+    def fingerprint(self, i: int) -> str:
+        return hashlib.sha256(f"{self._source.fingerprint(i)}{self._side}".encode()).hexdigest()
+
+    def take(self, index: npt.NDArray[np.intp]) -> _FramedSource:
+        return _FramedSource(self._source.take(index), self._side)
 
 
 def _array_digest(array: npt.NDArray[Any]) -> str:
@@ -433,12 +517,12 @@ def _sequence_source(X: Sequence[Any], image_shape: tuple[int, ...] | None) -> A
     return _ItemSource(items)
 
 
-def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any]:
+def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | _Handle:
     if isinstance(item, str | os.PathLike):
         path = os.fspath(item)
         if isinstance(path, str):
             return str(path)
-    if isinstance(item, Image.Image | np.ndarray):
+    if isinstance(item, Image.Image | np.ndarray | _Handle):
         return item
     if _is_tensor(item):
         array = item.detach().cpu().numpy()

@@ -16,7 +16,7 @@ from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
 
-__all__ = ["Labelled", "check_validation"]
+__all__ = ["Labelled", "check_validation", "check_weight"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Labelled:
     groups : ndarray of shape (n_samples,) or None
         Their subjects.
     weight : ndarray of shape (n_samples,), float64
-        Their weights, 1 where none were given.
+        Their weights, 1 where none were given. None is 0.
     """
 
     images: ImageSequence
@@ -46,6 +46,8 @@ class Labelled:
     ) -> Labelled:
         """Check lengths and kinds; `groups` default to those that the images carry.
 
+        Images of weight 0 are left out, as if they had not been given.
+
         Raises
         ------
         UnsupportedInputError
@@ -57,15 +59,11 @@ class Labelled:
         check_classification_targets(labels)
         if groups is None:
             groups = images.groups
-        _check_lengths(images, y=labels, groups=groups, sample_weight=sample_weight)
-        weight = np.ones(len(images))
-        if sample_weight is not None:
-            weight = column_or_1d(sample_weight, dtype=np.float64)
-            if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-                raise UnsupportedInputError(
-                    "sample_weight must be finite, 0 or more, and not all 0"
-                )
-        return cls(images, labels, None if groups is None else column_or_1d(groups), weight)
+        groups = None if groups is None else column_or_1d(groups)
+        _check_lengths(images, y=labels, groups=groups)
+        weight = check_weight(images, sample_weight)
+        rows = cls(images, labels, groups, weight)
+        return rows if weight.all() else rows.take(weight > 0)
 
     @property
     def subjects(self) -> npt.NDArray[Any]:
@@ -106,6 +104,23 @@ class Labelled:
             class_weight, self.labels
         )
         return weight
+
+
+def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.float64]:
+    """Check weights, of which there must be one for each image; 1 where there are none.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If lengths differ, a weight is negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return np.ones(len(images))
+    weight: npt.NDArray[np.float64] = column_or_1d(sample_weight, dtype=np.float64)
+    _check_lengths(images, sample_weight=weight)
+    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise UnsupportedInputError("sample_weight must be finite, zero or more, and not all zero")
+    return weight
 
 
 def check_validation(

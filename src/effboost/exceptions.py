@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "CacheWarning",
     "DatasetError",
     "DeviceWarning",
     "DroppedRowsWarning",
@@ -146,6 +147,10 @@ class WeightsMismatchError(WeightsError):
 
 class MissingDependencyError(EffboostError, ImportError):
     """A package that this feature needs is missing or does not fit the others."""
+
+
+class CacheWarning(UserWarning):
+    """A cache could not be used, or was damaged; results are computed instead."""
 
 
 class DeviceWarning(UserWarning):

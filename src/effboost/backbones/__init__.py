@@ -5,6 +5,7 @@ from effboost.backbones._build import (
     feature_width,
     list_frozen,
     list_stages,
+    network_digest,
     remove_head,
 )
 from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
@@ -17,5 +18,6 @@ __all__ = [
     "get_backbone_spec",
     "list_frozen",
     "list_stages",
+    "network_digest",
     "remove_head",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from importlib.metadata import version
 
 import torch
 from torch import nn
@@ -11,7 +13,14 @@ from effboost._device import seeded
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
 
-__all__ = ["build_backbone", "feature_width", "list_frozen", "list_stages", "remove_head"]
+__all__ = [
+    "build_backbone",
+    "feature_width",
+    "list_frozen",
+    "list_stages",
+    "network_digest",
+    "remove_head",
+]
 
 
 def build_backbone(
@@ -152,10 +161,47 @@ def feature_width(module: nn.Module, image_size: int) -> int:
     ValueError
         If the network does not take the size, or gives something other than a row per image.
     """
-    probe = torch.zeros(1, 3, image_size, image_size)
+    return _probe(module, image_size).shape[1]
+
+
+def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> str:
+    """Hash a network: its design, its weights, and the versions of what computes it.
+
+    A network of the user's own making is run once: its features of a known image are the only
+    trace in it of the code of its ``forward``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, up to its features.
+    spec : BackboneSpec
+        What is known about it.
+    image_size : int
+        Side in pixels of the images that it sees.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    parts = [spec.name, spec.options, spec.head, module]
+    parts += [version(package) for package in ("torch", "torchvision")]
+    digest = hashlib.sha256(repr(parts).encode())
+    tensors = module.state_dict()
+    if spec.factory is not None:
+        tensors["features of a known image"] = _probe(module, image_size)
+    for name, tensor in tensors.items():
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _probe(module: nn.Module, image_size: int) -> torch.Tensor:
+    """Run the network on one image of noise, always the same."""
+    noise = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
-            out = module.eval()(probe)
+            out = module.eval()(noise)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"the backbone does not take images of image_size={image_size} ({error})"
@@ -166,4 +212,4 @@ def feature_width(module: nn.Module, image_size: int) -> int:
             f"the backbone gives {shape} for one image; it must give one row of features: "
             "pool and flatten them in its forward method"
         )
-    return int(out.shape[1])
+    return out
