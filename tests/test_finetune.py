@@ -1,6 +1,9 @@
 """Training, by the estimators that use it: what they learn, keep, record and refuse."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
     SplitError,
+    TrainingError,
     UnsupportedInputError,
 )
 
@@ -374,3 +378,56 @@ def test_a_refit_without_training_forgets_the_classes(pixels, three_classes):
     assert not hasattr(featurizer, "classes_")
     assert featurizer.history_ == []
     assert featurizer.head_ is None
+
+
+def test_a_loss_that_is_no_number_stops_the_training(pixels, three_classes):
+    featurizer = tiny_featurizer(
+        fine_tune=True, max_epochs=4, batch_size=8, lr=1e30, optimizer="sgd"
+    )
+    with pytest.raises(TrainingError, match=r"became (nan|inf) in epoch \d: the learning rate"):
+        featurizer.fit(pixels, three_classes)
+    assert not hasattr(featurizer, "module_")
+
+
+def test_a_class_of_weight_zero_is_not_trained_on(pixels, three_classes):
+    featurizer = tiny_featurizer(
+        fine_tune=True, max_epochs=1, batch_size=4, class_weight={"blast": 0.0}
+    )
+    featurizer.fit(pixels, three_classes)
+    assert featurizer.classes_.tolist() == ["blast", "healthy", "other"]
+    assert np.isfinite(featurizer.history_[0]["train_loss"])
+
+
+@pytest.mark.parametrize("moment", ["on_epoch_begin", "on_epoch_end"])
+def test_ctrl_c_between_epochs_is_obeyed_too(pixels, three_classes, moment):
+    class Presses(Callback):
+        pass
+
+    def press(self, net, **_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+    setattr(Presses, moment, press)
+    featurizer = tiny_featurizer(fine_tune=True, max_epochs=3, callbacks=[Presses()])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        featurizer.fit(pixels, three_classes)
+    assert not hasattr(featurizer, "module_")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_callback_that_stops_early_still_may(pixels, three_classes):
+    class Stops(Callback):
+        def on_epoch_end(self, net, **_):
+            raise KeyboardInterrupt  # skorch's own way
+
+    featurizer = tiny_featurizer(fine_tune=True, max_epochs=3, callbacks=[Stops()])
+    assert len(featurizer.fit(pixels, three_classes).history_) == 1
+
+
+@pytest.mark.parametrize(("switch", "epochs"), [(np.True_, 3), (np.False_, 3)])
+def test_numpys_booleans_are_booleans(pixels, three_classes, switch, epochs):
+    featurizer = tiny_featurizer(fine_tune=True, max_epochs=epochs, early_stopping=switch)
+    history = featurizer.fit(pixels, three_classes).history_
+    assert ("valid_loss" in history[0]) == bool(switch)
+    assert len(history) == epochs

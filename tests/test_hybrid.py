@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedGroupKFold,
@@ -414,3 +414,13 @@ def test_a_saved_tuned_model_predicts_the_same(pixels, three_classes, tmp_path):
     assert np.array_equal(loaded.predict_proba(pixels), clf.predict_proba(pixels))
     assert np.array_equal(loaded.cnn_.predict_proba(pixels), clf.cnn_.predict_proba(pixels))
     assert loaded.cnn_.featurizer_ is loaded.featurizer_
+
+
+def test_a_regressor_is_no_head(pixels, three_classes):
+    with pytest.raises(UnsupportedInputError, match="is no classifier"):
+        tiny_hybrid(classifier=LinearRegression()).fit(pixels, three_classes)
+
+
+def test_a_class_of_weight_zero_is_unknown_to_all_parts(pixels, three_classes):
+    clf = tuned_hybrid().fit(pixels, three_classes, sample_weight=(three_classes != "other") * 1.0)
+    assert clf.classes_.tolist() == clf.cnn_.classes_.tolist() == ["blast", "healthy"]

@@ -557,3 +557,27 @@ def test_fingerprints_tell_palettes_and_frames_apart(pixels, paths):
         prints.append(ImageSequence([indexed]).fingerprint(0))
     prints += [ImageSequence(paths, frame=frame).fingerprint(0) for frame in (None, 20, 24)]
     assert len(set(prints)) == 5
+
+
+def test_pictures_in_memory_are_turned_upright_like_files(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "turned.jpg"
+    Image.fromarray(rgb(16)[:, :10]).save(file, exif=exif)
+    with Image.open(file) as picture:
+        from_memory = ImageSequence([picture])
+        assert from_memory[0].shape == (10, 16, 3)
+        np.testing.assert_array_equal(from_memory[0], ImageSequence([file])[0])
+        turned = from_memory.fingerprint(0)
+    assert turned != ImageSequence([Image.fromarray(rgb(16)[:, :10])]).fingerprint(0)
+
+
+def test_a_picture_in_memory_that_cannot_be_read_has_no_fingerprint(tmp_path):
+    file = tmp_path / "cut.png"
+    Image.fromarray(rgb(40)).save(file)
+    file.write_bytes(file.read_bytes()[:-900])
+    with (
+        Image.open(file) as picture,
+        pytest.raises(ImageDecodeError, match="position 0: is damaged"),
+    ):
+        ImageSequence([picture]).fingerprint(0)

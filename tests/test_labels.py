@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from effboost import ImageSequence
 from effboost._labels import Labelled, check_validation
-from effboost.exceptions import LeakageError, UnsupportedInputError
+from effboost.exceptions import LeakageError, SplitError, UnsupportedInputError
 
 
 @pytest.fixture
@@ -75,3 +76,45 @@ def test_validation_rows_are_checked_against_the_training_rows(images, three_cla
         check_validation(train, take, images[12:], ["new"] * 12, None)
     with pytest.raises(UnsupportedInputError, match="belong together"):
         check_validation(train, take, None, three_classes, None)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT], ids=str)
+@pytest.mark.parametrize("form", [list, tuple, lambda y: np.array(y, dtype=object), pd.Series])
+def test_a_missing_label_is_no_class(pixels, missing, form):
+    y = ["ALL", "HEM", missing] * 8
+    with pytest.raises(UnsupportedInputError, match="label at position 2 is missing"):
+        Labelled.check(ImageSequence(pixels), form(y))
+
+
+def test_strings_and_numbers_are_not_mixed(pixels):
+    with pytest.raises(UnsupportedInputError, match="'a' at position 0, 1 at position 1"):
+        Labelled.check(ImageSequence(pixels), ["a", 1] * 12)
+
+
+@pytest.mark.parametrize("values", [[True, False], [3, 7]], ids=str)
+def test_labels_that_came_as_objects_are_what_they_are(pixels, values):
+    rows = Labelled.check(ImageSequence(pixels), pd.Series(values * 12, dtype=object))
+    assert rows.classes().tolist() == sorted(values)
+    assert rows.classes().dtype.kind == np.array(values).dtype.kind
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, ""], ids=str)
+def test_an_image_whose_subject_is_missing_is_refused(pixels, missing):
+    groups = ["S1", missing, "S2"] * 8
+    for form in (groups, np.array(groups, dtype=object), pd.Series(groups, dtype=object)):
+        with pytest.raises(SplitError, match="missing for 8 images, the first at position 1"):
+            Labelled.check(ImageSequence(pixels), [0, 1] * 12, groups=form)
+
+
+def test_images_of_weight_zero_are_left_out(pixels):
+    weight = np.arange(24) % 3
+    rows = Labelled.check(ImageSequence(pixels), np.arange(24) % 3, sample_weight=weight)
+    assert rows.classes().tolist() == [1, 2]
+    assert len(rows.images) == 16
+
+
+@pytest.mark.parametrize("weights", [{0: -1.0}, {0: np.nan}, {0: 0, 1: 0}], ids=str)
+def test_class_weights_that_mean_nothing_are_refused(pixels, weights):
+    rows = Labelled.check(ImageSequence(pixels), [0, 1] * 12)
+    with pytest.raises(UnsupportedInputError, match=r"class_weight=.* must be finite"):
+        rows.balanced(weights)

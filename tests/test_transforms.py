@@ -169,3 +169,21 @@ def test_three_numbers_are_drawn_whatever_the_settings(settings):
 def test_an_augmentation_survives_json(horizontal, vertical, rotation, views):
     augmentation = Augmentation(horizontal, vertical, rotation, views)
     assert Augmentation.from_dict(json.loads(json.dumps(augmentation.to_dict()))) == augmentation
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"views": 0},
+        {"views": 1.5},
+        {"views": True},
+        {"rotation": np.nan},
+        {"rotation": "a"},
+        {"horizontal_flip": 2},
+        {"vertical_flip": None},
+    ],
+    ids=str,
+)
+def test_augmentations_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match=rf"{next(iter(wrong))}=.* must be a"):
+        Augmentation(**wrong)

@@ -366,7 +366,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             train = self._check_labels(images, y, groups, sample_weight)
             validation = check_validation(train, self._check_images, X_val, y_val, groups_val)
             rows = train, validation
-            if validation is None and self.early_stopping is not False:
+            if validation is None and self._patience() is not None:
                 rows = train.cut_off(self.validation_fraction, split_seed)
         else:
             check_weight(images, sample_weight)
@@ -441,11 +441,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 "it was loaded"
             )
         train = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
-        n_classes = len(train.classes())
-        if self.features == "logits" and n_classes > 1000:
-            raise UnsupportedInputError(
-                f'features="logits" has outputs for 1000 classes, y has {n_classes}'
-            )
+        train.classes()
         return train
 
     def _build(
@@ -474,6 +470,11 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     ) -> _Tuned:
         train, validation = rows
         classes = train.classes()
+        if self.features == "logits" and len(classes) > width:
+            raise UnsupportedInputError(
+                f'features="logits" has outputs for {width} classes, y has {len(classes)}'
+            )
+        weight = train.balanced(self.class_weight)
         head = None
         if self.features == "pooled":
             with seeded(seed):
@@ -489,7 +490,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             lambda: network_digest(module, self._check_backbone(), self.image_size),
             module,
             head,
-            as_data(train, train.balanced(self.class_weight)),
+            as_data(train.take(weight > 0), weight[weight > 0]),
             None if validation is None else as_data(validation, validation.weight),
             self._training(device, seed),
             n_classes=len(classes),
@@ -498,9 +499,13 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         )
         return _Tuned(head, classes, history)
 
-    def _training(self, device: torch.device, seed: int) -> Training:
+    def _patience(self) -> int | None:
         # True is 1 to Python, but not here.
-        patience = _PATIENCE if self.early_stopping is True else int(self.early_stopping)
+        if isinstance(self.early_stopping, bool | np.bool_):
+            return _PATIENCE if self.early_stopping else None
+        return int(self.early_stopping)
+
+    def _training(self, device: torch.device, seed: int) -> Training:
         optimizer, views = self.optimizer, self.augmentation
         return Training(
             max_epochs=self.max_epochs,
@@ -509,7 +514,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             lr=self.lr,
             augmentation=Augmentation() if isinstance(views, str) else views,
             minority_augmentation=self.minority_augmentation,
-            patience=patience or None,
+            patience=self._patience(),
             mixed_precision=self.precision == "mixed",
             device=device,
             seed=seed,

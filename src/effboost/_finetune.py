@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +31,7 @@ from tqdm.auto import tqdm
 from effboost._device import seeded
 from effboost._images import ImageSequence
 from effboost._transforms import Augmentation, ImageTransform
+from effboost.exceptions import TrainingError
 
 __all__ = ["OPTIMIZERS", "LabelledImages", "Training", "fine_tune"]
 
@@ -186,6 +189,8 @@ def fine_tune(
     ------
     ImageDecodeError
         If an image cannot be read.
+    TrainingError
+        If the loss is no longer a finite number.
     """
     network = _Network(body, head, n_classes, train.transform, training.mixed_precision)
     network.freeze(frozen, batch_norms=freeze_batch_norm)
@@ -199,10 +204,13 @@ def fine_tune(
             stack.enter_context(flags)
         network.to(training.device).to(memory_format=torch.channels_last)
         net = _make_net(network, adapting, validation, training, n_classes)
-        try:
-            net.fit(augmented, None)
-        except _InterruptedError:
-            raise KeyboardInterrupt from None
+        with _watching_ctrl_c() as was_pressed:
+            try:
+                net.fit(augmented, None)
+            except _InterruptedError:
+                raise KeyboardInterrupt from None
+        if was_pressed():
+            raise KeyboardInterrupt
         _estimate_batch_norms(network, adapting, train, training)
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
@@ -270,6 +278,28 @@ class _Network(nn.Module):
         return scores
 
 
+@contextmanager
+def _watching_ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Notice Ctrl-C even where skorch takes it for a callback that wants to stop early."""
+    pressed = []
+    before = signal.getsignal(signal.SIGINT)
+    # Python lets the main thread alone set handlers, and Ctrl-C arrives there alone.
+    watch = threading.current_thread() is threading.main_thread() and callable(before)
+
+    def handle(number: int, frame: Any) -> None:
+        pressed.append(number)
+        if callable(before):
+            before(number, frame)
+
+    if watch:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if watch:
+            signal.signal(signal.SIGINT, before)
+
+
 class _InterruptedError(BaseException):
     """Ctrl-C, under a name that skorch does not catch."""
 
@@ -280,11 +310,22 @@ class _Net(NeuralNetClassifier):
         return []
 
     def get_loss(
-        self, y_pred: torch.Tensor, y_true: torch.Tensor, X: Any, *_: Any, **__: Any
+        self,
+        y_pred: torch.Tensor,
+        y_true: torch.Tensor,
+        X: Any,
+        *_: Any,
+        training: bool = False,
+        **__: Any,
     ) -> torch.Tensor:
         losses = self.criterion_(y_pred, y_true.to(y_pred.device))
         weight = X["weight"].to(y_pred.device)
         loss: torch.Tensor = (losses * weight).sum() / weight.sum()
+        if training and not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss.item()} in epoch {len(self.history)}: the learning rate "
+                f"({self.lr:g}) is too high, or weights of images or classes are extreme"
+            )
         return loss
 
     def run_single_epoch(self, *args: Any, **kwargs: Any) -> None:

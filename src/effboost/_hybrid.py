@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -20,6 +20,7 @@ from effboost._device import draw_seed, resolve_device
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
 from effboost._labels import Labelled, check_validation
 from effboost._nested import NestedDefaults, seed_children
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["HybridClassifier"]
 
@@ -193,6 +194,10 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
         """
         rng = check_random_state(self.random_state)
         featurizer, classifier = self._children(rng)
+        if not is_classifier(classifier):
+            raise UnsupportedInputError(
+                f"classifier={classifier!r} is no classifier; a regressor has no classes to give"
+            )
         images = featurizer._check_images(X, reset=True)
         rows = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
         classes = rows.classes()
@@ -349,5 +354,5 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
 
 
 def _needs_validation(featurizer: ImageFeaturizer, classifier: Any) -> bool:
-    network = featurizer.fine_tune and featurizer.early_stopping is not False
+    network = featurizer.fine_tune and featurizer._patience() is not None
     return network or stops_early(classifier)

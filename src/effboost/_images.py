@@ -9,11 +9,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, overload
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from effboost.exceptions import (
     ImageDecodeError,
@@ -23,6 +23,8 @@ from effboost.exceptions import (
 )
 
 __all__ = ["ImageSequence", "as_images"]
+
+_Decoded = TypeVar("_Decoded")
 
 # Named one by one: Pillow would otherwise try formats that call other programs (EPS), or that
 # nobody's microscope writes, on any hostile file.
@@ -314,7 +316,7 @@ class _ItemSource:
         if isinstance(item, str):
             return _read_file(item)
         if isinstance(item, Image.Image):
-            return _guarded(lambda: _to_rgb(item))
+            return _guarded(lambda: _to_rgb(ImageOps.exif_transpose(item)))
         if isinstance(item, _Handle):
             return item.source.read(item.origin)
         return _from_array(item)
@@ -329,13 +331,9 @@ class _ItemSource:
         item = self._items[i]
         if isinstance(item, str):
             _check_is_file(item)
-            with Path(item).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return _guarded(lambda: _file_digest(item))
         if isinstance(item, Image.Image):
-            # Without its palette, a picture's bytes are numbers of colours nobody knows.
-            palette = bytes(item.getpalette() or [])
-            kind = f"{item.mode}{item.size}{len(palette)}".encode()
-            return hashlib.sha256(kind + palette + item.tobytes()).hexdigest()
+            return _guarded(lambda: _picture_digest(item))
         if isinstance(item, _Handle):
             return item.source.fingerprint(item.origin)
         return _array_digest(item)
@@ -391,6 +389,19 @@ class _FramedSource:
 
     def take(self, index: npt.NDArray[np.intp]) -> _FramedSource:
         return _FramedSource(self._source.take(index), self._side)
+
+
+def _file_digest(name: str) -> str:
+    with Path(name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _picture_digest(image: Image.Image) -> str:
+    # Without its palette, a picture's bytes are numbers of colours nobody knows.
+    palette = bytes(image.getpalette() or [])
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    kind = f"{image.mode}{image.size}{orientation}{len(palette)}".encode()
+    return hashlib.sha256(kind + palette + image.tobytes()).hexdigest()
 
 
 def _array_digest(array: npt.NDArray[Any]) -> str:
@@ -608,7 +619,7 @@ def _read_file(name: str) -> Image.Image:
     return _guarded(lambda: _decode_file(name))
 
 
-def _guarded(decode: Callable[[], Image.Image]) -> Image.Image:
+def _guarded(decode: Callable[[], _Decoded]) -> _Decoded:
     """Turn whatever Pillow's decoders raise on damaged data into one kind of error."""
     try:
         return decode()
@@ -619,6 +630,8 @@ def _guarded(decode: Callable[[], Image.Image]) -> Image.Image:
             "is no image that effboost reads (BMP, PNG, JPEG, TIFF, GIF, WebP, PPM), or its "
             "header is damaged"
         ) from error
+    except PermissionError as error:
+        raise _UnreadableError(f"cannot be opened: {error}") from error
     except Image.DecompressionBombError as error:
         raise _UnreadableError(f"is too large: {error}") from error
     # Decoders meet damaged bytes with whatever exception happens along: struct.error,

@@ -15,8 +15,9 @@ from effboost._images import ImageSequence
 from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
+from effboost.model_selection._subjects import check_groups, is_missing
 
-__all__ = ["Labelled", "check_validation", "check_weight"]
+__all__ = ["Labelled", "check_labels", "check_validation", "check_weight"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +56,11 @@ class Labelled:
         ValueError
             If `y` is nothing to classify.
         """
-        labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
+        labels = check_labels(y)
         if groups is None:
             groups = images.groups
-        groups = None if groups is None else column_or_1d(groups)
         _check_lengths(images, y=labels, groups=groups)
+        groups = None if groups is None else check_groups(groups)
         weight = check_weight(images, sample_weight)
         rows = cls(images, labels, groups, weight)
         return rows if weight.all() else rows.take(weight > 0)
@@ -100,10 +100,46 @@ class Labelled:
 
     def balanced(self, class_weight: Any) -> npt.NDArray[np.float64]:
         """Give the weights multiplied by those of the classes."""
-        weight: npt.NDArray[np.float64] = self.weight * compute_sample_weight(
-            class_weight, self.labels
-        )
+        of_class = compute_sample_weight(class_weight, self.labels)
+        if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
+            raise UnsupportedInputError(
+                f"class_weight={class_weight!r} must be finite, zero or more, and not all zero"
+            )
+        weight: npt.NDArray[np.float64] = self.weight * of_class
         return weight
+
+
+def check_labels(y: Any) -> npt.NDArray[Any]:
+    """Check labels: one dimension, none missing, and all strings or none.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If a label is missing, or strings stand beside other values.
+    ValueError
+        If `y` is nothing to classify.
+    """
+    if isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O":
+        plain = np.empty(len(y), dtype=object)
+        plain[:] = list(y)
+        missing = [i for i, value in enumerate(plain) if is_missing(value)]
+        if missing:
+            raise UnsupportedInputError(
+                f"the label at position {missing[0]} is missing ({plain[missing[0]]!r}): label the "
+                "image, or leave it out"
+            )
+        strings = [isinstance(v, str) for v in plain]
+        if any(strings) and not all(strings):
+            odd = strings.index(not strings[0])
+            raise UnsupportedInputError(
+                f"y mixes strings and other values: {plain[0]!r} at position 0, {plain[odd]!r} at "
+                f"position {odd}"
+            )
+        # Booleans and numbers that came as objects, from a data frame's rows for example.
+        y = y if all(strings) else np.array(plain.tolist())
+    labels: npt.NDArray[Any] = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    return labels
 
 
 def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, Final
 
 import numpy as np
@@ -141,6 +142,12 @@ class Augmentation:
     rotation: float = 10.0
     views: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("horizontal_flip", "vertical_flip"):
+            _check_number(name, getattr(self, name), Real, 0, 1)
+        _check_number("rotation", self.rotation, Real, 0, 360)
+        _check_number("views", self.views, Integral, 1, 1000)
+
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Draw one random view of a picture.
 
@@ -174,6 +181,12 @@ class Augmentation:
     def from_dict(cls, data: Mapping[str, Any]) -> Augmentation:
         """Build the augmentation that `to_dict` described."""
         return cls(**data)
+
+
+def _check_number(name: str, value: Any, kind: Any, low: float, high: float) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+        what = "a whole number" if kind is Integral else "a number"
+        raise ValueError(f"{name}={value!r} must be {what} from {low} to {high}")
 
 
 def _center_crop(image: Image.Image, side: int) -> Image.Image:

@@ -21,6 +21,7 @@ __all__ = [
     "LeakageError",
     "MissingDependencyError",
     "SplitError",
+    "TrainingError",
     "UnknownBackboneError",
     "UnsupportedInputError",
     "WeightsError",
@@ -105,6 +106,10 @@ class LeakageError(EffboostError, ValueError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TrainingError(EffboostError, ArithmeticError):
+    """The training of a network went astray."""
 
 
 class UnknownBackboneError(EffboostError, ValueError):

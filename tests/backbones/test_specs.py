@@ -109,3 +109,9 @@ def test_a_factory_that_gives_no_module_says_what_it_gave():
 def test_a_spec_comes_back_unchanged():
     spec = BackboneSpec("mine", factory=nn.Flatten)
     assert get_backbone_spec(spec) is spec
+
+
+def test_a_head_that_is_no_layer_is_told():
+    spec = BackboneSpec("resnet18", head="fcc")
+    with pytest.raises(UnknownBackboneError, match=r"no layer 'fcc' to be its head; .* 'fc'"):
+        spec.head_of(spec.build())

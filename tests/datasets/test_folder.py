@@ -533,3 +533,29 @@ def test_the_result_is_what_the_image_sequence_takes(tmp_path, pixels, layout):
         file = Path(path).relative_to(tmp_path).as_posix()
         assert target == file[0]
         np.testing.assert_array_equal(picture, pixels[files.index(file)])
+
+
+def test_an_unclosed_quote_swallows_no_rows(folder):
+    (folder / "labels.csv").write_text('file,label\na.png,"ALL\nb.png,HEM\n')
+    with pytest.raises(DatasetError, match=r"line 3 .*: unexpected end of data"):
+        load_image_folder(folder)
+
+
+def test_two_columns_of_one_name_are_refused(folder):
+    (folder / "labels.csv").write_text("file,label,label\na.png,ALL,HEM\n")
+    with pytest.raises(DatasetError, match="two columns 'label'"):
+        load_image_folder(folder)
+
+
+def test_one_file_under_two_names_is_one_image(folder):
+    (folder / "labels.csv").write_text("file,label\na.png,ALL\n./a.png,HEM\n")
+    with pytest.raises(DatasetError, match=r"names 1 files more than once, such as 'a.png'"):
+        load_image_folder(folder)
+
+
+def test_hidden_folders_and_files_hold_no_class(tmp_path):
+    for name in ("A/1.png", "B/2.png", ".ipynb_checkpoints/1.png", "__MACOSX/A/1.png", "A/._1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    data = load_image_folder(tmp_path)
+    assert data.target.tolist() == ["A", "B"]

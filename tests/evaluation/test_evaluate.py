@@ -230,7 +230,7 @@ def test_lengths_that_differ_are_told(noisy, name, length):
     X, y, groups = noisy
     given = {"y": y, "groups": groups}
     given[name] = given[name][:length]
-    with pytest.raises(UnsupportedInputError, match="119"):
+    with pytest.raises((UnsupportedInputError, SplitError), match="119"):
         evaluate(ColourClassifier(), X, **given)
 
 
@@ -248,3 +248,17 @@ def test_a_missing_file_is_told_before_anything_is_fitted(paths, three_classes, 
 
     with pytest.raises(ImageDecodeError, match=r"nowhere\.png"):
         evaluate(MustNotFit(), [*paths[:-1], "nowhere.png"], three_classes, groups=subjects, cv=2)
+
+
+def test_an_image_of_an_unknown_subject_is_refused_whatever_the_cut(noisy):
+    X, y, groups = noisy
+    groups = np.where(np.arange(120) % 7 == 3, None, groups)
+    with pytest.raises(SplitError, match="groups is missing for 17 images"):
+        evaluate(ColourClassifier(), X, y, groups=groups, cv=StratifiedKFold(2))
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(report, tmp_path):
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        report.to_json(tmp_path / "report.json")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]

@@ -78,9 +78,16 @@ class BackboneSpec:
         Raises
         ------
         UnknownBackboneError
-            If a torchvision model does not end in a linear layer.
+            If a torchvision model does not end in a linear layer, or no layer has the name.
         """
+        if self.head is None:
+            return None
         if self.head != "last_linear":
+            if self.head not in dict(module.named_modules()):
+                raise UnknownBackboneError(
+                    f"backbone {self.name!r} has no layer {self.head!r} to be its head; its last "
+                    f"one is {list(dict(module.named_modules()))[-1]!r}"
+                )
             return self.head
         linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
         if not linear and self.factory is None:

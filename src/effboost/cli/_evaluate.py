@@ -55,6 +55,11 @@ def add_parser(commands: Any) -> None:
         "(default: all)",
     )
     add(
+        "--freeze-batch-norm",
+        action="store_true",
+        help="keep the statistics of batch norms, for weights that have them folded in",
+    )
+    add(
         "--image-size",
         type=_positive,
         metavar="PIXELS",
@@ -107,6 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
         "trainable": arguments.trainable,
         "image_size": arguments.image_size,
         "crop_size": arguments.crop_size,
+        "freeze_batch_norm": arguments.freeze_batch_norm or None,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     if settings.get("crop_size") == "none":
@@ -131,7 +137,9 @@ def run(arguments: argparse.Namespace) -> None:
         random_state=arguments.seed,
         verbose=not arguments.quiet,
     )
-    print(report)
+    # Written first: a terminal that cannot show the table must not cost the results.
     if arguments.out is not None:
         write_report(report, arguments.out, data.paths)
+    print(report)
+    if arguments.out is not None:
         print(f"\nwritten to {arguments.out}")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from effboost._compat import load_matplotlib
 from effboost.evaluation import EvaluationReport, LearningCurvesDisplay
 
 __all__ = ["check_folder", "write_report"]
@@ -19,6 +20,7 @@ def check_folder(folder: Path) -> None:
     parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):
         raise PermissionError(f"--out {str(folder)!r} cannot be written")
+    load_matplotlib()
 
 
 def write_report(

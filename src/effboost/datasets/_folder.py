@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import warnings
@@ -89,7 +90,8 @@ def load_image_folder(
         data = _load_table(folder, target, group)
     else:
         data = _load_class_folders(folder, target, group)
-    return _drop(data, set(drop_classes), folder)
+    dropped = {drop_classes} if isinstance(drop_classes, str) else set(drop_classes)
+    return _drop(data, dropped, folder)
 
 
 def _load_table(folder: Path, target: str | None, group: str | None) -> Bunch:
@@ -105,11 +107,13 @@ def _load_table(folder: Path, target: str | None, group: str | None) -> Bunch:
             f"{len(missing)} of the {len(paths)} files in {_TABLE} are missing, the first {path!r} "
             f"(line {row + 2})"
         )
-    names, counts = np.unique(files, return_counts=True)
+    # One file may be named in several ways: "a.png", "./a.png", a link to it.
+    real = [os.path.realpath(path) for path in paths]
+    _, first, counts = np.unique(real, return_index=True, return_counts=True)
     if (counts > 1).any():
         raise DatasetError(
             f"{_TABLE} names {(counts > 1).sum()} files more than once, such as "
-            f"{str(names[np.argmax(counts)])!r}: keep one row for each image"
+            f"{str(files[first[np.argmax(counts)]])!r}: keep one row for each image"
         )
     groups = None if group_column is None else table[group_column]
     return Bunch(paths=paths, target=targets, groups=groups, table=table)
@@ -123,15 +127,25 @@ def _read_table(file: Path) -> dict[str, np.ndarray]:
     # Spreadsheets write semicolons where the comma is the decimal sign.
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    # Strict: an unclosed quote would otherwise swallow the lines behind it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = []
+    try:
+        for row in filter(None, reader):
+            rows.append(row)
+            if len(row) != len(rows[0]):
+                raise DatasetError(
+                    f"line {reader.line_num} of {str(file)!r} has {len(row)} values, its header "
+                    f"{len(rows[0])}"
+                )
+    except csv.Error as error:
+        raise DatasetError(f"line {reader.line_num} of {str(file)!r}: {error}") from error
     if len(rows) < 2:
         raise DatasetError(f"{str(file)!r} holds no rows below its header")
     names, *body = rows
-    for number, row in enumerate(body, start=2):
-        if len(row) != len(names):
-            raise DatasetError(
-                f"line {number} of {str(file)!r} has {len(row)} values, its header {len(names)}"
-            )
+    twice = {name.strip() for name in names if names.count(name) > 1}
+    if twice:
+        raise DatasetError(f"{str(file)!r} has two columns {sorted(twice)[0]!r}: rename one")
     return {
         name.strip(): np.array([row[i].strip() for row in body]) for i, name in enumerate(names)
     }
@@ -167,7 +181,11 @@ def _load_class_folders(folder: Path, target: str | None, group: str | None) -> 
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in _SUFFIXES and path.is_file()
     ]
-    found = [(path, below) for path, below in found if len(below.parts) > 1]
+    found = [
+        (path, below)
+        for path, below in found
+        if len(below.parts) > 1 and not any(map(_is_hidden, below.parts))
+    ]
     groups = None
     if group is not None:
         groups = np.array([_subject_in(below.as_posix(), group) for _, below in found])
@@ -177,6 +195,11 @@ def _load_class_folders(folder: Path, target: str | None, group: str | None) -> 
         groups=groups,
         table={},
     )
+
+
+def _is_hidden(name: str) -> bool:
+    # Of notebooks, of version control, and of archives that were packed on a Mac.
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _subject_in(name: str, pattern: str) -> str:

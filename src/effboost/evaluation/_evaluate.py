@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images
+from effboost._labels import check_labels
 from effboost.evaluation._report import EvaluationReport
 from effboost.evaluation._scores import (
     Metric,
@@ -29,6 +30,7 @@ from effboost.evaluation._scores import (
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import subject_folds
 from effboost.model_selection._leakage import check_fold_leakage
+from effboost.model_selection._subjects import check_groups
 
 __all__ = ["evaluate"]
 
@@ -107,7 +109,7 @@ def evaluate(
     (6, 0, 24)
     """
     images = as_images(X, image_shape=estimator.get_params().get("featurizer__image_shape"))
-    labels: npt.NDArray[Any] = column_or_1d(y)
+    labels = check_labels(y)
     subjects = _check_groups(images, labels, groups)
     rng = check_random_state(random_state)
     folds = _make_folds(cv, labels, subjects, rng)
@@ -148,10 +150,7 @@ def _check_groups(images: ImageSequence, y: npt.NDArray[Any], groups: Any) -> np
         raise UnsupportedInputError(f"X has {len(images)} images, but y has {len(y)} labels")
     if groups is None:
         groups = images.groups
-    groups = np.arange(len(y)) if groups is None else column_or_1d(groups)
-    if len(groups) != len(y):
-        raise UnsupportedInputError(f"X has {len(images)} images, but groups has {len(groups)}")
-    return groups
+    return np.arange(len(y)) if groups is None else check_groups(groups, len(y))
 
 
 def _make_folds(cv: Any, y: npt.NDArray[Any], groups: Any, rng: np.random.RandomState) -> _Folds:

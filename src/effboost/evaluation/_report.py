@@ -159,8 +159,11 @@ class EvaluationReport:
         text = json.dumps(self.to_dict(), indent=2) + "\n"
         if path is not None:
             part = Path(f"{os.fspath(path)}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+            try:
+                part.write_text(text, encoding="utf-8")
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
         return text
 
     def plot_confusion_matrix(self, ax: Any = None) -> Any:

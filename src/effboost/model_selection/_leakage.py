@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
 from effboost.exceptions import LeakageError
+from effboost.model_selection._subjects import check_groups
 
 __all__ = ["check_fold_leakage", "check_group_leakage", "check_leakage"]
 
@@ -38,6 +39,8 @@ def check_leakage(
     ------
     LeakageError
         If something stands on both sides. The message and the error's attributes name it.
+    SplitError
+        If the subject of an image is missing.
 
     Examples
     --------
@@ -91,7 +94,8 @@ def _names(images: ImageSequence) -> list[str]:
 def _shared_groups(train: Any, test: Any) -> list[Any]:
     if train is None or test is None:
         return []
-    return sorted(set(np.asarray(train).tolist()) & set(np.asarray(test).tolist()), key=str)
+    sides = (set(check_groups(groups).tolist()) for groups in (train, test))
+    return sorted(set.intersection(*sides), key=str)
 
 
 def _shared_images(

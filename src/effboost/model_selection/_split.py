@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state, column_or_1d
 
 from effboost.exceptions import SplitError
+from effboost.model_selection._subjects import check_groups
 
 __all__ = ["SubjectSplit", "subject_folds", "subject_split"]
 
@@ -155,19 +156,7 @@ def _check_y_groups(y: Any, groups: Any) -> tuple[npt.NDArray[Any], npt.NDArray[
     y = column_or_1d(y)
     if groups is None:
         return y, np.arange(len(y))
-    groups = column_or_1d(groups)
-    if len(groups) != len(y):
-        raise SplitError(
-            f"groups has {len(groups)} values, but there are {len(y)} images: give the subject of "
-            "each image"
-        )
-    # NaN and None are the only values that differ from themselves or from every name.
-    missing = np.array([g is None or g != g or g == "" for g in groups.tolist()], dtype=bool)
-    if missing.any():
-        raise SplitError(
-            f"groups is missing for {missing.sum()} images, the first at position "
-            f"{int(np.argmax(missing))}: name their subjects, or leave them out"
-        )
+    groups = check_groups(groups, len(y))
     return y, np.unique(groups, return_inverse=True)[1]
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, column_or_1d
 
-__all__ = ["aggregate_by_subject"]
+from effboost.exceptions import SplitError
+
+__all__ = ["aggregate_by_subject", "check_groups", "is_missing"]
 
 
 def aggregate_by_subject(
@@ -43,3 +45,38 @@ def aggregate_by_subject(
     sums = np.zeros((len(subjects), values.shape[1]))
     np.add.at(sums, inverse, values)
     return subjects, sums / counts[:, np.newaxis]
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value stands for one that is not known: None, NaN, NaT or pandas' NA."""
+    # NaN and NaT differ from themselves; NA does not know whether it does.
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
+
+
+def check_groups(groups: Any, n_samples: int | None = None) -> npt.NDArray[Any]:
+    """Check that each image has a subject: one whose name is missing could be any other.
+
+    Raises
+    ------
+    SplitError
+        If there are too few or too many, or one is missing.
+    """
+    if isinstance(groups, list | tuple):
+        # One string among numbers would make strings of them all, of NaN, too.
+        plain = np.empty(len(groups), dtype=object)
+        plain[:] = groups
+        mixed = len({isinstance(group, str) for group in groups}) > 1
+        groups = plain if mixed else np.asarray(groups)
+    subjects: npt.NDArray[Any] = column_or_1d(groups)
+    if n_samples is not None and len(subjects) != n_samples:
+        raise SplitError(
+            f"groups has {len(subjects)} values, but there are {n_samples} images: give the "
+            "subject of each image"
+        )
+    missing = np.array([is_missing(group) or group == "" for group in subjects.tolist()])
+    if missing.any():
+        raise SplitError(
+            f"groups is missing for {missing.sum()} images, the first at position "
+            f"{int(np.argmax(missing))}: name their subjects, or leave them out"
+        )
+    return subjects
