@@ -65,6 +65,9 @@ class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
     """
 
     _defaults: ClassVar[dict[str, Callable[[], Any]]] = {"featurizer": EfficientNetFeaturizer}
+    # With metadata routing on, subjects come along without being asked for: a fit that does not
+    # know them would tear them apart.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "featurizer": [ImageFeaturizer, None],
         "random_state": ["random_state"],

@@ -220,6 +220,9 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     ['dur', 'epoch', 'train_acc', 'train_loss']
     """
 
+    # With metadata routing on, subjects come along without being asked for: a fit that does not
+    # know them would tear them apart.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, BackboneSpec, callable],
         "weights": [str, os.PathLike, None],

@@ -116,6 +116,9 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
         "featurizer": EfficientNetFeaturizer,
         "classifier": paper_booster,
     }
+    # With metadata routing on, subjects come along without being asked for: a fit that does not
+    # know them would tear them apart.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "featurizer": [ImageFeaturizer, None],
         "classifier": [BaseEstimator, None],

@@ -1,10 +1,12 @@
 """Splits by subject, leak checks and subject-level scores. None of it needs torch."""
 
+from effboost.model_selection._folds import SubjectKFold
 from effboost.model_selection._leakage import check_leakage
 from effboost.model_selection._split import SubjectSplit, subject_folds, subject_split
 from effboost.model_selection._subjects import aggregate_by_subject
 
 __all__ = [
+    "SubjectKFold",
     "SubjectSplit",
     "aggregate_by_subject",
     "check_leakage",
