@@ -354,7 +354,10 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         UnsupportedInputError, ImageDecodeError
             If `X` or `y` is of an unknown form, or an image cannot be read.
         SplitError
-            If a class has too few subjects to split some off for early stopping.
+            If a class has too few subjects to split some off for early stopping, or an image has
+            none.
+        TrainingError
+            If the loss is no longer a finite number.
         LeakageError
             If a subject stands in `groups` and in `groups_val`.
         """

@@ -191,7 +191,9 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
         UnsupportedInputError, ImageDecodeError
             If `X` is of an unknown form, or an image cannot be read.
         SplitError
-            If a class has too few subjects for a split that was asked for.
+            If a class has too few subjects for a split that was asked for, or an image has none.
+        TrainingError
+            If the loss of the network is no longer a finite number.
         LeakageError
             If a subject stands in `groups` and in `groups_val`.
         """
