@@ -77,6 +77,11 @@ class Cache:
         How large the file may grow. Beyond that, what was not used for longest goes. Features of
         EfficientNet-B0 take about 6 kB an image, its tuned weights 16 MB.
 
+    Warns
+    -----
+    CacheWarning
+        If the folder cannot be used, or the file in it was damaged.
+
     Examples
     --------
     >>> from tempfile import TemporaryDirectory

@@ -20,7 +20,7 @@ from effboost._cache import Cache, digest_of
 from effboost._compat import Interval, StrOptions, fit_context
 from effboost._device import check_precision, draw_seed, resolve_device, seeded
 from effboost._extract import Shelf, extract_features
-from effboost._finetune import OPTIMIZERS, LabelledImages, Training
+from effboost._finetune import OPTIMIZERS, LabelledImages, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
 from effboost._transforms import Augmentation, ImageTransform
@@ -494,14 +494,10 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         history = fine_tune_once(
             cache,
             lambda: network_digest(module, self._check_backbone(), self.image_size),
-            module,
-            head,
+            Trainee(module, head, len(classes), frozen),
             as_data(train.take(weight > 0), weight[weight > 0]),
             None if validation is None else as_data(validation, validation.weight),
             self._training(device, seed),
-            n_classes=len(classes),
-            frozen=frozen,
-            freeze_batch_norm=self.freeze_batch_norm,
         )
         return _Tuned(head, classes, history)
 
@@ -518,6 +514,7 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             batch_size=self.batch_size,
             optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
             lr=self.lr,
+            freeze_batch_norm=bool(self.freeze_batch_norm),
             augmentation=Augmentation() if isinstance(views, str) else views,
             minority_augmentation=self.minority_augmentation,
             patience=self._patience(),

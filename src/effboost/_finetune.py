@@ -33,7 +33,7 @@ from effboost._images import ImageSequence
 from effboost._transforms import Augmentation, ImageTransform
 from effboost.exceptions import TrainingError
 
-__all__ = ["OPTIMIZERS", "LabelledImages", "Training", "fine_tune"]
+__all__ = ["OPTIMIZERS", "LabelledImages", "Trainee", "Training", "fine_tune"]
 
 OPTIMIZERS: Final = {
     "adam": torch.optim.Adam,
@@ -56,6 +56,8 @@ class Training:
         A `torch.optim.Optimizer`.
     lr : float
         Learning rate.
+    freeze_batch_norm : bool
+        Keep the statistics of every batch norm as they were loaded.
     augmentation : Augmentation or None
         The random views of training images.
     minority_augmentation : Augmentation or None
@@ -78,6 +80,7 @@ class Training:
     batch_size: int
     optimizer: type[torch.optim.Optimizer]
     lr: float
+    freeze_batch_norm: bool
     augmentation: Augmentation | None
     minority_augmentation: Augmentation | None
     patience: int | None
@@ -142,16 +145,33 @@ class LabelledImages(Dataset):
         return inputs, torch.from_numpy(self.target[positions])
 
 
+@dataclasses.dataclass(frozen=True)
+class Trainee:
+    """What is trained.
+
+    Attributes
+    ----------
+    body : torch.nn.Module
+        Gives features.
+    head : torch.nn.Module or None
+        Gives class scores from them. None takes the first `n_classes` outputs of `body`.
+    n_classes : int
+        Number of classes.
+    frozen : sequence of torch.nn.Module
+        Modules of `body` whose own parameters and statistics stay as they are.
+    """
+
+    body: nn.Module
+    head: nn.Module | None
+    n_classes: int
+    frozen: Sequence[nn.Module]
+
+
 def fine_tune(
-    body: nn.Module,
-    head: nn.Module | None,
+    trainee: Trainee,
     train: LabelledImages,
     validation: LabelledImages | None,
     training: Training,
-    *,
-    n_classes: int,
-    frozen: Sequence[nn.Module] = (),
-    freeze_batch_norm: bool = False,
 ) -> list[dict[str, float]]:
     """Train a network on images, in place, and leave it in evaluation mode on the CPU.
 
@@ -162,22 +182,14 @@ def fine_tune(
 
     Parameters
     ----------
-    body : torch.nn.Module
-        Gives features.
-    head : torch.nn.Module or None
-        Gives class scores from them. None takes the first `n_classes` outputs of `body`.
+    trainee : Trainee
+        The network.
     train : LabelledImages
         The training images, without views.
     validation : LabelledImages or None
         Images to validate each epoch on.
     training : Training
         How to train.
-    n_classes : int
-        Number of classes.
-    frozen : sequence of torch.nn.Module, default=()
-        Modules of `body` whose own parameters and statistics stay as they are.
-    freeze_batch_norm : bool, default=False
-        Keep the statistics of every batch norm as they were loaded.
 
     Returns
     -------
@@ -192,18 +204,20 @@ def fine_tune(
     TrainingError
         If the loss is no longer a finite number.
     """
-    network = _Network(body, head, n_classes, train.transform, training.mixed_precision)
-    network.freeze(frozen, batch_norms=freeze_batch_norm)
+    network = _Network(
+        trainee.body, trainee.head, trainee.n_classes, train.transform, training.mixed_precision
+    )
+    network.freeze(trainee.frozen, batch_norms=training.freeze_batch_norm)
     adapting = network.adapting_norms()
     momenta = [norm.momentum for norm in adapting]
-    augmented = dataclasses.replace(train, views=_views(train.target, n_classes, training))
+    augmented = dataclasses.replace(train, views=_views(train.target, trainee.n_classes, training))
     with ExitStack() as stack:
         stack.enter_context(seeded(training.seed))
         if training.device.type == "cuda":
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
         network.to(training.device).to(memory_format=torch.channels_last)
-        net = _make_net(network, adapting, validation, training, n_classes)
+        net = _make_net(network, adapting, validation, training, trainee.n_classes)
         with _watching_ctrl_c() as was_pressed:
             try:
                 net.fit(augmented, None)
@@ -287,9 +301,13 @@ def _watching_ctrl_c() -> Iterator[Callable[[], bool]]:
     watch = threading.current_thread() is threading.main_thread() and callable(before)
 
     def handle(number: int, frame: Any) -> None:
-        pressed.append(number)
-        if callable(before):
-            before(number, frame)
+        try:
+            if callable(before):
+                before(number, frame)
+        except KeyboardInterrupt:
+            # Not noted where an application's own handler decides to go on.
+            pressed.append(number)
+            raise
 
     if watch:
         signal.signal(signal.SIGINT, handle)

@@ -6,45 +6,34 @@ import dataclasses
 import hashlib
 import itertools
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar, overload
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from effboost.exceptions import (
-    ImageDecodeError,
-    ImageNotFoundError,
-    ImageWarning,
-    UnsupportedInputError,
+from effboost._decode import (
+    UnreadableError,
+    check_dtype,
+    cut_frame,
+    digest_array,
+    digest_file,
+    digest_picture,
+    read_array,
+    read_file,
+    read_picture,
 )
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["ImageSequence", "as_images"]
 
-_Decoded = TypeVar("_Decoded")
-
-# Named one by one: Pillow would otherwise try formats that call other programs (EPS), or that
-# nobody's microscope writes, on any hostile file.
-_FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
-_MAX_PIXELS: Final = 89_478_485
 _MIN_SIDE: Final = 8
 _ACCEPTED: Final = (
     "a sequence, Series or one-column DataFrame of paths; a list of PIL images or arrays; an "
     "(n, h, w), (n, h, w, 3) or (n, h, w, 4) array, uint8 or float in [0, 1]; an (n, c, h, w) "
     "torch tensor; or numeric rows together with image_shape=(h, w) or (h, w, c)"
 )
-
-
-class _UnreadableError(Exception):
-    """Says why one image cannot be read; the sequence adds which one."""
-
-    def __init__(self, reason: str, kind: type[ImageDecodeError] = ImageDecodeError):
-        self.kind = kind
-        super().__init__(reason)
 
 
 class ImageSequence:
@@ -197,12 +186,12 @@ class ImageSequence:
         try:
             image = self._source.read(origin)
             if min(image.size) < _MIN_SIDE:
-                raise _UnreadableError(
+                raise UnreadableError(
                     f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x "
                     f"{_MIN_SIDE} are needed"
                 )
             return image
-        except _UnreadableError as error:
+        except UnreadableError as error:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
 
@@ -229,7 +218,7 @@ class ImageSequence:
         origin = int(self._index[index])
         try:
             return self._source.fingerprint(origin)
-        except _UnreadableError as error:
+        except UnreadableError as error:
             raise error.kind(index, self.path(index), str(error), origin) from error.__cause__
 
     def name(self, index: int) -> str:
@@ -314,12 +303,12 @@ class _ItemSource:
     def read(self, i: int) -> Image.Image:
         item = self._items[i]
         if isinstance(item, str):
-            return _read_file(item)
+            return read_file(item)
         if isinstance(item, Image.Image):
-            return _guarded(lambda: _to_rgb(ImageOps.exif_transpose(item)))
+            return read_picture(item)
         if isinstance(item, _Handle):
             return item.source.read(item.origin)
-        return _from_array(item)
+        return read_array(item)
 
     def path(self, i: int) -> str | None:
         item = self._items[i]
@@ -330,13 +319,12 @@ class _ItemSource:
     def fingerprint(self, i: int) -> str:
         item = self._items[i]
         if isinstance(item, str):
-            _check_is_file(item)
-            return _guarded(lambda: _file_digest(item))
+            return digest_file(item)
         if isinstance(item, Image.Image):
-            return _guarded(lambda: _picture_digest(item))
+            return digest_picture(item)
         if isinstance(item, _Handle):
             return item.source.fingerprint(item.origin)
-        return _array_digest(item)
+        return digest_array(item)
 
     def take(self, index: npt.NDArray[np.intp]) -> _ItemSource:
         return _ItemSource(self._items[index])
@@ -357,13 +345,13 @@ class _ArraySource:
         return len(self._array)
 
     def read(self, i: int) -> Image.Image:
-        return _from_array(self._array[i])
+        return read_array(self._array[i])
 
     def path(self, i: int) -> None:
         return None
 
     def fingerprint(self, i: int) -> str:
-        return _array_digest(self._array[i])
+        return digest_array(self._array[i])
 
     def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
         return _ArraySource(self._array[index])
@@ -379,7 +367,7 @@ class _FramedSource:
         return len(self._source)
 
     def read(self, i: int) -> Image.Image:
-        return _cut_frame(self._source.read(i), self._side)
+        return cut_frame(self._source.read(i), self._side)
 
     def path(self, i: int) -> str | None:
         return self._source.path(i)
@@ -389,24 +377,6 @@ class _FramedSource:
 
     def take(self, index: npt.NDArray[np.intp]) -> _FramedSource:
         return _FramedSource(self._source.take(index), self._side)
-
-
-def _file_digest(name: str) -> str:
-    with Path(name).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _picture_digest(image: Image.Image) -> str:
-    # Without its palette, a picture's bytes are numbers of colours nobody knows.
-    palette = bytes(image.getpalette() or [])
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    kind = f"{image.mode}{image.size}{orientation}{len(palette)}".encode()
-    return hashlib.sha256(kind + palette + image.tobytes()).hexdigest()
-
-
-def _array_digest(array: npt.NDArray[Any]) -> str:
-    kind = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(kind + array.tobytes()).hexdigest()
 
 
 # --- from what the user gave to a source ---------------------------------------------------
@@ -503,7 +473,7 @@ def _checked_array_source(X: npt.NDArray[Any]) -> _ArraySource:
         raise UnsupportedInputError(
             f"{got}: images have 1, 3 or 4 channels on the last axis, not {X.shape[3]}{remedy}"
         )
-    _check_dtype(X.dtype, UnsupportedInputError)
+    check_dtype(X.dtype, UnsupportedInputError)
     if len(X) == 0:
         raise UnsupportedInputError("got no images: X is empty")
     return _ArraySource(X)
@@ -543,138 +513,3 @@ def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | _Handl
     raise UnsupportedInputError(
         f"got {type(item).__name__} at position {i}; images can be {_ACCEPTED}"
     )
-
-
-def _cut_frame(image: Image.Image, side: int) -> Image.Image:
-    width, height = min(image.width, side), min(image.height, side)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-# --- from one item to RGB pixels -----------------------------------------------------------
-
-
-def _check_dtype(dtype: np.dtype[Any], error: type[Exception]) -> None:
-    if dtype == np.uint8 or dtype.kind == "f":
-        return
-    remedy = {
-        "u": "divide by the largest value it can take to get floats in [0, 1]",
-        "i": "use X.astype(np.uint8) if its values are 0 to 255",
-        "b": "use X.astype(float)",
-    }.get(dtype.kind, "convert it")
-    raise error(f"pixels are of type {dtype}; uint8 or float in [0, 1] is needed: {remedy}")
-
-
-def _from_array(array: npt.NDArray[Any]) -> Image.Image:
-    _check_dtype(array.dtype, _UnreadableError)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise _UnreadableError(
-            f"its array has shape {array.shape}; (h, w) or (h, w, 1|3|4) is needed"
-        )
-    if array.size == 0:
-        raise _UnreadableError(f"its array is empty, with shape {array.shape}")
-    if array.dtype.kind == "f":
-        array = _float_to_uint8(array)
-    if array.ndim == 2:
-        array = array[:, :, np.newaxis]
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    return Image.fromarray(np.ascontiguousarray(array[:, :, :3]))
-
-
-def _float_to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if not np.isfinite(array).all():
-        raise _UnreadableError(
-            f"holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite pixels"
-        )
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 1:
-        raise _UnreadableError(
-            f"its float pixels range from {low:.6g} to {high:.6g}; they must lie in [0, 1]: "
-            "divide by the largest possible value, such as 255"
-        )
-    return np.rint(array * 255).astype(np.uint8)
-
-
-def _check_is_file(name: str) -> None:
-    path = Path(name)
-    try:
-        if path.is_dir():
-            raise _UnreadableError(
-                "is a folder, not an image: effboost.datasets.load_image_folder reads folders"
-            )
-        if not path.exists():
-            where = "" if path.is_absolute() else f" (looked for it from {Path.cwd()})"
-            raise _UnreadableError(f"there is no such file{where}", ImageNotFoundError)
-        if not path.is_file():
-            raise _UnreadableError("is not a regular file")
-        if path.stat().st_size == 0:
-            raise _UnreadableError("the file is empty (0 bytes)")
-    except (OSError, ValueError) as error:  # no permission, name too long, null byte
-        raise _UnreadableError(f"cannot be opened: {error}") from error
-
-
-def _read_file(name: str) -> Image.Image:
-    _check_is_file(name)
-    return _guarded(lambda: _decode_file(name))
-
-
-def _guarded(decode: Callable[[], _Decoded]) -> _Decoded:
-    """Turn whatever Pillow's decoders raise on damaged data into one kind of error."""
-    try:
-        return decode()
-    except (_UnreadableError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise _UnreadableError(
-            "is no image that effboost reads (BMP, PNG, JPEG, TIFF, GIF, WebP, PPM), or its "
-            "header is damaged"
-        ) from error
-    except PermissionError as error:
-        raise _UnreadableError(f"cannot be opened: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise _UnreadableError(f"is too large: {error}") from error
-    # Decoders meet damaged bytes with whatever exception happens along: struct.error,
-    # SyntaxError, IndexError, EOFError, ...
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise _UnreadableError(f"is damaged or truncated ({reason})") from error
-
-
-def _decode_file(name: str) -> Image.Image:
-    with Image.open(name, formats=_FORMATS) as image:
-        if image.width * image.height > _MAX_PIXELS:
-            raise _UnreadableError(
-                f"is {image.width} x {image.height} pixels, more than the {_MAX_PIXELS:,} that "
-                "effboost decodes: cut it into cells first"
-            )
-        # MPO is a JPEG of a phone: its further frames are previews.
-        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if pages > 1:
-            image.seek(0)
-            warnings.warn(
-                f"{name!r} holds {pages} pages; only the first is read",
-                ImageWarning,
-                stacklevel=2,
-            )
-        return _to_rgb(ImageOps.exif_transpose(image))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_sixteen_bit(np.asarray(image))
-    if image.mode == "F":
-        return _from_array(np.asarray(image))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _from_sixteen_bit(grey: npt.NDArray[Any]) -> Image.Image:
-    low, high = int(grey.min()), int(grey.max())
-    if low < 0 or high > 65535:
-        raise _UnreadableError(f"its integer pixels range from {low} to {high}; 0 to 65535 is read")
-    return _from_array(np.rint(grey / 257).astype(np.uint8))

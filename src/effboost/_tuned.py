@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from effboost._cache import Cache, digest_of
-from effboost._finetune import LabelledImages, Training, fine_tune
+from effboost._finetune import LabelledImages, Trainee, Training, fine_tune
 from effboost._transforms import Augmentation
 
 __all__ = ["fine_tune_once"]
@@ -26,15 +26,10 @@ _HISTORY = "history"
 def fine_tune_once(
     cache: Cache | None,
     start: Callable[[], str],
-    body: nn.Module,
-    head: nn.Module | None,
+    trainee: Trainee,
     train: LabelledImages,
     validation: LabelledImages | None,
     training: Training,
-    *,
-    n_classes: int,
-    frozen: Sequence[nn.Module] = (),
-    freeze_batch_norm: bool = False,
 ) -> list[dict[str, float]]:
     """Train a network in place, or load what the same training made of it before.
 
@@ -46,8 +41,8 @@ def fine_tune_once(
     cache : Cache or None
         Where tuned networks are kept. None keeps none.
     start : callable
-        Gives a hash of `body` as it is; called only if there is a cache.
-    body, head, train, validation, training, n_classes, frozen, freeze_batch_norm
+        Gives a hash of the trainee's body as it is; called only if there is a cache.
+    trainee, train, validation, training
         See `fine_tune`.
 
     Returns
@@ -55,13 +50,9 @@ def fine_tune_once(
     list of dict
         The history of the training; its durations are those of the first time.
     """
-    how = {"n_classes": n_classes, "frozen": frozen, "freeze_batch_norm": freeze_batch_norm}
-
-    def tune() -> list[dict[str, float]]:
-        return fine_tune(body, head, train, validation, training, **how)  # type: ignore[arg-type]
-
     if cache is None or not _is_reproducible(training):
-        return tune()
+        return fine_tune(trainee, train, validation, training)
+    body, head = trainee.body, trainee.head
     places = {id(part): i for i, part in enumerate(body.modules())}
     key = digest_of(
         {
@@ -70,9 +61,8 @@ def fine_tune_once(
             "train": _digest_images(train),
             "validation": None if validation is None else _digest_images(validation),
             "training": _describe(training),
-            "n_classes": n_classes,
-            "frozen": sorted(places[id(part)] for part in frozen),
-            "freeze_batch_norm": freeze_batch_norm,
+            "n_classes": trainee.n_classes,
+            "frozen": sorted(places[id(part)] for part in trainee.frozen),
             "threads": torch.get_num_threads(),
             "versions": [version(name) for name in ("effboost", "skorch", "numpy", "pillow")],
         }
@@ -87,7 +77,7 @@ def fine_tune_once(
             )
         history: list[dict[str, float]] = json.loads(bytes(tensors[_HISTORY].numpy()))
         return history
-    history = tune()
+    history = fine_tune(trainee, train, validation, training)
     tensors = {
         f"{name}.{k}": v.contiguous() for name, part in parts.items() for k, v in _own(part).items()
     }

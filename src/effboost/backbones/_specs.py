@@ -83,10 +83,11 @@ class BackboneSpec:
         if self.head is None:
             return None
         if self.head != "last_linear":
-            if self.head not in dict(module.named_modules()):
+            layers = [name for name, _ in module.named_modules()]
+            if self.head not in layers:
                 raise UnknownBackboneError(
                     f"backbone {self.name!r} has no layer {self.head!r} to be its head; its last "
-                    f"one is {list(dict(module.named_modules()))[-1]!r}"
+                    f"one is {layers[-1]!r}"
                 )
             return self.head
         linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
