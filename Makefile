@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+OLDEST := .venv-oldest
 
-.PHONY: install demo test lint docs bench format clean
+.PHONY: install demo test test-oldest lint docs bench format clean
 .DEFAULT_GOAL := install
 
 install: $(READY)
@@ -15,12 +16,22 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
 	@touch $@
 
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[all,dev]"
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/effboost demo --out effboost-demo
 
 # Two workers with one thread each: faster than one worker with two on tiny images.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# The same with the lower bounds of pyproject.toml.
+test-oldest: $(OLDEST)/.ready
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -39,4 +50,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) docs/_build docs/api effboost-demo
+	rm -rf $(VENV) $(OLDEST) docs/_build docs/api effboost-demo

@@ -27,7 +27,39 @@ def add_data_options(parser):
     parser.add_argument("--drop-class", action="append", default=[])
 
 
-def load_data(options, n_subjects, images_per_subject, image_size):
+def add_training_options(parser):
+    parser.add_argument("--backbone", default="efficientnet_b0")
+    parser.add_argument("--weights", default="none", help='"imagenet", "none" or a file')
+    parser.add_argument("--normalize", default="unit")
+    parser.add_argument("--freeze-batch-norm", action="store_true")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--folds", type=int, default=5)
+
+
+def network_settings(options):
+    """Give the parameters that frozen and fine-tuned featurizers share."""
+    return {
+        "backbone": options.backbone,
+        "weights": None if options.weights == "none" else options.weights,
+        "normalize": options.normalize,
+        "image_size": options.image_size,
+        "random_state": 0,
+    }
+
+
+def training_settings(options):
+    """Give the parameters of training."""
+    return {
+        "crop_size": None,
+        "max_epochs": options.epochs,
+        "lr": options.lr,
+        "freeze_batch_norm": options.freeze_batch_norm,
+    }
+
+
+def load_data(options, n_subjects, images_per_subject, image_size, difficulty="easy"):
     """Give images, target and groups: of the folder that was named, or generated."""
     if options.data:
         data = load_image_folder(
@@ -37,7 +69,13 @@ def load_data(options, n_subjects, images_per_subject, image_size):
             drop_classes=options.drop_class,
         )
         return data.paths, data.target, data.groups
-    cells = make_blood_cells(n_subjects, images_per_subject, image_size=image_size, random_state=0)
+    cells = make_blood_cells(
+        n_subjects,
+        images_per_subject,
+        image_size=image_size,
+        difficulty=difficulty,
+        random_state=0,
+    )
     return cells.images, cells.target, cells.groups
 
 

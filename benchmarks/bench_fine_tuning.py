@@ -2,7 +2,15 @@
 
 import time
 
-from _common import add_data_options, load_data, make_parser, report
+from _common import (
+    add_data_options,
+    add_training_options,
+    load_data,
+    make_parser,
+    network_settings,
+    report,
+    training_settings,
+)
 
 from effboost import evaluate, presets
 
@@ -10,31 +18,12 @@ from effboost import evaluate, presets
 def main():
     parser = make_parser(__doc__)
     add_data_options(parser)
-    parser.add_argument("--backbone", default="efficientnet_b0")
-    parser.add_argument("--weights", default="none", help='"imagenet", "none" or a file')
-    parser.add_argument("--normalize", default="unit")
-    parser.add_argument("--freeze-batch-norm", action="store_true")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--folds", type=int, default=5)
+    add_training_options(parser)
     options = parser.parse_args()
     if options.small:
         options.epochs, options.image_size, options.folds = 1, 32, 2
     X, y, groups = load_data(options, 6 if options.small else 24, 10, options.image_size)
-    common = {
-        "backbone": options.backbone,
-        "weights": None if options.weights == "none" else options.weights,
-        "normalize": options.normalize,
-        "image_size": options.image_size,
-        "random_state": 0,
-    }
-    training = {
-        "crop_size": None,
-        "max_epochs": options.epochs,
-        "lr": options.lr,
-        "freeze_batch_norm": options.freeze_batch_norm,
-    }
+    common, training = network_settings(options), training_settings(options)
     large = common if options.small else common | {"image_size": 224}
     contenders = {
         f"frozen at {large['image_size']}": presets.frozen(**large),

@@ -25,6 +25,7 @@ def test_import_effboost_loads_nothing_heavy():
     [
         "import effboost.datasets",
         "import effboost.model_selection",
+        "import effboost.metrics",
         "from effboost import ImageSequence",
         "from effboost import ImageTransform",
         "import effboost.cli",

@@ -10,9 +10,10 @@ import torch
 from sklearn.utils.validation import has_fit_parameter
 
 from effboost._compat import load_xgboost
+from effboost._steps import Steps
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["fit_head", "paper_booster", "stops_early"]
+__all__ = ["count_rounds", "fit_head", "paper_booster", "stops_early"]
 
 _Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -27,6 +28,11 @@ def stops_early(classifier: Any) -> bool:
     return _is_booster(classifier) and bool(classifier.early_stopping_rounds)
 
 
+def count_rounds(classifier: Any) -> int:
+    """Give the rounds that a booster is going to take; 0 for other classifiers."""
+    return int(classifier.get_num_boosting_rounds()) if _is_booster(classifier) else 0
+
+
 def fit_head(
     classifier: Any,
     train: _Rows,
@@ -34,6 +40,7 @@ def fit_head(
     *,
     sample_weight: npt.NDArray[np.float64],
     device: torch.device,
+    rounds: Steps | None = None,
 ) -> dict[str, dict[str, list[float]]] | None:
     """Fit a classifier on features.
 
@@ -49,6 +56,8 @@ def fit_head(
         Weights of the training rows.
     device : torch.device
         Where a booster computes, unless it says so itself.
+    rounds : Steps, default=None
+        Follows the rounds of a booster, and may end them.
 
     Returns
     -------
@@ -78,12 +87,33 @@ def fit_head(
     if follows:
         classifier.set_params(device=str(device))
     watched = [train] if validation is None else [train, validation]
+    callbacks = classifier.callbacks
+    if rounds is not None:
+        classifier.callbacks = [*(callbacks or ()), _follow(rounds)]
     classifier.fit(*rows, eval_set=watched, verbose=False, **fit_params)
+    # Not set_params: of a fitted booster, it would hand on the list of metrics, which the native
+    # library cannot read.
+    classifier.callbacks = callbacks
     if follows:
         # Features come from the CPU, and the model may be loaded where there is no GPU.
-        classifier.set_params(device="cpu")
+        classifier.device = "cpu"
+        classifier.get_booster().set_param({"device": "cpu"})
     names = ("train", "validation")
     return dict(zip(names, classifier.evals_result().values(), strict=False))
+
+
+def _follow(rounds: Steps) -> Any:
+    """Pass the rounds of a booster on."""
+
+    class Follower(load_xgboost().callback.TrainingCallback):  # type: ignore[misc]
+        def before_iteration(self, *_: Any) -> bool:
+            rounds.begin()
+            return False
+
+        def after_iteration(self, *_: Any) -> bool:
+            return rounds.end()
+
+    return Follower()
 
 
 def _merge_equal(

@@ -9,18 +9,23 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._compat import fit_context
+import effboost.metrics  # noqa: F401 - scikit-learn knows the scorers by name from here on
+from effboost._compat import DocumentedMixin, fit_context
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
 from effboost._nested import NestedDefaults, seed_children
+from effboost._steps import Steps, describe_data
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["CNNClassifier"]
 
 
-class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
+class CNNClassifier(
+    CallbackSupportMixin, DocumentedMixin, ClassifierMixin, NestedDefaults, BaseEstimator
+):
     """Classify images by a fine-tuned network alone: its own linear layer and softmax decide.
 
     This is what the paper compares the hybrid with. A fitted `HybridClassifier` has one in
@@ -119,7 +124,14 @@ class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
             seed_children([featurizer], check_random_state(self.random_state))
         if self.verbose and not featurizer.verbose:
             featurizer.set_params(verbose=self.verbose)
-        featurizer.fit(
+        featurizer._validate_params()
+        task = self._init_callback_context(max_subtasks=featurizer._n_epochs())
+        data = describe_data(X, y, sample_weight)
+        task.call_on_fit_task_begin(estimator=self, **data)
+        # Not featurizer.fit: the epochs are this estimator's own, which can score.
+        featurizer._fit(
+            Steps("epoch", self, task, data),
+            _describe,
             X,
             y,
             groups=groups,
@@ -128,7 +140,9 @@ class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
             y_val=y_val,
             groups_val=groups_val,
         )
-        return self._share(featurizer)
+        self._share(featurizer)
+        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
+        return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
@@ -171,8 +185,7 @@ class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
 
     def _share(self, featurizer: ImageFeaturizer) -> Self:
         """Become the classifier of a network that is tuned already."""
-        self.featurizer_, self.classes_ = featurizer, featurizer.classes_
-        self.history_ = featurizer.history_
+        self.__dict__.update(_describe(featurizer))
         return self
 
     def _decide(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -191,3 +204,12 @@ class CNNClassifier(ClassifierMixin, NestedDefaults, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags = self._child("featurizer").__sklearn_tags__().input_tags
         return tags
+
+
+def _describe(featurizer: ImageFeaturizer) -> dict[str, Any]:
+    """Give the fitted attributes of the classifier of a tuned network."""
+    return {
+        "featurizer_": featurizer,
+        "classes_": featurizer.classes_,
+        "history_": featurizer.history_,
+    }

@@ -5,23 +5,79 @@ Each entry says when it can go.
 
 from __future__ import annotations
 
+import functools
+from importlib.metadata import metadata
 from types import ModuleType
+from typing import Any
 
 # Private in scikit-learn 1.9, but what its own estimators and imbalanced-learn use to declare
 # constraints as data. Can go when scikit-learn makes them public.
+import sklearn.model_selection
 from sklearn.base import _fit_context as fit_context
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import check_scoring
+
+# Private, but the only way to a scorer that shares predictions with others in one search, and to
+# scorers by name. Can go when scikit-learn has a public registry of scorers.
+from sklearn.metrics._scorer import _SCORERS
+from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from effboost.exceptions import MissingDependencyError
 
 __all__ = [
+    "BaseScorer",
+    "DocumentedMixin",
     "Interval",
     "StrOptions",
     "fit_context",
     "load_matplotlib",
     "load_torchvision",
     "load_xgboost",
+    "register_scorer",
 ]
+
+
+class DocumentedMixin:
+    """Links the HTML representation of an estimator to its page in effboost's documentation.
+
+    scikit-learn's hooks for that are private, but meant for other libraries. The address of the
+    documentation is the one that the installed package names; where it names none, nothing is
+    linked. Can go when scikit-learn has a public hook.
+    """
+
+    _doc_link_module = "effboost"
+
+    @property
+    def _doc_link_template(self) -> str:
+        site = _find_documentation()
+        return f"{site}/api/effboost.{type(self).__name__}.html" if site else ""
+
+
+@functools.cache
+def _find_documentation() -> str:
+    """Give the address of the documentation, or an empty string."""
+    for line in metadata("effboost").get_all("Project-URL") or []:
+        label, _, address = line.partition(", ")
+        if label.lower() == "documentation":
+            return str(address).rstrip("/")
+    return ""
+
+
+def register_scorer(name: str, scorer: Any) -> None:
+    """Make a scorer known to scikit-learn by name, unless the name is taken.
+
+    What takes ``scoring`` lists the names that it accepts when it is imported: those lists are
+    lengthened, too.
+    """
+    _SCORERS.setdefault(name, scorer)
+    for taker in (*vars(sklearn.model_selection).values(), permutation_importance, check_scoring):
+        constraints = getattr(taker, "_skl_parameter_constraints", None) or getattr(
+            taker, "_parameter_constraints", {}
+        )
+        for constraint in constraints.get("scoring", ()):
+            if isinstance(constraint, StrOptions):
+                constraint.options.add(name)
 
 
 def load_matplotlib() -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
@@ -13,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._cache import Cache, digest_of
-from effboost._compat import Interval, StrOptions, fit_context
+from effboost._compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._device import check_precision, draw_seed, resolve_device, seeded
 from effboost._extract import Shelf, extract_features
-from effboost._finetune import OPTIMIZERS, LabelledImages, Trainee, Training
+from effboost._finetune import OPTIMIZERS, EpochWatch, LabelledImages, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
+from effboost._steps import Steps, describe_data
 from effboost._transforms import Augmentation, ImageTransform
 from effboost._tuned import fine_tune_once
 from effboost.backbones import (
@@ -40,15 +43,6 @@ from effboost.runtime import Runtime, TorchRuntime
 __all__ = ["EfficientNetFeaturizer", "ImageFeaturizer"]
 
 _PATIENCE: Final = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tuned:
-    """What training leaves behind, beside the weights."""
-
-    head: torch.nn.Linear | None = None
-    classes: npt.NDArray[Any] | None = None
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 class _Engine:
@@ -89,7 +83,13 @@ class _Engine:
         return self.__dict__ | {"_runtime": None}
 
 
-class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class ImageFeaturizer(
+    CallbackSupportMixin,
+    DocumentedMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """Turn images into the features of a convolutional network, fine-tuned on their labels.
 
     Parameters
@@ -361,6 +361,44 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         LeakageError
             If a subject stands in `groups` and in `groups_val`.
         """
+        task = self._init_callback_context(max_subtasks=self._n_epochs())
+        data = describe_data(X, y, sample_weight)
+        task.call_on_fit_task_begin(estimator=self, **data)
+        self._fit(
+            Steps("epoch", self, task, data),
+            vars,
+            X,
+            y,
+            groups=groups,
+            sample_weight=sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            groups_val=groups_val,
+        )
+        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
+        return self
+
+    def _n_epochs(self) -> int:
+        return self.max_epochs if self.fine_tune else 0
+
+    def _fit(
+        self,
+        epochs: Steps,
+        describe: Callable[[Self], dict[str, Any]],
+        X: Any,
+        y: Any,
+        *,
+        groups: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        groups_val: Any,
+    ) -> None:
+        """Fit, and tell callbacks of each epoch.
+
+        `describe` gives the attributes of the estimator that they look at from a featurizer that
+        is fitted so far.
+        """
         images = self._check_images(X, reset=True)
         device = resolve_device(self.device)
         check_precision(self.precision, device)
@@ -377,19 +415,39 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         else:
             check_weight(images, sample_weight)
         module, frozen = self._build(spec, weights_seed)
+        if rows is None:
+            self._become(spec, module)
+            return
         width = feature_width(module, self.image_size)
-        transform = _make_transform(self, spec)
-        tuned = _Tuned()
-        if rows is not None:
-            tuned = self._tune(module, frozen, width, transform, rows, device, training_seed)
-        self.spec_, self.module_, self.transform_ = spec, module, transform
-        self.head_, self.history_ = tuned.head, tuned.history
-        self.__dict__.pop("classes_", None)  # of a former fit
-        if tuned.classes is not None:
-            self.classes_ = tuned.classes
-        self._n_features_out = width
-        self._engine = _Engine(module, spec, transform)
-        return self
+        trainee = self._prepare(module, frozen, width, rows[0], training_seed)
+        classes = rows[0].classes()
+
+        def fitted(twin: Trainee, history: list[dict[str, float]]) -> dict[str, Any]:
+            other = copy.copy(self)
+            other._become(spec, twin.body, twin.head, history, classes)
+            return describe(other)
+
+        watch = EpochWatch(epochs, fitted)
+        training = dataclasses.replace(self._training(device, training_seed), watch=watch)
+        history = self._tune(trainee, rows, _make_transform(self, spec), training)
+        self._become(spec, module, trainee.head, history, classes)
+
+    def _become(
+        self,
+        spec: BackboneSpec,
+        module: torch.nn.Module,
+        head: torch.nn.Module | None = None,
+        history: list[dict[str, float]] | None = None,
+        classes: npt.NDArray[Any] | None = None,
+    ) -> None:
+        """Take on a network; what belongs to a former fit goes."""
+        self.spec_, self.module_, self.transform_ = spec, module, _make_transform(self, spec)
+        self.head_, self.history_ = head, history or []
+        self.__dict__.pop("classes_", None)
+        if classes is not None:
+            self.classes_ = classes
+        self._n_features_out = feature_width(module, self.image_size)
+        self._engine = _Engine(module, spec, self.transform_)
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features of images.
@@ -464,42 +522,50 @@ class ImageFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             frozen = list_frozen(module, spec, n_last)
         return module if logits else remove_head(module, spec), frozen
 
-    def _tune(
+    def _prepare(
         self,
         module: torch.nn.Module,
         frozen: list[torch.nn.Module],
         width: int,
-        transform: ImageTransform,
-        rows: tuple[Labelled, Labelled | None],
-        device: torch.device,
+        train: Labelled,
         seed: int,
-    ) -> _Tuned:
-        train, validation = rows
-        classes = train.classes()
-        if self.features == "logits" and len(classes) > width:
+    ) -> Trainee:
+        """Put a new linear layer on the network, unless its own outputs are trained."""
+        n_classes = len(train.classes())
+        if self.features == "logits" and n_classes > width:
             raise UnsupportedInputError(
-                f'features="logits" has outputs for {width} classes, y has {len(classes)}'
+                f'features="logits" has outputs for {width} classes, y has {n_classes}'
             )
-        weight = train.balanced(self.class_weight)
         head = None
         if self.features == "pooled":
             with seeded(seed):
-                head = torch.nn.Linear(width, len(classes))
+                head = torch.nn.Linear(width, n_classes)
+        return Trainee(module, head, n_classes, frozen)
+
+    def _tune(
+        self,
+        trainee: Trainee,
+        rows: tuple[Labelled, Labelled | None],
+        transform: ImageTransform,
+        training: Training,
+    ) -> list[dict[str, float]]:
+        train, validation = rows
+        classes = train.classes()
+        weight = train.balanced(self.class_weight)
 
         def as_data(part: Labelled, weight: npt.NDArray[np.float64]) -> LabelledImages:
             target = part.encode(classes)
             return LabelledImages(part.images, target, weight.astype(np.float32), transform)
 
         cache = Cache.at(self.cache) if isinstance(self.random_state, Integral) else None
-        history = fine_tune_once(
+        return fine_tune_once(
             cache,
-            lambda: network_digest(module, self._check_backbone(), self.image_size),
-            Trainee(module, head, len(classes), frozen),
+            lambda: network_digest(trainee.body, self._check_backbone(), self.image_size),
+            trainee,
             as_data(train.take(weight > 0), weight[weight > 0]),
             None if validation is None else as_data(validation, validation.weight),
-            self._training(device, seed),
+            training,
         )
-        return _Tuned(head, classes, history)
 
     def _patience(self) -> int | None:
         # True is 1 to Python, but not here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import signal
 import sys
@@ -30,10 +31,11 @@ from tqdm.auto import tqdm
 
 from effboost._device import seeded
 from effboost._images import ImageSequence
+from effboost._steps import Steps
 from effboost._transforms import Augmentation, ImageTransform
 from effboost.exceptions import TrainingError
 
-__all__ = ["OPTIMIZERS", "LabelledImages", "Trainee", "Training", "fine_tune"]
+__all__ = ["OPTIMIZERS", "EpochWatch", "LabelledImages", "Trainee", "Training", "fine_tune"]
 
 OPTIMIZERS: Final = {
     "adam": torch.optim.Adam,
@@ -74,6 +76,8 @@ class Training:
         1 shows a progress bar, 2 also a table of the epochs, on stderr.
     callbacks : sequence
         skorch callbacks, beside effboost's own.
+    watch : EpochWatch or None
+        Is told of each epoch, and may end the training.
     """
 
     max_epochs: int
@@ -89,6 +93,24 @@ class Training:
     seed: int
     verbose: int
     callbacks: Sequence[Any]
+    watch: EpochWatch | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochWatch:
+    """Follows the epochs for scikit-learn's callbacks.
+
+    Attributes
+    ----------
+    steps : Steps
+        The epochs as tasks.
+    describe : callable
+        Turns a copy of the trainee and the history so far into the attributes of the estimator
+        that would be fitted by now.
+    """
+
+    steps: Steps
+    describe: Callable[[Trainee, list[dict[str, float]]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +239,7 @@ def fine_tune(
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
         network.to(training.device).to(memory_format=torch.channels_last)
-        net = _make_net(network, adapting, validation, training, trainee.n_classes)
+        net = _make_net(network, adapting, validation, training, trainee)
         with _watching_ctrl_c() as was_pressed:
             try:
                 net.fit(augmented, None)
@@ -228,11 +250,8 @@ def fine_tune(
         _estimate_batch_norms(network, adapting, train, training)
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
-    network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
-    return [
-        {name: _plain(value) for name, value in epoch.items() if _is_curve(name)}
-        for epoch in net.history
-    ]
+    _bring_home(network)
+    return _curves(net.history)
 
 
 class _Network(nn.Module):
@@ -386,6 +405,25 @@ class _BatchAccuracy(Callback):
         net.history.record_batch(name, right.float().mean().item())
 
 
+class _Watched(Callback):
+    """Passes the epochs on."""
+
+    def __init__(self, watch: EpochWatch, network: _Network, trainee: Trainee):
+        self.watch, self.network, self.trainee = watch, network, trainee
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.watch.steps.begin()
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        def fitted() -> dict[str, Any]:
+            twin = _bring_home(copy.deepcopy(self.network))
+            trainee = dataclasses.replace(self.trainee, body=twin.body, head=twin.head)
+            return self.watch.describe(trainee, _curves(net.history))
+
+        if self.watch.steps.end(fitted):
+            raise KeyboardInterrupt  # what skorch's own callbacks stop early by
+
+
 class _FreshBatchNorms(Callback):
     """Averages batch statistics over each epoch alone, instead of over all steps so far."""
 
@@ -401,7 +439,7 @@ def _make_net(
     adapting: Sequence[_BatchNorm],
     validation: LabelledImages | None,
     training: Training,
-    n_classes: int,
+    trainee: Trainee,
 ) -> _Net:
     callbacks: list[Any] = [
         ("batch_accuracy", _BatchAccuracy()),
@@ -415,6 +453,9 @@ def _make_net(
             ("valid_loss", PassthroughScoring("valid_loss")),
             ("valid_acc", PassthroughScoring("valid_acc", lower_is_better=False)),
         ]
+    if training.watch is not None:
+        # Before those that may stop early, so that the last epoch ends for it, too.
+        callbacks.append(("watch", _Watched(training.watch, network, trainee)))
     callbacks += training.callbacks
     if training.patience is not None:
         early = EarlyStopping("valid_loss", patience=training.patience, load_best=True)
@@ -435,7 +476,7 @@ def _make_net(
         iterator_train__seed=training.seed,
         iterator_valid=_Batches,
         train_split=None if validation is None else predefined_split(validation),
-        classes=np.arange(n_classes),
+        classes=np.arange(trainee.n_classes),
         callbacks=callbacks,
         device=str(training.device),
         verbose=0,
@@ -477,6 +518,19 @@ def _estimate_batch_norms(
     with torch.inference_mode():
         for inputs, _ in batches:
             network(inputs["pixels"].to(training.device))
+
+
+def _bring_home(network: _Network) -> _Network:
+    """Make a network ready for use: in evaluation mode, on the CPU, laid out as it was built."""
+    network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
+    return network
+
+
+def _curves(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    return [
+        {name: _plain(value) for name, value in epoch.items() if _is_curve(name)}
+        for epoch in history
+    ]
 
 
 def _is_curve(name: str) -> bool:

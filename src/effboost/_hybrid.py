@@ -9,17 +9,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._booster import fit_head, paper_booster, stops_early
+from effboost._booster import count_rounds, fit_head, paper_booster, stops_early
 from effboost._cnn import CNNClassifier
-from effboost._compat import Interval, StrOptions, fit_context
+from effboost._compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._device import draw_seed, resolve_device
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
 from effboost._labels import Labelled, check_validation
 from effboost._nested import NestedDefaults, seed_children
+from effboost._steps import Steps, describe_data, subtask
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["HybridClassifier"]
@@ -33,7 +35,14 @@ def _head_has(method: str) -> Any:
     return check
 
 
-class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEstimator):
+class HybridClassifier(
+    CallbackSupportMixin,
+    DocumentedMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    NestedDefaults,
+    BaseEstimator,
+):
     """Classify images: a fine-tuned network gives the features, a classifier decides on them.
 
     With nothing set, this is the method of "Advancing the Diagnosis of Acute Lymphoblastic
@@ -197,6 +206,9 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
         LeakageError
             If a subject stands in `groups` and in `groups_val`.
         """
+        task = self._init_callback_context(max_subtasks=3)
+        data = describe_data(X, y, sample_weight)
+        task.call_on_fit_task_begin(estimator=self, **data)
         rng = check_random_state(self.random_state)
         featurizer, classifier = self._children(rng)
         if not is_classifier(classifier):
@@ -213,26 +225,32 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
         tuning = deciding = rows
         if featurizer.fine_tune and self.head_protocol == "holdout":
             tuning, deciding = rows.cut_off(self.holdout_fraction, draw_seed(rng))
-        featurizer.fit(
-            tuning.images,
-            tuning.labels,
-            groups=tuning.groups,
-            sample_weight=tuning.weight,
-            X_val=None if validation is None else validation.images,
-            y_val=None if validation is None else validation.labels,
-            groups_val=None if validation is None else validation.groups,
-        )
-
-        def with_features(part: Labelled) -> tuple[Any, Any]:
-            return featurizer._features(part.images), part.encode(classes)
-
-        evals_result = fit_head(
-            classifier,
-            with_features(deciding),
-            None if validation is None else with_features(validation),
-            sample_weight=deciding.balanced(self.class_weight),
-            device=resolve_device(featurizer.device),
-        )
+        with subtask(task, "fit-featurizer", self, child=featurizer):
+            featurizer.fit(
+                tuning.images,
+                tuning.labels,
+                groups=tuning.groups,
+                sample_weight=tuning.weight,
+                X_val=None if validation is None else validation.images,
+                y_val=None if validation is None else validation.labels,
+                groups_val=None if validation is None else validation.groups,
+            )
+        with subtask(task, "extract-features", self):
+            train = featurizer._features(deciding.images), deciding.encode(classes)
+            watched = None
+            if validation is not None:
+                watched = featurizer._features(validation.images), validation.encode(classes)
+        child = classifier if hasattr(classifier, "set_callbacks") else None
+        n_rounds = count_rounds(classifier)
+        with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
+            evals_result = fit_head(
+                classifier,
+                train,
+                watched,
+                sample_weight=deciding.balanced(self.class_weight),
+                device=resolve_device(featurizer.device),
+                rounds=Steps("boosting-round", self, fitting, {}),
+            )
         for name in ("cnn_", "evals_result_"):
             self.__dict__.pop(name, None)  # of a former fit
         self.classes_ = classes
@@ -242,6 +260,7 @@ class HybridClassifier(ClassifierMixin, TransformerMixin, NestedDefaults, BaseEs
             self.cnn_ = CNNClassifier(featurizer)._share(featurizer)
         if evals_result is not None:
             self.evals_result_ = evals_result
+        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:

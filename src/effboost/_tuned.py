@@ -78,6 +78,8 @@ def fine_tune_once(
         history: list[dict[str, float]] = json.loads(bytes(tensors[_HISTORY].numpy()))
         return history
     history = fine_tune(trainee, train, validation, training)
+    if training.watch is not None and training.watch.steps.stopped:
+        return history  # not what these settings give by themselves
     tensors = {
         f"{name}.{k}": v.contiguous() for name, part in parts.items() for k, v in _own(part).items()
     }
@@ -98,8 +100,8 @@ def _is_reproducible(training: Training) -> bool:
 
 
 def _describe(training: Training) -> dict[str, Any]:
-    fields = dataclasses.asdict(training)
-    for name in ("verbose", "callbacks"):
+    fields = dataclasses.asdict(dataclasses.replace(training, watch=None))
+    for name in ("verbose", "callbacks", "watch"):
         del fields[name]
     fields["optimizer"] = training.optimizer.__qualname__
     fields["device"] = training.device.type

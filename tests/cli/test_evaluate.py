@@ -41,7 +41,7 @@ def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tm
     assert "24/24" not in printed.out  # progress goes to stderr
     data = json.loads((out / "report.json").read_text())
     assert data["n_subjects"] == 12
-    assert f"accuracy          {data['metrics']['accuracy']['value']:.3f}" in printed.out
+    assert f"accuracy             {data['metrics']['accuracy']['value']:.3f}" in printed.out
     assert (out / "report_confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     with (out / "report_predictions.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -6,6 +6,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
+    log_loss,
     precision_recall_fscore_support,
     roc_auc_score,
 )
@@ -14,12 +15,17 @@ from sklearn.svm import SVC
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence, evaluate
-from effboost.evaluation._scores import auroc
+from effboost.evaluation._scores import auroc, calibration_errors, log_losses, operating_points
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
     SplitError,
     UnsupportedInputError,
+)
+from effboost.metrics import (
+    expected_calibration_error,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
 )
 
 
@@ -68,6 +74,9 @@ def test_numbers_are_those_of_scikit_learn(report):
     assert report.metrics["weighted_f1"].value == pytest.approx(weighted)
     auroc = roc_auc_score(true, report.probabilities, multi_class="ovr", average="macro")
     assert report.metrics["auroc"].value == pytest.approx(auroc)
+    assert report.metrics["log_loss"].value == pytest.approx(log_loss(true, report.probabilities))
+    error = expected_calibration_error(true, report.probabilities)
+    assert report.metrics["calibration_error"].value == pytest.approx(error)
     for i, scores in enumerate(
         np.transpose(precision_recall_fscore_support(true, pred, labels=["a", "b", "c"]))
     ):
@@ -94,6 +103,48 @@ def test_auroc_of_bootstrap_samples_is_scikit_learns_weighted_one(n_classes):
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
+def test_draws_give_what_the_metrics_give_for_the_same_weights():
+    rng = np.random.default_rng(2)
+    true = rng.integers(0, 2, 200)
+    up = rng.random(200).round(1)
+    proba = np.column_stack([1 - up, up])
+    subject_of = rng.integers(0, 20, 200)
+    draws = rng.multinomial(20, np.full(20, 1 / 20), size=5)
+    points = operating_points(true == 1, up, subject_of, draws, 0.95)
+    for row, draw in enumerate(draws):
+        weight = draw[subject_of]
+        expected = [
+            sensitivity_at_specificity(true, up, sample_weight=weight),
+            specificity_at_sensitivity(true, up, sample_weight=weight),
+            log_loss(true, proba, sample_weight=weight),
+            expected_calibration_error(true, proba, sample_weight=weight),
+        ]
+        got = [
+            points[0][row],
+            points[1][row],
+            log_losses(true, proba, subject_of, draws)[row],
+            calibration_errors(true, proba, subject_of, draws)[row],
+        ]
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
+    without_positives = operating_points(np.zeros(200, bool), up, subject_of, draws, 0.95)
+    assert np.isnan(without_positives).all()
+
+
+def test_the_class_that_is_looked_for_gets_its_operating_points(noisy):
+    X, y, groups = noisy
+    report = evaluate(ColourClassifier(), X, y, groups=groups, cv=5, n_bootstrap=100, pos_label="b")
+    is_b, score = report.y_true == "b", report.probabilities[:, 1]
+    assert report.metrics["sensitivity_at_95_specificity"].value == pytest.approx(
+        sensitivity_at_specificity(is_b, score)
+    )
+    assert report.metrics["specificity_at_95_sensitivity"].value == pytest.approx(
+        specificity_at_sensitivity(is_b, score)
+    )
+    assert "sens. at 95 % spec." in str(report)
+    with pytest.raises(UnsupportedInputError, match=r"pos_label='d' is none of"):
+        evaluate(ColourClassifier(), X, y, groups=groups, cv=5, pos_label="d")
+
+
 def test_subject_accuracy_goes_by_the_mean_of_the_subjects_probabilities(report):
     right = [
         report.classes[report.probabilities[report.groups == g].mean(axis=0).argmax()]
@@ -101,6 +152,12 @@ def test_subject_accuracy_goes_by_the_mean_of_the_subjects_probabilities(report)
         for g in np.unique(report.groups)
     ]
     assert report.metrics["subject_accuracy"].value == pytest.approx(np.mean(right))
+    means = np.array(
+        [report.probabilities[report.groups == g].mean(axis=0) for g in np.unique(report.groups)]
+    )
+    labels = [report.y_true[report.groups == g][0] for g in np.unique(report.groups)]
+    area = roc_auc_score(labels, means, multi_class="ovr", average="macro")
+    assert report.metrics["subject_auroc"].value == pytest.approx(area)
 
 
 def test_every_number_lies_in_its_interval(report):

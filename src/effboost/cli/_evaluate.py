@@ -33,6 +33,11 @@ def add_parser(commands: Any) -> None:
     add("--target", help="column of labels.csv with the class")
     add("--group", help="column with the subject, or a regular expression on the file's name")
     add("--drop-class", action="append", default=[], metavar="CLASS", help="leave a class out")
+    add(
+        "--positive",
+        metavar="CLASS",
+        help="class that is looked for: adds its sensitivity at 95 %% specificity and the reverse",
+    )
     add("--backbone", default="efficientnet_b0", help="network (default: %(default)s)")
     add(
         "--weights",
@@ -134,6 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
         data.target,
         groups=data.groups,
         cv=arguments.folds,
+        pos_label=arguments.positive,
         random_state=arguments.seed,
         verbose=not arguments.quiet,
     )

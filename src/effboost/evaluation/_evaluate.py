@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,13 @@ from effboost.evaluation._report import EvaluationReport
 from effboost.evaluation._scores import (
     Metric,
     auroc,
+    calibration_errors,
     confusions,
     draw_subjects,
+    log_losses,
+    operating_points,
     scores_of_confusions,
-    subjects_correct,
+    subject_scores,
     with_interval,
 )
 from effboost.exceptions import SplitError, UnsupportedInputError
@@ -34,6 +37,11 @@ from effboost.model_selection._subjects import check_groups
 
 __all__ = ["evaluate"]
 
+_OF_PROBABILITIES: Final = {
+    "auroc": auroc,
+    "log_loss": log_losses,
+    "calibration_error": calibration_errors,
+}
 _Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
@@ -44,6 +52,7 @@ def evaluate(
     *,
     groups: npt.ArrayLike | None = None,
     cv: Any = 5,
+    pos_label: Any = None,
     check_leakage: bool = True,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
@@ -72,6 +81,9 @@ def evaluate(
     cv : int, splitter or iterable of (train, test), default=5
         Number of `subject_folds`; or another cut, such as a scikit-learn splitter. Each image
         must be tested exactly once.
+    pos_label : label, default=None
+        The class that is looked for, such as the disease: adds its sensitivity at 95 %
+        specificity and the reverse. With more than two classes, it stands against the others.
     check_leakage : bool, default=True
         Refuse folds that have a subject or an image on both sides. Set to False only to show
         what leakage does.
@@ -111,15 +123,17 @@ def evaluate(
     images = as_images(X, image_shape=estimator.get_params().get("featurizer__image_shape"))
     labels = check_labels(y)
     subjects = _check_groups(images, labels, groups)
+    classes = np.unique(labels)
+    if pos_label is not None and pos_label not in classes.tolist():
+        raise UnsupportedInputError(f"pos_label={pos_label!r} is none of {classes.tolist()}")
+    positive = None if pos_label is None else classes.tolist().index(pos_label)
     rng = check_random_state(random_state)
     folds = _make_folds(cv, labels, subjects, rng)
     if check_leakage:
         check_fold_leakage(images, subjects, folds)
     start = time.perf_counter()
     encoder = LabelEncoder().fit(labels)
-    own, cnn, curves = _predict_folds(
-        estimator, images, labels, subjects, folds, encoder.classes_, verbose
-    )
+    own, cnn, curves = _predict_folds(estimator, images, labels, subjects, folds, classes, verbose)
     names, subject_of = np.unique(subjects, return_inverse=True)
     draws = draw_subjects(len(names), n_bootstrap, rng)
     shared = {g for train, test in folds for g in set(subjects[train]) & set(subjects[test])}
@@ -132,7 +146,7 @@ def evaluate(
         "seconds": time.perf_counter() - start,
     }
     history, evals_result = (tuple(part) for part in zip(*curves, strict=True))
-    report = _make_report(encoder, own, draws, subject_of, common)
+    report = _make_report(encoder, own, draws, subject_of, positive, common)
     if any(history) or any(evals_result):
         report = dataclasses.replace(report, history=history, evals_result=evals_result)
     if cnn is None:
@@ -140,7 +154,7 @@ def evaluate(
     gain = _accuracies(own, labels, subject_of, draws) - _accuracies(cnn, labels, subject_of, draws)
     return dataclasses.replace(
         report,
-        cnn=_make_report(encoder, cnn, draws, subject_of, common),
+        cnn=_make_report(encoder, cnn, draws, subject_of, positive, common),
         gain=with_interval(gain, confidence),
     )
 
@@ -221,6 +235,7 @@ def _make_report(
     predicted: _OutOfFold,
     draws: npt.NDArray[np.int64],
     subject_of: npt.NDArray[np.intp],
+    positive: int | None,
     common: dict[str, Any],
 ) -> EvaluationReport:
     true, pred = encoder.transform(common["y_true"]), encoder.transform(predicted.y_pred)
@@ -231,14 +246,21 @@ def _make_report(
 
     matrices = confusions(true, pred, subject_of, len(names), draws)
     scores = scores_of_confusions(matrices)
-    metrics = {"accuracy": metric(scores["accuracy"]), "weighted_f1": metric(scores["weighted_f1"])}
-    if predicted.probabilities is not None:
-        metrics["auroc"] = metric(auroc(true, predicted.probabilities, subject_of, draws))
-    correct = subjects_correct(true, pred, predicted.probabilities, subject_of, len(names))
-    if correct is not None:
-        metrics["subject_accuracy"] = metric(draws @ correct / draws.shape[1])
+    overall = {name: scores[name] for name in ("accuracy", "weighted_f1")}
+    proba = predicted.probabilities
+    if proba is not None:
+        for name, score in _OF_PROBABILITIES.items():
+            overall[name] = score(true, proba, subject_of, draws)
+    if proba is not None and positive is not None:
+        of_positive = true == positive, proba[:, positive]
+        overall |= zip(
+            ("sensitivity_at_95_specificity", "specificity_at_95_sensitivity"),
+            operating_points(*of_positive, subject_of, draws, 0.95),
+            strict=True,
+        )
+    overall |= subject_scores(true, pred, proba, subject_of, len(names), draws)
     return EvaluationReport(
-        metrics=metrics,
+        metrics={name: metric(values) for name, values in overall.items()},
         per_class={
             name: {key: metric(scores[key][:, i]) for key in ("precision", "recall", "f1")}
             for i, name in enumerate(names)

@@ -25,7 +25,12 @@ _TITLES: Final = {
     "accuracy": "accuracy",
     "weighted_f1": "weighted F1",
     "auroc": "AUROC",
+    "log_loss": "log-loss",
+    "calibration_error": "calibration error",
+    "sensitivity_at_95_specificity": "sens. at 95 % spec.",
+    "specificity_at_95_sensitivity": "spec. at 95 % sens.",
     "subject_accuracy": "subject accuracy",
+    "subject_auroc": "subject AUROC",
 }
 
 
@@ -36,10 +41,12 @@ class EvaluationReport:
     Attributes
     ----------
     metrics : dict of str to Metric
-        "accuracy", "weighted_f1"; "auroc" where the classifier gives probabilities (one against
-        the rest, averaged over the classes, if there are more than two); "subject_accuracy"
-        where each subject belongs to one class: the share of subjects whose mean probabilities
-        (or most frequent prediction) name their class.
+        "accuracy", "weighted_f1"; where the classifier gives probabilities, "auroc" (one against
+        the rest, averaged over the classes, if there are more than two), "log_loss" and
+        "calibration_error" (`effboost.metrics.expected_calibration_error`), and with `pos_label`
+        "sensitivity_at_95_specificity" and "specificity_at_95_sensitivity"; where each subject
+        belongs to one class, "subject_accuracy": the share of subjects whose mean probabilities
+        (or most frequent prediction) name their class, and "subject_auroc" of those means.
     per_class : dict of str to dict of str to Metric
         "precision", "recall" and "f1" of each class.
     support : dict of str to int
@@ -223,7 +230,7 @@ def _format_metrics(report: EvaluationReport) -> Iterable[str]:
     if report.cnn is None:
         return format_columns({"": report.metrics}, header=False)
     columns = {"hybrid": report.metrics, "CNN alone": report.cnn.metrics}
-    return [*format_columns(columns), "", f"hybrid minus CNN  {report.gain} accuracy"]
+    return [*format_columns(columns), "", f"hybrid minus CNN     {report.gain} accuracy"]
 
 
 def format_columns(
@@ -231,12 +238,12 @@ def format_columns(
 ) -> Iterable[str]:
     """Lay metrics of several reports out beside each other."""
     if header:
-        yield (" " * 18 + "".join(f"{title:<24}" for title in columns)).rstrip()
+        yield (" " * 21 + "".join(f"{title:<24}" for title in columns)).rstrip()
     first = next(iter(columns.values()))
     for name, title in _TITLES.items():
         if name in first:
             cells = "".join(f"{metrics[name]!s:<24}" for metrics in columns.values())
-            yield f"{title:<18}{cells}".rstrip()
+            yield f"{title:<21}{cells}".rstrip()
 
 
 def _format_matrix(report: EvaluationReport) -> Iterable[str]:

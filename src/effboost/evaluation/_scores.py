@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from effboost.metrics import N_BINS, calibration_gaps
 from effboost.model_selection import aggregate_by_subject
+from effboost.model_selection._subjects import label_subjects
 
 __all__ = [
     "Metric",
     "auroc",
+    "calibration_errors",
     "confusions",
     "draw_subjects",
+    "log_losses",
+    "operating_points",
     "scores_of_confusions",
-    "subjects_correct",
+    "subject_scores",
     "with_interval",
 ]
+
+_ROUNDING: Final = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,37 +119,101 @@ def _weighted_auroc(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Share of pairs in the right order, ties counted half.
-
-    `sklearn.metrics.roc_auc_score` gives the same, but would sort anew for each of a thousand
-    draws: here the order is found once. NaN where a draw lacks one side.
-    """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    side = positive[order]
+    """Share of pairs in the right order, ties counted half. NaN where a draw lacks one side."""
     out = np.empty(len(draws))
-    for row, draw in enumerate(draws):
-        weight = draw[subject_of[order]]
-        ups = np.add.reduceat(weight * side, starts)
-        downs = np.add.reduceat(weight * ~side, starts)
+    for row, (ups, downs) in enumerate(_steps(positive, score, subject_of, draws)):
         ordered = (ups * (np.cumsum(downs) - downs / 2)).sum()
         pairs = ups.sum() * downs.sum()
         out[row] = ordered / pairs if pairs else np.nan
     return out
 
 
-def subjects_correct(
+def operating_points(
+    positive: npt.NDArray[np.bool_],
+    score: npt.NDArray[np.float64],
+    subject_of: npt.NDArray[np.intp],
+    draws: npt.NDArray[np.int64],
+    level: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Give each draw's best sensitivity at a specificity of `level`, and the reverse.
+
+    NaN where a draw lacks one side.
+    """
+    out = np.full((2, len(draws)), np.nan)
+    for row, (ups, downs) in enumerate(_steps(positive, score, subject_of, draws)):
+        if not (ups.any() and downs.any()):
+            continue
+        # Alarm at the highest score, the two highest, ...
+        found = np.r_[0, np.cumsum(ups[::-1]) / ups.sum()]
+        alarmed = np.r_[0, np.cumsum(downs[::-1]) / downs.sum()]
+        out[0, row] = found[alarmed <= 1 - level + _ROUNDING].max()
+        out[1, row] = 1 - alarmed[found >= level - _ROUNDING].min()
+    return out[0], out[1]
+
+
+def _steps(
+    positive: npt.NDArray[np.bool_],
+    score: npt.NDArray[np.float64],
+    subject_of: npt.NDArray[np.intp],
+    draws: npt.NDArray[np.int64],
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Give for each draw how many positives and negatives have each score, in ascending order.
+
+    scikit-learn's curves count the same, but would sort anew for each of a thousand draws: here
+    the order is found once.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    side = positive[order]
+    for draw in draws:
+        weight = draw[subject_of[order]]
+        yield np.add.reduceat(weight * side, starts), np.add.reduceat(weight * ~side, starts)
+
+
+def log_losses(
+    true: npt.NDArray[np.intp],
+    probabilities: npt.NDArray[np.float64],
+    subject_of: npt.NDArray[np.intp],
+    draws: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Give the mean log-loss of each draw, probabilities of 0 taken for the smallest number."""
+    of_true = probabilities[np.arange(len(true)), true]
+    losses = -np.log(np.clip(of_true, np.finfo(np.float64).eps, 1))
+    sums = np.bincount(subject_of, weights=losses)
+    means: npt.NDArray[np.float64] = (draws @ sums) / (draws @ np.bincount(subject_of))
+    return means
+
+
+def calibration_errors(
+    true: npt.NDArray[np.intp],
+    probabilities: npt.NDArray[np.float64],
+    subject_of: npt.NDArray[np.intp],
+    draws: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Give the expected calibration error of each draw."""
+    bins, gap = calibration_gaps(true, probabilities)
+    of_subject = np.zeros((draws.shape[1], N_BINS))
+    np.add.at(of_subject, (subject_of, bins), gap)
+    errors: npt.NDArray[np.float64] = np.abs(draws @ of_subject).sum(axis=1)
+    return errors / (draws @ np.bincount(subject_of))
+
+
+def subject_scores(
     true: npt.NDArray[np.intp],
     pred: npt.NDArray[np.intp],
     probabilities: npt.NDArray[np.float64] | None,
     subject_of: npt.NDArray[np.intp],
     n_classes: int,
-) -> npt.NDArray[np.float64] | None:
-    """1 for each subject that is classified rightly, or None if a subject has two classes."""
-    order = np.unique(subject_of, return_index=True)[1]
-    label = true[order]
-    if (label[subject_of] != true).any():
-        return None
+    draws: npt.NDArray[np.int64],
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Score subjects by the means of their images; nothing where a subject has two classes."""
+    label = label_subjects(true, subject_of)
+    if label is None:
+        return {}
     votes = np.eye(n_classes)[pred] if probabilities is None else probabilities
     _, means = aggregate_by_subject(votes, subject_of)
-    return (means.argmax(axis=1) == label).astype(np.float64)
+    right = means.argmax(axis=1) == label
+    scores = {"subject_accuracy": draws @ right.astype(np.float64) / draws.shape[1]}
+    if probabilities is not None:
+        scores["subject_auroc"] = auroc(label, means, np.arange(len(label)), draws)
+    return scores

@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from effboost.exceptions import SplitError
 
-__all__ = ["aggregate_by_subject", "check_groups", "is_missing"]
+__all__ = ["aggregate_by_subject", "check_groups", "is_missing", "label_subjects"]
 
 
 def aggregate_by_subject(
@@ -45,6 +45,13 @@ def aggregate_by_subject(
     sums = np.zeros((len(subjects), values.shape[1]))
     np.add.at(sums, inverse, values)
     return subjects, sums / counts[:, np.newaxis]
+
+
+def label_subjects(labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Give the label of each subject, in the order of the sorted subjects; None if one has two."""
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    of_subject: npt.NDArray[Any] = labels[first]
+    return of_subject if (of_subject[inverse] == labels).all() else None
 
 
 def is_missing(value: Any) -> bool:

@@ -1,0 +1,360 @@
+"""Metrics of diagnosis, and scorers that count subjects instead of images.
+
+Once any classifier of effboost or this module is imported, scikit-learn knows the scorers by
+name, wherever it takes ``scoring``.
+"""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import get_scorer, make_scorer, roc_curve
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from effboost._compat import BaseScorer, register_scorer
+from effboost.exceptions import SplitError, UnsupportedInputError
+from effboost.model_selection import aggregate_by_subject
+from effboost.model_selection._subjects import check_groups, label_subjects
+
+__all__ = [
+    "SubjectScorer",
+    "expected_calibration_error",
+    "make_subject_scorer",
+    "sensitivity_at_specificity",
+    "specificity_at_sensitivity",
+]
+
+_ROUNDING: Final = 1e-12
+N_BINS: Final = 15
+
+
+def sensitivity_at_specificity(
+    y_true: npt.ArrayLike,
+    y_score: npt.ArrayLike,
+    *,
+    specificity: float = 0.95,
+    pos_label: Any = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
+    """Sensitivity at the best threshold that keeps a specificity.
+
+    How many of the sick are found, if at most so many of the healthy may be alarmed.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels, of two classes.
+    y_score : array-like of shape (n_samples,)
+        Probability or score of the positive class.
+    specificity : float, default=0.95
+        The least specificity, 0 to 1.
+    pos_label : label, default=None
+        The positive class. None means 1 where labels are numbers 0 and 1 or -1 and 1; strings
+        need it said.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    float
+        Highest sensitivity (recall of the positive class), 0 to 1; NaN where a class is missing.
+
+    Notes
+    -----
+    The threshold is chosen on the data that is scored: the number describes the scores, and is
+    a little better than a threshold chosen before would do.
+
+    Examples
+    --------
+    >>> from effboost.metrics import sensitivity_at_specificity
+    >>> sensitivity_at_specificity([0, 0, 1, 1, 1], [0.1, 0.6, 0.5, 0.7, 0.9])
+    0.666...
+    """
+    _check_share(specificity=specificity)
+    false_alarms, found = _roc(y_true, y_score, pos_label, sample_weight)
+    return _best(found[false_alarms <= 1 - specificity + _ROUNDING])
+
+
+def specificity_at_sensitivity(
+    y_true: npt.ArrayLike,
+    y_score: npt.ArrayLike,
+    *,
+    sensitivity: float = 0.95,
+    pos_label: Any = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
+    """Specificity at the best threshold that keeps a sensitivity.
+
+    How many of the healthy are left alone, if at most so many of the sick may be missed.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels, of two classes.
+    y_score : array-like of shape (n_samples,)
+        Probability or score of the positive class.
+    sensitivity : float, default=0.95
+        The least sensitivity, 0 to 1.
+    pos_label : label, default=None
+        See `sensitivity_at_specificity`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    float
+        Highest specificity (recall of the negative class), 0 to 1; NaN where a class is missing.
+
+    Examples
+    --------
+    >>> from effboost.metrics import specificity_at_sensitivity
+    >>> specificity_at_sensitivity([0, 0, 1, 1, 1], [0.1, 0.6, 0.5, 0.7, 0.9])
+    0.5
+    """
+    _check_share(sensitivity=sensitivity)
+    false_alarms, found = _roc(y_true, y_score, pos_label, sample_weight)
+    return _best(1 - false_alarms[found >= sensitivity - _ROUNDING])
+
+
+def expected_calibration_error(
+    y_true: npt.ArrayLike,
+    y_proba: npt.ArrayLike,
+    *,
+    n_bins: int = N_BINS,
+    labels: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
+    """Mean distance between how sure a classifier is and how often it is right.
+
+    The probability of the predicted class is cut into bins of equal width; the difference
+    between its mean and the accuracy is averaged over the bins, weighted by their images.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels.
+    y_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
+        Probabilities of the sorted classes; of two classes, that of the second one will do.
+    n_bins : int, default=15
+        Number of bins.
+    labels : array-like of shape (n_classes,), default=None
+        The sorted classes. None takes those in `y_true`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    float
+        0 (calibrated) to 1.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On calibration of modern neural networks",
+    ICML 2017.
+
+    Examples
+    --------
+    >>> from effboost.metrics import expected_calibration_error
+    >>> expected_calibration_error([0, 0, 1, 1], [0.1, 0.1, 0.9, 0.1])
+    0.150...
+    """
+    proba = np.asarray(y_proba, dtype=np.float64)
+    if proba.ndim == 1:
+        proba = np.column_stack([1 - proba, proba])
+    true = column_or_1d(y_true)
+    check_consistent_length(true, proba, sample_weight)
+    classes = np.unique(true if labels is None else np.asarray(labels))
+    if len(classes) != proba.shape[1] or not np.isin(true, classes).all():
+        raise UnsupportedInputError(
+            f"y_proba has {proba.shape[1]} columns, but the classes are {classes.tolist()}: name "
+            "the class of each column by labels"
+        )
+    weight = np.ones(len(true)) if sample_weight is None else np.asarray(sample_weight, float)
+    bins, gap = calibration_gaps(np.searchsorted(classes, true), proba, n_bins)
+    return float(np.abs(np.bincount(bins, weight * gap)).sum() / weight.sum())
+
+
+def calibration_gaps(
+    codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64], n_bins: int = N_BINS
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Give each row's bin of confidence, and how far it is from being right as often as sure."""
+    confidence = proba.max(axis=1)
+    right = proba.argmax(axis=1) == codes
+    bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
+    return bins, right - confidence
+
+
+class SubjectScorer(BaseScorer):
+    """A scorer on the mean probabilities of each subject, instead of on images.
+
+    Made by `make_subject_scorer`, and called as ``scorer(estimator, X, y, groups=groups)``.
+    Where no groups are handed on, the subjects are those that an `ImageSequence` carries.
+    Classifiers without probabilities count the predictions of a subject's images as votes.
+    """
+
+    # With metadata routing on, subjects come along without being asked for.
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"groups": True}
+
+    def __init__(self, scorer: Any, **kwargs: Any):
+        super().__init__(
+            scorer._score_func, scorer._sign, scorer._kwargs | kwargs, ["predict_proba", "predict"]
+        )
+        self._kind = scorer._response_method
+
+    def __call__(self, estimator: Any, X: Any, y_true: Any, *, groups: Any = None) -> float:
+        """Score a classifier.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted.
+        X : images, n_samples of them
+            What the estimator takes.
+        y_true : array-like of shape (n_samples,)
+            Their labels; all images of a subject have the same one.
+        groups : array-like of shape (n_samples,), default=None
+            Their subjects. None takes those that `X` carries.
+
+        Returns
+        -------
+        float
+            The score; higher is better.
+
+        Raises
+        ------
+        SplitError
+            If no subjects are known, or one has images of two classes.
+        """
+        return self._score(_respond, estimator, X, y_true, groups=groups)
+
+    def _score(
+        self, method_caller: Any, estimator: Any, X: Any, y_true: Any, *, groups: Any = None
+    ) -> float:
+        if groups is None:
+            groups = getattr(X, "groups", None)
+        if groups is None:
+            raise SplitError(
+                f"no subjects are known to {self!r}: hand groups on by metadata routing, or give "
+                "an ImageSequence that carries them"
+            )
+        true, classes = column_or_1d(y_true), estimator.classes_
+        groups = check_groups(groups, len(true))
+        labels = label_subjects(true, groups)
+        if labels is None:
+            raise SplitError("a subject has images of two classes, so it has no label to score")
+        means = aggregate_by_subject(_probabilities(method_caller, estimator, X), groups)[1]
+        kwargs = dict(self._kwargs)
+        if self._kind == "predict":
+            predicted = classes[means.argmax(axis=1)]
+            return float(self._sign * self._score_func(labels, predicted, **kwargs))
+        known = signature(self._score_func).parameters
+        if "labels" in known:
+            kwargs.setdefault("labels", classes)
+        if len(classes) == 2:
+            if "pos_label" in known and self._kind == "predict_proba":
+                # Which class a probability is of matters to its name alone.
+                kwargs.setdefault("pos_label", classes[1])
+            positive = kwargs.get("pos_label")
+            means = means[:, 1 if positive is None else classes.tolist().index(positive)]
+        return float(self._sign * self._score_func(labels, means, **kwargs))
+
+    def _accept_sample_weight(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        settings = "".join(f", {name}={value!r}" for name, value in self._kwargs.items())
+        return f"make_subject_scorer({self._score_func.__name__}{settings})"
+
+
+def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
+    """Make a scorer that counts subjects of one that counts images.
+
+    Parameters
+    ----------
+    scoring : str or scorer
+        What `sklearn.metrics.get_scorer` takes, such as "roc_auc", or what
+        `sklearn.metrics.make_scorer` gives.
+    **kwargs : dict
+        Handed to the metric, such as ``pos_label="ALL"``.
+
+    Returns
+    -------
+    SubjectScorer
+        The scorer, called as ``scorer(estimator, X, y, groups=groups)``.
+
+    Examples
+    --------
+    >>> from effboost.metrics import make_subject_scorer
+    >>> make_subject_scorer("sensitivity_at_95_specificity", pos_label="ALL")
+    make_subject_scorer(sensitivity_at_specificity, pos_label='ALL')
+    """
+    scorer = get_scorer(scoring)
+    if isinstance(scorer, SubjectScorer) or not isinstance(scorer, BaseScorer):
+        raise UnsupportedInputError(
+            f"scoring={scoring!r} is no scorer of images: give a name of "
+            "sklearn.metrics.get_scorer_names(), or a scorer made by sklearn.metrics.make_scorer"
+        )
+    return SubjectScorer(scorer, **kwargs)
+
+
+def _check_share(**named: float) -> None:
+    for name, value in named.items():
+        if not 0 <= value <= 1:
+            raise UnsupportedInputError(f"{name}={value!r} must lie between 0 and 1")
+
+
+def _roc(y_true: Any, y_score: Any, pos_label: Any, sample_weight: Any) -> tuple[Any, Any]:
+    return roc_curve(
+        y_true, y_score, pos_label=pos_label, sample_weight=sample_weight, drop_intermediate=False
+    )[:2]
+
+
+def _best(values: npt.NDArray[np.float64]) -> float:
+    # Where a class is missing, roc_curve warns and gives NaN, which no comparison holds for.
+    return float(values.max()) if values.size else float("nan")
+
+
+def _respond(estimator: Any, methods: tuple[str], X: Any, pos_label: Any) -> Any:
+    return getattr(estimator, methods[0])(X)
+
+
+def _probabilities(method_caller: Any, estimator: Any, X: Any) -> npt.NDArray[Any]:
+    """Give a column for each class: of probabilities, or of the votes of single images."""
+    # A name in a tuple: by name alone scikit-learn would share the answer with scorers that
+    # asked for the probability of the other class.
+    if not hasattr(estimator, "predict_proba"):
+        votes = method_caller(estimator, ("predict",), X, pos_label=None)
+        return np.asarray(votes)[:, np.newaxis] == estimator.classes_
+    values = np.asarray(method_caller(estimator, ("predict_proba",), X, pos_label=None))
+    return values if values.ndim == 2 else np.column_stack([1 - values, values])
+
+
+_THRESHOLD: Final = ("decision_function", "predict_proba")
+_OF_IMAGES: Final = {
+    "sensitivity_at_95_specificity": make_scorer(
+        sensitivity_at_specificity, response_method=_THRESHOLD
+    ),
+    "specificity_at_95_sensitivity": make_scorer(
+        specificity_at_sensitivity, response_method=_THRESHOLD
+    ),
+    "neg_expected_calibration_error": make_scorer(
+        expected_calibration_error, greater_is_better=False, response_method="predict_proba"
+    ),
+}
+_ALSO_OF_SUBJECTS: Final = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "f1_weighted",
+    "roc_auc",
+    "roc_auc_ovr",
+    "neg_log_loss",
+    "neg_brier_score",
+)
+for _name, _scorer in _OF_IMAGES.items():
+    register_scorer(_name, _scorer)
+for _name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES):
+    register_scorer(f"subject_{_name}", make_subject_scorer(_name))

@@ -1,0 +1,255 @@
+"""Metrics against their definitions, and scorers by name inside scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import config_context
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    brier_score_loss,
+    get_scorer,
+    get_scorer_names,
+    log_loss,
+    make_scorer,
+    roc_auc_score,
+)
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.svm import LinearSVC
+
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier, ImageSequence
+from effboost.exceptions import SplitError, UnsupportedInputError
+from effboost.metrics import (
+    SubjectScorer,
+    expected_calibration_error,
+    make_subject_scorer,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
+from effboost.model_selection import SubjectKFold, aggregate_by_subject
+
+binary = st.integers(2, 30).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 1), min_size=n, max_size=n),
+        st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]), min_size=n, max_size=n),
+    )
+)
+
+
+def by_trying_every_threshold(y, score):
+    """Sensitivity and specificity of each threshold."""
+    for threshold in [np.inf, *np.unique(score)]:
+        alarm = score >= threshold
+        yield alarm[y == 1].mean(), (~alarm)[y == 0].mean()
+
+
+@settings(deadline=None)
+@given(binary, st.sampled_from([0.0, 0.5, 0.8, 0.95, 1.0]))
+def test_operating_points_are_the_best_of_all_thresholds(sample, level):
+    y, score = (np.array(part) for part in sample)
+    if len(set(y.tolist())) < 2:
+        return
+    points = list(by_trying_every_threshold(y, score))
+    best_sensitivity = max(sens for sens, spec in points if spec >= level - 1e-12)
+    best_specificity = max(spec for sens, spec in points if sens >= level - 1e-12)
+    assert sensitivity_at_specificity(y, score, specificity=level) == pytest.approx(
+        best_sensitivity
+    )
+    assert specificity_at_sensitivity(y, score, sensitivity=level) == pytest.approx(
+        best_specificity
+    )
+
+
+def test_the_positive_class_is_said_where_labels_are_strings():
+    y, score = np.array(["ALL", "HEM", "ALL", "HEM"]), [0.9, 0.1, 0.4, 0.6]
+    assert sensitivity_at_specificity(y, score, pos_label="ALL") == 0.5
+    with pytest.raises(ValueError, match="pos_label"):
+        sensitivity_at_specificity(y, score)
+    with pytest.raises(UnsupportedInputError, match=r"specificity=95 must lie between 0 and 1"):
+        sensitivity_at_specificity(y, score, pos_label="ALL", specificity=95)
+
+
+def test_one_class_alone_gives_nan_and_scikit_learns_warning():
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(specificity_at_sensitivity([1, 1], [0.2, 0.3]))
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(sensitivity_at_specificity([0, 0], [0.2, 0.3], pos_label=1))
+
+
+def test_calibration_error_by_hand():
+    # Two bins: three rows 0.9 sure and twice right, one row 0.6 sure and wrong.
+    proba = [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]]
+    got = expected_calibration_error([0, 1, 1, 1], proba)
+    assert got == pytest.approx(0.75 * abs(2 / 3 - 0.9) + 0.25 * 0.6)
+    column = [row[1] for row in proba]
+    assert expected_calibration_error([0, 1, 1, 1], column) == pytest.approx(got)
+    twice = expected_calibration_error([0, 1, 1, 1], proba, sample_weight=[2, 2, 2, 2])
+    assert twice == pytest.approx(got)
+
+
+def test_a_calibrated_classifier_has_little_error_and_a_sure_one_much():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet(np.ones(3), 20_000)
+    y = np.array(["a", "b", "c"])[(rng.random(20_000)[:, None] > proba.cumsum(axis=1)).sum(axis=1)]
+    assert expected_calibration_error(y, proba) < 0.02
+    sure = np.eye(3)[proba.argmax(axis=1)]
+    assert expected_calibration_error(y, sure) == pytest.approx(
+        1 - (proba.argmax(axis=1) == np.searchsorted(["a", "b", "c"], y)).mean()
+    )
+
+
+def test_a_class_that_no_row_has_is_named_by_labels():
+    proba = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]
+    assert expected_calibration_error([0, 1], proba, labels=[0, 1, 2]) == pytest.approx(0.25)
+    with pytest.raises(UnsupportedInputError, match="3 columns, but the classes are"):
+        expected_calibration_error([0, 1], proba)
+
+
+@pytest.fixture
+def cells():
+    """Forty pictures of ten subjects, two classes that overlap."""
+    rng = np.random.default_rng(1)
+    subjects = np.repeat(np.arange(10), 4)
+    y = np.array(["HEM", "ALL"])[subjects % 2]
+    pixels = rng.integers(0, 200, (40, 16, 16, 3), dtype=np.uint8)
+    pixels[:, :, :, 0] += (rng.integers(0, 40, 40) + 15 * (subjects % 2)).astype(np.uint8)[
+        :, None, None
+    ]
+    return pixels, y, np.array([f"S{i}" for i in subjects])
+
+
+@pytest.fixture
+def fitted(cells):
+    X, y, _ = cells
+    return HybridClassifier(tiny_featurizer(), LogisticRegression()).fit(X, y)
+
+
+def expected_by_hand(clf, X, y, groups, metric):
+    subjects, means = aggregate_by_subject(clf.predict_proba(X), groups)
+    labels = np.array([y[groups == subject][0] for subject in subjects])
+    return metric(labels, means)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("subject_roc_auc", lambda y, p: roc_auc_score(y, p[:, 1])),
+        ("subject_accuracy", lambda y, p: (np.array(["ALL", "HEM"])[p.argmax(axis=1)] == y).mean()),
+        ("subject_neg_log_loss", lambda y, p: -log_loss(y, p)),
+        ("subject_neg_brier_score", lambda y, p: -brier_score_loss(y, p[:, 1], pos_label="HEM")),
+        (
+            "subject_neg_expected_calibration_error",
+            lambda y, p: -expected_calibration_error(y, p),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_named_scorers_score_the_means_of_subjects(cells, fitted, name, metric):
+    X, y, groups = cells
+    expected = expected_by_hand(fitted, X, y, groups, metric)
+    scorer = get_scorer(name)
+    assert scorer(fitted, X, y, groups=groups) == pytest.approx(expected)
+    assert scorer(fitted, ImageSequence(X, groups=groups), y) == pytest.approx(expected)
+
+
+def test_the_positive_class_of_a_subject_scorer_is_the_one_that_was_named(cells, fitted):
+    X, y, groups = cells
+    for label, column in (("ALL", 0), ("HEM", 1)):
+        scorer = make_subject_scorer("specificity_at_95_sensitivity", pos_label=label)
+        expected = expected_by_hand(
+            fitted,
+            X,
+            y,
+            groups,
+            lambda y, p, label=label, column=column: specificity_at_sensitivity(
+                y, p[:, column], pos_label=label
+            ),
+        )
+        assert scorer(fitted, X, y, groups=groups) == pytest.approx(expected)
+    assert repr(scorer) == "make_subject_scorer(specificity_at_sensitivity, pos_label='HEM')"
+
+
+def test_scorers_of_both_classes_beside_each_other_do_not_mix_them_up(cells, fitted):
+    """scikit-learn shares predictions between scorers by the name of the method alone."""
+    X, y, groups = cells
+    other = make_scorer(
+        specificity_at_sensitivity, response_method="predict_proba", pos_label="ALL"
+    )
+    scoring = {"a": other, "b": "subject_roc_auc", "c": "subject_accuracy"}
+    together = cross_validate(
+        HybridClassifier(tiny_featurizer(), LogisticRegression()),
+        ImageSequence(X, groups=groups),
+        y,
+        cv=SubjectKFold(2),
+        scoring=scoring,
+    )
+    for key, scorer in scoring.items():
+        alone = cross_validate(
+            HybridClassifier(tiny_featurizer(), LogisticRegression()),
+            ImageSequence(X, groups=groups),
+            y,
+            cv=SubjectKFold(2),
+            scoring=scorer,
+        )
+        np.testing.assert_allclose(together[f"test_{key}"], alone["test_score"])
+
+
+def test_a_head_without_probabilities_lets_images_vote(cells):
+    X, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(X, y)
+    right = [
+        (np.mean(clf.predict(X[groups == g]) == y[groups == g][0]) > 0.5) for g in np.unique(groups)
+    ]
+    ties = [np.mean(clf.predict(X[groups == g]) == y[groups == g][0]) == 0.5 for g in set(groups)]
+    got = make_subject_scorer("accuracy")(clf, X, y, groups=groups)
+    assert np.mean(right) <= got <= np.mean(right) + np.mean(ties)
+
+
+@pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
+def test_a_search_goes_by_subjects_by_name(cells, routing):
+    X, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression())
+    scoring = ["accuracy", "subject_accuracy", "subject_roc_auc", "subject_neg_log_loss"]
+    search = GridSearchCV(
+        clf,
+        {"classifier__C": [0.01, 100.0]},
+        cv=SubjectKFold(2),
+        scoring=scoring,
+        refit="subject_neg_log_loss",
+        error_score="raise",
+    )
+    with config_context(enable_metadata_routing=routing):
+        if routing:
+            search.fit(X, y, groups=groups)
+        else:
+            search.fit(ImageSequence(X, groups=groups), y)
+    train, test = next(SubjectKFold(2).split(X, y, groups))
+    alone = HybridClassifier(tiny_featurizer(), LogisticRegression(C=100.0)).fit(X[train], y[train])
+    expected = get_scorer("subject_roc_auc")(alone, X[test], y[test], groups=groups[test])
+    assert search.cv_results_["split0_test_subject_roc_auc"][1] == pytest.approx(expected)
+
+
+def test_subjects_that_are_unknown_or_have_two_classes_are_refused(cells, fitted):
+    X, y, _ = cells
+    scorer = get_scorer("subject_accuracy")
+    with pytest.raises(SplitError, match="no subjects are known"):
+        scorer(fitted, X, y)
+    with pytest.raises(SplitError, match="two classes"):
+        scorer(fitted, X, y, groups=np.repeat("one", 40))
+    with pytest.raises(SplitError, match="3 values"):
+        scorer(fitted, X, y, groups=["a", "b", "c"])
+
+
+def test_what_is_no_scorer_of_images_is_refused():
+    for scoring in (lambda clf, X, y: 1.0, "subject_accuracy"):
+        with pytest.raises(UnsupportedInputError, match="no scorer of images"):
+            make_subject_scorer(scoring)
+
+
+def test_the_names_are_known_and_take_none_of_scikit_learns():
+    ours = {name for name in get_scorer_names() if name.startswith("subject_")}
+    assert len(ours) == 11
+    assert all(isinstance(get_scorer(name), SubjectScorer) for name in ours)
+    assert not isinstance(get_scorer("accuracy"), SubjectScorer)
