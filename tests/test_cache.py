@@ -13,13 +13,10 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from common.networks import tiny_featurizer
+from common.writers import key, write_many
 from effboost import Cache
 from effboost._cache import digest_of
 from effboost.exceptions import CacheWarning
-
-
-def key(i):
-    return digest_of({"entry": i})
 
 
 def file_of(cache):
@@ -136,12 +133,6 @@ def test_a_cache_goes_through_clone_and_pickle(tmp_path):
     featurizer = tiny_featurizer(cache=Cache(tmp_path, max_bytes=10**6))
     for other in (clone(featurizer), pickle.loads(pickle.dumps(featurizer))):
         assert other.cache == featurizer.cache
-
-
-def write_many(folder, first):
-    cache = Cache(folder)
-    for i in range(first, first + 100):
-        cache.put({key(i): bytes([i % 256]) * 1000})
 
 
 def test_two_writers_at_a_time_lose_nothing(tmp_path):

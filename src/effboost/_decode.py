@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ _Decoded = TypeVar("_Decoded")
 _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
+_TURN: Final = threading.Lock()
 
 
 class UnreadableError(Exception):
@@ -107,7 +109,9 @@ def _check_is_file(name: str) -> None:
 
 def read_picture(image: Image.Image) -> Image.Image:
     """Turn a picture upright, and into 8-bit RGB."""
-    return _guarded(lambda: _to_rgb(ImageOps.exif_transpose(image)))
+    # Pillow reads pictures when they are first looked at, and not two at a time from one file.
+    with _TURN:
+        return _guarded(lambda: _to_rgb(ImageOps.exif_transpose(image)))
 
 
 def read_file(name: str) -> Image.Image:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -21,6 +23,8 @@ __all__ = ["Shelf", "extract_features"]
 _Rows = npt.NDArray[np.float32]
 # Images a look-up: so many are lost at most when a process is killed.
 _BLOCK: Final = 64
+# Batches under way for each worker: enough that none waits, few enough to bound memory.
+_AHEAD: Final = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,9 @@ def extract_features(
 ) -> npt.NDArray[np.float32]:
     """Decode, transform and carry images through a network, a small batch at a time.
 
-    Memory holds one batch of pictures and the features, whatever the number of images.
+    Each worker thread of the engine takes a batch all the way, so that decoding overlaps with
+    the network. Memory holds the batches under way and the features, whatever the number of
+    images.
 
     Parameters
     ----------
@@ -132,15 +138,39 @@ def _compute(
 ) -> Iterator[tuple[Sequence[int], _Rows]]:
     """Compute the features of some images, and give them batch by batch with their positions."""
     size, side = runtime.batch_size, transform.image_size
-    # The last batch is not full: what stands in its other rows does not matter.
-    pixels = np.zeros((size, side, side, 3), dtype=np.uint8)
-    for start in range(0, len(positions), size):
-        part = positions[start : start + size]
+    parts = [positions[start : start + size] for start in range(0, len(positions), size)]
+
+    def work(part: Sequence[int]) -> _Rows:
+        # The last batch is not full: what stands in its other rows does not matter.
+        pixels = np.zeros((size, side, side, 3), dtype=np.uint8)
         for row, i in enumerate(part):
             pixels[row] = np.asarray(transform.resize(images.decode(i)))
-        rows = runtime.run(pixels)[: len(part)]
+        return runtime.run(pixels)[: len(part)]
+
+    for part, rows in zip(parts, _in_order(work, parts, runtime.n_workers), strict=True):
         _check_finite(rows, images, part)
         yield part, rows
+
+
+def _in_order(
+    work: Callable[[Sequence[int]], _Rows], parts: Sequence[Sequence[int]], n_workers: int
+) -> Iterator[_Rows]:
+    """Work on some parts at a time, a few ahead, and give the results in their order."""
+    if min(n_workers, len(parts)) == 1:
+        yield from map(work, parts)
+        return
+    with ThreadPoolExecutor(n_workers, thread_name_prefix="effboost") as pool:
+        pending: deque[Future[_Rows]] = deque()
+        try:
+            for part in parts:
+                pending.append(pool.submit(work, part))
+                if len(pending) > _AHEAD * n_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # After an error or Ctrl-C, what was not begun is not worth beginning.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:

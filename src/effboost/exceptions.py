@@ -154,12 +154,20 @@ class MissingDependencyError(EffboostError, ImportError):
     """A package that this feature needs is missing or does not fit the others."""
 
 
+class RuntimeUnavailableError(EffboostError, RuntimeError):
+    """An engine that was asked for cannot run this network."""
+
+
 class CacheWarning(UserWarning):
     """A cache could not be used, or was damaged; results are computed instead."""
 
 
 class DeviceWarning(UserWarning):
     """A model computes on another device than it was set to."""
+
+
+class RuntimeFallbackWarning(UserWarning):
+    """Features are computed by another engine than the fastest one."""
 
 
 class ImageWarning(UserWarning):

@@ -33,6 +33,7 @@ def tiny_featurizer(**params):
         "fine_tune": False,
         "crop_size": None,
         "image_size": 24,
+        "runtime": "torch",  # an export takes longer than all else on so small a network
         "random_state": 0,
     }
     return ImageFeaturizer(**(settings | params))

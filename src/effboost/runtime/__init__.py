@@ -1,6 +1,19 @@
 """Engines that carry pixels through a network."""
 
+from effboost.runtime._export import export_graph
+from effboost.runtime._onnx import OnnxRuntime
+from effboost.runtime._openvino import OpenVinoRuntime
 from effboost.runtime._protocol import Runtime
+from effboost.runtime._start import RUNTIMES, plan_runtime, start_runtime
 from effboost.runtime._torch import TorchRuntime
 
-__all__ = ["Runtime", "TorchRuntime"]
+__all__ = [
+    "RUNTIMES",
+    "OnnxRuntime",
+    "OpenVinoRuntime",
+    "Runtime",
+    "TorchRuntime",
+    "export_graph",
+    "plan_runtime",
+    "start_runtime",
+]

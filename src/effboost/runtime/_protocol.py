@@ -15,15 +15,21 @@ class Runtime(Protocol):
 
     Attributes
     ----------
+    name : str
+        What `ImageFeaturizer` calls it.
     batch_size : int
         The number of images that `run` takes, always the same: the arithmetic behind an image
         then never depends on how many others there are.
+    n_workers : int
+        How many threads may keep it busy, each decoding its images and calling `run` on them.
     """
 
+    name: str
     batch_size: int
+    n_workers: int
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Carry one batch through the network.
+        """Carry one batch through the network. Threads may call this at the same time.
 
         Parameters
         ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 
 import numpy as np
@@ -32,6 +33,10 @@ class TorchRuntime:
         a CPU; a larger batch is slower there.
     """
 
+    name = "torch"
+    # One thread decodes while the other one computes, on all cores or on the GPU.
+    n_workers = 2
+
     def __init__(
         self,
         module: nn.Module,
@@ -41,19 +46,20 @@ class TorchRuntime:
     ):
         self.batch_size = batch_size
         self._device = device
-        self._module = _fused(module).to(device).to(memory_format=torch.channels_last)
-        self._scale, self._shift = (
+        self._turn = threading.Lock()
+        self.module = _fused(module).to(device).to(memory_format=torch.channels_last)
+        self.scale, self.shift = (
             torch.from_numpy(values).view(1, 3, 1, 1).to(device)
             for values in transform.scale_and_shift()
         )
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Carry one batch through the network; see `Runtime`."""
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             # Pictures lie in memory as channels last already: the axes are renamed, not moved.
             batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-            batch = batch.float().mul_(self._scale).add_(self._shift)
-            features: npt.NDArray[np.float32] = self._module(batch).float().cpu().numpy()
+            batch = batch.float().mul_(self.scale).add_(self.shift)
+            features: npt.NDArray[np.float32] = self.module(batch).float().cpu().numpy()
         return features
 
 

@@ -1,0 +1,88 @@
+"""Which engine runs a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from effboost._transforms import ImageTransform
+from effboost.exceptions import (
+    MissingDependencyError,
+    RuntimeFallbackWarning,
+    RuntimeUnavailableError,
+)
+from effboost.runtime._onnx import OnnxRuntime
+from effboost.runtime._openvino import OpenVinoRuntime
+from effboost.runtime._protocol import Runtime
+from effboost.runtime._torch import TorchRuntime
+
+__all__ = ["RUNTIMES", "plan_runtime", "start_runtime"]
+
+RUNTIMES: Final = ("auto", "torch", "onnxruntime", "openvino")
+_OF_GRAPHS: Final[dict[str, Any]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
+
+
+def plan_runtime(choice: str, device: torch.device) -> str:
+    """Give the name of the engine to try."""
+    if choice != "auto":
+        return choice
+    return "onnxruntime" if device.type == "cpu" else "torch"
+
+
+def start_runtime(
+    choice: str,
+    module: nn.Module,
+    transform: ImageTransform,
+    device: torch.device,
+    graph: Callable[[], bytes],
+) -> Runtime:
+    """Start the engine that was asked for, or for "auto" the fastest one there is.
+
+    Parameters
+    ----------
+    choice : {"auto", "torch", "onnxruntime", "openvino"}
+        "auto" takes torch on a GPU and onnxruntime on a CPU, and, with a warning, torch again
+        where the network cannot be exported.
+    module : torch.nn.Module
+        The network.
+    transform : ImageTransform
+        Gives the normalisation.
+    device : torch.device
+        Where torch computes.
+    graph : callable
+        Gives the exported network; called only if it is needed.
+
+    Returns
+    -------
+    Runtime
+        The engine.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        If an engine was asked for by name and cannot run this network.
+    MissingDependencyError
+        If it is not installed.
+    """
+    name = plan_runtime(choice, device)
+    if name == "torch":
+        return TorchRuntime(module, transform, device)
+    if importlib.util.find_spec(name) is None:
+        raise MissingDependencyError(f"runtime={name!r} needs {name}: pip install {name}")
+    try:
+        engine: Runtime = _OF_GRAPHS[name](graph())
+        return engine
+    except RuntimeUnavailableError as error:
+        if choice != "auto":
+            raise
+        warnings.warn(
+            f"{error}; torch computes its features, at about half the speed",
+            RuntimeFallbackWarning,
+            stacklevel=2,
+        )
+        return TorchRuntime(module, transform, device)

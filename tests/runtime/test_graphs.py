@@ -1,0 +1,141 @@
+"""Exported networks on the engines that run them."""
+
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from common.networks import TinyNet
+from effboost._transforms import ImageTransform
+from effboost.backbones import BackboneSpec, build_backbone, get_backbone_spec
+from effboost.exceptions import (
+    MissingDependencyError,
+    RuntimeFallbackWarning,
+    RuntimeUnavailableError,
+)
+from effboost.runtime import (
+    OnnxRuntime,
+    OpenVinoRuntime,
+    TorchRuntime,
+    export_graph,
+    start_runtime,
+)
+from runtime.test_torch import Branching, calibrated, pictures
+
+CPU = torch.device("cpu")
+ENGINES = [OnnxRuntime, OpenVinoRuntime]
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18"])
+def test_features_are_those_of_torch(name, engine):
+    module = calibrated(get_backbone_spec(name), 64)
+    transform = ImageTransform(None, 64, **IMAGENET)
+    pixels = pictures(4, 64)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(transform.normalize(pixels))).numpy()
+    runtime = engine(export_graph(module, transform))
+    got = np.concatenate([runtime.run(pixels[i : i + 1]) for i in range(4)])
+    assert got.dtype == np.float32
+    assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_at_the_same_time_give_the_same_bits(engine, graph):
+    runtime, pixels = engine(graph), pictures(64, 24)
+    alone = [runtime.run(pixels[i : i + 1]) for i in range(64)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: runtime.run(pixels[i : i + 1]), range(64)))
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_idle_engine_does_not_spin(engine, graph):
+    runtime = engine(graph)
+    runtime.run(pictures(1, 24))
+    before = psutil.Process().cpu_times()
+    time.sleep(0.5)
+    after = psutil.Process().cpu_times()
+    assert after.user + after.system - before.user - before.system < 0.2
+
+
+def test_as_many_workers_as_threads_may_be_busy(graph, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert OnnxRuntime(graph).n_workers == OpenVinoRuntime(graph).n_workers == 1
+    n_threads = threading.active_count()
+    OnnxRuntime(graph).run(pictures(1, 24))
+    assert threading.active_count() == n_threads
+
+
+def test_the_given_network_is_not_changed():
+    module = calibrated(get_backbone_spec(TinyNet), 24)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    export_graph(module, ImageTransform(None, 24))
+    after = module.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+class Noisy(nn.Module):
+    """Can be exported, and gives other features each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        x = self.layer(x).mean(dim=(2, 3))
+        return x * torch.rand_like(x)
+
+
+def no_graph():
+    raise AssertionError("torch needs no graph")
+
+
+@pytest.mark.parametrize("factory", [Branching, Noisy], ids=lambda factory: factory.__name__)
+def test_what_cannot_be_exported_runs_on_torch_with_a_warning(factory):
+    module = build_backbone(BackboneSpec("own", factory=factory), None, seed=0)
+    transform = ImageTransform(None, 24)
+
+    def graph():
+        return export_graph(module, transform)
+
+    with pytest.warns(RuntimeFallbackWarning, match="torch computes its features"):
+        runtime = start_runtime("auto", module, transform, CPU, graph)
+    assert runtime.name == "torch"
+    with pytest.raises(RuntimeUnavailableError):
+        start_runtime("onnxruntime", module, transform, CPU, graph)
+
+
+def test_auto_is_torch_on_a_gpu_and_onnxruntime_on_a_cpu(graph):
+    module, transform = calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24)
+    assert start_runtime("auto", module, transform, CPU, lambda: graph).name == "onnxruntime"
+    assert start_runtime("openvino", module, transform, CPU, lambda: graph).name == "openvino"
+    assert isinstance(start_runtime("torch", module, transform, CPU, no_graph), TorchRuntime)
+    meta = torch.device("meta")  # stands for any device that is no CPU
+    assert start_runtime("auto", module, transform, meta, no_graph).name == "torch"
+
+
+def test_an_engine_that_is_not_installed_is_named(monkeypatch, graph):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="pip install openvino"):
+        start_runtime("openvino", None, None, CPU, lambda: graph)
+
+
+def test_an_export_says_nothing(capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
+    assert capfd.readouterr() == ("", "")
