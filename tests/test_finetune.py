@@ -303,7 +303,7 @@ def test_what_cannot_be_trained_on_is_told(pixels, three_classes, more, error, m
 
 def test_training_without_augmentation_sees_the_pictures_of_the_evaluation(pixels, three_classes):
     tuned(augmentation=None, max_epochs=1, callbacks=[Recorder()]).fit(pixels, three_classes)
-    seen = np.concatenate([inputs["pixels"].numpy() for inputs, _ in Recorder.batches])
+    seen = np.concatenate([inputs["x"].numpy() for inputs, _ in Recorder.batches])
     expected = np.stack([np.asarray(ImageTransform(None, 24).resize(_pil(x))) for x in pixels])
     assert {x.tobytes() for x in seen} == {x.tobytes() for x in expected}
 
@@ -311,7 +311,7 @@ def test_training_without_augmentation_sees_the_pictures_of_the_evaluation(pixel
 def test_augmented_views_differ_between_epochs_and_never_reach_the_features(pixels, three_classes):
     featurizer = tuned(augmentation=Augmentation(rotation=90), callbacks=[Recorder()])
     featurizer.fit(pixels, three_classes)
-    seen = [inputs["pixels"].numpy() for inputs, _ in Recorder.batches]
+    seen = [inputs["x"].numpy() for inputs, _ in Recorder.batches]
     assert len({x.tobytes() for batch in seen for x in batch}) > 40
     assert np.array_equal(featurizer.transform(pixels), featurizer.transform(pixels))
 
@@ -325,7 +325,7 @@ def test_a_small_class_can_have_more_and_stronger_views(pixels):
     featurizer.fit(pixels, y)
     target = np.concatenate([target.numpy() for _, target in Recorder.batches])
     assert np.bincount(target).tolist() == [20, 12]
-    seen = np.concatenate([inputs["pixels"].numpy() for inputs, _ in Recorder.batches])
+    seen = np.concatenate([inputs["x"].numpy() for inputs, _ in Recorder.batches])
     resized = [np.asarray(ImageTransform(None, 24).resize(_pil(x))) for x in pixels]
     flipped = {x[:, ::-1].tobytes() for x in resized[20:]}
     assert {x.tobytes() for x in seen[target == 1]} == flipped

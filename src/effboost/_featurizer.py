@@ -18,11 +18,12 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from effboost._batches import LabelledImages
 from effboost._cache import Cache, digest_of
 from effboost._compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._device import check_precision, draw_seed, resolve_device, seeded
 from effboost._extract import Shelf, extract_features
-from effboost._finetune import OPTIMIZERS, EpochWatch, LabelledImages, Trainee, Training
+from effboost._finetune import OPTIMIZERS, EpochWatch, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
 from effboost._steps import Steps, describe_data
@@ -160,6 +161,10 @@ class ImageFeaturizer(
         back to the best epoch's weights. Validates on `X_val`, or else on subjects split off.
     validation_fraction : float, default=0.1
         Share of the images to split off, by subject, for early stopping without `X_val`.
+    frozen_views : int, default=5
+        Number of different random views of each training image where `trainable` freezes the
+        first stages: these see each view once, and further epochs take the views in turn.
+        That is most of the work saved.
     precision : {"float32", "mixed"}, default="float32"
         Arithmetic in training; "mixed" computes in bfloat16 where torch thinks it safe, which
         is faster on recent GPUs. Features are always computed in float32.
@@ -275,6 +280,7 @@ class ImageFeaturizer(
         "minority_augmentation": [Augmentation, None],
         "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "frozen_views": [Interval(Integral, 1, None, closed="left")],
         "precision": [StrOptions({"float32", "mixed"})],
         "callbacks": [list, None],
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -306,6 +312,7 @@ class ImageFeaturizer(
         minority_augmentation: Augmentation | None = None,
         early_stopping: bool | int = False,
         validation_fraction: float = 0.1,
+        frozen_views: int = 5,
         precision: str = "float32",
         callbacks: Sequence[Any] | None = None,
         crop_size: int | None = 448,
@@ -333,6 +340,7 @@ class ImageFeaturizer(
         self.minority_augmentation = minority_augmentation
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.frozen_views = frozen_views
         self.precision = precision
         self.callbacks = callbacks
         self.crop_size = crop_size
@@ -632,6 +640,7 @@ class ImageFeaturizer(
             device=device,
             seed=seed,
             verbose=int(self.verbose),
+            n_views=self.frozen_views,
             callbacks=self.callbacks or (),
         )
 

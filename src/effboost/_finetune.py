@@ -26,16 +26,16 @@ from skorch.callbacks import (
 from skorch.helper import predefined_split
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from effboost._batches import Batches, BatchSource, LabelledImages
 from effboost._device import seeded
-from effboost._images import ImageSequence
+from effboost._prefix import Prefix, PrefixedImages, find_prefix
 from effboost._steps import Steps
 from effboost._transforms import Augmentation, ImageTransform
 from effboost.exceptions import TrainingError
 
-__all__ = ["OPTIMIZERS", "EpochWatch", "LabelledImages", "Trainee", "Training", "fine_tune"]
+__all__ = ["OPTIMIZERS", "EpochWatch", "Trainee", "Training", "fine_tune"]
 
 OPTIMIZERS: Final = {
     "adam": torch.optim.Adam,
@@ -74,6 +74,9 @@ class Training:
         Seed of order, views, dropout.
     verbose : int
         1 shows a progress bar, 2 also a table of the epochs, on stderr.
+    n_views : int
+        Different random views of each image where the first stages are frozen: what those make
+        of a view is computed once.
     callbacks : sequence
         skorch callbacks, beside effboost's own.
     watch : EpochWatch or None
@@ -92,6 +95,7 @@ class Training:
     device: torch.device
     seed: int
     verbose: int
+    n_views: int
     callbacks: Sequence[Any]
     watch: EpochWatch | None = None
 
@@ -111,60 +115,6 @@ class EpochWatch:
 
     steps: Steps
     describe: Callable[[Trainee, list[dict[str, float]]], dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelledImages(Dataset):
-    """Images with classes 0 to k - 1 and weights.
-
-    Attributes
-    ----------
-    images : ImageSequence
-        The images.
-    target : ndarray of shape (n_samples,), int64
-        The classes.
-    weight : ndarray of shape (n_samples,), float32
-        Weights in the loss, above 0.
-    transform : ImageTransform
-        Applied to each.
-    views : tuple of (Augmentation or None), one for each class, default=()
-        How to augment images of each class; empty to augment none.
-    """
-
-    images: ImageSequence
-    target: npt.NDArray[np.int64]
-    weight: npt.NDArray[np.float32]
-    transform: ImageTransform
-    views: tuple[Augmentation | None, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.order())
-
-    def order(self) -> npt.NDArray[np.intp]:
-        """Positions of the images of one epoch; an image of several views stands there often."""
-        positions = np.arange(len(self.images))
-        if not self.views:
-            return positions
-        counts = np.array([1 if view is None else view.views for view in self.views])
-        return np.repeat(positions, counts[self.target])
-
-    def read(
-        self, positions: npt.NDArray[np.intp], rng: np.random.Generator | None
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Read one batch: pixels of shape (b, h, w, 3), uint8, with weights; and classes."""
-        side = self.transform.image_size
-        pixels = np.empty((len(positions), side, side, 3), dtype=np.uint8)
-        for row, i in enumerate(positions.tolist()):
-            image = self.transform.resize(self.images.decode(i))
-            view = self.views[self.target[i]] if self.views else None
-            if view is not None and rng is not None:
-                image = view.apply(image, rng)
-            pixels[row] = np.asarray(image)
-        inputs = {
-            "pixels": torch.from_numpy(pixels),
-            "weight": torch.from_numpy(self.weight[positions]),
-        }
-        return inputs, torch.from_numpy(self.target[positions])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,22 +182,26 @@ def fine_tune(
     network.freeze(trainee.frozen, batch_norms=training.freeze_batch_norm)
     adapting = network.adapting_norms()
     momenta = [norm.momentum for norm in adapting]
-    augmented = dataclasses.replace(train, views=_views(train.target, trainee.n_classes, training))
+    plain = train.keeping()
+    augmented = dataclasses.replace(plain, views=_views(train.target, trainee.n_classes, training))
     with ExitStack() as stack:
         stack.enter_context(seeded(training.seed))
         if training.device.type == "cuda":
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
         network.to(training.device).to(memory_format=torch.channels_last)
-        net = _make_net(network, adapting, validation, training, trainee)
+        as_seen = network.split(training)
+        stack.callback(network.join)
+        watched = None if validation is None else as_seen(validation.keeping())
+        net = _make_net(network, adapting, watched, training, trainee)
         with _watching_ctrl_c() as was_pressed:
             try:
-                net.fit(augmented, None)
+                net.fit(as_seen(augmented), None)
             except _InterruptedError:
                 raise KeyboardInterrupt from None
         if was_pressed():
             raise KeyboardInterrupt
-        _estimate_batch_norms(network, adapting, train, training)
+        _estimate_batch_norms(network, adapting, as_seen(plain), training)
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
     _bring_home(network)
@@ -275,6 +229,8 @@ class _Network(nn.Module):
         self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1))
         self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
         self._resting: set[nn.Module] = set()
+        self._side = transform.image_size
+        self._prefix: Prefix | None = None
 
     def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
         """Keep some parts as they are: no gradients, evaluation mode."""
@@ -295,14 +251,42 @@ class _Network(nn.Module):
             and part not in self._resting
         ]
 
+    def split(self, training: Training) -> Callable[[LabelledImages], BatchSource]:
+        """Take frozen first stages off, and give what shows images as those stages see them."""
+        blank = torch.zeros((2, self._side, self._side, 3), dtype=torch.uint8)
+        self._prefix = find_prefix(self.body, self._resting, self.normalize(blank))
+        if self._prefix is None:
+            return lambda data: data
+        stages = self._prefix.as_network()
+        self._prefix.take_off()
+
+        def run(pixels: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():
+                out: torch.Tensor = stages(self.normalize(pixels))
+            return out.cpu()
+
+        shape = run(blank).shape[1:]
+        return lambda data: PrefixedImages(data, run, shape, training.n_views, training.seed)
+
+    def join(self) -> None:
+        """Put the stages back that were taken off."""
+        if self._prefix is not None:
+            self._prefix.put_back()
+            self._prefix = None
+
     def train(self, mode: bool = True) -> _Network:
         super().train(mode)
         for part in self._resting:
             part.training = False
         return self
 
-    def forward(self, pixels: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-        batch = pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn pixels (b, h, w, 3), uint8, into what the network takes."""
+        pixels = pixels.to(self.scale.device)
+        return pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        batch = self.normalize(x) if x.dtype == torch.uint8 else x
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
             out = self.body(batch)
             if self.head is not None:
@@ -374,26 +358,6 @@ class _Net(NeuralNetClassifier):
             raise _InterruptedError from None
 
 
-class _Batches:
-    """The batches of each epoch; shuffled and augmented if there is a seed."""
-
-    def __init__(self, data: LabelledImages, batch_size: int, seed: int | None = None):
-        self._data, self._batch_size, self._seed = data, batch_size, seed
-        self._epoch = 0
-
-    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
-        order, rng = self._data.order(), None
-        if self._seed is not None:
-            rng = np.random.default_rng([self._seed, self._epoch])
-            order = rng.permutation(order)
-            self._epoch += 1
-        batches = np.split(order, range(self._batch_size, len(order), self._batch_size))
-        # A batch norm cannot be trained on a single image: it joins the batch before.
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [np.concatenate(batches[-2:])]
-        return (self._data.read(batch, rng) for batch in batches)
-
-
 class _BatchAccuracy(Callback):
     """Records the share of right predictions, from the scores that the loss was computed on."""
 
@@ -437,7 +401,7 @@ class _FreshBatchNorms(Callback):
 def _make_net(
     network: _Network,
     adapting: Sequence[_BatchNorm],
-    validation: LabelledImages | None,
+    validation: BatchSource | None,
     training: Training,
     trainee: Trainee,
 ) -> _Net:
@@ -472,9 +436,9 @@ def _make_net(
         lr=training.lr,
         max_epochs=training.max_epochs,
         batch_size=training.batch_size,
-        iterator_train=_Batches,
+        iterator_train=Batches,
         iterator_train__seed=training.seed,
-        iterator_valid=_Batches,
+        iterator_valid=Batches,
         train_split=None if validation is None else predefined_split(validation),
         classes=np.arange(trainee.n_classes),
         callbacks=callbacks,
@@ -505,7 +469,7 @@ def _forget_statistics(norms: Sequence[_BatchNorm]) -> None:
 
 
 def _estimate_batch_norms(
-    network: _Network, norms: Sequence[_BatchNorm], train: LabelledImages, training: Training
+    network: _Network, norms: Sequence[_BatchNorm], train: BatchSource, training: Training
 ) -> None:
     if not norms:
         return
@@ -514,14 +478,15 @@ def _estimate_batch_norms(
     for norm in norms:
         norm.train()
     # Shuffled: a batch of one class would have too little variance.
-    batches = _Batches(train, training.batch_size, training.seed)
+    batches = Batches(train, training.batch_size, training.seed)
     with torch.inference_mode():
         for inputs, _ in batches:
-            network(inputs["pixels"].to(training.device))
+            network(inputs["x"].to(training.device))
 
 
 def _bring_home(network: _Network) -> _Network:
     """Make a network ready for use: in evaluation mode, on the CPU, laid out as it was built."""
+    network.join()
     network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
     return network
 

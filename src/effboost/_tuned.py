@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
+from effboost._batches import LabelledImages
 from effboost._cache import Cache, digest_of
-from effboost._finetune import LabelledImages, Trainee, Training, fine_tune
+from effboost._finetune import Trainee, Training, fine_tune
 from effboost._transforms import Augmentation
 
 __all__ = ["fine_tune_once"]

@@ -5,7 +5,7 @@ from effboost.runtime._onnx import OnnxRuntime
 from effboost.runtime._openvino import OpenVinoRuntime
 from effboost.runtime._protocol import Runtime
 from effboost.runtime._start import RUNTIMES, plan_runtime, start_runtime
-from effboost.runtime._torch import TorchRuntime
+from effboost.runtime._torch import TorchRuntime, fused
 
 __all__ = [
     "RUNTIMES",
@@ -14,6 +14,7 @@ __all__ = [
     "Runtime",
     "TorchRuntime",
     "export_graph",
+    "fused",
     "plan_runtime",
     "start_runtime",
 ]

@@ -14,7 +14,7 @@ from torch.fx.experimental.optimization import fuse
 
 from effboost._transforms import ImageTransform
 
-__all__ = ["TorchRuntime"]
+__all__ = ["TorchRuntime", "fused"]
 
 
 class TorchRuntime:
@@ -47,7 +47,7 @@ class TorchRuntime:
         self.batch_size = batch_size
         self._device = device
         self._turn = threading.Lock()
-        self.module = _fused(module).to(device).to(memory_format=torch.channels_last)
+        self.module = fused(module).to(device).to(memory_format=torch.channels_last)
         self.scale, self.shift = (
             torch.from_numpy(values).view(1, 3, 1, 1).to(device)
             for values in transform.scale_and_shift()
@@ -63,7 +63,7 @@ class TorchRuntime:
         return features
 
 
-def _fused(module: nn.Module) -> nn.Module:
+def fused(module: nn.Module) -> nn.Module:
     """Give a copy with each batch norm folded into the convolution before it."""
     try:
         with warnings.catch_warnings():

@@ -1,0 +1,74 @@
+"""Rows that are computed once and read often, in memory or in a file that nobody sees."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Scratch"]
+
+# Up to here rows are kept in memory; beyond, in a file, which the system keeps there if it can.
+_MAX_IN_MEMORY: Final = 2**28
+
+
+class Scratch:
+    """An array whose rows are filled when they are first asked for.
+
+    The file, where there is one, has no name: it is gone when the process ends, however it ends.
+    Where no disk has room for it, nothing is kept and rows are computed each time.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Number of rows, and the shape of one.
+    dtype : dtype
+        Of the values.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike):
+        self._rows = _allocate(shape, np.dtype(dtype))
+        self._filled = np.zeros(shape[0], dtype=bool)
+
+    def take(
+        self,
+        index: npt.NDArray[np.intp],
+        compute: Callable[[Sequence[int]], Sequence[npt.NDArray[Any]] | npt.NDArray[Any]],
+    ) -> npt.NDArray[Any]:
+        """Give some rows, one below the other.
+
+        Parameters
+        ----------
+        index : ndarray of int
+            Which rows.
+        compute : callable
+            Gives those whose places in `index` it is handed.
+        """
+        if self._rows is None:
+            return np.stack(list(compute(range(len(index)))))
+        # A row that is asked for twice has one place.
+        places = {int(i): place for place, i in enumerate(index) if not self._filled[i]}
+        missing = list(places.values())
+        if missing:
+            found = compute(missing)
+            for place, row in zip(missing, found, strict=True):
+                self._rows[index[place]] = row
+                self._filled[index[place]] = True
+        return np.asarray(self._rows[index])
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any] | None:
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if n_bytes <= _MAX_IN_MEMORY:
+        return np.empty(shape, dtype)
+    try:
+        with tempfile.TemporaryFile() as file:
+            # Reserved at once: a disk that fills up later would kill the process.
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return np.memmap(file, dtype, "r+", shape=shape)
+    except (OSError, AttributeError):  # no room; no such call on macOS
+        return None
