@@ -1,14 +1,25 @@
 """What the benchmarks share: data, options, results as a table and as JSON."""
 
 import argparse
+import copy
+import functools
+import io
 import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.models import get_model
+
+from effboost import ImageFeaturizer
 from effboost.datasets import load_image_folder, make_blood_cells
 
 RESULTS = Path(__file__).parent / "results"
@@ -79,6 +90,85 @@ def load_data(options, n_subjects, images_per_subject, image_size, difficulty="e
     return cells.images, cells.target, cells.groups
 
 
+def calibrated(name, side):
+    """Random weights whose batch norms know their data: signals that fade would be denormal."""
+    torch.manual_seed(0)
+    network = get_model(name, weights=None).train()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(8, 3, side, side))
+    return network.eval()
+
+
+def without_head(network):
+    """Give a copy that ends at its features."""
+    network = copy.deepcopy(network)
+    network.classifier = torch.nn.Identity()
+    return network
+
+
+def frozen_featurizer(network, side, **params):
+    """Give effboost's featurizer on the same weights."""
+    return ImageFeaturizer(
+        functools.partial(copy.deepcopy, network),
+        weights=None,
+        fine_tune=False,
+        crop_size=None,
+        image_size=side,
+        **params,
+    )
+
+
+def export_float(body, side):
+    """Export as a tutorial would: ready float tensors in, any number of them."""
+    file = io.BytesIO()
+    example = torch.rand(2, 3, side, side)
+    program = torch.onnx.export(
+        body, (example,), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("n")},)
+    )
+    file.write(program.model_proto.SerializeToString())
+    return file.getvalue()
+
+
+def write_cells(folder, n, side=450):
+    """Write generated cells as BMP files; give their paths, labels and subjects."""
+    per_subject = -(-n // 60)
+    paths, target, groups = [], [], []
+    while len(paths) < n:
+        # Two subjects at a time, one of each class: all of them would not fit into memory.
+        cells = make_blood_cells(2, per_subject, image_size=side, random_state=len(paths))
+        for pixels in cells.images:
+            paths.append(str(Path(folder, f"{len(paths):05d}.bmp")))
+            Image.fromarray(pixels).save(paths[-1])
+        target.extend(cells.target)
+        groups.extend(f"{len(paths)}-{group}" for group in cells.groups)
+    return paths[:n], np.array(target)[:n], np.array(groups)[:n]
+
+
+def measured(script, *args):
+    """Run Python code in a process of its own; give what it prints as JSON, and its peak MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED.format(script=script), *map(str, args)],
+        cwd=Path(__file__).parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# Not ru_maxrss, which a process inherits from the one that started it.
+_MEASURED = """
+import json, sys, time
+def peak_mb():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+{script}
+result["peak MB"] = peak_mb()
+print(json.dumps(result))
+"""
+
+
 def interleaved_seconds(contenders, rounds, *, warm_up=False):
     """Time each contender in turn, `rounds` times; give the median of each."""
     if warm_up:
@@ -102,11 +192,21 @@ def report(name, question, rows):
     for line in table:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)))
     RESULTS.mkdir(exist_ok=True)
-    packages = ("effboost", "torch", "torchvision", "scikit-learn", "xgboost", "skorch")
+    packages = (
+        "effboost",
+        "torch",
+        "torchvision",
+        "scikit-learn",
+        "xgboost",
+        "skorch",
+        "onnxruntime",
+    )
     content = {
         "question": question,
         "rows": rows,
         "cores": os.cpu_count(),
+        "torch threads": torch.get_num_threads(),
+        "machine": platform.machine(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
     }

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
-from torchvision.ops import StochasticDepth
 
 from effboost._batches import Batch, LabelledImages
+from effboost._compat import load_torchvision
 from effboost._scratch import Scratch
 from effboost.runtime import fused
 
@@ -107,8 +107,9 @@ def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
     """Tell whether a module, without its children, changes or draws lots in training."""
     if part in resting:
         return False
-    drawing = isinstance(part, _DropoutNd | StochasticDepth | _BatchNorm)
-    return drawing or next(part.parameters(recurse=False), None) is not None
+    # torchvision takes a second to load: models that were trained before must not wait for it.
+    lots = _DropoutNd | _BatchNorm | load_torchvision().ops.StochasticDepth
+    return isinstance(part, lots) or next(part.parameters(recurse=False), None) is not None
 
 
 class PrefixedImages(Dataset):
