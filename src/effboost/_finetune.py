@@ -253,8 +253,9 @@ class _Network(nn.Module):
 
     def split(self, training: Training) -> Callable[[LabelledImages], BatchSource]:
         """Take frozen first stages off, and give what shows images as those stages see them."""
-        blank = torch.zeros((2, self._side, self._side, 3), dtype=torch.uint8)
-        self._prefix = find_prefix(self.body, self._resting, self.normalize(blank))
+        shape = (2, self._side, self._side, 3)
+        noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        self._prefix = find_prefix(self.body, self._resting, self.normalize(noise))
         if self._prefix is None:
             return lambda data: data
         stages = self._prefix.as_network()
@@ -265,8 +266,8 @@ class _Network(nn.Module):
                 out: torch.Tensor = stages(self.normalize(pixels))
             return out.cpu()
 
-        shape = run(blank).shape[1:]
-        return lambda data: PrefixedImages(data, run, shape, training.n_views, training.seed)
+        given = run(noise).shape[1:]
+        return lambda data: PrefixedImages(data, run, given, training.n_views, training.seed)
 
     def join(self) -> None:
         """Put the stages back that were taken off."""

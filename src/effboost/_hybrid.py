@@ -235,22 +235,7 @@ class HybridClassifier(
                 y_val=None if validation is None else validation.labels,
                 groups_val=None if validation is None else validation.groups,
             )
-        with subtask(task, "extract-features", self):
-            train = featurizer._features(deciding.images), deciding.encode(classes)
-            watched = None
-            if validation is not None:
-                watched = featurizer._features(validation.images), validation.encode(classes)
-        child = classifier if hasattr(classifier, "set_callbacks") else None
-        n_rounds = count_rounds(classifier)
-        with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
-            evals_result = fit_head(
-                classifier,
-                train,
-                watched,
-                sample_weight=deciding.balanced(self.class_weight),
-                device=resolve_device(featurizer.device),
-                rounds=Steps("boosting-round", self, fitting, {}),
-            )
+        evals_result = self._fit_head(task, featurizer, classifier, classes, deciding, validation)
         for name in ("cnn_", "evals_result_"):
             self.__dict__.pop(name, None)  # of a former fit
         self.classes_ = classes
@@ -262,6 +247,33 @@ class HybridClassifier(
             self.evals_result_ = evals_result
         task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
         return self
+
+    def _fit_head(
+        self,
+        task: Any,
+        featurizer: ImageFeaturizer,
+        classifier: Any,
+        classes: npt.NDArray[Any],
+        deciding: Labelled,
+        validation: Labelled | None,
+    ) -> dict[str, dict[str, list[float]]] | None:
+        """Fit the classifier on features, and give the metrics of a booster's rounds."""
+        with subtask(task, "extract-features", self):
+            train = featurizer._features(deciding.images), deciding.encode(classes)
+            watched = None
+            if validation is not None:
+                watched = featurizer._features(validation.images), validation.encode(classes)
+        child = classifier if hasattr(classifier, "set_callbacks") else None
+        n_rounds = count_rounds(classifier)
+        with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
+            return fit_head(
+                classifier,
+                train,
+                watched,
+                sample_weight=deciding.balanced(self.class_weight),
+                device=resolve_device(featurizer.device),
+                rounds=Steps("boosting-round", self, fitting, {}),
+            )
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
