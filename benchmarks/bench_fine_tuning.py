@@ -22,7 +22,7 @@ def main():
     options = parser.parse_args()
     if options.small:
         options.epochs, options.image_size, options.folds = 1, 32, 2
-    X, y, groups = load_data(options, 6 if options.small else 24, 10, options.image_size)
+    X, y, groups = load_data(options, 16 if options.small else 24, 10, options.image_size)
     common, training = network_settings(options), training_settings(options)
     large = common if options.small else common | {"image_size": 224}
     contenders = {

@@ -65,7 +65,7 @@ def main():
     options = parser.parse_args()
     if options.small:
         options.epochs, options.image_size, options.folds = 1, 32, 2
-    n_subjects = 24 if options.small else 60
+    n_subjects = 40 if options.small else 60
     X, y, groups = load_data(options, n_subjects, 6, options.image_size, options.difficulty)
     images = ImageSequence(X, groups=groups)
     rows, first = [], None

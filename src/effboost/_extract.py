@@ -145,11 +145,11 @@ def _compute(
         pixels = np.zeros((size, side, side, 3), dtype=np.uint8)
         for row, i in enumerate(part):
             pixels[row] = np.asarray(transform.resize(images.decode(i)))
-        return runtime.run(pixels)[: len(part)]
-
-    for part, rows in zip(parts, _in_order(work, parts, runtime.n_workers), strict=True):
+        rows = runtime.run(pixels)[: len(part)]
         _check_finite(rows, images, part)
-        yield part, rows
+        return rows
+
+    return zip(parts, _in_order(work, parts, runtime.n_workers), strict=True)
 
 
 def _in_order(
