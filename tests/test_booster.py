@@ -4,6 +4,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from xgboost import XGBClassifier, XGBRFClassifier
 
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier
 from effboost._booster import fit_head, paper_booster, stops_early
 
 CPU = torch.device("cpu")
@@ -38,6 +40,12 @@ def test_metrics_of_each_round_are_those_of_the_rounds(rows):
         for n in (1, 6):
             wrong = (booster.predict(X, iteration_range=(0, n)) != y).mean()
             assert result[name]["error"][n - 1] == pytest.approx(wrong)
+
+
+def test_a_forest_of_xgboost_can_be_the_head_of_a_hybrid():
+    X = np.random.default_rng(0).integers(0, 256, (12, 24, 24, 3), dtype=np.uint8)
+    clf = HybridClassifier(tiny_featurizer(), XGBRFClassifier(n_estimators=3))
+    assert clf.fit(X, ["ALL", "HEM"] * 6).predict_proba(X).shape == (12, 2)
 
 
 def test_nothing_is_printed(rows, capfd):

@@ -7,7 +7,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from effboost import backbones, datasets, exceptions, metrics, model_selection, presets
+    from effboost import (
+        backbones,
+        datasets,
+        exceptions,
+        inspection,
+        metrics,
+        model_selection,
+        presets,
+    )
     from effboost._cache import Cache
     from effboost._cnn import CNNClassifier
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
@@ -31,6 +39,7 @@ __all__ = [
     "datasets",
     "evaluate",
     "exceptions",
+    "inspection",
     "metrics",
     "model_selection",
     "presets",

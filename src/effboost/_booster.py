@@ -29,8 +29,11 @@ def stops_early(classifier: Any) -> bool:
 
 
 def count_rounds(classifier: Any) -> int:
-    """Give the rounds that a booster is going to take; 0 for other classifiers."""
-    return int(classifier.get_num_boosting_rounds()) if _is_booster(classifier) else 0
+    """Give the rounds of a booster that can be followed; 0 for other classifiers."""
+    # XGBoost's forests are boosters of one round, and take no callbacks.
+    if not _is_booster(classifier) or isinstance(classifier, load_xgboost().XGBRFClassifier):
+        return 0
+    return int(classifier.get_num_boosting_rounds())
 
 
 def fit_head(
@@ -88,7 +91,7 @@ def fit_head(
         classifier.set_params(device=str(device))
     watched = [train] if validation is None else [train, validation]
     callbacks = classifier.callbacks
-    if rounds is not None:
+    if rounds is not None and count_rounds(classifier):
         classifier.callbacks = [*(callbacks or ()), _follow(rounds)]
     classifier.fit(*rows, eval_set=watched, verbose=False, **fit_params)
     # Not set_params: of a fitted booster, it would hand on the list of metrics, which the native

@@ -80,6 +80,8 @@ class HybridClassifier(
         The fitted featurizer.
     classifier_ : classifier
         The fitted head.
+    feature_means_ : ndarray of shape (n_features,), float64
+        Means of the features over the images that the classifier learned from.
     cnn_ : CNNClassifier
         The fine-tuned network's own decision, sharing its weights; only after fine-tuning.
     history_ : list of dict
@@ -260,6 +262,7 @@ class HybridClassifier(
         """Fit the classifier on features, and give the metrics of a booster's rounds."""
         with subtask(task, "extract-features", self):
             train = featurizer._features(deciding.images), deciding.encode(classes)
+            self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
             watched = None
             if validation is not None:
                 watched = featurizer._features(validation.images), validation.encode(classes)

@@ -1,0 +1,163 @@
+"""The hybrid's own decision on the picture, and that it adds up."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
+from xgboost import XGBClassifier, XGBRFClassifier
+
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier
+from effboost.exceptions import UnsupportedInputError
+from effboost.inspection import hybrid_attribution
+from effboost.inspection._attribution import _split
+
+PLACES = [(4, 4), (4, 20), (20, 4), (20, 20)]
+
+
+@pytest.fixture
+def spots():
+    """Dim noise with one bright spot in a known corner, whose colour is the class."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 30, (60, 24, 24, 3), dtype=np.uint8)
+    corner = rng.integers(0, 4, 60)
+    y = np.array(["a", "b", "c"])[np.arange(60) % 3]
+    for i in range(60):
+        row, column = PLACES[corner[i]]
+        X[i, row - 4 : row + 4, column - 4 : column + 4, i % 3] = 255
+    return X, y, corner
+
+
+def fitted(X, y, classifier=None, **params):
+    classifier = classifier or XGBClassifier(n_estimators=15, max_depth=3, learning_rate=0.35)
+    return HybridClassifier(tiny_featurizer(**params), classifier, random_state=0).fit(X, y)
+
+
+def assert_complete(found, tolerance=1e-4):
+    total = found.maps.sum(axis=(2, 3)) + found.base
+    np.testing.assert_allclose(total, found.margin, atol=tolerance)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_maps_and_the_base_add_up_to_the_margin(spots, n_classes):
+    X, y, _ = spots
+    keep = np.isin(y, ["a", "b", "c"][:n_classes])
+    X, y = X[keep], y[keep]
+    clf = fitted(X, y)
+    found = hybrid_attribution(clf, X)
+    n_outputs = 1 if n_classes == 2 else 3
+    assert found.maps.shape == (len(X), n_outputs, 6, 6)
+    assert found.outputs.tolist() == (["b"] if n_classes == 2 else ["a", "b", "c"])
+    assert_complete(found)
+    proba = clf.predict_proba(X)
+    if n_classes == 2:
+        np.testing.assert_allclose(expit(found.margin[:, 0]), proba[:, 1], atol=1e-5)
+    else:
+        np.testing.assert_allclose(softmax(found.margin, axis=1), proba, atol=1e-5)
+
+
+def test_what_decided_is_where_the_map_points(spots):
+    X, y, corner = spots
+    clf = fitted(X, y)
+    found = hybrid_attribution(clf, X)
+    right = clf.predict(X) == y
+    assert right.mean() > 0.8
+    own = found.maps[np.arange(60), np.searchsorted(clf.classes_, y)]
+    quarters = own.reshape(60, 2, 3, 2, 3).sum(axis=(2, 4)).reshape(60, 4)
+    hits = quarters.argmax(axis=1) == corner
+    assert hits[right].mean() > 0.8  # a quarter of them by chance
+
+
+def test_a_fine_tuned_hybrid_is_explained_too(spots):
+    X, y, _ = spots
+    assert_complete(hybrid_attribution(fitted(X, y, fine_tune=True, max_epochs=1), X))
+
+
+def test_after_early_stopping_the_rounds_that_count_are_explained(spots):
+    X, y, _ = spots
+    rng = np.random.default_rng(1)
+    clf = HybridClassifier(
+        tiny_featurizer(), XGBClassifier(n_estimators=200, early_stopping_rounds=3)
+    ).fit(X[:40], y[:40], X_val=X[40:], y_val=rng.permutation(y[40:]))
+    n_rounds = clf.classifier_.get_booster().num_boosted_rounds()
+    assert clf.classifier_.best_iteration + 1 < n_rounds
+    assert_complete(hybrid_attribution(clf, X))
+
+
+def test_a_forest_is_a_tree_booster_as_well(spots):
+    X, y, _ = spots
+    assert_complete(hybrid_attribution(fitted(X, y, XGBRFClassifier(n_estimators=5)), X))
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_b0", "resnet18", "mobilenet_v2"], ids=str)
+def test_networks_whose_features_are_means(spots, backbone):
+    X, y, _ = spots
+    clf = fitted(X, y, backbone=backbone, image_size=64)
+    found = hybrid_attribution(clf, X[:3])
+    assert found.maps.shape[2:] == (2, 2)
+    assert_complete(found)
+
+
+def test_an_image_is_explained_alone_as_among_others(spots):
+    X, y, _ = spots
+    clf = fitted(X, y)
+    among = hybrid_attribution(clf, X[:13])
+    alone = hybrid_attribution(clf, X[12:13])
+    np.testing.assert_allclose(alone.maps[0], among.maps[12], atol=1e-6)
+    np.testing.assert_array_equal(alone.margin[0], among.margin[12])
+
+
+@pytest.mark.parametrize(
+    ("params", "classifier", "message"),
+    [
+        ({}, LogisticRegression(), "the head is LogisticRegression"),
+        ({}, XGBClassifier(booster="gblinear", n_estimators=2), "the head is XGBClassifier"),
+        ({"features": "logits"}, None, "not the spatial means"),
+        ({"backbone": "alexnet", "image_size": 64}, None, "not the spatial means"),
+    ],
+    ids=["linear", "gblinear", "logits", "alexnet"],
+)
+def test_what_has_no_place_in_the_picture_is_refused(spots, params, classifier, message):
+    X, y, _ = spots
+    clf = fitted(X, y, classifier, **params)
+    with pytest.raises(UnsupportedInputError, match=message):
+        hybrid_attribution(clf, X[:2])
+
+
+def test_maps_are_enlarged_for_display(spots):
+    X, y, _ = spots
+    found = hybrid_attribution(fitted(X, y), X[:2])
+    large = found.upsample(24, 30)
+    assert large.shape == (2, 3, 24, 30)
+    assert large.dtype == np.float32
+    assert found.maps.min() - 1e-6 <= large.min() <= large.max() <= found.maps.max() + 1e-6
+
+
+values = st.floats(-5, 5, allow_nan=False, width=32)
+
+
+@settings(deadline=None)
+@given(st.lists(values, min_size=9, max_size=9), values)
+def test_shares_add_up_and_stay_bounded(channel, reference):
+    activations = np.array(channel).reshape(1, 1, 3, 3)
+    shares = _split(activations, np.array([reference]))
+    assert shares.sum() == pytest.approx(1)
+    # By the inequality of means, |around * away / (away² + v / n)| <= |around| / 2 sqrt(v / n).
+    assert np.abs(shares).sum() <= 1 + 3 / 2 + 1e-9
+
+
+def test_near_its_reference_a_channel_is_split_evenly():
+    activations = np.arange(9.0).reshape(1, 1, 3, 3)
+    for away in (1e-3, 1e-6, 0.0):
+        shares = _split(activations, np.array([4.0 - away]))
+        np.testing.assert_allclose(shares, 1 / 9, atol=away)
+
+
+def test_far_from_its_reference_a_position_counts_by_its_distance():
+    activations = np.zeros((1, 1, 3, 3))
+    activations[0, 0, 1, 1] = 9.0
+    shares = _split(activations, np.array([-1000.0]))
+    expected = (activations + 1000) / (activations + 1000).sum()
+    np.testing.assert_allclose(shares, expected, rtol=1e-3)
