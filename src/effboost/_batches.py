@@ -84,7 +84,7 @@ class LabelledImages(Dataset):
         if rng is not None:
             for picture, i in zip(pixels, positions.tolist(), strict=True):
                 self.augment(picture, i, rng)
-        return self.label(torch.from_numpy(pixels), items)
+        return self.label(torch.from_numpy(pixels), positions)
 
     def pictures(self, positions: _Positions) -> npt.NDArray[np.uint8]:
         """Give resized pictures of shape (b, h, w, 3), not augmented."""
@@ -105,9 +105,8 @@ class LabelledImages(Dataset):
         if view is not None:
             picture[...] = np.asarray(view.apply(Image.fromarray(picture), rng))
 
-    def label(self, x: torch.Tensor, items: _Positions) -> Batch:
+    def label(self, x: torch.Tensor, positions: _Positions) -> Batch:
         """Give inputs together with weights and classes."""
-        positions = self.order()[items]
         inputs = {"x": x, "weight": torch.from_numpy(self.weight[positions])}
         return inputs, torch.from_numpy(self.target[positions])
 

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from numbers import Integral, Real
 from typing import Any, ClassVar, Final, Self
 
@@ -19,10 +18,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._batches import LabelledImages
-from effboost._cache import Cache, digest_of
+from effboost._cache import Cache
 from effboost._compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._device import check_precision, draw_seed, resolve_device, seeded
-from effboost._extract import Shelf, extract_features
+from effboost._engine import Engine
+from effboost._extract import extract_features
 from effboost._finetune import OPTIMIZERS, EpochWatch, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
@@ -39,77 +39,11 @@ from effboost.backbones import (
     remove_head,
 )
 from effboost.exceptions import UnknownBackboneError, UnsupportedInputError
-from effboost.runtime import RUNTIMES, Runtime, export_graph, plan_runtime, start_runtime
+from effboost.runtime import RUNTIMES
 
 __all__ = ["EfficientNetFeaturizer", "ImageFeaturizer"]
 
 _PATIENCE: Final = 5
-
-
-# Exporting EfficientNet-B0 takes seconds; its graph 16 MB.
-_GRAPHS: Final[dict[bytes, bytes]] = {}
-_MAX_GRAPHS: Final = 2
-
-
-class _Engine:
-    """A network ready to run, made when it is first asked for.
-
-    It stands beside the fitted attributes, which scikit-learn wants unchanged by `transform`.
-    """
-
-    def __init__(
-        self, module: torch.nn.Module, spec: BackboneSpec, transform: ImageTransform, choice: str
-    ):
-        self._module, self._spec, self._transform = module, spec, transform
-        self._choice = choice
-        self._runtime: Runtime | None = None
-        self._digest: str | None = None
-        self._graph: bytes | None = None
-
-    def start(self, device: torch.device) -> Runtime:
-        """Give the network's runtime."""
-        if self._runtime is None:
-            self._runtime = start_runtime(
-                self._choice, self._module, self._transform, device, self._export
-            )
-        return self._runtime
-
-    def name(self, device: torch.device) -> str:
-        """Give the name of the engine that runs, or that would be tried first."""
-        return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
-
-    def shelf(self, cache: Cache | None, device: torch.device) -> Shelf | None:
-        """Give the place of this network's features in a cache."""
-        if cache is None:
-            return None
-        names = ("effboost", "pillow", "onnxruntime")
-        origin = self._origin() | {
-            "engine": self._choice,
-            "device": device.type,
-            "precision": "float32",
-            "versions": [version(name) for name in names],
-        }
-        return Shelf(cache, digest_of(origin))
-
-    def _origin(self) -> dict[str, Any]:
-        if self._digest is None:
-            self._digest = network_digest(self._module, self._spec, self._transform.image_size)
-        return {"network": self._digest, "transform": self._transform.to_dict()}
-
-    def _export(self) -> bytes:
-        """Give the exported network; what folds of a frozen network share is exported once."""
-        if self._graph is None:
-            key = digest_of(self._origin())
-            graph = _GRAPHS.pop(key, None) or export_graph(self._module, self._transform)
-            self._graph = _GRAPHS[key] = graph
-            for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
-                _GRAPHS.pop(old, None)
-        return self._graph
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The runtime is a second copy of the network, laid out for this machine. The graph comes
-        # along: with it, the first prediction of a loaded model does not wait for an export.
-        return self.__dict__ | {"_runtime": None}
 
 
 class ImageFeaturizer(
@@ -460,27 +394,28 @@ class ImageFeaturizer(
         else:
             check_weight(images, sample_weight)
         module, frozen = self._build(spec, weights_seed)
-        if rows is None:
-            self._become(spec, module)
-            return
         width = feature_width(module, self.image_size)
+        if rows is None:
+            self._become(spec, module, width)
+            return
         trainee = self._prepare(module, frozen, width, rows[0], training_seed)
         classes = rows[0].classes()
 
         def fitted(twin: Trainee, history: list[dict[str, float]]) -> dict[str, Any]:
             other = copy.copy(self)
-            other._become(spec, twin.body, twin.head, history, classes)
+            other._become(spec, twin.body, width, twin.head, history, classes)
             return describe(other)
 
         watch = EpochWatch(epochs, fitted)
         training = dataclasses.replace(self._training(device, training_seed), watch=watch)
         history = self._tune(trainee, rows, _make_transform(self, spec), training)
-        self._become(spec, module, trainee.head, history, classes)
+        self._become(spec, module, width, trainee.head, history, classes)
 
     def _become(
         self,
         spec: BackboneSpec,
         module: torch.nn.Module,
+        width: int,
         head: torch.nn.Module | None = None,
         history: list[dict[str, float]] | None = None,
         classes: npt.NDArray[Any] | None = None,
@@ -491,8 +426,8 @@ class ImageFeaturizer(
         self.__dict__.pop("classes_", None)
         if classes is not None:
             self.classes_ = classes
-        self._n_features_out = feature_width(module, self.image_size)
-        self._engine = _Engine(module, spec, self.transform_, self.runtime)
+        self._n_features_out = width
+        self._engine = Engine(module, spec, self.transform_, self.runtime)
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features of images.
@@ -519,13 +454,12 @@ class ImageFeaturizer(
         check_is_fitted(self)
         images = self._check_images(X, reset=False)
         device = resolve_device(self.device, or_cpu=True)
-        cache = Cache.at(self.cache)
         return extract_features(
             images,
             self.transform_,
             lambda: self._engine.start(device),
             self._n_features_out,
-            shelf=self._engine.shelf(cache, device),
+            shelf=self._engine.shelf(Cache.at(self.cache), device),
             progress=bool(self.verbose),
         )
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from effboost._batches import Batch, LabelledImages
 from effboost._compat import load_torchvision
 from effboost._scratch import Scratch
+from effboost.backbones import list_children
 from effboost.runtime import fused
 
 __all__ = ["Prefix", "PrefixedImages", "find_prefix"]
@@ -84,14 +85,8 @@ def find_prefix(
         None where there are no such children, or the network is no chain.
     """
     resting = set(resting)
-    children: dict[str, nn.Module] = {}
-    for name, child in body.named_children():
-        if name == "features":
-            children |= {f"{name}.{key}": part for key, part in child.named_children()}
-        else:
-            children[name] = child
     parts: dict[str, nn.Module] = {}
-    for name, child in children.items():
+    for name, child in list_children(body).items():
         if any(_is_alive(part, resting) for part in child.modules()):
             break
         parts[name] = child
@@ -160,4 +155,4 @@ class PrefixedImages(Dataset):
             return torch.cat([self._run(chunk) for chunk in chunks]).numpy()
 
         x = self._kept.take(items + view * len(self), compute)
-        return self._data.label(torch.from_numpy(x), items)
+        return self._data.label(torch.from_numpy(x), positions)

@@ -3,6 +3,7 @@
 from effboost.backbones._build import (
     build_backbone,
     feature_width,
+    list_children,
     list_frozen,
     list_stages,
     network_digest,
@@ -16,6 +17,7 @@ __all__ = [
     "build_backbone",
     "feature_width",
     "get_backbone_spec",
+    "list_children",
     "list_frozen",
     "list_stages",
     "network_digest",

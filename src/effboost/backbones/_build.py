@@ -16,6 +16,7 @@ from effboost.backbones._weights import load_into, read_imagenet_weights, read_w
 __all__ = [
     "build_backbone",
     "feature_width",
+    "list_children",
     "list_frozen",
     "list_stages",
     "network_digest",
@@ -85,6 +86,17 @@ def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
     return module
 
 
+def list_children(module: nn.Module) -> dict[str, nn.Module]:
+    """List the children of a network by name; those of ``features`` each for themselves."""
+    children: dict[str, nn.Module] = {}
+    for name, child in module.named_children():
+        if name == "features":
+            children |= {f"{name}.{key}": part for key, part in child.named_children()}
+        else:
+            children[name] = child
+    return children
+
+
 def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
     """Cut a network into stages, from the picture to the features.
 
@@ -107,9 +119,7 @@ def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
     """
     name = spec.head_of(module)
     head = None if name is None else module.get_submodule(name)
-    children: list[nn.Module] = []
-    for name, child in module.named_children():
-        children += child.children() if name == "features" else [child]
+    children = list_children(module).values()
     stages = [[part for part in child.modules() if part is not head] for child in children]
     return [
         stage
