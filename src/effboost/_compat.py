@@ -6,6 +6,7 @@ Each entry says when it can go.
 from __future__ import annotations
 
 import functools
+import importlib
 from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
     "Interval",
     "StrOptions",
     "fit_context",
+    "load_extra",
     "load_matplotlib",
     "load_torchvision",
     "load_xgboost",
@@ -80,16 +82,19 @@ def register_scorer(name: str, scorer: Any) -> None:
                 constraint.options.add(name)
 
 
-def load_matplotlib() -> ModuleType:
-    """Import matplotlib, and name the extra where it is missing."""
+def load_extra(name: str, extra: str) -> ModuleType:
+    """Import a module that comes with one of effboost's extras, and name it where it is missing."""
     try:
-        import matplotlib.pyplot as plt
+        return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            "pictures need matplotlib: pip install 'effboost[report]'"
+            f"this needs {name.partition('.')[0]}: pip install 'effboost[{extra}]'"
         ) from error
-    module: ModuleType = plt
-    return module
+
+
+def load_matplotlib() -> ModuleType:
+    """Import matplotlib's pyplot, and name the extra where it is missing."""
+    return load_extra("matplotlib.pyplot", "report")
 
 
 def load_torchvision() -> ModuleType:
