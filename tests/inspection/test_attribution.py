@@ -143,15 +143,16 @@ values = st.floats(-5, 5, allow_nan=False, width=32)
 def test_shares_add_up_and_stay_bounded(channel):
     shares = _split(np.array(channel).reshape(1, 1, 3, 3))
     assert shares.sum() == pytest.approx(1)
-    # By the inequality of means, |around * away / (away² + v / n)| <= |around| / 2 sqrt(v / n).
-    assert np.abs(shares).sum() <= 1 + 3 / 2 + 1e-9
+    # With x = v / d², the exact part is at most sqrt(1 + x) / (1 + x / n): n / 2 sqrt(n - 1).
+    assert np.abs(shares).sum() <= 1 + 9 / (2 * np.sqrt(8)) + 1e-9
 
 
-def test_near_its_reference_a_channel_is_split_evenly():
-    activations = np.arange(9.0).reshape(1, 1, 3, 3)
+def test_near_its_reference_a_channel_is_split_by_the_size_of_deviations():
+    deviations = np.arange(9.0).reshape(1, 1, 3, 3) - 4.0
+    expected = np.abs(deviations) / np.abs(deviations).sum()
     for away in (1e-3, 1e-6, 0.0):
-        shares = _split(activations - (4.0 - away))
-        np.testing.assert_allclose(shares, 1 / 9, atol=away)
+        np.testing.assert_allclose(_split(deviations + away), expected, atol=away)
+    np.testing.assert_allclose(_split(np.zeros((1, 1, 3, 3))), 1 / 9)
 
 
 def test_far_from_its_reference_a_position_counts_by_its_distance():

@@ -115,7 +115,8 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     Where a channel's mean lies near its mean in training, the positions' shares would be large
     and cancel each other. With the mean d away and a variance v of the deviations over the n
     positions, only the part d² / (d² + v / n) of the feature's contribution is split that way,
-    and the rest evenly: the shares stay bounded and go to the even split as d goes to 0.
+    and the rest by the size of the deviations, whatever their sign: the shares stay bounded, and
+    go to the latter as d goes to 0.
 
     A map shows what the booster used, not what is true of the disease. TreeSHAP weighs each
     tree's branches by the training images that went down them; positions see more of the
@@ -213,6 +214,10 @@ def _split(deviations: _Floats) -> _Floats:
     error = deviations.var(axis=(2, 3), keepdims=True) / n_positions
     total = away**2 + error
     # A channel that is its reference everywhere has nothing to tell apart.
-    safe = np.where(total > 0, total, 1.0)
-    # The part away²/total is split by deviation / away, the rest evenly.
-    return (1 + (deviations - away) * away / safe) / n_positions
+    constant = total == 0
+    total = np.where(constant, 1.0, total)
+    size = np.where(constant, 1.0, np.abs(deviations))
+    trust = away**2 / total
+    # trust times deviations / (n_positions * away), where away may be 0.
+    exact = deviations * away / (n_positions * total)
+    return exact + (1 - trust) * size / size.sum(axis=(2, 3), keepdims=True)

@@ -128,8 +128,10 @@ def _occlude(
 def _fill(image: Image.Image, fill: str | tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     if fill == "blur":
         return np.asarray(image.filter(ImageFilter.GaussianBlur(max(image.size) / 8)))
-    if isinstance(fill, str) or len(fill) != 3:
-        raise UnsupportedInputError(f'fill={fill!r} must be "blur" or three numbers (R, G, B)')
+    if isinstance(fill, str) or len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+        raise UnsupportedInputError(
+            f'fill={fill!r} must be "blur" or three numbers from 0 to 255 (R, G, B)'
+        )
     return np.asarray(Image.new("RGB", image.size, tuple(fill)))
 
 
