@@ -66,9 +66,18 @@ def test_of_more_classes_each_against_the_rest(pictures):
 def test_blur_hides_structure_and_keeps_the_colour(pictures):
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     sharp = occlusion_attribution(clf, pictures[:1], n_segments=30, fill=(0, 0, 0))
-    soft = occlusion_attribution(clf, pictures[:1], n_segments=30)
+    soft = occlusion_attribution(clf, pictures[:1], n_segments=30, fill="blur")
     assert 0 < soft.maps.max() < sharp.maps.max()
     assert soft.base[0, 0] > sharp.base[0, 0]
+
+
+def test_by_default_what_is_hidden_looks_like_the_border(pictures):
+    clf = CornerClassifier().fit(pictures, ["a", "b"])
+    bright = np.where(pictures > 0, pictures, 200).astype(np.uint8)
+    found = occlusion_attribution(clf, bright[:1], n_segments=30)
+    named = occlusion_attribution(clf, bright[:1], n_segments=30, fill=(200, 200, 200))
+    np.testing.assert_array_equal(found.maps, named.maps)
+    np.testing.assert_allclose(found.maps[0, 0, 100:], 0)  # hidden by what it is already
 
 
 def test_heads_without_trees_and_without_probabilities(pictures):

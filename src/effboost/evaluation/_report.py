@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from effboost._compat import load_matplotlib
+from effboost._write import write_whole
 from effboost.evaluation._scores import Metric
 
 __all__ = ["TITLES", "EvaluationReport", "format_columns"]
@@ -173,12 +173,7 @@ class EvaluationReport:
         """
         text = json.dumps(self.to_dict(), indent=2) + "\n"
         if path is not None:
-            part = Path(f"{os.fspath(path)}.part")
-            try:
-                part.write_text(text, encoding="utf-8")
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(path, text)
         return text
 
     def plot_confusion_matrix(self, ax: Any = None) -> Any:

@@ -52,6 +52,22 @@ class Attribution:
     outputs: npt.NDArray[Any]
     method: str
 
+    def take(self, index: int) -> Attribution:
+        """Give the attribution of one image alone.
+
+        Parameters
+        ----------
+        index : int
+            Its position.
+
+        Returns
+        -------
+        Attribution
+            With n_samples = 1.
+        """
+        maps, base, margin = (part[[index]] for part in (self.maps, self.base, self.margin))
+        return dataclasses.replace(self, maps=maps, base=base, margin=margin)
+
     def upsample(self, height: int, width: int) -> npt.NDArray[np.float32]:
         """Enlarge the maps for display, bilinearly.
 

@@ -26,7 +26,7 @@ _BLOCK: Final = 16
 
 
 def occlusion_attribution(
-    clf: Any, X: Any, *, n_segments: int = 50, fill: str | tuple[int, int, int] = "blur"
+    clf: Any, X: Any, *, n_segments: int = 50, fill: str | tuple[int, int, int] = "border"
 ) -> Attribution:
     """Hide one superpixel of an image after the other, and see what the decision loses.
 
@@ -43,9 +43,10 @@ def occlusion_attribution(
         What `ImageSequence` takes.
     n_segments : int, default=50
         Superpixels in each image, about; found by SLIC.
-    fill : "blur" or tuple of 3 ints, default="blur"
-        What stands in the place of what is hidden: the image, so blurred that no structure is
-        left; or one colour (R, G, B from 0 to 255), such as the background's.
+    fill : "border", "blur" or tuple of 3 ints, default="border"
+        What stands in the place of what is hidden: the median colour of the image's border,
+        which is what lies around a cell; the image, so blurred that no structure is left; or
+        one colour (R, G, B from 0 to 255).
 
     Returns
     -------
@@ -128,9 +129,13 @@ def _occlude(
 def _fill(image: Image.Image, fill: str | tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     if fill == "blur":
         return np.asarray(image.filter(ImageFilter.GaussianBlur(max(image.size) / 8)))
+    if fill == "border":
+        pixels = np.asarray(image)
+        edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+        fill = tuple(np.median(np.concatenate(edges), axis=0).astype(int).tolist())
     if isinstance(fill, str) or len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
         raise UnsupportedInputError(
-            f'fill={fill!r} must be "blur" or three numbers from 0 to 255 (R, G, B)'
+            f'fill={fill!r} must be "border", "blur" or three numbers from 0 to 255 (R, G, B)'
         )
     return np.asarray(Image.new("RGB", image.size, tuple(fill)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 import platform
 import warnings
 from collections.abc import Callable, Mapping
@@ -75,6 +76,8 @@ _LONGEST: Final = 300
 _BACKGROUND: Final = 32
 # Stands for the colour of the page's text in the pictures, which the style then sets.
 _INK: Final = "#010203"
+# What displays draw in black or dark grey whatever the style.
+_DARK: Final = ("#000000", "#595959")
 
 
 def describe(
@@ -93,7 +96,7 @@ def describe(
         "n_splits": found.n_splits,
         "n_images": len(found.y_true),
         "n_subjects": found.n_subjects,
-        "confidence": f"{found.confidence:.0%}",
+        "confidence": f"{100 * found.confidence:g} %",
         "names": [str(label) for label in found.classes],
         "classes": _count_classes(found),
         "per_subject": _count_images(found),
@@ -156,13 +159,14 @@ def _count_classes(found: EvaluationReport) -> list[dict[str, Any]]:
     ]
 
 
-def _count_images(found: EvaluationReport) -> dict[str, int]:
+def _count_images(found: EvaluationReport) -> str:
     counts = np.unique(found.groups, return_counts=True)[1]
-    return {
-        "low": int(counts.min()),
-        "middle": int(np.median(counts)),
-        "high": int(counts.max()),
-    }
+    low, high = int(counts.min()), int(counts.max())
+    if low == high:
+        return f"Each subject has {low} image{'s' * (low != 1)}."
+    return (
+        f"A subject has {low} to {high} images; half of them have {int(np.median(counts))} or more."
+    )
 
 
 def _of_hundred(accuracy: Metric) -> dict[str, int | None]:
@@ -213,7 +217,7 @@ def _list_subjects(found: EvaluationReport) -> list[dict[str, Any]]:
             "classes": ", ".join(str(label) for label in np.unique(found.y_true[codes == i])),
             "images": int(images[i]),
             "right": int(right[i]),
-            "share": f"{right[i] / images[i]:.0%}",
+            "share": f"{100 * right[i] / images[i]:.0f} %",
         }
         for i in order
     ]
@@ -238,7 +242,8 @@ def find_leakage(
 ) -> list[dict[str, Any]]:
     """Say what stands on both sides of the split, and what stands twice among the images."""
     findings = []
-    if len(np.unique(found.groups)) == len(found.groups):
+    # What evaluate takes for subjects where none are named.
+    if np.array_equal(found.groups, np.arange(len(found.groups))):
         findings.append(
             _finding(
                 "Subjects are not known.",
@@ -307,13 +312,13 @@ def _find_copies(found: EvaluationReport, images: ImageSequence) -> list[dict[st
         first = seen.setdefault(images.fingerprint(i), i)
         if first != i:
             copies.append((first, i))
-            at_odds += found.y_true[first] != found.y_true[i]
+            at_odds += int(found.y_true[first] != found.y_true[i])
     if not copies:
         return [
             _finding("No image stands twice.", "They were compared by the bytes of their files.")
         ]
-    first, second = (images.name(i) for i in copies[0])
-    text = f"Such as {first} and {second}."
+    one, other = (images.name(i) for i in copies[0])
+    text = f"Such as {one} and {other}."
     if at_odds:
         text += f" {at_odds} of them are labelled in two ways."
     apart = [pair for pair in copies if found.fold[pair[0]] != found.fold[pair[1]]]
@@ -338,43 +343,75 @@ def _show_mistakes(
     sure = None if found.probabilities is None else found.probabilities.max(axis=1)
     if sure is not None:
         wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    mistakes, said = [], ""
-    for i in wrong[:n_mistakes]:
-        source, said = _picture_mistake(found, images, training, int(i))
+    chosen = wrong[:n_mistakes]
+    displays, said = _explain_mistakes(found, images, training, chosen)
+    folder, names = _shorten_names(images, chosen)
+    mistakes = []
+    for i, name in zip(chosen.tolist(), names, strict=True):
         mistakes.append(
             {
-                "source": source,
+                "source": _picture_mistake(images, i, displays.get(i)),
                 "alt": f"Image of {found.groups[i]}, true {found.y_true[i]}, predicted "
-                f"{found.y_pred[i]}; as it is" + (" and with heat." if found.estimators else "."),
-                "name": images.name(int(i)),
+                f"{found.y_pred[i]}; as it is" + (" and with heat." if i in displays else "."),
+                "name": name,
                 "subject": str(found.groups[i]),
                 "true": str(found.y_true[i]),
                 "predicted": str(found.y_pred[i]),
-                "probability": None if sure is None else f"{sure[i]:.0%}",
+                "probability": None if sure is None else f"{100 * sure[i]:.0f} %",
             }
         )
-    return {"mistakes": mistakes, "explained": said}
+    return {"mistakes": mistakes, "explained": said, "folder": folder}
 
 
-def _picture_mistake(
-    found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, i: int
-) -> tuple[str, str]:
-    """Draw one image beside its heat map, or alone where none can be had."""
-    reason = "Heat maps need the fitted models, which this evaluation did not keep."
-    if found.estimators:
-        model, one = found.estimators[found.fold[i]], images[i : i + 1]
+def _shorten_names(
+    images: ImageSequence, chosen: npt.NDArray[np.intp]
+) -> tuple[str | None, list[str]]:
+    """Give the folder that all images lie in, and the names of some from there on."""
+    paths = [images.path(i) for i in range(len(images))]
+    names = [images.name(i) for i in chosen.tolist()]
+    folders = {os.path.dirname(path) for path in paths if path is not None}  # noqa: PTH120
+    try:
+        # Of another drive, or beside relative ones, there is no common folder.
+        folder = os.path.commonpath(folders) if None not in paths else ""
+    except ValueError:
+        folder = ""
+    if not folder:
+        return None, names
+    return folder, [os.path.relpath(name, folder) for name in names]
+
+
+def _explain_mistakes(
+    found: EvaluationReport,
+    images: ImageSequence,
+    training: ImageSequence | None,
+    chosen: npt.NDArray[np.intp],
+) -> tuple[dict[int, AttributionDisplay], str]:
+    """Explain images by the models that were tested on them; say how, or why not."""
+    if not found.estimators:
+        return {}, "Heat maps need the fitted models, which this evaluation did not keep."
+    displays: dict[int, AttributionDisplay] = {}
+    said = ""
+    for fold in np.unique(found.fold[chosen]):
+        own = chosen[found.fold[chosen] == fold]
+        background = _choose_background(found, images, training, fold)
         try:
             pictures, attribution = explain(
-                model, one, background=_choose_background(found, images, training, i)
+                found.estimators[fold], images[own], background=background
             )
         except EffboostError as error:
-            reason = f"There are no heat maps: {error}."
-        else:
-            display = AttributionDisplay(pictures, attribution)
-            source = _to_png(lambda axes: _draw_pair(axes, display), (7.0, 3.1), columns=2)
-            return source, _EXPLAINED[attribution.method]
+            return {}, f"There are no heat maps: {error}."
+        said = _EXPLAINED[attribution.method]
+        for row, i in enumerate(own.tolist()):
+            displays[i] = AttributionDisplay(pictures[row : row + 1], attribution.take(row))
+    return displays, said
+
+
+def _picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
+    """Draw one image beside its heat map, or alone where there is none."""
+    if display is not None:
+        return _to_png(lambda axes: _draw_pair(axes, display), (5.6, 2.7), columns=2)
     picture = np.asarray(images.decode(i))
-    return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1)), reason
+    return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1))
 
 
 _EXPLAINED: Final = {
@@ -386,12 +423,12 @@ _EXPLAINED: Final = {
 
 
 def _choose_background(
-    found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, i: int
+    found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, fold: int
 ) -> ImageSequence | None:
-    """Give some of the images that the model of this image was fitted on."""
+    """Give some of the images that the model of a fold was fitted on."""
     pool = training
     if pool is None and not found.prefit:
-        pool = images[np.flatnonzero(found.fold != found.fold[i])]
+        pool = images[np.flatnonzero(found.fold != fold)]
     if pool is None or len(pool) < _BACKGROUND:
         return None
     return pool[np.linspace(0, len(pool) - 1, _BACKGROUND).astype(int)]
@@ -455,7 +492,9 @@ def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int 
         "text.parse_math": False,
     }
     raw = _render(draw, size, columns, "svg", style, transparent=True)
-    text = raw.decode("utf-8").replace(_INK, "currentColor")
+    text = raw.decode("utf-8")
+    for dark in (_INK, *_DARK):
+        text = text.replace(dark, "currentColor")
     start = text.index("<svg")
     head, _, body = text[start:].partition(">")
     themed = (

@@ -13,7 +13,7 @@ __all__ = ["render_card", "render_page", "show_plainly"]
 
 # Controls, marks that turn the direction of text, line separators, halves of characters.
 _UNSEEN: Final = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#|~&$])")
 
 
 def show_plainly(text: Any) -> str:
@@ -35,6 +35,7 @@ def render_page(content: Mapping[str, Any]) -> str:
 def render_card(content: Mapping[str, Any]) -> str:
     """Fill the model card in; Markdown's own characters are escaped."""
     environment = _environment(autoescape=False, finalize=_escape_markdown)
+    environment.filters["number"] = _Number
     card: str = environment.get_template("model_card.md").render(content)
     return card.rstrip() + "\n"
 
@@ -49,5 +50,11 @@ def _environment(**options: Any) -> Any:
     )
 
 
+class _Number(str):
+    """Text that effboost wrote itself, such as "0.75 [0.70, 0.80]"."""
+
+
 def _escape_markdown(value: Any) -> str:
+    if isinstance(value, _Number):
+        return value
     return _MARKDOWN.sub(r"\\\1", show_plainly(value))
