@@ -471,7 +471,7 @@ def _draw_reliability(found: EvaluationReport) -> dict[str, str] | None:
 
 
 def _draw_history(found: EvaluationReport) -> dict[str, str] | None:
-    if not any(found.history) and not any(found.evals_result):
+    if not any(found.history):
         return None
     return {
         "source": _to_svg(
