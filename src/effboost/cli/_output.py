@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from effboost._compat import load_matplotlib
-from effboost.evaluation import EvaluationReport, LearningCurvesDisplay
+from effboost.evaluation import EvaluationReport
 
 __all__ = ["check_folder", "write_report"]
 
@@ -32,7 +32,10 @@ def write_report(
     (folder / f"{stem}.txt").write_text(f"{report}\n", encoding="utf-8")
     _save(report.plot_confusion_matrix().figure_, folder / f"{stem}_confusion_matrix.png")
     if report.evals_result:
-        curves = LearningCurvesDisplay.from_report(report)
+        # It loads torch, which the command line starts without.
+        from effboost.inspection import TrainingHistoryDisplay
+
+        curves = TrainingHistoryDisplay.from_report(report)
         _save(curves.figure_, folder / f"{stem}_learning_curves.png")
     with (folder / f"{stem}_predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

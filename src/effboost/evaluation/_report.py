@@ -19,9 +19,9 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from effboost._compat import load_matplotlib
 from effboost.evaluation._scores import Metric
 
-__all__ = ["EvaluationReport", "format_columns"]
+__all__ = ["TITLES", "EvaluationReport", "format_columns"]
 
-_TITLES: Final = {
+TITLES: Final = {
     "accuracy": "accuracy",
     "weighted_f1": "weighted F1",
     "auroc": "AUROC",
@@ -240,7 +240,7 @@ def format_columns(
     if header:
         yield (" " * 21 + "".join(f"{title:<24}" for title in columns)).rstrip()
     first = next(iter(columns.values()))
-    for name, title in _TITLES.items():
+    for name, title in TITLES.items():
         if name in first:
             cells = "".join(f"{metrics[name]!s:<24}" for metrics in columns.values())
             yield f"{title:<21}{cells}".rstrip()

@@ -1,5 +1,10 @@
-"""Why a hybrid decides as it does: see `hybrid_attribution`."""
+"""Why a model decides as it does, and pictures of how well: see `hybrid_attribution`."""
 
 from effboost.inspection._attribution import HybridAttribution, hybrid_attribution
+from effboost.inspection._history import TrainingHistoryDisplay
 
-__all__ = ["HybridAttribution", "hybrid_attribution"]
+__all__ = [
+    "HybridAttribution",
+    "TrainingHistoryDisplay",
+    "hybrid_attribution",
+]

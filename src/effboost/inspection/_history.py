@@ -1,24 +1,27 @@
-"""Curves of training: the network's accuracy by epoch, the booster's error by round."""
+"""How training went: the network's accuracy by epoch, the booster's error by round."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from effboost._compat import load_matplotlib
-from effboost.evaluation._report import EvaluationReport
+from effboost.evaluation import EvaluationReport
+from effboost.inspection._drawing import make_axes, style_of
 
-__all__ = ["LearningCurvesDisplay"]
+__all__ = ["TrainingHistoryDisplay"]
 
-_COLORS = {"train": "C0", "valid": "C1", "validation": "C1"}
+_TRAIN: Final = {"color": style_of(0)["color"], "linestyle": "-"}
+_VALIDATION: Final = {"color": style_of(1)["color"], "linestyle": "--"}
+_LINES: Final = {"train": _TRAIN, "valid": _VALIDATION, "validation": _VALIDATION}
 
 
-class LearningCurvesDisplay:
+class TrainingHistoryDisplay:
     """How a network and a booster learned, one line for each fit.
 
     The left picture is the accuracy of the network by epoch (the paper's Figure 6), the right
     one the error of XGBoost by round (its Figure 8). Build it by `from_estimator` or
-    `from_report`.
+    `from_report`. scikit-learn's `~sklearn.model_selection.LearningCurveDisplay` is something
+    else: scores by the number of training images.
 
     Parameters
     ----------
@@ -33,6 +36,18 @@ class LearningCurvesDisplay:
         The pictures, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
+
+    Examples
+    --------
+    >>> from effboost import presets
+    >>> from effboost.datasets import make_blood_cells
+    >>> from effboost.inspection import TrainingHistoryDisplay
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=4, image_size=64, random_state=0)
+    >>> clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
+    >>> clf = clf.fit(cells.images, cells.target)
+    >>> display = TrainingHistoryDisplay.from_estimator(clf)
+    >>> display.axes_[1].get_xlabel()
+    'round'
     """
 
     def __init__(
@@ -56,7 +71,7 @@ class LearningCurvesDisplay:
 
         Returns
         -------
-        LearningCurvesDisplay
+        TrainingHistoryDisplay
             The display.
         """
         evals_result = getattr(estimator, "evals_result_", None)
@@ -75,7 +90,7 @@ class LearningCurvesDisplay:
 
         Returns
         -------
-        LearningCurvesDisplay
+        TrainingHistoryDisplay
             The display.
         """
         return cls(report.history, report.evals_result).plot(axes)
@@ -90,7 +105,7 @@ class LearningCurvesDisplay:
 
         Returns
         -------
-        LearningCurvesDisplay
+        TrainingHistoryDisplay
             The display itself.
 
         Raises
@@ -98,12 +113,10 @@ class LearningCurvesDisplay:
         MissingDependencyError
             If matplotlib is not installed.
         """
-        if axes is None:
-            plt = load_matplotlib()
-            _, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-        self.axes_, self.figure_ = axes, axes[0].figure
-        self._plot_accuracy(axes[0])
-        self._plot_error(axes[1])
+        self.axes_ = make_axes(axes, ncols=2, figsize=(9, 3.6))
+        self.figure_ = self.axes_[0].figure
+        self._plot_accuracy(self.axes_[0])
+        self._plot_error(self.axes_[1])
         return self
 
     def _plot_accuracy(self, ax: Any) -> None:
@@ -111,26 +124,31 @@ class LearningCurvesDisplay:
             for part in ("train", "valid"):
                 values = [epoch[f"{part}_acc"] for epoch in epochs if f"{part}_acc" in epoch]
                 # With a dot at each epoch: one epoch alone would be an invisible line.
-                ax.plot(range(1, len(values) + 1), values, ".-", color=_COLORS[part], alpha=0.7)
+                numbers = range(1, len(values) + 1)
+                ax.plot(numbers, values, marker=".", alpha=0.7, **_LINES[part])
         ax.set(xlabel="epoch", ylabel="accuracy", title="network")
-        ax.xaxis.get_major_locator().set_params(integer=True)
         _label(ax, ("train", "valid"))
 
     def _plot_error(self, ax: Any) -> None:
+        name = "error"
         for result in self.evals_result:
             for part, metrics in result.items():
                 name = next((n for n in ("error", "merror") if n in metrics), min(metrics))
                 rounds = range(1, len(metrics[name]) + 1)
-                ax.plot(rounds, metrics[name], color=_COLORS[part], alpha=0.7)
-        ax.set(xlabel="round", ylabel="error", title="boosted trees")
+                ax.plot(rounds, metrics[name], alpha=0.7, **_LINES[part])
+        # A booster of the user's own may have counted something else.
+        shown = "error" if name == "merror" else name
+        ax.set(xlabel="round", ylabel=shown, title="boosted trees")
         _label(ax, ("train", "validation"))
 
 
 def _label(ax: Any, parts: Sequence[str]) -> None:
-    """Name the colours once, however many fits there are, and say where nothing was recorded."""
+    """Name the lines once, however many fits there are, and say where nothing was recorded."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
     drawn = {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata())}
-    found = [(drawn[_COLORS[part]], part) for part in parts if _COLORS[part] in drawn]
+    found = [part for part in parts if _LINES[part]["color"] in drawn]
     if found:
-        ax.legend(*zip(*found, strict=True))
+        handles = [drawn[_LINES[part]["color"]] for part in found]
+        ax.legend(handles, found)
     else:
         ax.text(0.5, 0.5, "nothing recorded", ha="center", transform=ax.transAxes)
