@@ -2,9 +2,11 @@
 
 from effboost.inspection._attribution import HybridAttribution, hybrid_attribution
 from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._subjects import SubjectDisplay
 
 __all__ = [
     "HybridAttribution",
+    "SubjectDisplay",
     "TrainingHistoryDisplay",
     "hybrid_attribution",
 ]
