@@ -2,10 +2,12 @@
 
 from effboost.inspection._attribution import HybridAttribution, hybrid_attribution
 from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._subjects import SubjectDisplay
 
 __all__ = [
     "HybridAttribution",
+    "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",
     "hybrid_attribution",
