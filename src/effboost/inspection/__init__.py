@@ -1,11 +1,13 @@
 """Why a model decides as it does, and pictures of how well: see `hybrid_attribution`."""
 
 from effboost.inspection._attribution import HybridAttribution, hybrid_attribution
+from effboost.inspection._comparison import ExtractorComparisonDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._subjects import SubjectDisplay
 
 __all__ = [
+    "ExtractorComparisonDisplay",
     "HybridAttribution",
     "ReliabilityDisplay",
     "SubjectDisplay",
