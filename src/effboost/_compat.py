@@ -6,6 +6,7 @@ Each entry says when it can go.
 from __future__ import annotations
 
 import functools
+import warnings
 from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = [
     "fit_context",
     "load_matplotlib",
     "load_torchvision",
+    "load_umap",
     "load_xgboost",
     "register_scorer",
 ]
@@ -108,6 +110,23 @@ def load_torchvision() -> ModuleType:
             "`pip install --force-reinstall torch torchvision`"
         ) from error
     module: ModuleType = torchvision
+    return module
+
+
+def load_umap() -> ModuleType:
+    """Import umap, and name the extra where it is missing; its compiler takes seconds to start.
+
+    umap warns where TensorFlow, which nothing here needs, is missing. Can go when it does not.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)
+            import umap
+    except ImportError as error:
+        raise MissingDependencyError(
+            "method='umap' needs umap-learn: pip install 'effboost[umap]', or take method='pca'"
+        ) from error
+    module: ModuleType = umap
     return module
 
 
