@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._transforms import Augmentation, ImageTransform
-    from effboost.evaluation import EvaluationReport, LearningCurvesDisplay, evaluate
+    from effboost.evaluation import EvaluationReport, evaluate
 
 __all__ = [
     "Augmentation",
@@ -34,7 +34,6 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
-    "LearningCurvesDisplay",
     "backbones",
     "datasets",
     "evaluate",
@@ -56,7 +55,6 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
-    "LearningCurvesDisplay": "evaluation",
     "evaluate": "evaluation",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,7 @@ __all__ = [
     "load_extra",
     "load_matplotlib",
     "load_torchvision",
+    "load_umap",
     "load_xgboost",
     "register_scorer",
 ]
@@ -113,6 +115,23 @@ def load_torchvision() -> ModuleType:
             "`pip install --force-reinstall torch torchvision`"
         ) from error
     module: ModuleType = torchvision
+    return module
+
+
+def load_umap() -> ModuleType:
+    """Import umap, and name the extra where it is missing; its compiler takes seconds to start.
+
+    umap warns where TensorFlow, which nothing here needs, is missing. Can go when it does not.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)
+            import umap
+    except ImportError as error:
+        raise MissingDependencyError(
+            "method='umap' needs umap-learn: pip install 'effboost[umap]', or take method='pca'"
+        ) from error
+    module: ModuleType = umap
     return module
 
 

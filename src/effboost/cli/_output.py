@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from effboost._compat import load_extra, load_matplotlib
-from effboost.evaluation import EvaluationReport, LearningCurvesDisplay
+from effboost.evaluation import EvaluationReport
 
 __all__ = ["check_file", "check_folder", "write_pages", "write_report"]
 
@@ -62,8 +62,15 @@ def write_report(
     report.to_json(folder / f"{stem}.json")
     (folder / f"{stem}.txt").write_text(f"{report}\n", encoding="utf-8")
     _save(report.plot_confusion_matrix().figure_, folder / f"{stem}_confusion_matrix.png")
+    # These load torch, which the command line starts without.
+    from effboost.inspection import ReliabilityDisplay, SubjectDisplay, TrainingHistoryDisplay
+
+    _save(SubjectDisplay.from_report(report).figure_, folder / f"{stem}_subjects.png")
+    if report.probabilities is not None:
+        reliability = ReliabilityDisplay.from_report(report)
+        _save(reliability.figure_, folder / f"{stem}_calibration.png")
     if report.evals_result:
-        curves = LearningCurvesDisplay.from_report(report)
+        curves = TrainingHistoryDisplay.from_report(report)
         _save(curves.figure_, folder / f"{stem}_learning_curves.png")
     with (folder / f"{stem}_predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,8 +1,7 @@
 """Cross-validated, subject-wise evaluation: numbers with intervals, as a table and as JSON."""
 
-from effboost.evaluation._curves import LearningCurvesDisplay
 from effboost.evaluation._evaluate import evaluate
 from effboost.evaluation._report import EvaluationReport
 from effboost.evaluation._scores import Metric
 
-__all__ = ["EvaluationReport", "LearningCurvesDisplay", "Metric", "evaluate"]
+__all__ = ["EvaluationReport", "Metric", "evaluate"]

@@ -196,7 +196,11 @@ class EvaluationReport:
         """
         load_matplotlib()
         display = ConfusionMatrixDisplay(self.confusion_matrix, display_labels=self.classes)
-        return display.plot(ax=ax, cmap="Blues", colorbar=False)
+        display.plot(ax=ax, cmap="Blues", colorbar=False)
+        for text in (*display.ax_.get_xticklabels(), *display.ax_.get_yticklabels()):
+            # A dollar in the name of a class begins no formula.
+            text.set_parse_math(False)
+        return display
 
 
 def _plain(metric: Metric) -> dict[str, float | None]:

@@ -1,17 +1,27 @@
-"""Why a hybrid decides as it does: see `hybrid_attribution`."""
+"""Why a model decides as it does, and pictures of how well: see `hybrid_attribution`."""
 
 from effboost.inspection._attribution import Attribution, hybrid_attribution
 from effboost.inspection._cam import ClassActivation, grad_cam
+from effboost.inspection._comparison import ExtractorComparisonDisplay
+from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
+from effboost.inspection._history import TrainingHistoryDisplay
 from effboost.inspection._occlusion import occlusion_attribution
+from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
+from effboost.inspection._subjects import SubjectDisplay
 
 __all__ = [
     "Attribution",
     "AttributionDisplay",
     "CAMDisplay",
     "ClassActivation",
+    "ExtractorComparisonDisplay",
+    "FeatureViewDisplay",
     "HTMLReport",
+    "ReliabilityDisplay",
+    "SubjectDisplay",
+    "TrainingHistoryDisplay",
     "grad_cam",
     "hybrid_attribution",
     "occlusion_attribution",

@@ -8,15 +8,14 @@ from typing import Any, Final
 import numpy as np
 
 from effboost._compat import load_matplotlib
-from effboost.exceptions import SplitError, UnsupportedInputError
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = [
-    "GREY",
     "MAX_LEGEND",
     "add_legend",
     "as_names",
     "check_lengths",
-    "find_groups",
+    "height_in_points",
     "make_axes",
     "name_rows",
     "row_figure_height",
@@ -27,13 +26,13 @@ __all__ = [
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 # One more than colours: the pairs repeat after 56 only.
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-GREY: Final = "0.55"
 
 MAX_LEGEND: Final = 20
 _LONGEST_NAME: Final = 24
+# Inches of a row and of figures; points of a label's line.
 _ROW: Final = 0.24
 _HEIGHTS: Final = 2.4, 12.0
-_LABEL: Final = 0.17
+_LABEL: Final = 12.0
 
 
 def style_of(position: int) -> dict[str, str]:
@@ -76,23 +75,6 @@ def check_lengths(**named: Any) -> None:
         raise UnsupportedInputError(f"{' and '.join(lengths)} are empty: there is nothing to draw")
 
 
-def find_groups(X: Any, groups: Any) -> Any:
-    """Give the subjects, or else those that the images carry.
-
-    Raises
-    ------
-    SplitError
-        If neither are known.
-    """
-    if groups is None:
-        groups = getattr(X, "groups", None)
-    if groups is None:
-        raise SplitError(
-            "no subjects are known: give groups, or an ImageSequence that carries them"
-        )
-    return groups
-
-
 def make_axes(ax: Any, **figure: Any) -> Any:
     """Give the axes to draw in: new ones, unless there are some.
 
@@ -110,11 +92,15 @@ def row_figure_height(n_rows: int) -> float:
     return float(np.clip(1.2 + _ROW * n_rows, *_HEIGHTS))
 
 
+def height_in_points(ax: Any) -> float:
+    """Give the height of axes in points."""
+    return float(ax.get_window_extent().height / ax.figure.dpi * 72)
+
+
 def name_rows(ax: Any, names: Sequence[str]) -> None:
     """Count rows from the top and name them, or as many of them as can be read."""
     n = len(names)
-    height = ax.get_window_extent().height / ax.figure.dpi
-    step = int(np.ceil(n * _LABEL / height))
+    step = int(np.ceil(n * _LABEL / height_in_points(ax)))
     ax.set_ylim(n - 0.4, -0.6)
     ax.set_yticks(range(0, n, step))
     ax.set_yticklabels(names[::step], parse_math=False, fontsize=8)

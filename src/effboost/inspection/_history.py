@@ -59,14 +59,14 @@ class TrainingHistoryDisplay:
         self.evals_result = evals_result
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, axes: Any = None) -> Self:
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
         """Draw the curves of one fitted classifier.
 
         Parameters
         ----------
         estimator : HybridClassifier or CNNClassifier
             Fitted.
-        axes : two matplotlib Axes, default=None
+        ax : two matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
         Returns
@@ -75,17 +75,17 @@ class TrainingHistoryDisplay:
             The display.
         """
         evals_result = getattr(estimator, "evals_result_", None)
-        return cls([estimator.history_], [evals_result] if evals_result else []).plot(axes)
+        return cls([estimator.history_], [evals_result] if evals_result else []).plot(ax)
 
     @classmethod
-    def from_report(cls, report: EvaluationReport, *, axes: Any = None) -> Self:
+    def from_report(cls, report: EvaluationReport, *, ax: Any = None) -> Self:
         """Draw the curves of every fold of an evaluation.
 
         Parameters
         ----------
         report : EvaluationReport
             Of a classifier that has such curves.
-        axes : two matplotlib Axes, default=None
+        ax : two matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
         Returns
@@ -93,14 +93,14 @@ class TrainingHistoryDisplay:
         TrainingHistoryDisplay
             The display.
         """
-        return cls(report.history, report.evals_result).plot(axes)
+        return cls(report.history, report.evals_result).plot(ax)
 
-    def plot(self, axes: Any = None) -> Self:
+    def plot(self, ax: Any = None) -> Self:
         """Draw the curves.
 
         Parameters
         ----------
-        axes : two matplotlib Axes, default=None
+        ax : two matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
         Returns
@@ -113,7 +113,7 @@ class TrainingHistoryDisplay:
         MissingDependencyError
             If matplotlib is not installed.
         """
-        self.axes_ = make_axes(axes, ncols=2, figsize=(9, 3.6))
+        self.axes_ = make_axes(ax, ncols=2, figsize=(9, 3.6))
         self.figure_ = self.axes_[0].figure
         self._plot_accuracy(self.axes_[0])
         self._plot_error(self.axes_[1])
@@ -127,7 +127,6 @@ class TrainingHistoryDisplay:
                 numbers = range(1, len(values) + 1)
                 ax.plot(numbers, values, marker=".", alpha=0.7, **_LINES[part])
         ax.set(xlabel="epoch", ylabel="accuracy", title="network")
-        ax.xaxis.get_major_locator().set_params(integer=True)
         _label(ax, ("train", "valid"))
 
     def _plot_error(self, ax: Any) -> None:
@@ -144,7 +143,8 @@ class TrainingHistoryDisplay:
 
 
 def _label(ax: Any, parts: Sequence[str]) -> None:
-    """Name the colours once, however many fits there are, and say where nothing was recorded."""
+    """Name the lines once, however many fits there are, and say where nothing was recorded."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
     drawn = {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata())}
     found = [part for part in parts if _LINES[part]["color"] in drawn]
     if found:

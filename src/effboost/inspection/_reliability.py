@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from effboost._compat import load_matplotlib
 from effboost._labels import check_labels
 from effboost.evaluation import EvaluationReport
 from effboost.exceptions import UnsupportedInputError
@@ -14,6 +15,8 @@ from effboost.inspection._drawing import add_legend, check_lengths, make_axes, s
 from effboost.metrics import N_BINS, calibration_gaps
 
 __all__ = ["ReliabilityDisplay"]
+
+_ROUNDING: Final = 1e-6
 
 
 class ReliabilityDisplay:
@@ -105,6 +108,7 @@ class ReliabilityDisplay:
                 f"{type(estimator).__name__} gives no probabilities to compare with: take a "
                 "classifier with predict_proba, or put sklearn's CalibratedClassifierCV around it"
             )
+        load_matplotlib()  # where it is missing, before images are read
         check_lengths(X=X, y=y)
         proba = estimator.predict_proba(X)
         return cls.from_predictions(y, proba, classes=estimator.classes_, n_bins=n_bins, ax=ax)
@@ -218,14 +222,14 @@ class ReliabilityDisplay:
         add_legend(
             self.ax_,
             [dots, diagonal, bars],
-            ["right, of a bin's images", "as often as it is sure", "share of all images (number)"],
-            loc="upper left",
+            ["right, of a bin", "as often as it is sure", "of all images, in a bin (number)"],
+            loc="best",
             bbox_to_anchor=None,
         )
         self.ax_.set(
             # Of k classes, the predicted one has a k-th or more: what lies beneath stays empty.
             xlim=(max(0.0, edges[:-1][held].min() - 0.02), 1.02),
-            ylim=(-0.02, 1.05),
+            ylim=(-0.06, 1.05),
             xlabel="confidence: probability of the predicted class",
             ylabel="share",
             title=f"expected calibration error {self.calibration_error:.3f}",
@@ -244,7 +248,9 @@ class ReliabilityDisplay:
             edgecolor="white",
             zorder=0,
         )
-        self.ax_.bar_label(bars, [str(n) for n in number], fontsize=7, color="0.35")
+        # Beneath the bars, where no dot can be.
+        for x, n in zip(left + width / 2, number, strict=True):
+            self.ax_.text(x, -0.01, str(n), fontsize=7, color="0.35", ha="center", va="top")
         return bars
 
 
@@ -267,6 +273,7 @@ def _encode(
         raise UnsupportedInputError(
             f"y_true holds class {unknown.tolist()[0]!r}, but the classes are {known.tolist()}"
         )
-    if not (proba >= 0).all() or not (proba <= 1).all():
+    # float32 rounds beyond either end.
+    if not ((proba > -_ROUNDING) & (proba < 1 + _ROUNDING)).all():
         raise UnsupportedInputError("y_prob must hold probabilities, 0 to 1 and none missing")
     return np.searchsorted(known, y_true), proba[:, order]

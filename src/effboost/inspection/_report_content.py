@@ -475,7 +475,7 @@ def _draw_history(found: EvaluationReport) -> dict[str, str] | None:
         return None
     return {
         "source": _to_svg(
-            lambda axes: TrainingHistoryDisplay.from_report(found, axes=axes), (8.0, 3.4), columns=2
+            lambda axes: TrainingHistoryDisplay.from_report(found, ax=axes), (8.0, 3.4), columns=2
         ),
         "alt": "Accuracy of the network by epoch, and error of the boosted trees by round, of "
         "each model.",

@@ -9,14 +9,15 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
+from effboost._compat import load_matplotlib
 from effboost._labels import check_labels
 from effboost.evaluation import EvaluationReport
+from effboost.exceptions import SplitError
 from effboost.inspection._drawing import (
-    GREY,
     add_legend,
     as_names,
     check_lengths,
-    find_groups,
+    height_in_points,
     make_axes,
     name_rows,
     row_figure_height,
@@ -26,8 +27,8 @@ from effboost.model_selection._subjects import check_groups
 
 __all__ = ["SubjectDisplay"]
 
-_MIXED: Final = {"color": GREY, "marker": "$?$"}
-_AREAS: Final = 18.0, 110.0  # of the smallest and largest dots, in square points
+_MIXED: Final = {"color": "0.55", "marker": "$?$"}
+_AREAS: Final = 12.0, 110.0  # of the smallest and largest dots, in square points
 
 
 class SubjectDisplay:
@@ -107,7 +108,8 @@ class SubjectDisplay:
         UnsupportedInputError
             If lengths differ.
         """
-        groups = find_groups(X, groups)
+        load_matplotlib()  # where it is missing, before images are read
+        groups = _find_groups(X, groups)
         check_lengths(X=X, y=y, groups=groups)
         return cls.from_predictions(y, estimator.predict(X), groups, ax=ax)
 
@@ -200,13 +202,15 @@ class SubjectDisplay:
         self.ax_.set(
             xlim=(-0.03, 1.03),
             xlabel="accuracy (area of a dot: number of images)",
-            ylabel="subject (number of images)",
+            ylabel="subject (images)",
         )
         return self
 
     def _plot_classes(self, rows: npt.NDArray[np.intp]) -> tuple[list[Any], list[str]]:
         """Draw the subjects of each class, and give what to name in a legend."""
-        small, large = _AREAS
+        # Dots of neighbouring rows touch at most.
+        pitch = height_in_points(self.ax_) / len(rows)
+        small, large = _AREAS[0], float(np.clip(pitch**2, *_AREAS))
         areas = np.maximum(small, large * self.n_images / self.n_images.max())
         known = [label is not None for label in self.labels]
         classes = np.unique(self.labels[known].tolist()).tolist()
@@ -219,3 +223,20 @@ class SubjectDisplay:
             dots = self.ax_.scatter(self.accuracy[mine], rows[mine], areas[mine], **style)
             handles.append(dots)
         return handles, names if all(known) else [*names, "several classes"]
+
+
+def _find_groups(X: Any, groups: Any) -> Any:
+    """Give the subjects, or else those that the images carry.
+
+    Raises
+    ------
+    SplitError
+        If neither are known.
+    """
+    if groups is None:
+        groups = getattr(X, "groups", None)
+    if groups is None:
+        raise SplitError(
+            "no subjects are known: give groups, or an ImageSequence that carries them"
+        )
+    return groups

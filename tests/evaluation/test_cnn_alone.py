@@ -1,13 +1,10 @@
 import json
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 
 from common.networks import tiny_featurizer
-from effboost import CNNClassifier, HybridClassifier, LearningCurvesDisplay, evaluate
-
-mpl.use("Agg")
+from effboost import HybridClassifier, evaluate
 
 
 @pytest.fixture
@@ -59,30 +56,3 @@ def test_frozen_features_have_no_network_of_their_own(pixels, three_classes, sub
     assert report.gain is None
     assert "CNN" not in str(report)
     assert len(report.evals_result) == 2
-
-
-def test_curves_of_a_report_have_one_line_a_fold(report):
-    display = LearningCurvesDisplay.from_report(report)
-    accuracy, error = display.axes_
-    assert [len(line.get_ydata()) for line in accuracy.get_lines() if len(line.get_ydata())] == [
-        3,
-        3,
-    ]
-    expected = [result["train"]["merror"] for result in report.evals_result]
-    assert [list(line.get_ydata()) for line in error.get_lines()] == expected
-    assert (accuracy.get_xlabel(), error.get_xlabel()) == ("epoch", "round")
-
-
-def test_curves_of_an_estimator_have_validation_where_there_is_one(hybrid, pixels, three_classes):
-    hybrid.fit(pixels[:16], three_classes[:16], X_val=pixels[16:], y_val=three_classes[16:])
-    display = LearningCurvesDisplay.from_estimator(hybrid)
-    for ax in display.axes_:
-        assert len([line for line in ax.get_lines() if len(line.get_ydata())]) == 2
-        assert len(ax.get_legend().get_texts()) == 2
-    assert display.plot(display.axes_) is display
-
-
-def test_a_network_alone_has_no_rounds(hybrid, pixels, three_classes):
-    cnn = CNNClassifier(hybrid.featurizer).fit(pixels, three_classes)
-    display = LearningCurvesDisplay.from_estimator(cnn)
-    assert "nothing recorded" in [text.get_text() for text in display.axes_[1].texts]

@@ -1,0 +1,331 @@
+"""Whether features lie together by disease or by patient."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array
+
+from effboost._compat import load_matplotlib, load_umap
+from effboost._labels import check_labels
+from effboost.exceptions import UnsupportedInputError
+from effboost.inspection._drawing import (
+    MAX_LEGEND,
+    add_legend,
+    as_names,
+    check_lengths,
+    make_axes,
+    style_of,
+)
+from effboost.model_selection._subjects import check_groups
+
+__all__ = ["FeatureViewDisplay"]
+
+_MAX_COMPONENTS: Final = 50
+_NEIGHBORS: Final = 15  # umap's default
+_GOLDEN: Final = (5**0.5 - 1) / 2
+
+
+class FeatureViewDisplay:
+    """Features of images on a plane, coloured by class and by subject.
+
+    Where images lie together by subject rather than by class, the features know the patient, or
+    the patient's smear, better than the disease. Two numbers say the same without the plane's
+    distortion: the mean silhouettes (`sklearn.metrics.silhouette_score`), of images grouped by
+    class and by subject. Build it by `from_estimator` or `from_features`.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_samples, 2), float64
+        Where each image stands.
+    y : ndarray of shape (n_samples,)
+        The class of each image.
+    groups : ndarray of shape (n_samples,)
+        The subject of each image.
+    silhouette_by_class, silhouette_by_subject : float or None
+        -1 (mixed up) to 1 (apart); None where there are not two groups, or no two images in
+        any.
+    axis_labels : tuple of two str
+        What the axes are.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (2,)
+        The pictures, by class and by subject, after `plot`.
+    figure_ : matplotlib Figure
+        The figure, after `plot`.
+
+    Notes
+    -----
+    Features are standardised, then reduced to at most 50 principal components: of these are the
+    silhouettes and the map of UMAP. The silhouettes take time with the square of the number of
+    images, seconds for ten thousand.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import FeatureViewDisplay
+    >>> features = np.random.default_rng(0).normal(size=(12, 8))
+    >>> groups = np.repeat(["P1", "P2", "P3", "P4"], 3)
+    >>> features[groups == "P4"] += 9
+    >>> display = FeatureViewDisplay.from_features(features, ["ALL", "HEM"] * 6, groups)
+    >>> display.silhouette_by_subject > display.silhouette_by_class
+    True
+    """
+
+    def __init__(
+        self,
+        points: npt.NDArray[np.float64],
+        y: npt.NDArray[Any],
+        groups: npt.NDArray[Any],
+        *,
+        silhouette_by_class: float | None,
+        silhouette_by_subject: float | None,
+        axis_labels: tuple[str, str],
+    ):
+        self.points = points
+        self.y = y
+        self.groups = groups
+        self.silhouette_by_class = silhouette_by_class
+        self.silhouette_by_subject = silhouette_by_subject
+        self.axis_labels = axis_labels
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        *,
+        method: str = "pca",
+        random_state: int | np.random.RandomState | None = 0,
+        axes: Any = None,
+    ) -> Self:
+        """Extract features, and draw them.
+
+        Parameters
+        ----------
+        estimator : HybridClassifier, ImageFeaturizer or other transformer
+            Fitted. On its own training images, fine-tuned features look better than they are.
+        X : images, n_samples of them
+            What the estimator takes.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        groups : array-like of shape (n_samples,), default=None
+            Their subjects. None takes those that an `ImageSequence` carries, or else each image
+            for its own subject.
+        method : {"pca", "umap"}, default="pca"
+            See `from_features`.
+        random_state : int, RandomState instance or None, default=0
+            See `from_features`.
+        axes : two matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        FeatureViewDisplay
+            The display.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the estimator gives no features, or as `from_features` does.
+        """
+        if not hasattr(estimator, "transform"):
+            raise UnsupportedInputError(
+                f"{type(estimator).__name__} gives no features: take a HybridClassifier, an "
+                "ImageFeaturizer or another transformer"
+            )
+        if groups is None:
+            groups = getattr(X, "groups", None)
+        # What is missing or wrong, before images are read.
+        load_matplotlib()
+        check_lengths(X=X, y=y, groups=groups)
+        _check_method(method)
+        return cls.from_features(
+            np.asarray(estimator.transform(X)),
+            y,
+            groups,
+            method=method,
+            random_state=random_state,
+            axes=axes,
+        )
+
+    @classmethod
+    def from_features(
+        cls,
+        features: npt.ArrayLike,
+        y: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        *,
+        method: str = "pca",
+        random_state: int | np.random.RandomState | None = 0,
+        axes: Any = None,
+    ) -> Self:
+        """Draw features.
+
+        Parameters
+        ----------
+        features : array-like of shape (n_samples, n_features)
+            Two or more, of three or more images.
+        y : array-like of shape (n_samples,)
+            The class of each image.
+        groups : array-like of shape (n_samples,), default=None
+            The subject of each image; None takes each for its own subject.
+        method : {"pca", "umap"}, default="pca"
+            The first two principal components, or UMAP, which keeps neighbours together and needs
+            ``pip install 'effboost[umap]'``: in it, distances between clusters mean little.
+        random_state : int, RandomState instance or None, default=0
+            Draws what is random in both methods. With None, UMAP runs in parallel.
+        axes : two matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        FeatureViewDisplay
+            The display.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If lengths differ, the method is unknown, or all images have the same features.
+        SplitError
+            If a subject is missing.
+        MissingDependencyError
+            If matplotlib, or umap for its method, is not installed.
+        """
+        _check_method(method)
+        check_lengths(features=features, y=y, groups=groups)
+        labels = check_labels(y)
+        subjects = np.arange(len(labels)) if groups is None else check_groups(groups)
+        reduced, shares = _reduce(features, random_state)
+        if method == "umap":
+            points, axis_labels = _map(reduced, random_state), ("UMAP 1", "UMAP 2")
+        else:
+            points = reduced[:, :2]
+            first, second = (
+                f"component {i} ({share:.0%} of variance)".replace("%", " %")
+                for i, share in enumerate(shares[:2], start=1)
+            )
+            axis_labels = first, second
+        return cls(
+            points,
+            labels,
+            subjects,
+            silhouette_by_class=_silhouette(reduced, labels),
+            silhouette_by_subject=_silhouette(reduced, subjects),
+            axis_labels=axis_labels,
+        ).plot(axes)
+
+    def plot(self, axes: Any = None) -> Self:
+        """Draw the features twice.
+
+        Parameters
+        ----------
+        axes : two matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        FeatureViewDisplay
+            The display itself.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        """
+        self.axes_ = make_axes(axes, ncols=2, figsize=(10.5, 4.8))
+        self.figure_ = self.axes_[0].figure
+        by_class, by_subject = self.silhouette_by_class, self.silhouette_by_subject
+        self._plot_groups(self.axes_[0], self.y)
+        self._plot_groups(self.axes_[1], self.groups)
+        self.axes_[0].set_title(
+            "by class: "
+            + _say(
+                by_class,
+                "1: apart, 0: no clusters, below: mixed up",
+                "one class, or one image of each",
+            ),
+            fontsize=10,
+        )
+        self.axes_[1].set_title(
+            "by subject: "
+            + _say(
+                by_subject,
+                "above that by class: patients show more than disease",
+                "one subject, or one image of each",
+            ),
+            fontsize=10,
+        )
+        return self
+
+    def _plot_groups(self, ax: Any, of_image: npt.NDArray[Any]) -> None:
+        names, codes = np.unique(of_image, return_inverse=True)
+        if len(names) > MAX_LEGEND:
+            # Neighbours in the alphabet are often of one class: give them colours far apart.
+            shades = (codes * _GOLDEN) % 1
+            ax.scatter(*self.points.T, s=14, c=shades, cmap="viridis", vmin=0, vmax=1, alpha=0.8)
+            note = f"{len(names)} colours, too many to name"
+            ax.text(0.01, 0.01, note, transform=ax.transAxes, fontsize=8)
+        else:
+            dots = [
+                ax.scatter(*self.points[codes == i].T, s=18, alpha=0.8, **style_of(i))
+                for i in range(len(names))
+            ]
+            add_legend(ax, dots, as_names(names))
+        ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
+
+
+def _check_method(method: str) -> None:
+    """Check that a method is known, and that what it needs is installed."""
+    if method not in ("pca", "umap"):
+        raise UnsupportedInputError(f"method={method!r} is neither 'pca' nor 'umap'")
+    if method == "umap":
+        load_umap()
+
+
+def _reduce(
+    features: npt.ArrayLike, random_state: Any
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Standardise features, and give their principal components and the shares of variance."""
+    checked = check_array(features, dtype=np.float64, ensure_min_samples=3, ensure_min_features=2)
+    if not np.ptp(checked, axis=0).any():
+        raise UnsupportedInputError(
+            "the features of all images are the same: there is nothing to tell apart"
+        )
+    standard = StandardScaler().fit_transform(checked)
+    pca = PCA(min(_MAX_COMPONENTS, *standard.shape), random_state=random_state)
+    return pca.fit_transform(standard), pca.explained_variance_ratio_
+
+
+def _map(reduced: npt.NDArray[np.float64], random_state: Any) -> npt.NDArray[np.float64]:
+    """Give the plane of UMAP."""
+    umap = load_umap().UMAP(
+        n_neighbors=min(_NEIGHBORS, len(reduced) - 1),
+        # The default, spectral, fails on few images, and warns where clusters are apart.
+        init="pca",
+        random_state=random_state,
+        # A seed needs one thread, and umap warns unless that is said.
+        n_jobs=-1 if random_state is None else 1,
+    )
+    return np.asarray(umap.fit_transform(reduced), dtype=np.float64)
+
+
+def _silhouette(points: npt.NDArray[np.float64], of_image: npt.NDArray[Any]) -> float | None:
+    if not 1 < len(np.unique(of_image)) < len(points):
+        return None
+    return float(silhouette_score(points, of_image))
+
+
+def _say(silhouette: float | None, reading: str, lacking: str) -> str:
+    """Give a silhouette with how to read it, or why there is none."""
+    if silhouette is None:
+        return f"no silhouette\n({lacking})"
+    return f"silhouette {silhouette:.2f}\n({reading})"
