@@ -276,6 +276,15 @@ def test_the_table_names_all_it_shows(report):
         assert part in text
 
 
+def test_the_name_of_a_class_is_no_formula(noisy):
+    X, y, groups = noisy
+    named = np.where(y == "a", r"$\frac{<b>$", y)
+    report = evaluate(ColourClassifier(), X, named, groups=groups, n_bootstrap=10)
+    display = report.plot_confusion_matrix()
+    display.figure_.canvas.draw()  # a formula that cannot be read would raise
+    assert display.ax_.get_xticklabels()[0].get_text() == r"$\frac{<b>$"
+
+
 def test_the_confusion_matrix_is_drawn(report, tmp_path):
     display = report.plot_confusion_matrix()
     assert np.array_equal(display.confusion_matrix, report.confusion_matrix)

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from sklearn.model_selection import StratifiedKFold
 
     from effboost import evaluate, presets
+    from effboost.inspection import HTMLReport
 
     start = time.perf_counter()
     out = arguments.out
@@ -72,7 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
         check_leakage=False,
         verbose=1,
     )
-    subject_wise = evaluate(clf, paths, target, groups=groups, cv=_FOLDS, verbose=1)
+    subject_wise = evaluate(
+        clf, paths, target, groups=groups, cv=_FOLDS, return_estimator=True, verbose=1
+    )
     print(f"\n{_compare(image_level, subject_wise)}\n\n{_EXPLANATION}\n\nSubject-wise in full:\n")
     print(subject_wise)
     print("\nFitting on all cells ...", flush=True)
@@ -80,10 +83,12 @@ def run(arguments: argparse.Namespace) -> None:
     joblib.dump(model, out / "model.joblib")
     write_report(image_level, out, paths, "image_level")
     write_report(subject_wise, out, paths, "subject_wise")
-    print(f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: model.joblib (fitted on all")
+    HTMLReport.from_evaluation(subject_wise, paths).save(out / "report.html")
     print(
-        "cells), the reports as JSON and text, cells.png, confusion matrices and learning curves."
+        f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (to be opened in a"
     )
+    print("browser), model.joblib (fitted on all cells), the reports as JSON and text, cells.png,")
+    print("and pictures of confusion, subjects, calibration and training.")
 
 
 def _imagenet_or_none() -> str | None:

@@ -153,7 +153,10 @@ def run(arguments: argparse.Namespace) -> None:
     # Written first: a terminal that cannot show the table must not cost the results.
     if arguments.out is not None:
         write_report(report, arguments.out, data.paths)
-    written = [arguments.out, *write_pages(report, data, arguments.report, arguments.model_card)]
+    written = [
+        arguments.out,
+        *write_pages(report, data.paths, arguments.report, arguments.model_card),
+    ]
     print(report)
     if any(written):
         print("\nwritten to", ", ".join(str(place) for place in written if place))

@@ -40,14 +40,14 @@ def _check_writable(place: Path) -> None:
 
 
 def write_pages(
-    report: EvaluationReport, data: Any, page: Path | None, card: Path | None
+    report: EvaluationReport, paths: Any, page: Path | None, card: Path | None
 ) -> Iterator[Path]:
     """Write the report as HTML and the model card, where they are asked for."""
     if page is None and card is None:
         return
     from effboost.inspection import HTMLReport
 
-    made = HTMLReport.from_evaluation(report, data.paths)
+    made = HTMLReport.from_evaluation(report, paths)
     if page is not None:
         yield made.save(page)
     if card is not None:
