@@ -38,6 +38,9 @@ def test_the_demo_says_at_once_that_its_weights_are_random(small, tmp_path, caps
         "subject_wise_predictions.csv",
         "subject_wise_confusion_matrix.png",
         "subject_wise_learning_curves.png",
+        "subject_wise_subjects.png",
+        "subject_wise_calibration.png",
+        "report.html",
     }
     leaking, honest = (
         json.loads((out / f"{name}.json").read_text()) for name in ("image_level", "subject_wise")

@@ -84,9 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_report(image_level, out, paths, "image_level")
     write_report(subject_wise, out, paths, "subject_wise")
     HTMLReport.from_evaluation(subject_wise, paths).save(out / "report.html")
-    print(
-        f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (to be opened in a"
-    )
+    print(f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (open it in a")
     print("browser), model.joblib (fitted on all cells), the reports as JSON and text, cells.png,")
     print("and pictures of confusion, subjects, calibration and training.")
 
