@@ -13,10 +13,10 @@ import numpy.typing as npt
 from effboost._images import ImageSequence, as_images
 from effboost._write import write_whole
 from effboost.evaluation import EvaluationReport, evaluate
-from effboost.exceptions import LeakageError, UnsupportedInputError
-from effboost.inspection._report_content import describe, find_leakage, subject_leakage
+from effboost.exceptions import UnsupportedInputError
+from effboost.inspection._report_content import describe
+from effboost.inspection._report_leakage import compare_with_training, find_leakage
 from effboost.inspection._templates import render_card, render_page
-from effboost.model_selection import check_leakage
 
 __all__ = ["HTMLReport", "report"]
 
@@ -113,7 +113,7 @@ class HTMLReport:
         training = None if X_train is None else as_images(X_train)
         findings = None
         if training is not None:
-            findings = _compare(training, images, groups_train, evaluation)
+            findings = compare_with_training(training, images, groups_train, evaluation)
         return cls._make(evaluation, images, training, findings, title, n_mistakes)
 
     @classmethod
@@ -258,19 +258,3 @@ def report(
     made = HTMLReport.from_estimator(clf, X, y, **options)
     made.save(path)
     return made
-
-
-def _compare(
-    training: ImageSequence,
-    images: ImageSequence,
-    groups_train: npt.ArrayLike | None,
-    evaluation: EvaluationReport,
-) -> list[dict[str, Any]]:
-    """Say whether something that the model was fitted on was tested."""
-    known = training.groups if groups_train is None else groups_train
-    tested = evaluation.groups if known is not None else None
-    try:
-        check_leakage(training, images, groups_train=known, groups_test=tested)
-    except LeakageError as error:
-        return subject_leakage(error)
-    return subject_leakage(None, subjects_known=known is not None)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
 import platform
-import warnings
-from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from effboost._compat import load_extra
 from effboost._images import ImageSequence
 from effboost.evaluation import EvaluationReport, Metric
 from effboost.evaluation._report import TITLES
-from effboost.exceptions import EffboostError, LeakageError
+from effboost.exceptions import EffboostError
 from effboost.inspection._heat import AttributionDisplay, explain
-from effboost.inspection._history import TrainingHistoryDisplay
-from effboost.inspection._reliability import ReliabilityDisplay
-from effboost.inspection._subjects import SubjectDisplay
+from effboost.inspection._report_pictures import (
+    picture_history,
+    picture_mistake,
+    picture_reliability,
+    picture_subjects,
+)
 
-__all__ = ["describe", "find_leakage", "subject_leakage"]
+__all__ = ["describe"]
 
 SECTIONS: Final = (
     ("tested", "What was tested, on whom"),
@@ -71,13 +69,15 @@ _PACKAGES: Final = (
     "skorch",
     "onnxruntime",
 )
+_EXPLAINED: Final = {
+    "TreeSHAP": "Red speaks for the class that the scale names, blue against it, in parts of the "
+    "booster's margin (TreeSHAP); the line surrounds what had most of a say.",
+    "occlusion": "Red speaks for the class that the scale names, blue against it: what the margin "
+    "loses when that part of the picture is hidden (occlusion).",
+}
 _MOST_SUBJECTS: Final = 500
 _LONGEST: Final = 300
 _BACKGROUND: Final = 32
-# Stands for the colour of the page's text in the pictures, which the style then sets.
-_INK: Final = "#010203"
-# What displays draw in black or dark grey whatever the style.
-_DARK: Final = ("#000000", "#595959")
 
 
 def describe(
@@ -115,12 +115,12 @@ def describe(
         ],
         "confusion": _list_confusion(found),
         "subjects": _list_subjects(found),
-        "subject_picture": _draw_subjects(found),
+        "subject_picture": picture_subjects(found),
         "n_wrong": int((found.y_true != found.y_pred).sum()),
         **_show_mistakes(found, images, training, n_mistakes),
         "calibration_error": _show(found.metrics.get("calibration_error")),
-        "reliability_picture": _draw_reliability(found),
-        "history_picture": _draw_history(found),
+        "reliability_picture": picture_reliability(found),
+        "history_picture": picture_history(found),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES}
         | {"machine": f"{platform.system()} {platform.machine()}"},
@@ -235,103 +235,6 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
-def find_leakage(
-    found: EvaluationReport,
-    images: ImageSequence,
-    comparison: list[dict[str, Any]] | None,
-) -> list[dict[str, Any]]:
-    """Say what stands on both sides of the split, and what stands twice among the images."""
-    findings = []
-    # What evaluate takes for subjects where none are named.
-    if np.array_equal(found.groups, np.arange(len(found.groups))):
-        findings.append(
-            _finding(
-                "Subjects are not known.",
-                "Each image counts as a subject of its own. If several images come from one "
-                "subject, the intervals are too narrow, and nobody can say who stands on both "
-                "sides.",
-            )
-        )
-    if comparison is not None:
-        findings += comparison
-    elif found.prefit:
-        findings.append(
-            _finding(
-                "Not compared with the training images.",
-                "They were not handed over (X_train), so that nobody looked whether a subject or "
-                "an image was trained on.",
-            )
-        )
-    elif found.shared_subjects:
-        findings.append(
-            _finding(
-                f"{found.shared_subjects} subjects stand on both sides.",
-                "They were tested by models that had been fitted on other images of theirs: the "
-                "numbers flatter.",
-                alarm=True,
-            )
-        )
-    else:
-        findings.append(
-            _finding(
-                "No subject stands on both sides.",
-                "Each was tested by a model that was fitted without it.",
-            )
-        )
-    return findings + _find_copies(found, images)
-
-
-def subject_leakage(
-    error: LeakageError | None, *, subjects_known: bool = True
-) -> list[dict[str, Any]]:
-    """Say what a comparison with the training images brought to light."""
-    if error is not None:
-        return [_finding("Training and test images are not apart.", f"{error}.", alarm=True)]
-    if subjects_known:
-        return [
-            _finding(
-                "No subject and no image stands on both sides.",
-                "The training images and these were compared by subject, and by the bytes of "
-                "their files.",
-            )
-        ]
-    return [
-        _finding(
-            "No image stands on both sides.",
-            "The training images and these were compared by the bytes of their files. Whose "
-            "training images they are is not known (groups_train).",
-        )
-    ]
-
-
-def _find_copies(found: EvaluationReport, images: ImageSequence) -> list[dict[str, Any]]:
-    """Look for one image under two names."""
-    seen: dict[str, int] = {}
-    copies, at_odds = [], 0
-    for i in range(len(images)):
-        first = seen.setdefault(images.fingerprint(i), i)
-        if first != i:
-            copies.append((first, i))
-            at_odds += int(found.y_true[first] != found.y_true[i])
-    if not copies:
-        return [
-            _finding("No image stands twice.", "They were compared by the bytes of their files.")
-        ]
-    one, other = (images.name(i) for i in copies[0])
-    text = f"Such as {one} and {other}."
-    if at_odds:
-        text += f" {at_odds} of them are labelled in two ways."
-    apart = [pair for pair in copies if found.fold[pair[0]] != found.fold[pair[1]]]
-    if apart:
-        text += f" {len(apart)} of them were trained on in another round: the numbers flatter."
-    plural = "image stands" if len(copies) == 1 else "images stand"
-    return [_finding(f"{len(copies)} {plural} twice.", text, alarm=bool(at_odds or apart))]
-
-
-def _finding(heading: str, text: str, *, alarm: bool = False) -> dict[str, Any]:
-    return {"heading": heading, "text": text, "alarm": alarm}
-
-
 def _show_mistakes(
     found: EvaluationReport,
     images: ImageSequence,
@@ -350,7 +253,7 @@ def _show_mistakes(
     for i, name in zip(chosen.tolist(), names, strict=True):
         mistakes.append(
             {
-                "source": _picture_mistake(images, i, displays.get(i)),
+                "source": picture_mistake(images, i, displays.get(i)),
                 "alt": f"Image of {found.groups[i]}, true {found.y_true[i]}, predicted "
                 f"{found.y_pred[i]}; as it is" + (" and with heat." if i in displays else "."),
                 "name": name,
@@ -406,22 +309,6 @@ def _explain_mistakes(
     return displays, said
 
 
-def _picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
-    """Draw one image beside its heat map, or alone where there is none."""
-    if display is not None:
-        return _to_png(lambda axes: _draw_pair(axes, display), (5.6, 2.7), columns=2)
-    picture = np.asarray(images.decode(i))
-    return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1))
-
-
-_EXPLAINED: Final = {
-    "TreeSHAP": "Red speaks for the class that the scale names, blue against it, in parts of the "
-    "booster's margin (TreeSHAP); the line surrounds what had most of a say.",
-    "occlusion": "Red speaks for the class that the scale names, blue against it: what the margin "
-    "loses when that part of the picture is hidden (occlusion).",
-}
-
-
 def _choose_background(
     found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, fold: int
 ) -> ImageSequence | None:
@@ -432,100 +319,3 @@ def _choose_background(
     if pool is None or len(pool) < _BACKGROUND:
         return None
     return pool[np.linspace(0, len(pool) - 1, _BACKGROUND).astype(int)]
-
-
-def _draw_pair(axes: npt.NDArray[Any], display: AttributionDisplay) -> None:
-    _draw_alone(axes[0], display.pictures[0])
-    display.plot(axes[1])
-
-
-def _draw_alone(ax: Any, picture: npt.NDArray[np.uint8]) -> None:
-    ax.imshow(picture)
-    ax.set_axis_off()
-
-
-def _draw_subjects(found: EvaluationReport) -> dict[str, str] | None:
-    names = np.unique(found.groups)
-    if len(names) in (1, len(found.groups)):
-        return None
-    worst = _list_subjects(found)[0]
-    return {
-        "source": _to_svg(
-            lambda ax: SubjectDisplay.from_report(found, ax=ax),
-            (8.0, min(10.0, 1.5 + 0.25 * len(names))),
-        ),
-        "alt": f"Share of images named correctly of each of {len(names)} subjects, from "
-        f"{worst['share']} up. The table below holds the numbers.",
-    }
-
-
-def _draw_reliability(found: EvaluationReport) -> dict[str, str] | None:
-    if found.probabilities is None:
-        return None
-    error = found.metrics["calibration_error"].value
-    return {
-        "source": _to_svg(lambda ax: ReliabilityDisplay.from_report(found, ax=ax), (6.0, 5.0)),
-        "alt": "How often the model is right against how sure it says to be. On average the two "
-        f"are {error:.3f} apart.",
-    }
-
-
-def _draw_history(found: EvaluationReport) -> dict[str, str] | None:
-    if not any(found.history):
-        return None
-    return {
-        "source": _to_svg(
-            lambda axes: TrainingHistoryDisplay.from_report(found, ax=axes), (8.0, 3.4), columns=2
-        ),
-        "alt": "Accuracy of the network by epoch, and error of the boosted trees by round, of "
-        "each model.",
-    }
-
-
-def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
-    """Give a drawing as an address that holds it, in the colour of the page's text."""
-    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    style: Mapping[str, Any] = dict.fromkeys(ink, _INK) | {
-        "svg.fonttype": "path",
-        "svg.hashsalt": "effboost",
-        "legend.framealpha": 0,
-        "text.parse_math": False,
-    }
-    raw = _render(draw, size, columns, "svg", style, transparent=True)
-    text = raw.decode("utf-8")
-    for dark in (_INK, *_DARK):
-        text = text.replace(dark, "currentColor")
-    start = text.index("<svg")
-    head, _, body = text[start:].partition(">")
-    themed = (
-        f"{head}><style>svg{{color:#1b1b1f}}"
-        "@media (prefers-color-scheme: dark){svg{color:#e9e9ee}}</style>" + body
-    )
-    return f"data:image/svg+xml;base64,{base64.b64encode(themed.encode()).decode()}"
-
-
-def _to_png(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
-    raw = _render(draw, size, columns, "png", {"text.parse_math": False}, dpi=90)
-    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
-
-
-def _render(
-    draw: Callable[[Any], Any],
-    size: tuple[float, float],
-    columns: int,
-    form: str,
-    style: Mapping[str, Any],
-    **options: Any,
-) -> bytes:
-    """Draw on a figure of its own, which no window and no global list knows of."""
-    matplotlib = load_extra("matplotlib", "report")
-    with matplotlib.rc_context(style), warnings.catch_warnings():
-        # Names in a script that matplotlib's font lacks; the tables show them.
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure = load_extra("matplotlib.figure", "report").Figure(size, layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-        draw(axes if columns > 1 or form == "png" else axes[0])
-        file = io.BytesIO()
-        metadata = {"Date": None} if form == "svg" else None
-        figure.savefig(file, format=form, metadata=metadata, **options)
-    return file.getvalue()

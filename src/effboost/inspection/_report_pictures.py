@@ -1,0 +1,131 @@
+"""The pictures of a report, as addresses that hold them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._compat import load_extra
+from effboost._images import ImageSequence
+from effboost.evaluation import EvaluationReport
+from effboost.inspection._heat import AttributionDisplay
+from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._reliability import ReliabilityDisplay
+from effboost.inspection._subjects import SubjectDisplay
+
+__all__ = ["picture_history", "picture_mistake", "picture_reliability", "picture_subjects"]
+
+# Stands for the colour of the page's text in the pictures, which the style then sets.
+_INK: Final = "#010203"
+# What displays draw in black or dark grey whatever the style.
+_DARK: Final = ("#000000", "#595959")
+
+
+def picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
+    """Draw one image beside its heat map, or alone where there is none."""
+    if display is not None:
+        return _to_png(lambda axes: _draw_pair(axes, display), (5.6, 2.7), columns=2)
+    picture = np.asarray(images.decode(i))
+    return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1))
+
+
+def _draw_pair(axes: npt.NDArray[Any], display: AttributionDisplay) -> None:
+    _draw_alone(axes[0], display.pictures[0])
+    display.plot(axes[1])
+
+
+def _draw_alone(ax: Any, picture: npt.NDArray[np.uint8]) -> None:
+    ax.imshow(picture)
+    ax.set_axis_off()
+
+
+def picture_subjects(found: EvaluationReport) -> dict[str, str] | None:
+    names = np.unique(found.groups)
+    if len(names) in (1, len(found.groups)):
+        return None
+    return {
+        "source": _to_svg(
+            lambda ax: SubjectDisplay.from_report(found, ax=ax),
+            (8.0, min(10.0, 1.5 + 0.25 * len(names))),
+        ),
+        "alt": f"Share of images named correctly of each of {len(names)} subjects, the worst "
+        "first. The table below holds the numbers.",
+    }
+
+
+def picture_reliability(found: EvaluationReport) -> dict[str, str] | None:
+    if found.probabilities is None:
+        return None
+    error = found.metrics["calibration_error"].value
+    return {
+        "source": _to_svg(lambda ax: ReliabilityDisplay.from_report(found, ax=ax), (6.0, 5.0)),
+        "alt": "How often the model is right against how sure it says to be. On average the two "
+        f"are {error:.3f} apart.",
+    }
+
+
+def picture_history(found: EvaluationReport) -> dict[str, str] | None:
+    if not any(found.history):
+        return None
+    return {
+        "source": _to_svg(
+            lambda axes: TrainingHistoryDisplay.from_report(found, ax=axes), (8.0, 3.4), columns=2
+        ),
+        "alt": "Accuracy of the network by epoch, and error of the boosted trees by round, of "
+        "each model.",
+    }
+
+
+def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
+    """Give a drawing as an address that holds it, in the colour of the page's text."""
+    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style: Mapping[str, Any] = dict.fromkeys(ink, _INK) | {
+        "svg.fonttype": "path",
+        "svg.hashsalt": "effboost",
+        "legend.framealpha": 0,
+        "text.parse_math": False,
+    }
+    raw = _render(draw, size, columns, "svg", style, transparent=True)
+    text = raw.decode("utf-8")
+    for dark in (_INK, *_DARK):
+        text = text.replace(dark, "currentColor")
+    start = text.index("<svg")
+    head, _, body = text[start:].partition(">")
+    themed = (
+        f"{head}><style>svg{{color:#1b1b1f}}"
+        "@media (prefers-color-scheme: dark){svg{color:#e9e9ee}}</style>" + body
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(themed.encode()).decode()}"
+
+
+def _to_png(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
+    raw = _render(draw, size, columns, "png", {"text.parse_math": False}, dpi=90)
+    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
+
+
+def _render(
+    draw: Callable[[Any], Any],
+    size: tuple[float, float],
+    columns: int,
+    form: str,
+    style: Mapping[str, Any],
+    **options: Any,
+) -> bytes:
+    """Draw on a figure of its own, which no window and no global list knows of."""
+    matplotlib = load_extra("matplotlib", "report")
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # Names in a script that matplotlib's font lacks; the tables show them.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure = load_extra("matplotlib.figure", "report").Figure(size, layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        draw(axes if columns > 1 or form == "png" else axes[0])
+        file = io.BytesIO()
+        metadata = {"Date": None} if form == "svg" else None
+        figure.savefig(file, format=form, metadata=metadata, **options)
+    return file.getvalue()
