@@ -10,6 +10,7 @@ from xgboost import XGBClassifier, XGBRFClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier
+from effboost.datasets import make_blood_cells
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection import hybrid_attribution
 from effboost.inspection._attribution import _split
@@ -56,6 +57,19 @@ def test_the_maps_and_the_base_add_up_to_the_margin(spots, n_classes):
         np.testing.assert_allclose(expit(found.margin[:, 0]), proba[:, 1], atol=1e-5)
     else:
         np.testing.assert_allclose(softmax(found.margin, axis=1), proba, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("against", ["means", "background"])
+def test_it_adds_up_on_generated_cells(n_classes, against):
+    cells = make_blood_cells(n_subjects=6, images_per_subject=6, image_size=64, random_state=0)
+    y = np.array(["ALL", "HEM", "other"])[np.arange(36) // 6 % n_classes]
+    clf = fitted(cells.images, y, backbone="resnet18", image_size=96)
+    background = cells.images if against == "background" else None
+    found = hybrid_attribution(clf, cells.images, background=background)
+    gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
+    assert (gap <= 1e-4 * np.maximum(1, np.abs(found.margin))).all()
+    assert found.maps.std() > 0
 
 
 def test_what_decided_is_where_the_map_points(spots):

@@ -23,7 +23,8 @@ def find_leakage(
     """Say what stands on both sides of the split, and what stands twice among the images."""
     findings = []
     # What evaluate takes for subjects where none are named.
-    if np.array_equal(found.groups, np.arange(len(found.groups))):
+    unknown = np.array_equal(found.groups, np.arange(len(found.groups)))
+    if unknown:
         findings.append(
             _finding(
                 "Subjects are not known.",
@@ -51,7 +52,7 @@ def find_leakage(
                 alarm=True,
             )
         )
-    else:
+    elif not unknown:
         findings.append(
             _finding(
                 "No subject stands on both sides.",
@@ -73,29 +74,20 @@ def compare_with_training(
     try:
         check_leakage(training, images, groups_train=known, groups_test=tested)
     except LeakageError as error:
-        return _describe_comparison(error)
-    return _describe_comparison(None, subjects_known=known is not None)
-
-
-def _describe_comparison(
-    error: LeakageError | None, *, subjects_known: bool = True
-) -> list[dict[str, Any]]:
-    """Say what a comparison with the training images brought to light."""
-    if error is not None:
         return [_finding("Training and test images are not apart.", f"{error}.", alarm=True)]
-    if subjects_known:
+    compared = "The training images and these were compared by "
+    if known is None:
         return [
             _finding(
-                "No subject and no image stands on both sides.",
-                "The training images and these were compared by subject, and by the bytes of "
-                "their files.",
+                "No image stands on both sides.",
+                f"{compared}the bytes of their files. Whose training images they are is not known "
+                "(groups_train).",
             )
         ]
     return [
         _finding(
-            "No image stands on both sides.",
-            "The training images and these were compared by the bytes of their files. Whose "
-            "training images they are is not known (groups_train).",
+            "No subject and no image stands on both sides.",
+            f"{compared}subject, and by the bytes of their files.",
         )
     ]
 
