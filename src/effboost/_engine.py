@@ -39,7 +39,7 @@ class Engine:
         """Give the network's runtime."""
         if self._runtime is None:
             self._runtime = start_runtime(
-                self._choice, self._module, self._transform, device, self._export
+                self._choice, self._module, self._transform, device, self.graph
             )
         return self._runtime
 
@@ -60,13 +60,14 @@ class Engine:
         }
         return Shelf(cache, digest_of(origin))
 
-    def _origin(self) -> dict[str, Any]:
-        if self._digest is None:
-            self._digest = network_digest(self._module, self._spec, self._transform.image_size)
-        return {"network": self._digest, "transform": self._transform.to_dict()}
+    def graph(self) -> bytes:
+        """Give the exported network; what folds of a frozen network share is exported once.
 
-    def _export(self) -> bytes:
-        """Give the exported network; what folds of a frozen network share is exported once."""
+        Raises
+        ------
+        RuntimeUnavailableError
+            If it cannot be exported.
+        """
         if self._graph is None:
             key = digest_of(self._origin())
             graph = _GRAPHS.pop(key, None) or export_graph(self._module, self._transform)
@@ -74,6 +75,11 @@ class Engine:
             for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
                 _GRAPHS.pop(old, None)
         return self._graph
+
+    def _origin(self) -> dict[str, Any]:
+        if self._digest is None:
+            self._digest = network_digest(self._module, self._spec, self._transform.image_size)
+        return {"network": self._digest, "transform": self._transform.to_dict()}
 
     def __getstate__(self) -> dict[str, Any]:
         # The runtime is a second copy of the network, laid out for this machine. The graph comes

@@ -192,10 +192,9 @@ def _attribute(
 ) -> tuple[_Floats, _Floats, _Floats]:
     """Give the maps, the base and the margin of some images."""
     own, activations = reader.read(images)
-    # Where torch computes the features, they are those of the same pass, to the bit.
-    features = own if clf.featurizer_.runtime_ == "torch" else clf._features(images)
+    features = clf._features(images) if own is None else own
     contributions, margin = _explain(clf.classifier_, features)
-    shares = _split(activations - reference)
+    shares = _split(activations - reference.astype(np.float32))
     maps = np.einsum("ikd,idhw->ikhw", contributions[:, :, :-1], shares, optimize=True)
     return maps, contributions[:, :, -1], margin
 
@@ -217,7 +216,7 @@ def _explain(
     return found.astype(np.float64), margin.astype(np.float64).reshape(len(features), -1)
 
 
-def _split(deviations: _Floats) -> _Floats:
+def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Give each position's share in its channel's deviation; they add up to 1.
 
     Parameters

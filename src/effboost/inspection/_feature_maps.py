@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +15,18 @@ from effboost._device import resolve_device
 from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence
 from effboost.exceptions import UnsupportedInputError
-from effboost.runtime import TorchRuntime
+from effboost.runtime import OnnxRuntime, TorchRuntime
 
 __all__ = ["FeatureMaps"]
 
 _Floats = npt.NDArray[np.float32]
+_Pixels = npt.NDArray[np.uint8]
 # How far a feature may be from a mean to be taken for it, of the largest feature.
-_TOLERANCE = 1e-3
+_TOLERANCE: Final = 1e-3
 
 
 class FeatureMaps:
-    """Reads features of images together with the feature maps that they are the means of.
+    """Reads the feature maps of images, on the engine that computes the features.
 
     Parameters
     ----------
@@ -34,15 +36,13 @@ class FeatureMaps:
 
     def __init__(self, featurizer: ImageFeaturizer):
         self._featurizer = featurizer
-        # Not the featurizer's own runtime: others may run it while its layers are watched here.
-        self._runtime = TorchRuntime(
-            featurizer.module_,
-            featurizer.transform_,
-            resolve_device(featurizer.device, or_cpu=True),
-        )
-        self._watched: list[nn.Module] = list(self._runtime.module.modules())
+        self._reader: _Reader
+        if featurizer.runtime_ == "onnxruntime":
+            self._reader = _OnnxReader(featurizer)
+        else:
+            self._reader = _TorchReader(featurizer)
 
-    def read(self, images: ImageSequence) -> tuple[_Floats, _Floats]:
+    def read(self, images: ImageSequence) -> tuple[_Floats | None, _Floats]:
         """Carry images through the network.
 
         Parameters
@@ -52,8 +52,8 @@ class FeatureMaps:
 
         Returns
         -------
-        features : ndarray of shape (n_samples, n_features), float32
-            Those that the torch runtime computes, to the bit.
+        features : ndarray of shape (n_samples, n_features), float32, or None
+            Where torch computes the features, those of the same pass, to the bit.
         maps : ndarray of shape (n_samples, n_features, h, w), float32
             Their mean over h and w are the features.
 
@@ -62,26 +62,108 @@ class FeatureMaps:
         UnsupportedInputError
             If the features are no such means.
         """
-        size = self._runtime.batch_size
-        parts = [
-            self._run(images, range(start, min(start + size, len(images))))
-            for start in range(0, len(images), size)
-        ]
-        features, maps = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return features, maps
+        size = self._reader.batch_size
+        parts = [range(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+        # What the features are the means of is found on the first batch.
+        first = self._run(images, parts[0])
+        with ThreadPoolExecutor(self._reader.n_workers) as pool:
+            others = list(pool.map(lambda part: self._run(images, part), parts[1:]))
+        features, maps = (np.concatenate(column) for column in zip(first, *others, strict=True))
+        same = self._featurizer.runtime_ == "torch"
+        return features if same else None, maps
 
     def _run(self, images: ImageSequence, part: range) -> tuple[_Floats, _Floats]:
         transform = self._featurizer.transform_
         side = transform.image_size
         # A batch of one fixed size, as in the extraction of features.
-        pixels = np.zeros((self._runtime.batch_size, side, side, 3), dtype=np.uint8)
+        pixels = np.zeros((self._reader.batch_size, side, side, 3), dtype=np.uint8)
         for row, i in enumerate(part):
             pixels[row] = np.asarray(transform.resize(images.decode(i)))
-        features, maps = self._watch(pixels)
+        features, maps = self._reader.run(pixels)
         return features[: len(part)], maps[: len(part)]
 
-    def _watch(self, pixels: npt.NDArray[np.uint8]) -> tuple[_Floats, _Floats]:
-        """Run one batch, and find the last feature map whose means come out."""
+
+class _Reader(Protocol):
+    """Gives the features and the maps of a batch."""
+
+    batch_size: int
+    n_workers: int
+
+    def run(self, pixels: _Pixels) -> tuple[_Floats, _Floats]: ...
+
+
+class _OnnxReader:
+    """The exported network, one more output for the maps."""
+
+    def __init__(self, featurizer: ImageFeaturizer):
+        self._featurizer = featurizer
+        self._graph = featurizer._engine.graph()
+        names = _list_maps(self._graph, featurizer._n_features_out)
+        self._start(names)
+        self._names = names
+
+    def _start(self, names: list[str]) -> None:
+        runtime = OnnxRuntime(_with_outputs(self._graph, names))
+        self._runtime, self.batch_size, self.n_workers = (
+            runtime,
+            runtime.batch_size,
+            runtime.n_workers,
+        )
+
+    def run(self, pixels: _Pixels) -> tuple[_Floats, _Floats]:
+        features, *values = self._runtime.run_all(pixels)
+        if len(values) == 1:
+            return features, values[0]
+        for name, maps in reversed(list(zip(self._names, values, strict=True))):
+            if _are_means(features, maps):
+                self._start([name])
+                return features, maps
+        raise _no_means(self._featurizer)
+
+
+def _list_maps(graph: bytes, width: int) -> list[str]:
+    """List the values of a graph that may be the maps, in the order of the computation."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in model.graph.value_info
+    }
+    made = [name for node in model.graph.node for name in node.output]
+    sizes = [(name, shapes.get(name, [])) for name in made]
+    return [n for n, s in sizes if len(s) == 4 and s[1] == width and s[2] * s[3] > 1]
+
+
+def _with_outputs(graph: bytes, names: list[str]) -> bytes:
+    """Give a graph that gives more of its values, float32 ones."""
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    for name in names:
+        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        model.graph.output.append(output)
+    changed: bytes = model.SerializeToString()
+    return changed
+
+
+class _TorchReader:
+    """The torch engine, one of whose layers is watched."""
+
+    n_workers = 1
+
+    def __init__(self, featurizer: ImageFeaturizer):
+        self._featurizer = featurizer
+        # Not the featurizer's own runtime: others may run it while its layers are watched here.
+        self._runtime = TorchRuntime(
+            featurizer.module_,
+            featurizer.transform_,
+            resolve_device(featurizer.device, or_cpu=True),
+        )
+        self.batch_size = self._runtime.batch_size
+        self._watched: list[nn.Module] = list(self._runtime.module.modules())
+
+    def run(self, pixels: _Pixels) -> tuple[_Floats, _Floats]:
         seen: list[tuple[nn.Module, torch.Tensor]] = []
         width = self._featurizer._n_features_out
 
@@ -97,15 +179,23 @@ class FeatureMaps:
             for module in self._watched:
                 stack.callback(module.register_forward_hook(look).remove)
             features = self._runtime.run(pixels)
-        tolerance = _TOLERANCE * np.abs(features).max()
         for module, value in reversed(seen):
             maps: _Floats = value.float().cpu().numpy()
-            if np.abs(maps.mean(axis=(2, 3)) - features).max() <= tolerance:
+            if _are_means(features, maps):
                 # From now on, the other layers need not be watched.
                 self._watched = [module]
                 return features, maps
-        raise UnsupportedInputError(
-            f"the features of {self._featurizer.spec_.name!r} are not the spatial means of a "
-            "feature map, so their contributions have no place in the picture; "
-            "effboost.inspection.occlusion_attribution asks for no such thing"
-        )
+        raise _no_means(self._featurizer)
+
+
+def _are_means(features: _Floats, maps: _Floats) -> bool:
+    apart = np.abs(maps.mean(axis=(2, 3)) - features).max()
+    return bool(apart <= _TOLERANCE * np.abs(features).max())
+
+
+def _no_means(featurizer: ImageFeaturizer) -> UnsupportedInputError:
+    return UnsupportedInputError(
+        f"the features of {featurizer.spec_.name!r} are not the spatial means of a feature map, "
+        "so their contributions have no place in the picture; "
+        "effboost.inspection.occlusion_attribution asks for no such thing"
+    )

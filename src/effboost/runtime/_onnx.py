@@ -38,5 +38,9 @@ class OnnxRuntime:
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Carry one batch through the network; see `Runtime`."""
-        features: npt.NDArray[np.float32] = self._session.run(None, {"pixels": pixels})[0]
-        return features
+        return self.run_all(pixels)[0]
+
+    def run_all(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        """Give every output of the graph: the features, and what was added to them."""
+        outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"pixels": pixels})
+        return outputs
