@@ -6,6 +6,7 @@ Each entry says when it can go.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = [
     "StrOptions",
     "fit_context",
     "load_matplotlib",
+    "load_otsu",
+    "load_timm",
     "load_torchvision",
     "load_xgboost",
     "register_scorer",
@@ -50,8 +53,9 @@ class DocumentedMixin:
 
     @property
     def _doc_link_template(self) -> str:
-        site = _find_documentation()
-        return f"{site}/api/effboost.{type(self).__name__}.html" if site else ""
+        site, kind = _find_documentation(), type(self)
+        home = ".".join(part for part in kind.__module__.split(".") if not part.startswith("_"))
+        return f"{site}/api/{home}.{kind.__name__}.html" if site else ""
 
 
 @functools.cache
@@ -89,6 +93,30 @@ def load_matplotlib() -> ModuleType:
             "pictures need matplotlib: pip install 'effboost[report]'"
         ) from error
     module: ModuleType = plt
+    return module
+
+
+def load_otsu() -> Callable[[Any], Any]:
+    """Import scikit-image's threshold of Otsu, and name the extra where it is missing."""
+    try:
+        from skimage.filters import threshold_otsu
+    except ImportError as error:
+        raise MissingDependencyError(
+            "cutting out the cell needs scikit-image: pip install 'effboost[comparators]'"
+        ) from error
+    otsu: Callable[[Any], Any] = threshold_otsu
+    return otsu
+
+
+def load_timm() -> ModuleType:
+    """Import timm, and name the extra where it is missing."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingDependencyError(
+            "this network comes from timm: pip install 'effboost[comparators]'"
+        ) from error
+    module: ModuleType = timm
     return module
 
 
