@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from effboost import (
         backbones,
+        comparators,
         datasets,
         exceptions,
         inspection,
@@ -36,6 +37,7 @@ __all__ = [
     "ImageTransform",
     "LearningCurvesDisplay",
     "backbones",
+    "comparators",
     "datasets",
     "evaluate",
     "exceptions",
