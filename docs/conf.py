@@ -22,8 +22,8 @@ autodoc_typehints = "none"  # the docstrings say types in words
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "py:obj"
-# Docstrings inherited from scikit-learn refer to labels of its own site.
-suppress_warnings = ["ref.ref"]
+# Docstrings inherited from scikit-learn refer to labels and terms of its own site.
+suppress_warnings = ["ref.ref", "ref.term"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "effboost"
