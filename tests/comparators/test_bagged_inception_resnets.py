@@ -114,6 +114,8 @@ def test_a_saved_one_predicts_the_same(uneven, tmp_path):
     bagged = tiny().fit(*uneven)
     joblib.dump(bagged, tmp_path / "bagged.joblib")
     loaded = joblib.load(tmp_path / "bagged.joblib")
+    first, *_, joint = (network.featurizer_ for network in loaded.networks_)
+    assert joint.backbone.factory.trunks[0] is first.module_  # no third copy of the weights
     assert np.array_equal(loaded.predict_proba(uneven[0]), bagged.predict_proba(uneven[0]))
 
 

@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from common.networks import TinyNet
 from effboost import CNNClassifier, ImageSequence
+from effboost.backbones import list_stages
 from effboost.comparators import (
     LearningRateSteps,
     RotationAveragedCNN,
@@ -41,6 +42,10 @@ def test_the_settings_are_those_of_the_source():
     with torch.device("meta"):
         network = featurizer.backbone.build()
     assert sum(p.numel() for p in network.parameters()) == 27_559_896
+    stem = list_stages(network, featurizer.backbone)[0]
+    assert network.layer0.conv1 in stem
+    assert network.layer0.bn1 in stem
+    assert network.layer1[0].conv1 not in stem
 
 
 class Recorder(LearningRateSteps):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Final, Self
@@ -273,19 +272,29 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         return [np.sort(np.concatenate([part, others])) for part in parts]
 
     def _join(self, networks: Sequence[CNNClassifier]) -> BackboneSpec:
-        trunks = [network.featurizer_.module_ for network in networks]
+        trunks = tuple(network.featurizer_.module_ for network in networks)
         width = sum(len(network.featurizer_.get_feature_names_out()) for network in networks)
-        return BackboneSpec(
-            "joint",
-            self.n_joint,
-            weights=None,
-            factory=functools.partial(JointNetwork, trunks, width, self.n_joint),
-            head=None,
-        )
+        factory = _Join(trunks, width, self.n_joint)
+        return BackboneSpec("joint", self.n_joint, weights=None, factory=factory, head=None)
 
 
 def _fit(network: CNNClassifier, rows: Labelled) -> None:
     network.fit(rows.images, rows.labels, groups=rows.groups, sample_weight=rows.weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Join:
+    """Builds the joint network; shared by all copies of an estimator, weights being large."""
+
+    trunks: tuple[nn.Module, ...]
+    n_features: int
+    n_joint: int
+
+    def __call__(self) -> JointNetwork:
+        return JointNetwork(self.trunks, self.n_features, self.n_joint)
+
+    def __deepcopy__(self, memo: Any) -> _Join:
+        return self
 
 
 class JointNetwork(nn.Module):
