@@ -1,90 +1,204 @@
-"""Does the attribution point to the cell, and does hiding what it marks change the mind?"""
+"""Do explanations mark what the hybrid decides by?
+
+On generated cells of subjects that the hybrid has not seen: does the strongest pixel lie on the
+cell, how much of what speaks for the class does, and does hiding what is marked change the mind?
+All maps are of the class that the hybrid predicts.
+"""
+
+import time
 
 import numpy as np
-from _common import add_training_options, make_parser, network_settings, report
-from scipy.special import expit
+from _common import (
+    add_data_options,
+    add_training_options,
+    load_data,
+    make_parser,
+    network_settings,
+    report,
+    training_settings,
+)
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-from effboost import presets
+from effboost import HybridClassifier, ImageFeaturizer
 from effboost.datasets import make_blood_cells
-from effboost.inspection import hybrid_attribution
+from effboost.inspection import grad_cam, hybrid_attribution, occlusion_attribution
 from effboost.model_selection import subject_split
 
+_GRID = 14  # squares a side, hidden one after the other: the same for all maps
+_BOOTSTRAP = 2000
 
-def random_maps(shape):
-    return np.random.default_rng(0).normal(size=shape)
+
+def predicted(found):
+    """Give each image's map for the class that is predicted."""
+    if found.margin.shape[1] == 1:
+        return found.maps[:, 0] * np.where(found.margin[:, :1] > 0, 1, -1)[..., None]
+    return found.maps[np.arange(len(found.maps)), found.margin.argmax(axis=1)]
 
 
-def hits(maps, masks):
-    """Share of maps whose strongest position lies on the cell."""
-    h, w = maps.shape[1:]
-    side = masks.shape[1]
+def resized(maps, side):
+    pictures = (Image.fromarray(m.astype(np.float32)) for m in maps)
+    return np.stack([p.resize((side, side), Image.Resampling.BILINEAR) for p in pictures])
+
+
+def points_to(maps, masks):
+    """1 where the strongest pixel lies on the cell."""
     best = maps.reshape(len(maps), -1).argmax(axis=1)
-    rows = ((best // w) + 0.5) * side / h
-    columns = ((best % w) + 0.5) * side / w
-    return masks[np.arange(len(maps)), rows.astype(int), columns.astype(int)].mean()
+    return masks.reshape(len(masks), -1)[np.arange(len(maps)), best].astype(float)
 
 
-def deletion(clf, X, maps, steps):
-    """Area under the probability of the predicted class while marked squares are blackened."""
-    n, h, w = maps.shape
-    side = X.shape[1]
-    order = np.argsort(-maps.reshape(n, -1), axis=1)
-    first = clf.predict_proba(X)
-    chosen = first.argmax(axis=1)
-    curve = [first[np.arange(n), chosen]]
-    hidden, done = X.copy(), 0
-    for stop in np.linspace(0, h * w, steps + 1).astype(int)[1:]:
+def mass_on(maps, masks):
+    """Share of what speaks for the class that lies on the cell."""
+    positive = np.maximum(maps, 0)
+    return (positive * masks).sum(axis=(1, 2)) / np.maximum(positive.sum(axis=(1, 2)), 1e-12)
+
+
+def area(clf, chosen, start, end, maps, steps):
+    """Mean probability of each image's class while `start` turns into `end`, strongest first."""
+    n, side = len(start), start.shape[1]
+    order = np.argsort(-resized(maps, _GRID).reshape(n, -1), axis=1)
+    edges = np.linspace(0, side, _GRID + 1).astype(int)
+    pictures, done, curve = start.copy(), 0, []
+    for stop in np.linspace(0, _GRID**2, steps + 1).astype(int):
         for i in range(n):
-            for place in order[i, done:stop]:
-                row, column = divmod(place, w)
-                rows = slice(row * side // h, (row + 1) * side // h)
-                columns = slice(column * side // w, (column + 1) * side // w)
-                hidden[i, rows, columns] = 0
+            for row, column in zip(*divmod(order[i, done:stop], _GRID), strict=True):
+                rows, columns = (slice(edges[k], edges[k + 1]) for k in (row, column))
+                pictures[i, rows, columns] = end[i, rows, columns]
         done = stop
-        curve.append(clf.predict_proba(hidden)[np.arange(n), chosen])
-    return float(np.mean(curve))
+        curve.append(clf.predict_proba(pictures)[np.arange(n), chosen])
+    return np.mean(curve, axis=0)
+
+
+def with_interval(values, groups):
+    """Give the mean and its 95 % interval over bootstrap samples of subjects."""
+    names, codes = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
+    draws = np.random.default_rng(0).integers(0, len(names), (_BOOTSTRAP, len(names)))
+    low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [0.025, 0.975])
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def explain(clf, X, background):
+    """Give the maps of each method, at the size of the pictures."""
+    side = X.shape[1]
+    best = clf.predict(X)
+    maps = {
+        "hybrid attribution": predicted(hybrid_attribution(clf, X)),
+        "the same, with background": predicted(hybrid_attribution(clf, X, background=background)),
+        "Grad-CAM of the CNN": grad_cam(clf, X, target=best).maps,
+        "Grad-CAM++ of the CNN": grad_cam(clf, X, target=best, method="grad_cam++").maps,
+        "Eigen-CAM": grad_cam(clf, X, method="eigen_cam").maps,
+        "occlusion": predicted(occlusion_attribution(clf, X)),
+        "random": np.random.default_rng(0).normal(size=(len(X), 7, 7)),
+    }
+    return {name: resized(values, side) for name, values in maps.items()}
+
+
+def compare(clf, X, masks, groups, background, steps):
+    """Give a row for each method, and the differences between the hybrid's own and Grad-CAM."""
+    maps = explain(clf, X, background)
+    chosen = clf.predict_proba(X).argmax(axis=1)
+    black = np.zeros_like(X)
+    blurred = gaussian_filter(X, sigma=(0, X.shape[1] / 8, X.shape[1] / 8, 0))
+    measures = {
+        name: {
+            "points to the cell": points_to(values, masks),
+            "mass on the cell": mass_on(values, masks),
+            "deletion (low is good)": area(clf, chosen, X, black, values, steps),
+            "insertion (high is good)": area(clf, chosen, blurred, X, values, steps),
+        }
+        for name, values in maps.items()
+    }
+    rows = [
+        {"map": name} | {key: with_interval(v, groups) for key, v in measured.items()}
+        for name, measured in measures.items()
+    ]
+    cam = measures["Grad-CAM of the CNN"]
+    for name in ("hybrid attribution", "the same, with background"):
+        own = measures[name]
+        rows.append(
+            {"map": f"{name} minus Grad-CAM"}
+            | {key: with_interval(own[key] - cam[key], groups) for key in cam}
+        )
+    return rows
+
+
+def check_complete(clf, X):
+    """Give the largest gap between map plus base and margin, as a share of the margin or 1."""
+    found = hybrid_attribution(clf, X)
+    gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
+    return float((gap / np.maximum(1, np.abs(found.margin))).max())
+
+
+def seconds_of(clf, X):
+    """Time features and heat maps in turn; give the medians."""
+    seconds = {"features": [], "heat maps": []}
+    for _ in range(5):
+        for name, run in (
+            ("features", lambda: clf.transform(X)),
+            ("heat maps", lambda: hybrid_attribution(clf, X)),
+        ):
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(times[1:])) for name, times in seconds.items()}
 
 
 def main():
     parser = make_parser(__doc__)
+    add_data_options(parser)
     add_training_options(parser)
     parser.add_argument("--subjects", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=14)
+    parser.set_defaults(image_size=160, epochs=5)
     options = parser.parse_args()
-    options.image_size = 32 if options.small else max(options.image_size, 160)
-    subjects = 12 if options.small else options.subjects
+    options.image_size = 64 if options.small else options.image_size
+    options.epochs = 1 if options.small else options.epochs
     cells = make_blood_cells(
-        subjects, 8, image_size=options.image_size, return_masks=True, random_state=0
+        8 if options.small else options.subjects,
+        8,
+        image_size=options.image_size,
+        return_masks=True,
+        random_state=0,
     )
     split = subject_split(cells.target, cells.groups, test_size=0.3, random_state=0)
-    clf = presets.frozen(**network_settings(options))
-    clf.fit(cells.images[split.train], cells.target[split.train])
-    X, masks = cells.images[split.test], cells.masks[split.test]
-    found = hybrid_attribution(clf, X)
-    assert np.allclose(found.maps.sum(axis=(2, 3)) + found.base, found.margin, atol=1e-3)
-    # For the class that was predicted.
-    sign = np.where(expit(found.margin[:, 0]) > 0.5, 1, -1)[:, None, None]
-    own = found.maps[:, 0] * sign
-    chance = random_maps(own.shape)
-    rows = [
-        {
-            "map": name,
-            "points to the cell": float(hits(maps, masks)),
-            "deletion, area": deletion(clf, X, maps, options.steps),
-            "the least marked first, area": deletion(clf, X, -maps, options.steps),
-        }
-        for name, maps in (("hybrid attribution", own), ("random", chance))
-    ]
-    rows.append(
-        {
-            "map": "share of the picture that is cell",
-            "points to the cell": float(masks.mean()),
-            "deletion, area": "",
-            "the least marked first, area": "",
-        }
+    clf = HybridClassifier(
+        ImageFeaturizer(**network_settings(options), **training_settings(options)), random_state=0
     )
+    clf.fit(cells.images[split.train], cells.target[split.train], groups=cells.groups[split.train])
+    X = cells.images[split.test]
     print(f"accuracy on the test subjects: {clf.score(X, cells.target[split.test]):.3f}")
+    print(f"the cell covers {cells.masks[split.test].mean():.2f} of a picture")
+    rows = compare(
+        clf,
+        X,
+        cells.masks[split.test],
+        cells.groups[split.test],
+        cells.images[split.train][:64],
+        options.steps,
+    )
     report("attribution", __doc__, rows)
+    images, target, groups = load_data(options, 8, 8, options.image_size)
+    images, target = images[:200], target[:200]
+    clf.fit(images, target, groups=groups[:200])
+    gap = check_complete(clf, images)
+    rows = [{"images": len(images), "classes": len(clf.classes_), "largest relative gap": gap}]
+    report("attribution_complete", "Does the map plus the base give the margin?", rows)
+    rows = []
+    for runtime in ("torch", "auto"):
+        frozen = HybridClassifier(
+            ImageFeaturizer(
+                **network_settings(options) | {"image_size": 64 if options.small else 224},
+                fine_tune=False,
+                crop_size=None,
+                runtime=runtime,
+            )
+        ).fit(X[:40], cells.target[split.test][:40])
+        seconds = seconds_of(frozen, np.resize(X, (100, *X.shape[1:])))
+        rows.append({"runtime": frozen.featurizer_.runtime_} | seconds)
+    for row in rows:
+        row["ratio to features by torch"] = row["heat maps"] / rows[0]["features"]
+    report("attribution_seconds", "How long do 100 heat maps take?", rows)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ copyright = "The effboost developers"
 version = release = installed_version("effboost")
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -24,6 +25,11 @@ numpydoc_class_members_toctree = False
 default_role = "py:obj"
 # Docstrings inherited from scikit-learn refer to labels and terms of its own site.
 suppress_warnings = ["ref.ref", "ref.term"]
+
+plot_include_source = False
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_formats = [("png", 100)]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "effboost"

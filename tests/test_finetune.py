@@ -215,6 +215,7 @@ def test_after_training_everything_is_in_evaluation_mode_on_the_cpu(pixels, thre
     module = tuned(trainable=2).fit(pixels, three_classes).module_
     assert not any(part.training for part in module.modules())
     assert all(p.requires_grad and p.device.type == "cpu" for p in module.parameters())
+    assert all(p.grad is None for p in module.parameters())
 
 
 def test_images_of_weight_zero_are_as_if_they_were_not_there(pixels, three_classes):

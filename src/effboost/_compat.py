@@ -6,7 +6,7 @@ Each entry says when it can go.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
 from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
@@ -32,9 +32,8 @@ __all__ = [
     "Interval",
     "StrOptions",
     "fit_context",
+    "load_extra",
     "load_matplotlib",
-    "load_otsu",
-    "load_timm",
     "load_torchvision",
     "load_xgboost",
     "register_scorer",
@@ -84,40 +83,19 @@ def register_scorer(name: str, scorer: Any) -> None:
                 constraint.options.add(name)
 
 
+def load_extra(name: str, extra: str) -> ModuleType:
+    """Import a module that comes with one of effboost's extras, and name it where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this needs {name.partition('.')[0]}: pip install 'effboost[{extra}]'"
+        ) from error
+
+
 def load_matplotlib() -> ModuleType:
-    """Import matplotlib, and name the extra where it is missing."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingDependencyError(
-            "pictures need matplotlib: pip install 'effboost[report]'"
-        ) from error
-    module: ModuleType = plt
-    return module
-
-
-def load_otsu() -> Callable[[Any], Any]:
-    """Import scikit-image's threshold of Otsu, and name the extra where it is missing."""
-    try:
-        from skimage.filters import threshold_otsu
-    except ImportError as error:
-        raise MissingDependencyError(
-            "cutting out the cell needs scikit-image: pip install 'effboost[comparators]'"
-        ) from error
-    otsu: Callable[[Any], Any] = threshold_otsu
-    return otsu
-
-
-def load_timm() -> ModuleType:
-    """Import timm, and name the extra where it is missing."""
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingDependencyError(
-            "this network comes from timm: pip install 'effboost[comparators]'"
-        ) from error
-    module: ModuleType = timm
-    return module
+    """Import matplotlib's pyplot, and name the extra where it is missing."""
+    return load_extra("matplotlib.pyplot", "report")
 
 
 def load_torchvision() -> ModuleType:

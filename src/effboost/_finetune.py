@@ -514,6 +514,8 @@ def _bring_home(network: _Network) -> _Network:
     """Make a network ready for use: in evaluation mode, on the CPU, laid out as it was built."""
     network.join()
     network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
+    # The last gradients are as large as the weights, and of no use to anybody.
+    network.zero_grad(set_to_none=True)
     return network
 
 

@@ -152,3 +152,23 @@ def test_the_module_runs_as_the_command_does():
     )
     assert result.returncode == 0
     assert result.stdout.startswith("effboost ")
+
+
+def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, capsys):
+    page, card = tmp_path / "report.html", tmp_path / "MODEL_CARD.md"
+    assert run(folder, weights, "--report", str(page), "--model-card", str(card)) == 0
+    printed = capsys.readouterr().out
+    assert f"written to {page}, {card}" in printed
+    text = page.read_text(encoding="utf-8")
+    accuracy = next(line for line in printed.splitlines() if line.startswith("accuracy"))
+    assert accuracy.split(maxsplit=1)[1].strip() in text
+    assert text.count("<section") == 9
+    assert card.read_text(encoding="utf-8").startswith("# Model card")
+
+
+@pytest.mark.parametrize("option", ["--report", "--model-card"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(folder, weights, option, capsys):
+    assert run(folder, weights, option, str(folder)) == 1
+    assert "is a folder; name a file" in capsys.readouterr().err
+    assert run(folder, weights, option, str(folder / "no" / "report.html")) == 1
+    assert "does not exist" in capsys.readouterr().err

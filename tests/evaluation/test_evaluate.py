@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -319,3 +320,42 @@ def test_a_report_that_cannot_be_written_leaves_nothing(report, tmp_path):
     with pytest.raises(OSError, match="directory"):
         report.to_json(tmp_path / "report.json")
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_fitted_classifier_is_tested_as_it_is(noisy):
+    X, y, groups = noisy
+    train, test = groups < "S15", groups >= "S15"
+    clf = ColourClassifier().fit(X[train], y[train])
+    report = evaluate(
+        clf, X[test], y[test], groups=groups[test], cv="prefit", return_estimator=True
+    )
+    assert report.estimators == (clf,)
+    np.testing.assert_allclose(report.probabilities, clf.predict_proba(X[test]))
+    assert report.metrics["accuracy"].value == pytest.approx(clf.score(X[test], y[test]))
+    assert "by a model fitted before" in str(report)
+    assert report.to_dict()["prefit"]
+    with pytest.raises(NotFittedError):
+        evaluate(ColourClassifier(), X[test], y[test], cv="prefit")
+
+
+def test_classes_that_the_test_images_lack_are_counted_as_such(noisy):
+    X, y, groups = noisy
+    clf = ColourClassifier().fit(X, y)
+    few = y != "c"
+    report = evaluate(clf, X[few], y[few], groups=groups[few], cv="prefit", n_bootstrap=50)
+    assert report.classes.tolist() == ["a", "b", "c"]
+    assert report.support == {"a": 40, "b": 40, "c": 0}
+    assert report.confusion_matrix.sum() == 80
+    assert np.isnan(report.per_class["c"]["recall"].value)
+    assert report.metrics["accuracy"].value == pytest.approx(clf.score(X[few], y[few]))
+    assert report.to_dict()["per_class"]["c"]["recall"]["value"] is None
+
+
+def test_the_classifiers_of_the_folds_are_kept_on_demand(noisy, report):
+    X, y, groups = noisy
+    assert report.estimators == ()
+    kept = evaluate(ColourClassifier(), X, y, groups=groups, cv=5, return_estimator=True)
+    assert len(kept.estimators) == 5
+    for fold, clf in enumerate(kept.estimators):
+        test = kept.fold == fold
+        np.testing.assert_allclose(clf.predict_proba(X[test]), kept.probabilities[test])

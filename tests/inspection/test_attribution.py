@@ -139,25 +139,40 @@ values = st.floats(-5, 5, allow_nan=False, width=32)
 
 
 @settings(deadline=None)
-@given(st.lists(values, min_size=9, max_size=9), values)
-def test_shares_add_up_and_stay_bounded(channel, reference):
-    activations = np.array(channel).reshape(1, 1, 3, 3)
-    shares = _split(activations, np.array([reference]))
+@given(st.lists(values, min_size=9, max_size=9))
+def test_shares_add_up_and_stay_bounded(channel):
+    shares = _split(np.array(channel).reshape(1, 1, 3, 3))
     assert shares.sum() == pytest.approx(1)
-    # By the inequality of means, |around * away / (away² + v / n)| <= |around| / 2 sqrt(v / n).
-    assert np.abs(shares).sum() <= 1 + 3 / 2 + 1e-9
+    # With x = v / d², the exact part is at most sqrt(1 + x) / (1 + x / n): n / 2 sqrt(n - 1).
+    assert np.abs(shares).sum() <= 1 + 9 / (2 * np.sqrt(8)) + 1e-9
 
 
-def test_near_its_reference_a_channel_is_split_evenly():
-    activations = np.arange(9.0).reshape(1, 1, 3, 3)
+def test_near_its_reference_a_channel_is_split_by_the_size_of_deviations():
+    deviations = np.arange(9.0).reshape(1, 1, 3, 3) - 4.0
+    expected = np.abs(deviations) / np.abs(deviations).sum()
     for away in (1e-3, 1e-6, 0.0):
-        shares = _split(activations, np.array([4.0 - away]))
-        np.testing.assert_allclose(shares, 1 / 9, atol=away)
+        np.testing.assert_allclose(_split(deviations + away), expected, atol=away)
+    np.testing.assert_allclose(_split(np.zeros((1, 1, 3, 3))), 1 / 9)
 
 
 def test_far_from_its_reference_a_position_counts_by_its_distance():
-    activations = np.zeros((1, 1, 3, 3))
-    activations[0, 0, 1, 1] = 9.0
-    shares = _split(activations, np.array([-1000.0]))
-    expected = (activations + 1000) / (activations + 1000).sum()
-    np.testing.assert_allclose(shares, expected, rtol=1e-3)
+    deviations = np.full((1, 1, 3, 3), 1000.0)
+    deviations[0, 0, 1, 1] += 9.0
+    shares = _split(deviations)
+    np.testing.assert_allclose(shares, deviations / deviations.sum(), rtol=1e-3)
+
+
+def test_against_a_background_what_is_always_there_is_not_marked(spots):
+    # All pictures have one bright corner that tells nothing, and one that is the class.
+    X, y, _ = spots
+    X = X.copy()
+    X[:, :4, :4] = 200
+    clf = fitted(X, y)
+    alone = hybrid_attribution(clf, X)
+    against = hybrid_attribution(clf, X, background=X)
+    assert_complete(alone)
+    assert_complete(against)
+    constant = np.abs(alone.maps[:, :, 0, 0]).mean(), np.abs(against.maps[:, :, 0, 0]).mean()
+    assert constant[1] < 0.7 * constant[0]
+    with pytest.raises(UnsupportedInputError, match="got no images"):
+        hybrid_attribution(clf, X, background=X[:0])

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from effboost.cli._output import check_folder, write_report
+from effboost.cli._output import check_file, check_folder, write_pages, write_report
 
 __all__ = ["add_parser"]
 
@@ -15,6 +15,7 @@ examples:
   effboost evaluate cells                             a folder with labels.csv, or class folders
   effboost evaluate cells --target label --group patient --out results
   effboost evaluate cells --group 'UID_(H?\\d+)_'      subjects in the names of the files
+  effboost evaluate cells --positive ALL --report report.html --model-card MODEL_CARD.md
   effboost evaluate cells --crop-size none --image-size 96 --epochs 10
   effboost evaluate cells --backbone resnet18 --weights my_weights.pth --frozen
 """
@@ -79,6 +80,8 @@ def add_parser(commands: Any) -> None:
     add("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of folds and models (default: %(default)s)")
     add("--out", type=Path, metavar="FOLDER", help="write JSON, text, CSV and PNG there")
+    add("--report", type=Path, metavar="FILE", help="write an HTML report with heat maps there")
+    add("--model-card", type=Path, metavar="FILE", help="write a model card as Markdown there")
     add("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
 
@@ -104,6 +107,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.out is not None:
         check_folder(arguments.out)
+    for file in (arguments.report, arguments.model_card):
+        if file is not None:
+            check_file(file)
     data = load_image_folder(
         arguments.data,
         target=arguments.target,
@@ -140,12 +146,14 @@ def run(arguments: argparse.Namespace) -> None:
         groups=data.groups,
         cv=arguments.folds,
         pos_label=arguments.positive,
+        return_estimator=bool(arguments.report or arguments.model_card),
         random_state=arguments.seed,
         verbose=not arguments.quiet,
     )
     # Written first: a terminal that cannot show the table must not cost the results.
     if arguments.out is not None:
         write_report(report, arguments.out, data.paths)
+    written = [arguments.out, *write_pages(report, data, arguments.report, arguments.model_card)]
     print(report)
-    if arguments.out is not None:
-        print(f"\nwritten to {arguments.out}")
+    if any(written):
+        print("\nwritten to", ", ".join(str(place) for place in written if place))

@@ -4,23 +4,54 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from effboost._compat import load_matplotlib
+from effboost._compat import load_extra, load_matplotlib
 from effboost.evaluation import EvaluationReport, LearningCurvesDisplay
 
-__all__ = ["check_folder", "write_report"]
+__all__ = ["check_file", "check_folder", "write_pages", "write_report"]
 
 
 def check_folder(folder: Path) -> None:
     """Fail before hours of work rather than after them."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(f"--out {str(folder)!r} cannot be written")
+    _check_writable(folder)
     load_matplotlib()
+
+
+def check_file(file: Path) -> None:
+    """Fail before hours of work rather than after them."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{str(file)!r} is a folder; name a file")
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of {str(file)!r} does not exist")
+    _check_writable(file)
+    load_extra("jinja2", "report")
+    load_matplotlib()
+
+
+def _check_writable(place: Path) -> None:
+    parent = next(p for p in (place, *place.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise PermissionError(f"{str(place)!r} cannot be written")
+
+
+def write_pages(
+    report: EvaluationReport, data: Any, page: Path | None, card: Path | None
+) -> Iterator[Path]:
+    """Write the report as HTML and the model card, where they are asked for."""
+    if page is None and card is None:
+        return
+    from effboost.inspection import HTMLReport
+
+    made = HTMLReport.from_evaluation(report, data.paths)
+    if page is not None:
+        yield made.save(page)
+    if card is not None:
+        yield made.save_model_card(card)
 
 
 def write_report(

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from effboost._cnn import CNNClassifier
-from effboost._compat import Interval, StrOptions, fit_context, load_otsu
+from effboost._compat import Interval, StrOptions, fit_context, load_extra
 from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled
@@ -356,8 +356,9 @@ def crop_to_cell(image: Image.Image) -> Image.Image:
     >>> [picture.shape for picture in ImageSequence(cells.images).map(crop_to_cell)]
     [(41, 42, 3), (31, 30, 3)]
     """
+    threshold_otsu = load_extra("skimage.filters", "comparators").threshold_otsu
     grey = np.asarray(image.convert("L"))
-    parts, n_parts = label(grey > load_otsu()(grey))
+    parts, n_parts = label(grey > threshold_otsu(grey))
     if n_parts == 0:
         return image
     largest = np.bincount(parts.ravel())[1:].argmax()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from effboost._compat import load_timm
+from effboost._compat import load_extra
 from effboost.backbones import BackboneSpec
 
 __all__ = ["timm_spec"]
@@ -38,7 +38,7 @@ def timm_spec(name: str, *, weights: str | None = None) -> BackboneSpec:
     >>> timm_spec("mobilenetv3_large_100").mean
     (0.485, 0.456, 0.406)
     """
-    known = load_timm().get_pretrained_cfg(name, allow_unregistered=False)
+    known = load_extra("timm", "comparators").get_pretrained_cfg(name, allow_unregistered=False)
     return BackboneSpec(
         name,
         family="timm",
@@ -52,5 +52,5 @@ def timm_spec(name: str, *, weights: str | None = None) -> BackboneSpec:
 
 
 def _create(model_name: str) -> nn.Module:
-    network: nn.Module = load_timm().create_model(model_name)
+    network: nn.Module = load_extra("timm", "comparators").create_model(model_name)
     return network

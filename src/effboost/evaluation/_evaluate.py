@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images
@@ -56,6 +56,7 @@ def evaluate(
     check_leakage: bool = True,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
+    return_estimator: bool = False,
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
 ) -> EvaluationReport:
@@ -78,9 +79,11 @@ def evaluate(
     groups : array-like of shape (n_samples,), default=None
         The subject of each image; None takes the groups that an `ImageSequence` carries, or else
         each image for its own subject. They are passed to ``fit`` where it takes them.
-    cv : int, splitter or iterable of (train, test), default=5
+    cv : int, splitter, iterable of (train, test) or "prefit", default=5
         Number of `subject_folds`; or another cut, such as a scikit-learn splitter. Each image
-        must be tested exactly once.
+        must be tested exactly once. "prefit": `estimator` is fitted already, and tested as it
+        is, on images that it has not seen; `check_leakage` of `model_selection` compares them
+        with those that it has.
     pos_label : label, default=None
         The class that is looked for, such as the disease: adds its sensitivity at 95 %
         specificity and the reverse. With more than two classes, it stands against the others.
@@ -91,6 +94,8 @@ def evaluate(
         Number of bootstrap samples.
     confidence : float, default=0.95
         Level of the intervals.
+    return_estimator : bool, default=False
+        Keep the fitted classifier of each fold in the report.
     random_state : int, RandomState instance or None, default=0
         Draws the folds and the bootstrap samples.
     verbose : int, default=0
@@ -123,17 +128,25 @@ def evaluate(
     images = as_images(X, image_shape=estimator.get_params().get("featurizer__image_shape"))
     labels = check_labels(y)
     subjects = _check_groups(images, labels, groups)
+    prefit = isinstance(cv, str) and cv == "prefit"
     classes = np.unique(labels)
+    if prefit:
+        check_is_fitted(estimator)
+        # Those that the test images lack, too.
+        classes = np.unique(np.concatenate([classes, estimator.classes_]))
     if pos_label is not None and pos_label not in classes.tolist():
         raise UnsupportedInputError(f"pos_label={pos_label!r} is none of {classes.tolist()}")
     positive = None if pos_label is None else classes.tolist().index(pos_label)
     rng = check_random_state(random_state)
-    folds = _make_folds(cv, labels, subjects, rng)
+    everything = np.arange(len(labels))
+    folds = [(everything[:0], everything)] if prefit else _make_folds(cv, labels, subjects, rng)
     if check_leakage:
         check_fold_leakage(images, subjects, folds)
     start = time.perf_counter()
-    encoder = LabelEncoder().fit(labels)
-    own, cnn, curves = _predict_folds(estimator, images, labels, subjects, folds, classes, verbose)
+    encoder = LabelEncoder().fit(classes)
+    own, cnn, models = _predict_folds(
+        estimator, images, labels, subjects, folds, classes, verbose, prefit
+    )
     names, subject_of = np.unique(subjects, return_inverse=True)
     draws = draw_subjects(len(names), n_bootstrap, rng)
     shared = {g for train, test in folds for g in set(subjects[train]) & set(subjects[test])}
@@ -144,11 +157,15 @@ def evaluate(
         "shared_subjects": len(shared),
         "confidence": confidence,
         "seconds": time.perf_counter() - start,
+        "prefit": prefit,
     }
-    history, evals_result = (tuple(part) for part in zip(*curves, strict=True))
+    history = tuple(history for _, history, _ in models)
+    evals_result = tuple(result for *_, result in models)
     report = _make_report(encoder, own, draws, subject_of, positive, common)
     if any(history) or any(evals_result):
         report = dataclasses.replace(report, history=history, evals_result=evals_result)
+    if return_estimator:
+        report = dataclasses.replace(report, estimators=tuple(model for model, *_ in models))
     if cnn is None:
         return report
     gain = _accuracies(own, labels, subject_of, draws) - _accuracies(cnn, labels, subject_of, draws)
@@ -213,21 +230,23 @@ def _predict_folds(
     folds: _Folds,
     classes: npt.NDArray[Any],
     verbose: int,
-) -> tuple[_OutOfFold, _OutOfFold | None, list[tuple[Any, Any]]]:
-    """Give the predictions, those of the network alone where there is one, and the curves."""
+    prefit: bool,
+) -> tuple[_OutOfFold, _OutOfFold | None, list[tuple[Any, Any, Any]]]:
+    """Give the predictions, those of the network alone where there is one, models and curves."""
     own, cnn = _OutOfFold(y, classes, hasattr(estimator, "predict_proba")), None
-    curves = []
+    models = []
     bar = tqdm(folds, desc="folds", unit="fold", disable=not verbose)
     for number, (train, test) in enumerate(bar):
-        model = clone(estimator)
-        routed = {"groups": groups[train]} if has_fit_parameter(model, "groups") else {}
-        model.fit(images[train], y[train], **routed)
+        model = estimator if prefit else clone(estimator)
+        if not prefit:
+            routed = {"groups": groups[train]} if has_fit_parameter(model, "groups") else {}
+            model.fit(images[train], y[train], **routed)
         own.record(model, images, test, number)
         if hasattr(model, "cnn_"):
             cnn = cnn or _OutOfFold(y, classes, True)
             cnn.record(model.cnn_, images, test, number)
-        curves.append((getattr(model, "history_", []), getattr(model, "evals_result_", {})))
-    return own, cnn, curves
+        models.append((model, getattr(model, "history_", []), getattr(model, "evals_result_", {})))
+    return own, cnn, models
 
 
 def _make_report(

@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,11 +16,12 @@ import numpy.typing as npt
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from effboost._compat import load_matplotlib
+from effboost._write import write_whole
 from effboost.evaluation._scores import Metric
 
-__all__ = ["EvaluationReport", "format_columns"]
+__all__ = ["TITLES", "EvaluationReport", "format_columns"]
 
-_TITLES: Final = {
+TITLES: Final = {
     "accuracy": "accuracy",
     "weighted_f1": "weighted F1",
     "auroc": "AUROC",
@@ -69,6 +69,9 @@ class EvaluationReport:
         Level of the intervals.
     seconds : float
         Time for all folds.
+    prefit : bool
+        Whether one model that was fitted before was tested on all images, instead of one model
+        for each fold.
     cnn : EvaluationReport or None
         The fine-tuned network alone, on the same folds; None where there is none.
     gain : Metric or None
@@ -77,6 +80,8 @@ class EvaluationReport:
         ``history_`` of each fold's classifier; empty where there is none.
     evals_result : tuple of dict
         ``evals_result_`` of each fold's classifier; empty where there is none.
+    estimators : tuple of classifier
+        The fitted classifier of each fold; empty unless ``return_estimator=True``.
     """
 
     metrics: Mapping[str, Metric]
@@ -92,10 +97,12 @@ class EvaluationReport:
     shared_subjects: int
     confidence: float
     seconds: float
+    prefit: bool = False
     cnn: EvaluationReport | None = None
     gain: Metric | None = None
     history: tuple[list[dict[str, float]], ...] = ()
     evals_result: tuple[dict[str, dict[str, list[float]]], ...] = ()
+    estimators: tuple[Any, ...] = ()
 
     @property
     def n_subjects(self) -> int:
@@ -122,6 +129,7 @@ class EvaluationReport:
             "n_images": len(self.y_true),
             "n_subjects": self.n_subjects,
             "n_splits": self.n_splits,
+            "prefit": self.prefit,
             "shared_subjects": self.shared_subjects,
             "confidence": self.confidence,
             "seconds": round(self.seconds, 3),
@@ -165,12 +173,7 @@ class EvaluationReport:
         """
         text = json.dumps(self.to_dict(), indent=2) + "\n"
         if path is not None:
-            part = Path(f"{os.fspath(path)}.part")
-            try:
-                part.write_text(text, encoding="utf-8")
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(path, text)
         return text
 
     def plot_confusion_matrix(self, ax: Any = None) -> Any:
@@ -204,7 +207,8 @@ def _plain(metric: Metric) -> dict[str, float | None]:
 def _format_report(report: EvaluationReport) -> str:
     level = f"[{report.confidence:.0%} interval]"
     lines = [
-        f"{len(report.y_true)} images of {report.n_subjects} subjects, {report.n_splits} folds",
+        f"{len(report.y_true)} images of {report.n_subjects} subjects, "
+        + ("by a model fitted before" if report.prefit else f"{report.n_splits} folds"),
         "",
         *_format_metrics(report),
     ]
@@ -240,7 +244,7 @@ def format_columns(
     if header:
         yield (" " * 21 + "".join(f"{title:<24}" for title in columns)).rstrip()
     first = next(iter(columns.values()))
-    for name, title in _TITLES.items():
+    for name, title in TITLES.items():
         if name in first:
             cells = "".join(f"{metrics[name]!s:<24}" for metrics in columns.values())
             yield f"{title:<21}{cells}".rstrip()

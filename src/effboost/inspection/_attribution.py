@@ -3,51 +3,70 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from effboost._compat import load_xgboost
 from effboost._hybrid import HybridClassifier
 from effboost._images import ImageSequence
 from effboost.exceptions import UnsupportedInputError
+from effboost.inspection._feature_maps import FeatureMaps
 
-__all__ = ["HybridAttribution", "hybrid_attribution"]
+__all__ = ["Attribution", "hybrid_attribution"]
 
-_BATCH: Final = 8
+_Floats = npt.NDArray[np.float64]
+# Images at a time: their feature maps take 0.5 MB each for EfficientNet-B0 at 224 pixels.
+_BLOCK: Final = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class HybridAttribution:
-    """Where the margin of a hybrid's booster comes from.
-
-    ``maps.sum(axis=(2, 3)) + base`` is ``margin``.
+class Attribution:
+    """What each position of a picture adds to a classifier's decision.
 
     Attributes
     ----------
     maps : ndarray of shape (n_samples, n_outputs, h, w), float64
-        What each position of the last feature map adds to the margin. One output for two
-        classes, the margin of the second one; else one for each class.
+        What each position adds to the margin. One output for two classes, the margin of the
+        second one; else one for each class. Of `hybrid_attribution`, positions of the last
+        feature map, on the picture that the network sees, and
+        ``maps.sum(axis=(2, 3)) + base`` is ``margin``. Of `occlusion_attribution`, pixels of
+        the whole image, each with what its superpixel adds; they add up to nothing.
     base : ndarray of shape (n_samples, n_outputs), float64
-        The margin of the average training image, in the eyes of the booster.
+        The margin of the average training image, in the eyes of the booster; of
+        `occlusion_attribution`, that of the image with every superpixel hidden.
     margin : ndarray of shape (n_samples, n_outputs), float64
-        The booster's margin: log-odds of the second class, or the scores that softmax is
-        taken of.
+        The classifier's margin: log-odds of the second class, or one score for each class.
     outputs : ndarray of shape (n_outputs,)
         The class that each output speaks for.
+    method : str
+        "TreeSHAP" (`hybrid_attribution`) or "occlusion" (`occlusion_attribution`).
     """
 
-    maps: npt.NDArray[np.float64]
-    base: npt.NDArray[np.float64]
-    margin: npt.NDArray[np.float64]
+    maps: _Floats
+    base: _Floats
+    margin: _Floats
     outputs: npt.NDArray[Any]
+    method: str
+
+    def take(self, index: int) -> Attribution:
+        """Give the attribution of one image alone.
+
+        Parameters
+        ----------
+        index : int
+            Its position.
+
+        Returns
+        -------
+        Attribution
+            With n_samples = 1.
+        """
+        maps, base, margin = (part[[index]] for part in (self.maps, self.base, self.margin))
+        return dataclasses.replace(self, maps=maps, base=base, margin=margin)
 
     def upsample(self, height: int, width: int) -> npt.NDArray[np.float32]:
         """Enlarge the maps for display, bilinearly.
@@ -70,13 +89,17 @@ class HybridAttribution:
         return enlarged
 
 
-def hybrid_attribution(clf: HybridClassifier, X: Any) -> HybridAttribution:
+def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None) -> Attribution:
     """Carry the decision of a hybrid's boosted trees to the positions of its feature map.
 
     TreeSHAP splits the booster's margin exactly over the features. A feature is the mean of one
     channel of the last feature map, so its share is split further over the positions, by how
     much each pulls that mean away from the channel's mean over the training images. All adds
     up to the margin again.
+
+    With `background`, positions are compared with the mean at the same position instead. Where
+    cells lie in the middle of their pictures, what is around them is then no longer marked for
+    being other than the average of cell and surroundings.
 
     Parameters
     ----------
@@ -85,10 +108,12 @@ def hybrid_attribution(clf: HybridClassifier, X: Any) -> HybridAttribution:
         spatial means of its last feature map (EfficientNet, ResNet, MobileNetV2, InceptionV3, ...).
     X : images, n_samples of them
         What `ImageSequence` takes.
+    background : images, default=None
+        Some of the training images, 30 or more, of all classes; what `ImageSequence` takes.
 
     Returns
     -------
-    HybridAttribution
+    Attribution
         The maps, at the resolution of the feature map (7 x 7 for EfficientNet-B0 at 224 pixels).
 
     Raises
@@ -96,12 +121,18 @@ def hybrid_attribution(clf: HybridClassifier, X: Any) -> HybridAttribution:
     UnsupportedInputError
         If the head is no tree booster, or features are not such means.
 
+    See Also
+    --------
+    occlusion_attribution : For any classifier, by hiding parts of the picture.
+    grad_cam : Explains the network's own softmax instead.
+
     Notes
     -----
     Where a channel's mean lies near its mean in training, the positions' shares would be large
-    and cancel each other. With the mean d away and a variance v over the n positions, only
-    the part d² / (d² + v / n) of the feature's contribution is split that way, and the rest
-    evenly: the shares stay bounded and go to the even split as d goes to 0.
+    and cancel each other. With the mean d away and a variance v of the deviations over the n
+    positions, only the part d² / (d² + v / n) of the feature's contribution is split that way,
+    and the rest by the size of the deviations, whatever their sign: the shares stay bounded, and
+    go to the latter as d goes to 0.
 
     A map shows what the booster used, not what is true of the disease. TreeSHAP weighs each
     tree's branches by the training images that went down them; positions see more of the
@@ -130,21 +161,43 @@ def hybrid_attribution(clf: HybridClassifier, X: Any) -> HybridAttribution:
     if not isinstance(booster, load_xgboost().XGBModel) or booster.booster == "gblinear":
         raise UnsupportedInputError(
             f"the head is {type(booster).__name__}: only the margin of an XGBoost tree booster is "
-            "split exactly over its features"
+            "split exactly over its features; effboost.inspection.occlusion_attribution takes any "
+            "classifier"
         )
     images = clf.featurizer_._check_images(X, reset=False)
-    features = clf._features(images)
-    contributions, margin = _explain(booster, features)
-    maps = None
-    for part, activations in _activations(clf, images, features):
-        shares = _split(activations, clf.feature_means_)
-        if maps is None:
-            maps = np.empty((len(images), margin.shape[1], *shares.shape[2:]))
-        maps[part] = np.einsum("ikd,idhw->ikhw", contributions[part, :, :-1], shares)
-    if maps is None:
-        raise UnsupportedInputError("X holds no image")
+    reader = FeatureMaps(clf.featurizer_)
+    reference = clf.feature_means_[:, np.newaxis, np.newaxis]
+    if background is not None:
+        reference = _mean_maps(reader, clf.featurizer_._check_images(background, reset=False))
+    blocks = [
+        _attribute(clf, reader, images[start : start + _BLOCK], reference)
+        for start in range(0, len(images), _BLOCK)
+    ]
+    maps, base, margin = (np.concatenate(column) for column in zip(*blocks, strict=True))
     outputs = clf.classes_[1:] if margin.shape[1] == 1 else clf.classes_
-    return HybridAttribution(maps, contributions[:, :, -1], margin, outputs)
+    return Attribution(maps, base, margin, outputs, "TreeSHAP")
+
+
+def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
+    """Give the mean of each channel at each position."""
+    sums = [
+        reader.read(images[start : start + _BLOCK])[1].sum(axis=0, dtype=np.float64)
+        for start in range(0, len(images), _BLOCK)
+    ]
+    return np.sum(sums, axis=0) / len(images)
+
+
+def _attribute(
+    clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence, reference: _Floats
+) -> tuple[_Floats, _Floats, _Floats]:
+    """Give the maps, the base and the margin of some images."""
+    own, activations = reader.read(images)
+    # Where torch computes the features, they are those of the same pass, to the bit.
+    features = own if clf.featurizer_.runtime_ == "torch" else clf._features(images)
+    contributions, margin = _explain(clf.classifier_, features)
+    shares = _split(activations - reference)
+    maps = np.einsum("ikd,idhw->ikhw", contributions[:, :, :-1], shares, optimize=True)
+    return maps, contributions[:, :, -1], margin
 
 
 def _explain(
@@ -164,64 +217,23 @@ def _explain(
     return found.astype(np.float64), margin.astype(np.float64).reshape(len(features), -1)
 
 
-def _activations(
-    clf: HybridClassifier, images: ImageSequence, features: npt.NDArray[np.float32]
-) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
-    """Give the last feature map of some images at a time, of shape (b, n_features, h, w)."""
-    featurizer = clf.featurizer_
-    for start in range(0, len(images), _BATCH):
-        part = slice(start, min(start + _BATCH, len(images)))
-        pictures = (featurizer.transform_.resize(images.decode(i)) for i in range(start, part.stop))
-        pixels = np.stack([np.asarray(picture) for picture in pictures])
-        x = torch.from_numpy(featurizer.transform_.normalize(pixels))
-        found = _find_map(featurizer.module_, x, features[part])
-        if found is None:
-            raise UnsupportedInputError(
-                f"the features of {featurizer.spec_.name!r} are not the spatial means of a feature "
-                "map, so their contributions have no place in the picture"
-            )
-        yield part, found
-
-
-def _find_map(
-    module: nn.Module, x: torch.Tensor, features: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64] | None:
-    """Give the last output of a layer whose means are the features."""
-    seen: list[npt.NDArray[np.float64]] = []
-    tolerance = 1e-3 * np.abs(features).max()
-
-    def look(_: nn.Module, __: Any, out: Any) -> None:
-        if not isinstance(out, torch.Tensor) or out.ndim != 4 or out.shape[1] != features.shape[1]:
-            return
-        means = out.mean(dim=(2, 3)).numpy()
-        if out.shape[2] * out.shape[3] > 1 and np.abs(means - features).max() <= tolerance:
-            seen[:] = [out.numpy().astype(np.float64)]
-
-    with ExitStack() as stack, torch.no_grad():
-        for part in module.modules():
-            stack.callback(part.register_forward_hook(look).remove)
-        module(x)
-    return seen[0] if seen else None
-
-
-def _split(
-    activations: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Give each position's share in its channel's deviation from the reference; they add up to 1.
+def _split(deviations: _Floats) -> _Floats:
+    """Give each position's share in its channel's deviation; they add up to 1.
 
     Parameters
     ----------
-    activations : ndarray of shape (n_samples, n_channels, h, w)
-        The feature maps.
-    reference : ndarray of shape (n_channels,)
-        The channels' means over the training images.
+    deviations : ndarray of shape (n_samples, n_channels, h, w)
+        The feature maps minus the reference.
     """
-    n_positions = activations.shape[2] * activations.shape[3]
-    away = activations.mean(axis=(2, 3), keepdims=True) - reference[:, np.newaxis, np.newaxis]
-    error = activations.var(axis=(2, 3), keepdims=True) / n_positions
+    n_positions = deviations.shape[2] * deviations.shape[3]
+    away = deviations.mean(axis=(2, 3), keepdims=True)
+    error = deviations.var(axis=(2, 3), keepdims=True) / n_positions
     total = away**2 + error
     # A channel that is its reference everywhere has nothing to tell apart.
-    safe = np.where(total > 0, total, 1.0)
-    around = activations - activations.mean(axis=(2, 3), keepdims=True)
-    # The part away²/total is split by (activation - reference) / away, the rest evenly.
-    return (1 + around * away / safe) / n_positions
+    constant = total == 0
+    total = np.where(constant, 1.0, total)
+    size = np.where(constant, 1.0, np.abs(deviations))
+    trust = away**2 / total
+    # trust times deviations / (n_positions * away), where away may be 0.
+    exact = deviations * away / (n_positions * total)
+    return exact + (1 - trust) * size / size.sum(axis=(2, 3), keepdims=True)

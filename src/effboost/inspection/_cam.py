@@ -1,0 +1,260 @@
+"""Grad-CAM and its kin: where a network's own softmax looks."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from effboost._cnn import CNNClassifier
+from effboost._compat import load_extra
+from effboost._device import resolve_device
+from effboost._featurizer import ImageFeaturizer
+from effboost._hybrid import HybridClassifier
+from effboost.backbones import list_children
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["ClassActivation", "grad_cam"]
+
+_METHODS: Final = {
+    "grad_cam": ("GradCAM", "Grad-CAM"),
+    "grad_cam++": ("GradCAMPlusPlus", "Grad-CAM++"),
+    "eigen_cam": ("EigenCAM", "Eigen-CAM"),
+}
+_BATCH: Final = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassActivation:
+    """Where a network finds a class.
+
+    Attributes
+    ----------
+    maps : ndarray of shape (n_samples, image_size, image_size), float32
+        From 0 to 1 within each image, on the picture that the network sees. No unit: maps of two
+        images cannot be compared, and nothing speaks against the class.
+    targets : ndarray of shape (n_samples,)
+        The class that each map is of; of "eigen_cam", which knows no class, the predicted one.
+    method : str
+        "Grad-CAM", "Grad-CAM++" or "Eigen-CAM".
+    layer : str
+        Dotted name of the layer.
+    """
+
+    maps: npt.NDArray[np.float32]
+    targets: npt.NDArray[Any]
+    method: str
+    layer: str
+
+
+def grad_cam(
+    model: CNNClassifier | HybridClassifier | ImageFeaturizer,
+    X: Any,
+    *,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    target: Any = None,
+) -> ClassActivation:
+    """Show where the network's own softmax finds a class.
+
+    This explains the linear layer that the network ends in, which is what the paper's Figure 5
+    shows. A hybrid does not use that layer: its boosted trees decide, and `hybrid_attribution`
+    explains those.
+
+    Parameters
+    ----------
+    model : CNNClassifier, HybridClassifier or ImageFeaturizer
+        Fitted. Of a hybrid, the network alone is explained (``cnn_``). Of a featurizer that is
+        not fine-tuned, the head that it was pretrained with: it needs ``features="logits"``,
+        and the classes are numbers from 0. "eigen_cam" asks for no head.
+    X : images, n_samples of them
+        What `ImageSequence` takes.
+    method : {"grad_cam", "grad_cam++", "eigen_cam"}, default="grad_cam"
+        Channels weighted by their mean gradient; by gradients of higher order, which suits
+        several objects in a picture; or the first principal component of the activations, which
+        looks at no class.
+    layer : str, default=None
+        Dotted name of the layer to look at, such as "features.5". None takes the last one
+        before the final 1 x 1 convolution of an EfficientNet, the paper's
+        7th ("features.7" of EfficientNet-B0), and of other networks the last child that gives a
+        feature map.
+    target : label or array-like of shape (n_samples,), default=None
+        The class to explain, for all images or for each. None means the one that the network
+        predicts.
+
+    Returns
+    -------
+    ClassActivation
+        The maps.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If there is no such head, layer, method or class, or the layer gives no feature map.
+    ImageDecodeError
+        If an image cannot be read.
+    MissingDependencyError
+        If grad-cam is not installed.
+
+    See Also
+    --------
+    hybrid_attribution : Explains the hybrid's own decision.
+
+    References
+    ----------
+    R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
+    localization", ICCV 2017.
+    A. Chattopadhay et al., "Grad-CAM++: generalized gradient-based visual explanations for deep
+    convolutional networks", WACV 2018.
+    M. Muhammad and M. Yeasin, "Eigen-CAM: class activation map using principal components",
+    IJCNN 2020.
+
+    Examples
+    --------
+    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost.datasets import make_blood_cells
+    >>> from effboost.inspection import grad_cam
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> cnn = CNNClassifier(
+    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=64, max_epochs=1),
+    ...     random_state=0,
+    ... ).fit(cells.images, cells.target)
+    >>> found = grad_cam(cnn, cells.images[:3], target="ALL")
+    >>> found.maps.shape, found.method, found.layer
+    ((3, 64, 64), 'Grad-CAM', 'layer4')
+    """
+    if method not in _METHODS:
+        raise UnsupportedInputError(f"method={method!r} must be one of {sorted(_METHODS)}")
+    builder, title = _METHODS[method]
+    cam = getattr(load_extra("pytorch_grad_cam", "explain"), builder)
+    check_is_fitted(model)
+    featurizer = model if isinstance(model, ImageFeaturizer) else model.featurizer_
+    images = featurizer._check_images(X, reset=False)
+    device = resolve_device(featurizer.device, or_cpu=True)
+    network = _with_head(featurizer, needed=method != "eigen_cam").to(device)
+    side = featurizer.transform_.image_size
+    name = layer or _default_layer(featurizer, network[0], side, device)
+    explain = cam(network, [_find_layer(network[0], name)])
+    classes = getattr(featurizer, "classes_", None)
+    wanted = _check_target(target, len(images), classes)
+    maps, targets = [], []
+    for start in range(0, len(images), _BATCH):
+        part = range(start, min(start + _BATCH, len(images)))
+        pictures = (featurizer.transform_.resize(images.decode(i)) for i in part)
+        pixels = np.stack([np.asarray(picture) for picture in pictures])
+        x = torch.from_numpy(featurizer.transform_.normalize(pixels)).to(device)
+        # Also where no weight is trained, gradients flow back to the layer.
+        x.requires_grad_()
+        ask = None if wanted is None else [_Output(wanted[i]) for i in part]
+        maps.append(explain(x, ask))
+        if maps[-1].shape[1:] != (side, side):
+            raise UnsupportedInputError(f"layer {name!r} gives no feature map")
+        codes = explain.outputs.argmax(dim=1).cpu().numpy() if wanted is None else wanted[part]
+        targets.append(codes if classes is None else classes[codes])
+    return ClassActivation(np.concatenate(maps), np.concatenate(targets), title, name)
+
+
+class _Output:
+    """Picks the output of one class."""
+
+    def __init__(self, code: int):
+        self.code = int(code)
+
+    def __call__(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs[self.code]
+
+
+class _First(nn.Module):
+    """Keeps the first outputs, those of the classes that were trained."""
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs[:, : self.n]
+
+
+def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
+    """Give a copy of the network with its head: gradients and hooks belong to nobody else."""
+    head: nn.Module = nn.Identity()
+    if featurizer.head_ is not None:
+        head = featurizer.head_
+    elif featurizer.fine_tune:
+        head = _First(len(featurizer.classes_))
+    elif featurizer.features != "logits" and needed:
+        raise UnsupportedInputError(
+            "the network was not fine-tuned, so it has no softmax for these classes; "
+            "effboost.inspection.hybrid_attribution explains a hybrid on frozen features, "
+            'method="eigen_cam" asks for no head, and ImageFeaturizer(features="logits") keeps '
+            "the one that the network was pretrained with"
+        )
+    return copy.deepcopy(nn.Sequential(featurizer.module_, head)).eval()
+
+
+def _default_layer(
+    featurizer: ImageFeaturizer, network: nn.Module, side: int, device: torch.device
+) -> str:
+    children = list_children(network)
+    if featurizer.spec_.family == "efficientnet":
+        return [name for name in children if name.startswith("features.")][-2]
+    spatial: list[str] = []
+
+    def look(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, torch.Tensor) and out.ndim == 4 and out[0, 0].numel() > 1:
+                spatial.append(name)
+
+        return hook
+
+    hooks = [child.register_forward_hook(look(name)) for name, child in children.items()]
+    with torch.no_grad():
+        network(torch.zeros(1, 3, side, side, device=device))
+    for hook in hooks:
+        hook.remove()
+    if not spatial:
+        raise UnsupportedInputError(
+            f"no child of {featurizer.spec_.name!r} gives a feature map; name a layer"
+        )
+    return spatial[-1]
+
+
+def _find_layer(network: nn.Module, name: str) -> nn.Module:
+    layers = dict(network.named_modules())
+    if name not in layers:
+        near = difflib.get_close_matches(name, layers, n=3, cutoff=0.3)
+        raise UnsupportedInputError(
+            f"the network has no layer {name!r}; did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"the network has no layer {name!r}; its children are {sorted(layers)[:20]}"
+        )
+    return layers[name]
+
+
+def _check_target(target: Any, n: int, classes: Any) -> npt.NDArray[np.intp] | None:
+    """Give the number of the class that is asked for of each image."""
+    if target is None:
+        return None
+    labels = np.asarray(target)
+    if labels.ndim == 0:
+        labels = np.full(n, labels)
+    if labels.shape != (n,):
+        raise UnsupportedInputError(f"target holds {labels.size} classes, but X {n} images")
+    if classes is None:
+        if labels.dtype.kind not in "iu" or labels.min() < 0:
+            raise UnsupportedInputError(
+                f"target={target!r}: this network's classes are numbers from 0"
+            )
+        return labels.astype(np.intp)
+    unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+    if unknown:
+        raise UnsupportedInputError(f"target={unknown[0]!r} is none of {classes.tolist()}")
+    codes: npt.NDArray[np.intp] = np.searchsorted(classes, labels)
+    return codes

@@ -1,0 +1,129 @@
+"""What the displays share: how they open axes, check lengths, and show names that users chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from effboost._compat import load_matplotlib
+from effboost.exceptions import SplitError, UnsupportedInputError
+
+__all__ = [
+    "GREY",
+    "MAX_LEGEND",
+    "add_legend",
+    "as_names",
+    "check_lengths",
+    "find_groups",
+    "make_axes",
+    "name_rows",
+    "row_figure_height",
+    "style_of",
+]
+
+# Okabe and Ito's, told apart by colour-blind eyes too; without their yellow, too pale on white.
+_COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# One more than colours: the pairs repeat after 56 only.
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY: Final = "0.55"
+
+MAX_LEGEND: Final = 20
+_LONGEST_NAME: Final = 24
+_ROW: Final = 0.24
+_HEIGHTS: Final = 2.4, 12.0
+_LABEL: Final = 0.17
+
+
+def style_of(position: int) -> dict[str, str]:
+    """Give the colour and the marker of a class or subject: neither says it alone."""
+    return {
+        "color": _COLORS[position % len(_COLORS)],
+        "marker": _MARKERS[position % len(_MARKERS)],
+    }
+
+
+def as_names(values: Iterable[Any]) -> list[str]:
+    """Give names that users chose as text of one line, of bounded width, that fonts can draw.
+
+    Artists that show them get ``parse_math=False``: a name is never a formula.
+    """
+    return [_as_name(str(value)) for value in values]
+
+
+def _as_name(text: str) -> str:
+    text = " ".join(text.split())
+    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    # Names of one study often differ at their ends alone.
+    half = _LONGEST_NAME // 2
+    return text if len(text) <= _LONGEST_NAME else f"{text[: half - 1]}…{text[-half:]}"
+
+
+def check_lengths(**named: Any) -> None:
+    """Check that there is one value for each image.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If lengths differ, or there is nothing.
+    """
+    lengths = {name: len(values) for name, values in named.items() if values is not None}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise UnsupportedInputError(f"lengths differ ({found}): give one value for each image")
+    if not all(lengths.values()):
+        raise UnsupportedInputError(f"{' and '.join(lengths)} are empty: there is nothing to draw")
+
+
+def find_groups(X: Any, groups: Any) -> Any:
+    """Give the subjects, or else those that the images carry.
+
+    Raises
+    ------
+    SplitError
+        If neither are known.
+    """
+    if groups is None:
+        groups = getattr(X, "groups", None)
+    if groups is None:
+        raise SplitError(
+            "no subjects are known: give groups, or an ImageSequence that carries them"
+        )
+    return groups
+
+
+def make_axes(ax: Any, **figure: Any) -> Any:
+    """Give the axes to draw in: new ones, unless there are some.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    plt = load_matplotlib()
+    return plt.subplots(layout="constrained", **figure)[1] if ax is None else ax
+
+
+def row_figure_height(n_rows: int) -> float:
+    """Give the height in inches of a figure with so many rows."""
+    return float(np.clip(1.2 + _ROW * n_rows, *_HEIGHTS))
+
+
+def name_rows(ax: Any, names: Sequence[str]) -> None:
+    """Count rows from the top and name them, or as many of them as can be read."""
+    n = len(names)
+    height = ax.get_window_extent().height / ax.figure.dpi
+    step = int(np.ceil(n * _LABEL / height))
+    ax.set_ylim(n - 0.4, -0.6)
+    ax.set_yticks(range(0, n, step))
+    ax.set_yticklabels(names[::step], parse_math=False, fontsize=8)
+
+
+def add_legend(ax: Any, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    """Name artists beside the axes; nothing where there are too many to read."""
+    if not 0 < len(names) <= MAX_LEGEND:
+        return
+    place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False, "fontsize": 8}
+    for text in ax.legend(handles, names, **(place | options)).get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,389 @@
+"""Pictures with heat on them: attributions and class activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sklearn.utils.validation import check_is_fitted
+
+from effboost._compat import load_matplotlib
+from effboost._hybrid import HybridClassifier
+from effboost._images import as_images
+from effboost.exceptions import UnsupportedInputError
+from effboost.inspection._attribution import Attribution, hybrid_attribution
+from effboost.inspection._cam import ClassActivation, grad_cam
+from effboost.inspection._occlusion import occlusion_attribution
+
+__all__ = ["AttributionDisplay", "CAMDisplay", "explain"]
+
+_Pictures = npt.NDArray[np.uint8]
+_METHODS: Final = ("auto", "tree_shap", "occlusion")
+# The heat is drawn over grey, since the stain has colours of its own.
+_OPACITY: Final = 0.65
+_CONTOUR: Final = 0.5
+
+
+def explain(
+    clf: Any, X: Any, method: str = "auto", background: Any = None
+) -> tuple[_Pictures, Attribution]:
+    """Attribute decisions by what suits the classifier; give the pictures below the maps, too.
+
+    "auto" means TreeSHAP where the margin can be split exactly, and occlusion elsewhere.
+    """
+    if method not in _METHODS:
+        raise UnsupportedInputError(f"method={method!r} must be one of {list(_METHODS)}")
+    check_is_fitted(clf)
+    if method != "occlusion" and isinstance(clf, HybridClassifier):
+        try:
+            found = hybrid_attribution(clf, X, background=background)
+        except UnsupportedInputError:
+            if method == "tree_shap":
+                raise
+        else:
+            return _network_pictures(clf.featurizer_, X), found
+    elif method == "tree_shap":
+        raise UnsupportedInputError(
+            f'method="tree_shap" explains a HybridClassifier, not a {type(clf).__name__}; '
+            '"occlusion" explains any classifier'
+        )
+    found = occlusion_attribution(clf, X)
+    images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
+    size = (found.maps.shape[3], found.maps.shape[2])
+    pictures = [
+        images.decode(i).resize(size, Image.Resampling.BILINEAR) for i in range(len(images))
+    ]
+    return np.stack([np.asarray(picture) for picture in pictures]), found
+
+
+def _network_pictures(featurizer: Any, X: Any) -> _Pictures:
+    images = featurizer._check_images(X, reset=False)
+    pictures = [featurizer.transform_.resize(images.decode(i)) for i in range(len(images))]
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+class AttributionDisplay:
+    """What speaks for a class in each picture, and what against it, on a signed scale with units.
+
+    Build it by `from_estimator`, or by `from_attribution`.
+
+    Parameters
+    ----------
+    pictures : ndarray of shape (n_samples, height, width, 3), uint8
+        What the maps lie on.
+    attribution : Attribution
+        The maps.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (n_samples,)
+        The pictures with heat, after `plot`.
+    figure_ : matplotlib Figure
+        The figure, after `plot`.
+
+    Examples
+    --------
+    >>> from effboost import presets
+    >>> from effboost.datasets import make_blood_cells
+    >>> from effboost.inspection import AttributionDisplay
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=6, image_size=64, random_state=0)
+    >>> clf = presets.frozen("resnet18", weights=None, image_size=64, random_state=0)
+    >>> clf = clf.fit(cells.images, cells.target)
+    >>> display = AttributionDisplay.from_estimator(clf, cells.images[:2])
+    >>> display.attribution.method, len(display.axes_)
+    ('TreeSHAP', 2)
+    """
+
+    def __init__(self, pictures: _Pictures, attribution: Attribution):
+        _check_pictures(pictures, len(attribution.maps))
+        self.pictures = pictures
+        self.attribution = attribution
+
+    @classmethod
+    def from_estimator(
+        cls,
+        clf: Any,
+        X: Any,
+        *,
+        method: str = "auto",
+        background: Any = None,
+        output: Any = None,
+        ax: Any = None,
+    ) -> Self:
+        """Explain the decisions of a classifier and draw them.
+
+        Parameters
+        ----------
+        clf : classifier
+            Fitted, on images.
+        X : images, n_samples of them
+            What `ImageSequence` takes. Their maps and pictures are all held in memory: a few.
+        method : {"auto", "tree_shap", "occlusion"}, default="auto"
+            "tree_shap" is `hybrid_attribution`, "occlusion" is `occlusion_attribution`, "auto"
+            the second where the first is not possible. The titles name it.
+        background : images, default=None
+            Some training images for `hybrid_attribution`.
+        output : label, default=None
+            The class to explain; None means the predicted one of each image.
+        ax : matplotlib Axes, or n_samples of them, default=None
+            Where to draw; None makes a new figure, with each image as it is beside its heat.
+
+        Returns
+        -------
+        AttributionDisplay
+            The display.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the method is not possible, or no output is of that class.
+        """
+        return cls(*explain(clf, X, method, background)).plot(ax, output=output)
+
+    @classmethod
+    def from_attribution(
+        cls, pictures: _Pictures, attribution: Attribution, *, output: Any = None, ax: Any = None
+    ) -> Self:
+        """Draw attributions that are there already.
+
+        Parameters
+        ----------
+        pictures : array-like of shape (n_samples, height, width, 3), uint8
+            What the maps lie on: see `Attribution`.
+        attribution : Attribution
+            The maps.
+        output : label, default=None
+            The class to explain; None means the predicted one of each image.
+        ax : matplotlib Axes, or n_samples of them, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        AttributionDisplay
+            The display.
+        """
+        return cls(np.asarray(pictures), attribution).plot(ax, output=output)
+
+    def plot(self, ax: Any = None, *, output: Any = None) -> Self:
+        """Draw the pictures with their heat, all on one scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, or n_samples of them, default=None
+            Where to draw; None makes a new figure, with each image as it is beside its heat.
+        output : label, default=None
+            The class to explain; None means the predicted one of each image.
+
+        Returns
+        -------
+        AttributionDisplay
+            The display itself.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        """
+        found = self.attribution
+        columns = _choose_outputs(found, output)
+        chosen = found.maps[np.arange(len(columns)), columns]
+        limit = float(np.abs(chosen).max()) or 1.0
+        self.axes_, self.figure_ = _prepare_axes(ax, self.pictures)
+        height, width = self.pictures.shape[1:3]
+        for i, (column, axes) in enumerate(zip(columns, self.axes_, strict=True)):
+            heat = _enlarge(chosen[i], height, width)
+            _draw_grey(axes, self.pictures[i])
+            image = axes.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=_OPACITY)
+            _draw_contour(axes, heat, found.margin[i, column] - found.base[i, column])
+            label = found.outputs[column]
+            what = "log-odds" if len(found.outputs) == 1 else "score"
+            where = "per position" if found.method == "TreeSHAP" else "lost when hidden"
+            axes.figure.colorbar(image, ax=axes, shrink=0.85).set_label(
+                f"{what} of {label}, {where}", parse_math=False
+            )
+            axes.set_title(
+                f"{label}: {what} {found.margin[i, column]:+.2f} "
+                f"(base {found.base[i, column]:+.2f})\n{found.method}",
+                parse_math=False,
+                fontsize="medium",
+            )
+        return self
+
+
+class CAMDisplay:
+    """Where the network's own softmax finds a class: not what a hybrid's booster decides by.
+
+    Build it by `from_estimator`, or by `from_activation`.
+
+    Parameters
+    ----------
+    pictures : ndarray of shape (n_samples, height, width, 3), uint8
+        What the network saw.
+    activation : ClassActivation
+        The maps.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (n_samples,)
+        The pictures with heat, after `plot`.
+    figure_ : matplotlib Figure
+        The figure, after `plot`.
+    """
+
+    def __init__(self, pictures: _Pictures, activation: ClassActivation):
+        _check_pictures(pictures, len(activation.maps))
+        self.pictures = pictures
+        self.activation = activation
+
+    @classmethod
+    def from_estimator(
+        cls,
+        model: Any,
+        X: Any,
+        *,
+        method: str = "grad_cam",
+        layer: str | None = None,
+        target: Any = None,
+        ax: Any = None,
+    ) -> Self:
+        """Compute class activations and draw them.
+
+        Parameters
+        ----------
+        model, X, method, layer, target
+            See `grad_cam`.
+        ax : matplotlib Axes, or n_samples of them, default=None
+            Where to draw; None makes a new figure, with each image as it is beside its heat.
+
+        Returns
+        -------
+        CAMDisplay
+            The display.
+        """
+        found = grad_cam(model, X, method=method, layer=layer, target=target)
+        return cls(_network_pictures(getattr(model, "featurizer_", model), X), found).plot(ax)
+
+    @classmethod
+    def from_activation(
+        cls, pictures: _Pictures, activation: ClassActivation, *, ax: Any = None
+    ) -> Self:
+        """Draw class activations that are there already.
+
+        Parameters
+        ----------
+        pictures : array-like of shape (n_samples, height, width, 3), uint8
+            What the network saw.
+        activation : ClassActivation
+            The maps.
+        ax : matplotlib Axes, or n_samples of them, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        CAMDisplay
+            The display.
+        """
+        return cls(np.asarray(pictures), activation).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the pictures with their heat.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, or n_samples of them, default=None
+            Where to draw; None makes a new figure, with each image as it is beside its heat.
+
+        Returns
+        -------
+        CAMDisplay
+            The display itself.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        """
+        found = self.activation
+        self.axes_, self.figure_ = _prepare_axes(ax, self.pictures)
+        height, width = self.pictures.shape[1:3]
+        for i, axes in enumerate(self.axes_):
+            _draw_grey(axes, self.pictures[i])
+            heat = _enlarge(found.maps[i], height, width)
+            image = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY)
+            bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
+            bar.set_label("activation, relative to the picture's largest")
+            axes.set_title(
+                f"{found.targets[i]}, by the network's own softmax\n{found.method} at "
+                f"{found.layer}",
+                parse_math=False,
+                fontsize="medium",
+            )
+        return self
+
+
+def _check_pictures(pictures: _Pictures, n: int) -> None:
+    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
+        raise UnsupportedInputError(
+            f"pictures of shape {pictures.shape} and type {pictures.dtype}: they must be "
+            "(n_samples, height, width, 3), uint8"
+        )
+    if len(pictures) != n:
+        raise UnsupportedInputError(f"there are {len(pictures)} pictures, but maps of {n}")
+
+
+def _choose_outputs(found: Attribution, output: Any) -> npt.NDArray[np.intp]:
+    """Give the column of the class to explain, for each image."""
+    n = len(found.maps)
+    if output is None:
+        # With two classes there is one margin: positive for the second class, negative for the
+        # first one.
+        columns: npt.NDArray[np.intp] = found.margin.argmax(axis=1)
+        return columns
+    outputs = found.outputs.tolist()
+    if output not in outputs:
+        raise UnsupportedInputError(
+            f"output={output!r} is none of {outputs}; with two classes, what speaks against the "
+            "second one speaks for the first"
+        )
+    return np.full(n, outputs.index(output))
+
+
+def _prepare_axes(ax: Any, pictures: _Pictures) -> tuple[npt.NDArray[Any], Any]:
+    """Give an Axes for the heat of each picture; in a new figure, draw each picture beside it."""
+    if ax is not None:
+        given = list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
+        if len(given) != len(pictures):
+            raise UnsupportedInputError(
+                f"{len(pictures)} pictures need as many Axes, not {len(given)}"
+            )
+        axes = np.empty(len(given), dtype=object)
+        axes[:] = given
+        return axes, given[0].figure
+    plt = load_matplotlib()
+    figure, grid = plt.subplots(
+        len(pictures), 2, figsize=(8, 3.4 * len(pictures)), layout="constrained", squeeze=False
+    )
+    for picture, plain in zip(pictures, grid[:, 0], strict=True):
+        plain.imshow(picture)
+        plain.set_axis_off()
+    return grid[:, 1], figure
+
+
+def _draw_grey(axes: Any, picture: _Pictures) -> None:
+    axes.imshow(np.asarray(Image.fromarray(picture).convert("L")), cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
+
+
+def _draw_contour(axes: Any, heat: npt.NDArray[np.float32], side: float) -> None:
+    """Surround what has most of a say on the side that the decision fell."""
+    signed = heat if side >= 0 else -heat
+    if signed.max() > max(0, signed.min()):
+        axes.contour(signed, [_CONTOUR * signed.max()], colors="black", linewidths=1)
+
+
+def _enlarge(heat: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.float32]:
+    small = Image.fromarray(heat.astype(np.float32))
+    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,272 @@
+"""Whether a classifier is right as often as it is sure."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._labels import check_labels
+from effboost.evaluation import EvaluationReport
+from effboost.exceptions import UnsupportedInputError
+from effboost.inspection._drawing import add_legend, check_lengths, make_axes, style_of
+from effboost.metrics import N_BINS, calibration_gaps
+
+__all__ = ["ReliabilityDisplay"]
+
+
+class ReliabilityDisplay:
+    """How often a classifier is right, by how sure it says it is.
+
+    How sure it is, its confidence, is the probability of the class that it predicts; it is cut
+    into the bins of `effboost.metrics.expected_calibration_error`. Dots beneath the diagonal are
+    over-confident. Works for two and more classes, where scikit-learn's
+    `~sklearn.calibration.CalibrationDisplay` takes two and draws the probability of the second.
+    Build it by `from_estimator`, `from_predictions` or `from_report`.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n_bins,), float64
+        Mean confidence in each bin, 0 to 1; NaN where it is empty.
+    accuracy : ndarray of shape (n_bins,), float64
+        Share of right predictions in each bin, 0 to 1; NaN where it is empty.
+    n_images : ndarray of shape (n_bins,), int
+        Number of images in each bin.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The picture, after `plot`.
+    figure_ : matplotlib Figure
+        The figure, after `plot`.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On calibration of modern neural networks",
+    ICML 2017.
+
+    Examples
+    --------
+    >>> from effboost.inspection import ReliabilityDisplay
+    >>> y_prob = [[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.1]]
+    >>> display = ReliabilityDisplay.from_predictions(["ALL", "ALL", "HEM", "HEM"], y_prob)
+    >>> round(display.calibration_error, 3)
+    0.15
+    """
+
+    def __init__(
+        self,
+        confidence: npt.NDArray[np.float64],
+        accuracy: npt.NDArray[np.float64],
+        n_images: npt.NDArray[np.intp],
+    ):
+        self.confidence = confidence
+        self.accuracy = accuracy
+        self.n_images = n_images
+
+    @property
+    def calibration_error(self) -> float:
+        """The expected calibration error, 0 (calibrated) to 1."""
+        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
+        return float(np.average(gaps, weights=self.n_images))
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: npt.ArrayLike, *, n_bins: int = N_BINS, ax: Any = None
+    ) -> Self:
+        """Predict images, and draw how often that is right.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted, on other images, with `predict_proba`.
+        X : images, n_samples of them
+            What the estimator takes.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        n_bins : int, default=15
+            Number of bins.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the estimator gives no probabilities, lengths differ, or a class is unknown to it.
+        """
+        if not hasattr(estimator, "predict_proba"):
+            raise UnsupportedInputError(
+                f"{type(estimator).__name__} gives no probabilities to compare with: take a "
+                "classifier with predict_proba, or put sklearn's CalibratedClassifierCV around it"
+            )
+        check_lengths(X=X, y=y)
+        proba = estimator.predict_proba(X)
+        return cls.from_predictions(y, proba, classes=estimator.classes_, n_bins=n_bins, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: npt.ArrayLike,
+        y_prob: npt.ArrayLike,
+        *,
+        classes: npt.ArrayLike | None = None,
+        n_bins: int = N_BINS,
+        ax: Any = None,
+    ) -> Self:
+        """Draw how often predictions are right.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True class of each image.
+        y_prob : array-like of shape (n_samples, n_classes) or (n_samples,)
+            Probability of each class; of two classes, that of the second one will do.
+        classes : array-like of shape (n_classes,), default=None
+            The class of each column. None takes those in `y_true`, sorted.
+        n_bins : int, default=15
+            Number of bins.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If lengths differ, columns are not those of the classes, or something is no
+            probability.
+        """
+        check_lengths(y_true=y_true, y_prob=y_prob)
+        if n_bins < 1:
+            raise UnsupportedInputError(f"n_bins={n_bins!r} must be 1 or more")
+        codes, proba = _encode(check_labels(y_true), y_prob, classes)
+        bins, gaps = calibration_gaps(codes, proba, n_bins)
+        n_images = np.bincount(bins, minlength=n_bins)
+        with np.errstate(invalid="ignore"):  # 0 of 0 in empty bins is NaN
+            confidence = np.bincount(bins, proba.max(axis=1), n_bins) / n_images
+            accuracy = confidence + np.bincount(bins, gaps, n_bins) / n_images
+        return cls(confidence, accuracy, n_images).plot(ax)
+
+    @classmethod
+    def from_report(cls, report: EvaluationReport, *, n_bins: int = N_BINS, ax: Any = None) -> Self:
+        """Draw how often the predictions of an evaluation are right.
+
+        Parameters
+        ----------
+        report : EvaluationReport
+            What `effboost.evaluate` found, with probabilities.
+        n_bins : int, default=15
+            Number of bins.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the report holds no probabilities.
+        """
+        if report.probabilities is None:
+            raise UnsupportedInputError(
+                "the report holds no probabilities to compare with: evaluate a classifier with "
+                "predict_proba"
+            )
+        return cls.from_predictions(
+            report.y_true, report.probabilities, classes=report.classes, n_bins=n_bins, ax=ax
+        )
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw a dot for each bin that holds images, and a bar for how many those are.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display itself.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        """
+        self.ax_ = make_axes(ax, figsize=(5.6, 5))
+        self.figure_ = self.ax_.figure
+        held = self.n_images > 0
+        x, y = self.confidence[held], self.accuracy[held]
+        edges = np.linspace(0, 1, len(self.n_images) + 1)
+        diagonal = self.ax_.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1)[0]
+        bars = self._plot_numbers(edges[:-1][held], 1 / len(self.n_images))
+        self.ax_.vlines(x, y, x, color=style_of(0)["color"], alpha=0.5)
+        dots = self.ax_.plot(x, y, "o", color=style_of(0)["color"])[0]
+        add_legend(
+            self.ax_,
+            [dots, diagonal, bars],
+            ["right, of a bin's images", "as often as it is sure", "share of all images (number)"],
+            loc="upper left",
+            bbox_to_anchor=None,
+        )
+        self.ax_.set(
+            # Of k classes, the predicted one has a k-th or more: what lies beneath stays empty.
+            xlim=(max(0.0, edges[:-1][held].min() - 0.02), 1.02),
+            ylim=(-0.02, 1.05),
+            xlabel="confidence: probability of the predicted class",
+            ylabel="share",
+            title=f"expected calibration error {self.calibration_error:.3f}",
+        )
+        return self
+
+    def _plot_numbers(self, left: npt.NDArray[np.float64], width: float) -> Any:
+        """Draw the share of images in each bin, and write how many they are."""
+        number = self.n_images[self.n_images > 0]
+        bars = self.ax_.bar(
+            left,
+            number / number.sum(),
+            width,
+            align="edge",
+            color="0.88",
+            edgecolor="white",
+            zorder=0,
+        )
+        self.ax_.bar_label(bars, [str(n) for n in number], fontsize=7, color="0.35")
+        return bars
+
+
+def _encode(
+    y_true: npt.NDArray[Any], y_prob: npt.ArrayLike, classes: npt.ArrayLike | None
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Give the position of each label in the sorted classes, and their probabilities."""
+    proba = np.asarray(y_prob, dtype=np.float64)
+    if proba.ndim == 1:
+        proba = np.column_stack([1 - proba, proba])
+    named = np.unique(y_true) if classes is None else np.asarray(classes)
+    known, order = np.unique(named, return_index=True)
+    if proba.ndim != 2 or len(known) < len(named) or len(named) != proba.shape[1]:
+        raise UnsupportedInputError(
+            f"y_prob has shape {proba.shape}, but the classes are {named.tolist()}: name the class "
+            "of each column by classes"
+        )
+    unknown = np.setdiff1d(y_true, known)
+    if unknown.size:
+        raise UnsupportedInputError(
+            f"y_true holds class {unknown.tolist()[0]!r}, but the classes are {known.tolist()}"
+        )
+    if not (proba >= 0).all() or not (proba <= 1).all():
+        raise UnsupportedInputError("y_prob must hold probabilities, 0 to 1 and none missing")
+    return np.searchsorted(known, y_true), proba[:, order]

@@ -1,0 +1,276 @@
+"""A report that a pathologist and a statistician can read: one HTML file, and a model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from effboost._images import ImageSequence, as_images
+from effboost._write import write_whole
+from effboost.evaluation import EvaluationReport, evaluate
+from effboost.exceptions import LeakageError, UnsupportedInputError
+from effboost.inspection._report_content import describe, find_leakage, subject_leakage
+from effboost.inspection._templates import render_card, render_page
+from effboost.model_selection import check_leakage
+
+__all__ = ["HTMLReport", "report"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HTMLReport:
+    """An evaluation, to be read.
+
+    Build it by `from_estimator`, by `from_evaluation`, or by `report`.
+
+    Attributes
+    ----------
+    evaluation : EvaluationReport
+        The numbers.
+    html : str
+        The page: it loads nothing, runs nothing, and can be printed.
+    model_card : str
+        The same in short, as Markdown.
+    """
+
+    evaluation: EvaluationReport
+    html: str
+    model_card: str
+
+    @classmethod
+    def from_estimator(
+        cls,
+        clf: Any,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        groups: npt.ArrayLike | None = None,
+        cv: Any = "prefit",
+        X_train: Any = None,
+        groups_train: npt.ArrayLike | None = None,
+        pos_label: Any = None,
+        title: str | None = None,
+        n_mistakes: int = 8,
+        random_state: int = 0,
+        verbose: int = 0,
+    ) -> Self:
+        """Evaluate a classifier and write down what was found.
+
+        Parameters
+        ----------
+        clf : classifier
+            Fitted; or not, with another `cv` than "prefit".
+        X, y, groups
+            Images that the classifier has not seen, their labels and subjects. See `evaluate`.
+        cv : "prefit", int, splitter or iterable of (train, test), default="prefit"
+            "prefit" tests `clf` as it is; anything else cross-validates it, see `evaluate`.
+        X_train, groups_train : images and subjects, default=None
+            What `clf` was fitted on, with cv="prefit": the report says whether a subject or an
+            image stands on both sides, and without them that nobody looked. Heat maps compare
+            with them, too.
+        pos_label : label, default=None
+            The class that is looked for; adds two operating points.
+        title : str, default=None
+            Heading of the report.
+        n_mistakes : int, default=8
+            Mistakes to show with heat maps.
+        random_state : int, default=0
+            Draws folds and bootstrap samples.
+        verbose : int, default=0
+            1 shows a progress bar over the folds on stderr.
+
+        Returns
+        -------
+        HTMLReport
+            The report.
+
+        Raises
+        ------
+        LeakageError
+            If a cross-validation has a subject or an image on both sides.
+        MissingDependencyError
+            If matplotlib or Jinja2 is not installed.
+        """
+        prefit = isinstance(cv, str) and cv == "prefit"
+        if X_train is not None and not prefit:
+            raise UnsupportedInputError('X_train belongs to cv="prefit": other cuts make their own')
+        images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
+        evaluation = evaluate(
+            clf,
+            images,
+            y,
+            groups=groups,
+            cv=cv,
+            pos_label=pos_label,
+            return_estimator=True,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        training = None if X_train is None else as_images(X_train)
+        findings = None
+        if training is not None:
+            findings = _compare(training, images, groups_train, evaluation)
+        return cls._make(evaluation, images, training, findings, title, n_mistakes)
+
+    @classmethod
+    def from_evaluation(
+        cls,
+        evaluation: EvaluationReport,
+        X: Any,
+        *,
+        title: str | None = None,
+        n_mistakes: int = 8,
+    ) -> Self:
+        """Write down an evaluation that is there already.
+
+        Parameters
+        ----------
+        evaluation : EvaluationReport
+            Made with ``return_estimator=True``, if heat maps and settings are wanted.
+        X : images, n_samples of them
+            Those that were evaluated, in the same order.
+        title : str, default=None
+            Heading of the report.
+        n_mistakes : int, default=8
+            Mistakes to show with heat maps.
+
+        Returns
+        -------
+        HTMLReport
+            The report.
+        """
+        shape = None
+        if evaluation.estimators:
+            shape = evaluation.estimators[0].get_params().get("featurizer__image_shape")
+        images = as_images(X, image_shape=shape)
+        if len(images) != len(evaluation.y_true):
+            raise UnsupportedInputError(
+                f"X has {len(images)} images, but {len(evaluation.y_true)} were evaluated"
+            )
+        return cls._make(evaluation, images, None, None, title, n_mistakes)
+
+    @classmethod
+    def _make(
+        cls,
+        evaluation: EvaluationReport,
+        images: ImageSequence,
+        training: ImageSequence | None,
+        findings: list[dict[str, Any]] | None,
+        title: str | None,
+        n_mistakes: int,
+    ) -> Self:
+        content = describe(evaluation, images, training, n_mistakes)
+        content |= {
+            "title": title or f"Report on {content['model']}",
+            "date": datetime.date.today().isoformat(),
+            "leakage": find_leakage(evaluation, images, findings),
+        }
+        return cls(evaluation, render_page(content), render_card(content))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to a file, replaced in one step if it exists.
+
+        Parameters
+        ----------
+        path : path
+            The file, such as "report.html".
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return write_whole(path, self.html)
+
+    def save_model_card(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model card to a file, replaced in one step if it exists.
+
+        Parameters
+        ----------
+        path : path
+            The file, such as "MODEL_CARD.md".
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return write_whole(path, self.model_card)
+
+
+def report(
+    clf: Any, X: Any, y: npt.ArrayLike, *, path: str | os.PathLike[str], **options: Any
+) -> HTMLReport:
+    """Evaluate a classifier and write one HTML file about it.
+
+    The file holds all of itself: pictures, styles, no scripts. It says what was tested on whom,
+    the numbers with intervals, the confusion matrix, each subject's results, the surest mistakes
+    with heat maps, the calibration, what stands on both sides of the split, settings, versions
+    and limits.
+
+    Parameters
+    ----------
+    clf : classifier
+        Fitted; or not, with another `cv` than "prefit".
+    X, y : images and labels
+        Those that the classifier has not seen.
+    path : path
+        The file to write, such as "report.html".
+    **options
+        Further options of `HTMLReport.from_estimator`: `groups`, `cv`, `X_train`,
+        `groups_train`, `pos_label`, `title`, ...
+
+    Returns
+    -------
+    HTMLReport
+        What was written; `save_model_card` writes the same in short.
+
+    Raises
+    ------
+    LeakageError
+        If a cross-validation has a subject or an image on both sides.
+    MissingDependencyError
+        If matplotlib or Jinja2 is not installed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from effboost import inspection, presets
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=8, images_per_subject=4, image_size=64, random_state=0)
+    >>> X, y, groups = cells.images, cells.target, cells.groups
+    >>> clf = presets.frozen("resnet18", weights=None, image_size=64, random_state=0)
+    >>> clf = clf.fit(X[:16], y[:16], groups=groups[:16])
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "report.html")
+    ...     written = inspection.report(
+    ...         clf, X[16:], y[16:], groups=groups[16:], X_train=X[:16], groups_train=groups[:16],
+    ...         path=file,
+    ...     )
+    ...     file.read_text(encoding="utf-8").count("<section")
+    9
+    """
+    made = HTMLReport.from_estimator(clf, X, y, **options)
+    made.save(path)
+    return made
+
+
+def _compare(
+    training: ImageSequence,
+    images: ImageSequence,
+    groups_train: npt.ArrayLike | None,
+    evaluation: EvaluationReport,
+) -> list[dict[str, Any]]:
+    """Say whether something that the model was fitted on was tested."""
+    known = training.groups if groups_train is None else groups_train
+    tested = evaluation.groups if known is not None else None
+    try:
+        check_leakage(training, images, groups_train=known, groups_test=tested)
+    except LeakageError as error:
+        return subject_leakage(error)
+    return subject_leakage(None, subjects_known=known is not None)

@@ -1,0 +1,531 @@
+"""What a report says, as plain values; how it looks is the templates' part."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._compat import load_extra
+from effboost._images import ImageSequence
+from effboost.evaluation import EvaluationReport, Metric
+from effboost.evaluation._report import TITLES
+from effboost.exceptions import EffboostError, LeakageError
+from effboost.inspection._heat import AttributionDisplay, explain
+from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._reliability import ReliabilityDisplay
+from effboost.inspection._subjects import SubjectDisplay
+
+__all__ = ["describe", "find_leakage", "subject_leakage"]
+
+SECTIONS: Final = (
+    ("tested", "What was tested, on whom"),
+    ("numbers", "The numbers"),
+    ("confusion", "Confusion matrix"),
+    ("subjects", "Each subject"),
+    ("mistakes", "The surest mistakes"),
+    ("calibration", "Is it as sure as it should be?"),
+    ("leakage", "What stands on both sides"),
+    ("settings", "Settings and versions"),
+    ("limits", "Limits"),
+)
+_MEANINGS: Final = {
+    "accuracy": "share of images named correctly",
+    "weighted_f1": "F1 of the classes, weighted by their images",
+    "auroc": "how often an image of a class gets a higher probability for it than one of another; "
+    "0.5 is chance",
+    "log_loss": "penalty on wrong and unsure probabilities; 0 is best",
+    "calibration_error": "how far probabilities are from how often they come true; 0 is best",
+    "sensitivity_at_95_specificity": "share of the positives that are found where 95 % of the "
+    "others are let off",
+    "specificity_at_95_sensitivity": "share of the others that are let off where 95 % of the "
+    "positives are found",
+    "subject_accuracy": "share of subjects named correctly by the mean over their images",
+    "subject_auroc": "AUROC of those means",
+}
+_LIMITS: Final = (
+    "This is research software and no medical device. No diagnosis may rest on it.",
+    "The numbers hold for images like these: from the same microscopes, stains, laboratories and "
+    "patients. Elsewhere they may be far lower, and have to be measured again.",
+    "The intervals say how much chance in the choice of subjects could have changed the numbers. "
+    "They know nothing of wrong labels, of other laboratories, or of subjects unlike these.",
+    "Accuracy, precision and calibration depend on how frequent the classes are here.",
+    "Heat maps show what the model used, not what is true of the disease.",
+    "If settings were chosen by looking at these very numbers, the numbers flatter.",
+)
+_PACKAGES: Final = (
+    "effboost",
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "xgboost",
+    "skorch",
+    "onnxruntime",
+)
+_MOST_SUBJECTS: Final = 500
+_LONGEST: Final = 300
+_BACKGROUND: Final = 32
+# Stands for the colour of the page's text in the pictures, which the style then sets.
+_INK: Final = "#010203"
+# What displays draw in black or dark grey whatever the style.
+_DARK: Final = ("#000000", "#595959")
+
+
+def describe(
+    evaluation: EvaluationReport,
+    images: ImageSequence,
+    training: ImageSequence | None,
+    n_mistakes: int,
+) -> dict[str, Any]:
+    """Give all that both templates fill in, but for title, date and leakage."""
+    found = evaluation
+    return {
+        "sections": SECTIONS,
+        "heading_of": dict(SECTIONS),
+        "model": _name_model(found),
+        "prefit": found.prefit,
+        "n_splits": found.n_splits,
+        "n_images": len(found.y_true),
+        "n_subjects": found.n_subjects,
+        "confidence": f"{100 * found.confidence:g} %",
+        "names": [str(label) for label in found.classes],
+        "classes": _count_classes(found),
+        "per_subject": _count_images(found),
+        "of_hundred": _of_hundred(found.metrics["accuracy"]),
+        "majority": _find_majority(found),
+        "columns": ["Value"] if found.cnn is None else ["Hybrid", "Network alone"],
+        "metrics": _list_metrics(found),
+        "gain": None if found.gain is None else _show(found.gain),
+        "per_class": [
+            {
+                "name": name,
+                "support": found.support[name],
+                "numbers": [_show(scores[key]) for key in ("precision", "recall", "f1")],
+            }
+            for name, scores in found.per_class.items()
+        ],
+        "confusion": _list_confusion(found),
+        "subjects": _list_subjects(found),
+        "subject_picture": _draw_subjects(found),
+        "n_wrong": int((found.y_true != found.y_pred).sum()),
+        **_show_mistakes(found, images, training, n_mistakes),
+        "calibration_error": _show(found.metrics.get("calibration_error")),
+        "reliability_picture": _draw_reliability(found),
+        "history_picture": _draw_history(found),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in _PACKAGES}
+        | {"machine": f"{platform.system()} {platform.machine()}"},
+        "settings": _list_settings(found),
+        "limits": _LIMITS,
+    }
+
+
+def _name_model(found: EvaluationReport) -> str:
+    if not found.estimators:
+        return "a classifier"
+    model = found.estimators[0]
+    name = type(model).__name__
+    if hasattr(model, "featurizer_") and hasattr(model, "classifier_"):
+        spec, head = model.featurizer_.spec_, model.classifier_
+        return f"{name} ({spec.name} and {type(head).__name__})"
+    return name
+
+
+def _show(metric: Metric | None) -> str:
+    if metric is None or math.isnan(metric.value):
+        return "not defined"
+    if math.isnan(metric.low):
+        return f"{metric.value:.3f}"
+    return str(metric)
+
+
+def _count_classes(found: EvaluationReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": str(label),
+            "images": int((found.y_true == label).sum()),
+            "subjects": len(np.unique(found.groups[found.y_true == label])),
+        }
+        for label in found.classes
+    ]
+
+
+def _count_images(found: EvaluationReport) -> str:
+    counts = np.unique(found.groups, return_counts=True)[1]
+    low, high = int(counts.min()), int(counts.max())
+    if low == high:
+        return f"Each subject has {low} image{'s' * (low != 1)}."
+    return (
+        f"A subject has {low} to {high} images; half of them have {int(np.median(counts))} or more."
+    )
+
+
+def _of_hundred(accuracy: Metric) -> dict[str, int | None]:
+    low, high = (
+        None if math.isnan(end) else round(100 * end) for end in (accuracy.low, accuracy.high)
+    )
+    return {"value": round(100 * accuracy.value), "low": low, "high": high}
+
+
+def _find_majority(found: EvaluationReport) -> dict[str, Any]:
+    name = max(found.support, key=lambda label: found.support[label])
+    return {"name": name, "share": round(100 * found.support[name] / len(found.y_true))}
+
+
+def _list_metrics(found: EvaluationReport) -> list[dict[str, Any]]:
+    reports = [found] if found.cnn is None else [found, found.cnn]
+    return [
+        {
+            "name": TITLES[name],
+            "numbers": [_show(report.metrics.get(name)) for report in reports],
+            "meaning": _MEANINGS[name],
+        }
+        for name in TITLES
+        if name in found.metrics
+    ]
+
+
+def _list_confusion(found: EvaluationReport) -> list[dict[str, Any]]:
+    rows = []
+    for i, (label, counts) in enumerate(zip(found.classes, found.confusion_matrix, strict=True)):
+        total = max(1, int(counts.sum()))
+        cells = [
+            {"count": int(count), "share": round(int(count) / total, 3), "right": i == j}
+            for j, count in enumerate(counts)
+        ]
+        rows.append({"name": str(label), "cells": cells})
+    return rows
+
+
+def _list_subjects(found: EvaluationReport) -> list[dict[str, Any]]:
+    names, codes = np.unique(found.groups, return_inverse=True)
+    images = np.bincount(codes)
+    right = np.bincount(codes, weights=found.y_true == found.y_pred).astype(int)
+    order = np.lexsort((-images, right / images))[:_MOST_SUBJECTS]
+    return [
+        {
+            "name": str(names[i]),
+            "classes": ", ".join(str(label) for label in np.unique(found.y_true[codes == i])),
+            "images": int(images[i]),
+            "right": int(right[i]),
+            "share": f"{100 * right[i] / images[i]:.0f} %",
+        }
+        for i in order
+    ]
+
+
+def _list_settings(found: EvaluationReport) -> list[tuple[str, str]]:
+    if not found.estimators:
+        return []
+    parameters = found.estimators[0].get_params(deep=True)
+    return [(name, _shorten(repr(value))) for name, value in sorted(parameters.items())]
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def find_leakage(
+    found: EvaluationReport,
+    images: ImageSequence,
+    comparison: list[dict[str, Any]] | None,
+) -> list[dict[str, Any]]:
+    """Say what stands on both sides of the split, and what stands twice among the images."""
+    findings = []
+    # What evaluate takes for subjects where none are named.
+    if np.array_equal(found.groups, np.arange(len(found.groups))):
+        findings.append(
+            _finding(
+                "Subjects are not known.",
+                "Each image counts as a subject of its own. If several images come from one "
+                "subject, the intervals are too narrow, and nobody can say who stands on both "
+                "sides.",
+            )
+        )
+    if comparison is not None:
+        findings += comparison
+    elif found.prefit:
+        findings.append(
+            _finding(
+                "Not compared with the training images.",
+                "They were not handed over (X_train), so that nobody looked whether a subject or "
+                "an image was trained on.",
+            )
+        )
+    elif found.shared_subjects:
+        findings.append(
+            _finding(
+                f"{found.shared_subjects} subjects stand on both sides.",
+                "They were tested by models that had been fitted on other images of theirs: the "
+                "numbers flatter.",
+                alarm=True,
+            )
+        )
+    else:
+        findings.append(
+            _finding(
+                "No subject stands on both sides.",
+                "Each was tested by a model that was fitted without it.",
+            )
+        )
+    return findings + _find_copies(found, images)
+
+
+def subject_leakage(
+    error: LeakageError | None, *, subjects_known: bool = True
+) -> list[dict[str, Any]]:
+    """Say what a comparison with the training images brought to light."""
+    if error is not None:
+        return [_finding("Training and test images are not apart.", f"{error}.", alarm=True)]
+    if subjects_known:
+        return [
+            _finding(
+                "No subject and no image stands on both sides.",
+                "The training images and these were compared by subject, and by the bytes of "
+                "their files.",
+            )
+        ]
+    return [
+        _finding(
+            "No image stands on both sides.",
+            "The training images and these were compared by the bytes of their files. Whose "
+            "training images they are is not known (groups_train).",
+        )
+    ]
+
+
+def _find_copies(found: EvaluationReport, images: ImageSequence) -> list[dict[str, Any]]:
+    """Look for one image under two names."""
+    seen: dict[str, int] = {}
+    copies, at_odds = [], 0
+    for i in range(len(images)):
+        first = seen.setdefault(images.fingerprint(i), i)
+        if first != i:
+            copies.append((first, i))
+            at_odds += int(found.y_true[first] != found.y_true[i])
+    if not copies:
+        return [
+            _finding("No image stands twice.", "They were compared by the bytes of their files.")
+        ]
+    one, other = (images.name(i) for i in copies[0])
+    text = f"Such as {one} and {other}."
+    if at_odds:
+        text += f" {at_odds} of them are labelled in two ways."
+    apart = [pair for pair in copies if found.fold[pair[0]] != found.fold[pair[1]]]
+    if apart:
+        text += f" {len(apart)} of them were trained on in another round: the numbers flatter."
+    plural = "image stands" if len(copies) == 1 else "images stand"
+    return [_finding(f"{len(copies)} {plural} twice.", text, alarm=bool(at_odds or apart))]
+
+
+def _finding(heading: str, text: str, *, alarm: bool = False) -> dict[str, Any]:
+    return {"heading": heading, "text": text, "alarm": alarm}
+
+
+def _show_mistakes(
+    found: EvaluationReport,
+    images: ImageSequence,
+    training: ImageSequence | None,
+    n_mistakes: int,
+) -> dict[str, Any]:
+    """Give the surest mistakes with pictures, and a sentence on how they are explained."""
+    wrong = np.flatnonzero(found.y_true != found.y_pred)
+    sure = None if found.probabilities is None else found.probabilities.max(axis=1)
+    if sure is not None:
+        wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    chosen = wrong[:n_mistakes]
+    displays, said = _explain_mistakes(found, images, training, chosen)
+    folder, names = _shorten_names(images, chosen)
+    mistakes = []
+    for i, name in zip(chosen.tolist(), names, strict=True):
+        mistakes.append(
+            {
+                "source": _picture_mistake(images, i, displays.get(i)),
+                "alt": f"Image of {found.groups[i]}, true {found.y_true[i]}, predicted "
+                f"{found.y_pred[i]}; as it is" + (" and with heat." if i in displays else "."),
+                "name": name,
+                "subject": str(found.groups[i]),
+                "true": str(found.y_true[i]),
+                "predicted": str(found.y_pred[i]),
+                "probability": None if sure is None else f"{100 * sure[i]:.0f} %",
+            }
+        )
+    return {"mistakes": mistakes, "explained": said, "folder": folder}
+
+
+def _shorten_names(
+    images: ImageSequence, chosen: npt.NDArray[np.intp]
+) -> tuple[str | None, list[str]]:
+    """Give the folder that all images lie in, and the names of some from there on."""
+    paths = [images.path(i) for i in range(len(images))]
+    names = [images.name(i) for i in chosen.tolist()]
+    folders = {os.path.dirname(path) for path in paths if path is not None}  # noqa: PTH120
+    try:
+        # Of another drive, or beside relative ones, there is no common folder.
+        folder = os.path.commonpath(folders) if None not in paths else ""
+    except ValueError:
+        folder = ""
+    if not folder:
+        return None, names
+    return folder, [os.path.relpath(name, folder) for name in names]
+
+
+def _explain_mistakes(
+    found: EvaluationReport,
+    images: ImageSequence,
+    training: ImageSequence | None,
+    chosen: npt.NDArray[np.intp],
+) -> tuple[dict[int, AttributionDisplay], str]:
+    """Explain images by the models that were tested on them; say how, or why not."""
+    if not found.estimators:
+        return {}, "Heat maps need the fitted models, which this evaluation did not keep."
+    displays: dict[int, AttributionDisplay] = {}
+    said = ""
+    for fold in np.unique(found.fold[chosen]):
+        own = chosen[found.fold[chosen] == fold]
+        background = _choose_background(found, images, training, fold)
+        try:
+            pictures, attribution = explain(
+                found.estimators[fold], images[own], background=background
+            )
+        except EffboostError as error:
+            return {}, f"There are no heat maps: {error}."
+        said = _EXPLAINED[attribution.method]
+        for row, i in enumerate(own.tolist()):
+            displays[i] = AttributionDisplay(pictures[row : row + 1], attribution.take(row))
+    return displays, said
+
+
+def _picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
+    """Draw one image beside its heat map, or alone where there is none."""
+    if display is not None:
+        return _to_png(lambda axes: _draw_pair(axes, display), (5.6, 2.7), columns=2)
+    picture = np.asarray(images.decode(i))
+    return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1))
+
+
+_EXPLAINED: Final = {
+    "TreeSHAP": "Red speaks for the class that the scale names, blue against it, in parts of the "
+    "booster's margin (TreeSHAP); the line surrounds what had most of a say.",
+    "occlusion": "Red speaks for the class that the scale names, blue against it: what the margin "
+    "loses when that part of the picture is hidden (occlusion).",
+}
+
+
+def _choose_background(
+    found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, fold: int
+) -> ImageSequence | None:
+    """Give some of the images that the model of a fold was fitted on."""
+    pool = training
+    if pool is None and not found.prefit:
+        pool = images[np.flatnonzero(found.fold != fold)]
+    if pool is None or len(pool) < _BACKGROUND:
+        return None
+    return pool[np.linspace(0, len(pool) - 1, _BACKGROUND).astype(int)]
+
+
+def _draw_pair(axes: npt.NDArray[Any], display: AttributionDisplay) -> None:
+    _draw_alone(axes[0], display.pictures[0])
+    display.plot(axes[1])
+
+
+def _draw_alone(ax: Any, picture: npt.NDArray[np.uint8]) -> None:
+    ax.imshow(picture)
+    ax.set_axis_off()
+
+
+def _draw_subjects(found: EvaluationReport) -> dict[str, str] | None:
+    names = np.unique(found.groups)
+    if len(names) in (1, len(found.groups)):
+        return None
+    worst = _list_subjects(found)[0]
+    return {
+        "source": _to_svg(
+            lambda ax: SubjectDisplay.from_report(found, ax=ax),
+            (8.0, min(10.0, 1.5 + 0.25 * len(names))),
+        ),
+        "alt": f"Share of images named correctly of each of {len(names)} subjects, from "
+        f"{worst['share']} up. The table below holds the numbers.",
+    }
+
+
+def _draw_reliability(found: EvaluationReport) -> dict[str, str] | None:
+    if found.probabilities is None:
+        return None
+    error = found.metrics["calibration_error"].value
+    return {
+        "source": _to_svg(lambda ax: ReliabilityDisplay.from_report(found, ax=ax), (6.0, 5.0)),
+        "alt": "How often the model is right against how sure it says to be. On average the two "
+        f"are {error:.3f} apart.",
+    }
+
+
+def _draw_history(found: EvaluationReport) -> dict[str, str] | None:
+    if not any(found.history) and not any(found.evals_result):
+        return None
+    return {
+        "source": _to_svg(
+            lambda axes: TrainingHistoryDisplay.from_report(found, axes=axes), (8.0, 3.4), columns=2
+        ),
+        "alt": "Accuracy of the network by epoch, and error of the boosted trees by round, of "
+        "each model.",
+    }
+
+
+def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
+    """Give a drawing as an address that holds it, in the colour of the page's text."""
+    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style: Mapping[str, Any] = dict.fromkeys(ink, _INK) | {
+        "svg.fonttype": "path",
+        "svg.hashsalt": "effboost",
+        "legend.framealpha": 0,
+        "text.parse_math": False,
+    }
+    raw = _render(draw, size, columns, "svg", style, transparent=True)
+    text = raw.decode("utf-8")
+    for dark in (_INK, *_DARK):
+        text = text.replace(dark, "currentColor")
+    start = text.index("<svg")
+    head, _, body = text[start:].partition(">")
+    themed = (
+        f"{head}><style>svg{{color:#1b1b1f}}"
+        "@media (prefers-color-scheme: dark){svg{color:#e9e9ee}}</style>" + body
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(themed.encode()).decode()}"
+
+
+def _to_png(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
+    raw = _render(draw, size, columns, "png", {"text.parse_math": False}, dpi=90)
+    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
+
+
+def _render(
+    draw: Callable[[Any], Any],
+    size: tuple[float, float],
+    columns: int,
+    form: str,
+    style: Mapping[str, Any],
+    **options: Any,
+) -> bytes:
+    """Draw on a figure of its own, which no window and no global list knows of."""
+    matplotlib = load_extra("matplotlib", "report")
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # Names in a script that matplotlib's font lacks; the tables show them.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure = load_extra("matplotlib.figure", "report").Figure(size, layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        draw(axes if columns > 1 or form == "png" else axes[0])
+        file = io.BytesIO()
+        metadata = {"Date": None} if form == "svg" else None
+        figure.savefig(file, format=form, metadata=metadata, **options)
+    return file.getvalue()

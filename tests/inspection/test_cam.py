@@ -1,0 +1,166 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from common.networks import tiny_featurizer
+from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer
+from effboost.exceptions import MissingDependencyError, UnsupportedInputError
+from effboost.inspection import grad_cam
+
+
+@pytest.fixture(scope="module")
+def spots():
+    """Three classes: a bright spot of a colour in the upper left or the lower right corner."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 30, (60, 24, 24, 3), dtype=np.uint8)
+    y = np.array(["a", "b", "c"])[np.arange(60) % 3]
+    low = rng.random(60) < 0.5
+    for i in range(60):
+        corner = slice(15, 23) if low[i] else slice(1, 9)
+        X[i, corner, corner, i % 3] = 255
+    return X, y, low
+
+
+@pytest.fixture(scope="module")
+def cnn(spots):
+    X, y, _ = spots
+    settings = {"fine_tune": True, "max_epochs": 25, "lr": 1e-2, "augmentation": None}
+    return CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
+
+
+def by_hand(cnn, image, code, layer):
+    """Grad-CAM as its paper defines it, in plain torch."""
+    featurizer = cnn.featurizer_
+    network = copy.deepcopy(torch.nn.Sequential(featurizer.module_, featurizer.head_)).eval()
+    kept = []
+    network[0].get_submodule(layer).register_forward_hook(lambda *a: kept.append(a[2]))
+    x = torch.from_numpy(featurizer.transform_.normalize(image[np.newaxis]))
+    score = network(x.requires_grad_())[0, code]
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    return torch.relu((weights * kept[0]).sum(dim=1))[0].detach().numpy()
+
+
+def test_it_is_grad_cam_as_the_paper_defines_it(cnn, spots):
+    X, _, _ = spots
+    found = grad_cam(cnn, X[:6], target="b", layer="features.5")
+    assert found.maps.shape == (6, 24, 24)
+    for i in range(6):
+        small = by_hand(cnn, X[i], 1, "features.5")
+        # The library subtracts the smallest value, divides by the largest, and enlarges.
+        scaled = (small - small.min()) / (small - small.min()).max()
+        own = found.maps[i].reshape(6, 4, 6, 4).mean(axis=(1, 3))
+        assert np.corrcoef(scaled.ravel(), own.ravel())[0, 1] > 0.95
+    assert 0 <= found.maps.min() <= found.maps.max() <= 1
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam++"])
+def test_the_map_points_to_what_the_network_decides_by(cnn, spots, method):
+    X, y, low = spots
+    right = cnn.predict(X) == y
+    assert right.mean() > 0.9
+    found = grad_cam(cnn, X, method=method, target=y)
+    assert found.targets.tolist() == y.tolist()
+    best = found.maps.reshape(60, -1).argmax(axis=1)
+    assert ((best // 24 >= 12) == low)[right].mean() > 0.8
+
+
+def test_without_a_target_the_predicted_class_is_explained(cnn, spots):
+    X, _, _ = spots
+    found = grad_cam(cnn, X[:9])
+    assert found.targets.tolist() == cnn.predict(X[:9]).tolist()
+    np.testing.assert_allclose(found.maps, grad_cam(cnn, X[:9], target=found.targets).maps)
+
+
+def test_of_a_hybrid_the_network_alone_is_explained(cnn, spots):
+    X, y, _ = spots
+    hybrid = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=1), random_state=0)
+    hybrid.fit(X, y)
+    found = grad_cam(hybrid, X[:3], target="a")
+    np.testing.assert_array_equal(found.maps, grad_cam(hybrid.cnn_, X[:3], target="a").maps)
+
+
+def test_a_frozen_network_has_no_softmax_for_these_classes(spots):
+    X, y, _ = spots
+    hybrid = HybridClassifier(tiny_featurizer(), random_state=0).fit(X, y)
+    with pytest.raises(UnsupportedInputError, match=r"was not fine-tuned.*hybrid_attribution"):
+        grad_cam(hybrid, X[:2])
+    found = grad_cam(hybrid, X[:2], method="eigen_cam")
+    assert found.method == "Eigen-CAM"
+    assert found.maps.shape == (2, 24, 24)
+
+
+def test_the_head_that_a_network_was_pretrained_with_is_explained(spots):
+    X, _, _ = spots
+    standard = tiny_featurizer(features="logits").fit(X)
+    found = grad_cam(standard, X[:3])
+    assert found.targets.tolist() == standard.transform(X[:3]).argmax(axis=1).tolist()
+    np.testing.assert_allclose(grad_cam(standard, X[:3], target=found.targets).maps, found.maps)
+
+
+def test_the_classes_of_a_fine_tuned_original_head_are_the_first_outputs(spots):
+    X, y, _ = spots
+    settings = {"fine_tune": True, "max_epochs": 1, "features": "logits"}
+    cnn = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
+    assert set(grad_cam(cnn, X[:5]).targets) <= {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side", "layer"),
+    [
+        ("efficientnet_b0", 64, "features.7"),
+        ("efficientnet_v2_s", 64, "features.6"),
+        ("resnet18", 64, "layer4"),
+        ("mobilenet_v2", 64, "features.18"),
+        ("inception_v3", 128, "Mixed_7c"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_layer_by_default(backbone, side, layer):
+    X = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    network = ImageFeaturizer(
+        backbone, weights=None, fine_tune=False, crop_size=None, image_size=side, random_state=0
+    ).fit(X)
+    assert grad_cam(network, X, method="eigen_cam").layer == layer
+
+
+def test_the_estimator_stays_as_it_was(cnn, spots):
+    X, _, _ = spots
+    before = cnn.predict_proba(X[:4])
+    grad_cam(cnn, X[:4])
+    np.testing.assert_array_equal(cnn.predict_proba(X[:4]), before)
+    module = cnn.featurizer_.module_
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert not any(part._forward_hooks for part in module.modules())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "gradcam"}, "must be one of"),
+        ({"layer": "features.55"}, "no layer 'features.55'; did you mean"),
+        ({"layer": "zzz"}, "its children are"),
+        ({"layer": "pool", "target": "d"}, "'d' is none of"),
+        ({"target": ["a", "b"]}, "2 classes, but X 3 images"),
+    ],
+    ids=["method", "near", "far", "class", "length"],
+)
+def test_what_is_not_there_is_refused(cnn, spots, options, message):
+    X, _, _ = spots
+    with pytest.raises(UnsupportedInputError, match=message):
+        grad_cam(cnn, X[:3], **options)
+
+
+def test_a_standard_network_has_numbers_for_classes(spots):
+    X, _, _ = spots
+    with pytest.raises(UnsupportedInputError, match="numbers from 0"):
+        grad_cam(tiny_featurizer(features="logits").fit(X), X[:2], target="a")
+
+
+def test_a_missing_library_is_named(cnn, spots, monkeypatch):
+    X, _, _ = spots
+    monkeypatch.setitem(__import__("sys").modules, "pytorch_grad_cam", None)
+    with pytest.raises(MissingDependencyError, match=r"effboost\[explain\]"):
+        grad_cam(cnn, X[:2])

@@ -1,0 +1,382 @@
+import html
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier, evaluate
+from effboost.exceptions import LeakageError, MissingDependencyError, UnsupportedInputError
+from effboost.inspection import HTMLReport, report
+from effboost.inspection._templates import show_plainly
+
+HOSTILE = (
+    "<script>document.title='taken'<script>.png",
+    "\"quoted' & <img src=x onerror=alert(1)>.png",
+    "cell\u202egnp.exe.png",
+    "{{ 7 * 7 }}{% raw %}.png",
+)
+SECTIONS = (
+    "tested",
+    "numbers",
+    "confusion",
+    "subjects",
+    "mistakes",
+    "calibration",
+    "leakage",
+    "settings",
+    "limits",
+)
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page, as far as these tests ask."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """Sixty pictures of ten subjects as files, four of them with hostile names and classes."""
+    rng = np.random.default_rng(0)
+    names = [*HOSTILE, *(f"cell_{i:02d}.png" for i in range(56))]
+    y = np.array(["<b>blast</b>", r"$\frac{healthy"])[np.arange(60) % 2]
+    groups = np.array([f"S{i % 10}" for i in range(60)], dtype=object)
+    groups[groups == "S0"] = "<i>S0</i>\u200f"
+    folder = tmp_path_factory.mktemp("cells")
+    paths = [str(folder / name) for name in names]
+    for i, path in enumerate(paths):
+        pixels = rng.integers(0, 150, (40, 40, 3), dtype=np.uint8)
+        pixels[..., i % 2] += rng.integers(0, 40, dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return paths, y, groups
+
+
+@pytest.fixture(scope="module")
+def clf(cells):
+    paths, _, _ = cells
+    rng = np.random.default_rng(1)
+    # Learned from noise: it makes mistakes, on images with hostile names as well.
+    y = rng.permutation(np.array(["<b>blast</b>", r"$\frac{healthy"])[np.arange(60) % 2])
+    return HybridClassifier(tiny_featurizer(), random_state=0).fit(paths, y)
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_holds_every_section_and_loads_nothing(clf, cells, tmp_path):
+    paths, y, groups = cells
+    made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=30)
+    page = read(tmp_path / "report.html")
+    assert not page.open
+    assert [a["id"] for a in page.all("h2")] == list(SECTIONS)
+    assert [a["href"] for a in page.all("a")][1:] == [f"#{name}" for name in SECTIONS]
+    assert len({a["id"] for _, a in page.tags if "id" in a}) == len(SECTIONS)
+    assert not page.all("script")
+    assert not page.all("iframe")
+    sources = [a.get("src") or a.get("href") for tag, a in page.tags if tag in ("img", "link")]
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    assert not any(name.startswith("on") for _, a in page.tags for name in a)
+    policy = next(a for a in page.all("meta") if a.get("http-equiv"))
+    assert policy["content"].startswith("default-src 'none'")
+    value = made.evaluation.metrics["accuracy"]
+    assert str(value) in page.text
+    assert f"about {round(100 * value.value)} are named correctly" in page.text
+
+
+def test_everything_has_a_name_for_those_who_do_not_see(clf, cells, tmp_path):
+    paths, y, groups = cells
+    report(clf, paths, y, groups=groups, path=tmp_path / "report.html")
+    page = read(tmp_path / "report.html")
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(len(a["alt"]) > 20 for a in page.all("img"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
+    scrolling = [a for a in page.all("div") if a.get("class") == "scroll"]
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in scrolling)
+    assert page.all("a")[0] == {"class": "skip", "href": "#tested"}
+
+
+def test_hostile_names_are_text(clf, cells, tmp_path):
+    paths, y, groups = cells
+    made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=60)
+    wrong = made.evaluation.y_true != made.evaluation.y_pred
+    page = read(tmp_path / "report.html")
+    shown = [show_plainly(name) for name, w in zip(HOSTILE, wrong[:4], strict=True) if w]
+    assert shown
+    assert all(" ".join(name.split()) in page.text for name in shown)
+    assert "<b>blast</b>" in page.text
+    assert r"<i>S0</i>\u200f" in page.text
+    for sign in "\u202e\u200f":
+        assert sign not in made.html
+        assert sign not in made.model_card
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"b", "i", "script"}
+    assert not [a for a in page.all("img") if "onerror" in a]
+    assert "49.png" not in made.html
+
+
+def test_what_is_not_seen_is_shown_by_its_number():
+    assert show_plainly("a\u202eb\x07\n\ud800") == r"a\u202eb\u0007\u000a\ud800"
+    assert show_plainly("Größe 5 µm, 細胞") == "Größe 5 µm, 細胞"
+
+
+def test_the_surest_mistakes_come_first(clf, cells):
+    paths, y, groups = cells
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, n_mistakes=3)
+    found = made.evaluation
+    wrong = np.flatnonzero(found.y_true != found.y_pred)
+    sure = found.probabilities.max(axis=1)[wrong]
+    first = wrong[np.argsort(-sure, kind="stable")][:3]
+    page = Page(made.html)
+    assert f"{len(wrong)} of 60 images were named wrongly" in page.text
+    shown = [a["alt"].split(",")[0] for a in page.all("img") if a["alt"].startswith("Image of")]
+    assert shown == [f"Image of {show_plainly(groups[i])}" for i in first]
+    assert f"The files lie in {Path(paths[0]).parent}" in page.text
+    names = [show_plainly(Path(paths[i]).name) for i in first]
+    places = [page.text.index(f"Image {name}") for name in names]
+    assert places == sorted(places)
+    assert "TreeSHAP" in page.text
+
+
+def test_who_stands_on_both_sides_is_said(clf, cells):
+    paths, y, groups = cells
+    blind = HTMLReport.from_estimator(clf, paths, y, groups=groups)
+    assert "Not compared with the training images" in blind.html
+    leaking = HTMLReport.from_estimator(
+        clf, paths[:30], y[:30], groups=groups[:30], X_train=paths[20:], groups_train=groups[20:]
+    )
+    page = Page(leaking.html)
+    assert "the same subject stands on both sides of the split: 10" in page.text
+    assert "the same image stands on both sides of the split: 10 pairs" in page.text
+    alarms = [a for a in page.all("p") if a.get("role") == "alert"]
+    assert len(alarms) == 1
+    apart = HTMLReport.from_estimator(
+        clf, paths[:30], y[:30], groups=groups[:30], X_train=paths[30:], groups_train=["T"] * 30
+    )
+    assert "No subject and no image stands on both sides" in apart.html
+    unknown = HTMLReport.from_estimator(clf, paths[:30], y[:30], X_train=paths[30:])
+    assert "Whose training images they are is not known" in unknown.html
+    assert "Subjects are not known." in unknown.html
+    assert not [a for a in Page(unknown.html).all("p") if a.get("role") == "alert"]
+
+
+def test_copies_among_the_tested_are_found(clf, cells, tmp_path):
+    paths, y, groups = cells
+    copy = tmp_path / "copy.png"
+    shutil.copy(paths[4], copy)
+    made = HTMLReport.from_estimator(clf, [*paths, str(copy)], [*y, y[5]], groups=[*groups, "S9"])
+    page = Page(made.html)
+    assert "1 image stands twice." in page.text
+    assert "1 of them are labelled in two ways" in page.text
+    assert [a for a in page.all("p") if a.get("role") == "alert"]
+
+
+def test_a_cross_validation_is_reported_with_the_model_of_each_fold(cells):
+    paths, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(), random_state=0)
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=3)
+    text = Page(made.html).text
+    assert "In 3 rounds, a new model was fitted" in text
+    assert "No subject stands on both sides." in text
+    assert "featurizer__image_size" in text
+    assert "HybridClassifier (TinyNet and XGBClassifier)" in text
+    evaluation = evaluate(clf, paths, y, groups=groups, cv=3)
+    bare = Page(HTMLReport.from_evaluation(evaluation, paths).html).text
+    assert "which this evaluation did not keep" in bare
+    assert str(evaluation.metrics["accuracy"]) in bare
+    with pytest.raises(UnsupportedInputError, match="X has 3 images, but 60 were evaluated"):
+        HTMLReport.from_evaluation(evaluation, paths[:3])
+    with pytest.raises(UnsupportedInputError, match="X_train belongs to"):
+        HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=3, X_train=paths)
+    with pytest.raises(LeakageError):
+        HTMLReport.from_estimator(clf, [*paths, paths[0]], [*y, y[0]], groups=[*groups, "Z"], cv=3)
+
+
+def test_fine_tuning_is_reported_beside_the_network_alone(cells):
+    paths, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=2), random_state=0)
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=2, pos_label=y[0])
+    text = Page(made.html).text
+    assert "Network alone" in text
+    assert "Accuracy of the hybrid minus that of the network alone" in text
+    assert "sens. at 95 % spec." in text
+    assert "Accuracy of the network by epoch" in made.html
+
+
+def test_other_heads_are_explained_by_occlusion(cells):
+    paths, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression(C=1e-4), random_state=0)
+    made = HTMLReport.from_estimator(clf.fit(paths, y[::-1]), paths, y, groups=groups, n_mistakes=1)
+    assert "when that part of the picture is hidden (occlusion)" in made.html
+
+
+def test_without_scikit_image_the_report_says_why_there_is_no_heat(cells, monkeypatch):
+    paths, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression(C=1e-4), random_state=0)
+    clf.fit(paths, y[::-1])
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, n_mistakes=1)
+    assert "There are no heat maps: this needs skimage" in html.unescape(made.html)
+
+
+def test_a_model_without_a_mistake_has_none(cells):
+    paths, y, _ = cells
+    clf = HybridClassifier(tiny_featurizer(), random_state=0).fit(paths, y)
+    assert clf.score(paths, y) == 1
+    assert "No image was named wrongly." in HTMLReport.from_estimator(clf, paths, y).html
+
+
+def test_the_model_card_is_markdown_whose_signs_are_escaped(clf, cells, tmp_path):
+    paths, y, groups = cells
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, title="A *new* one")
+    file = made.save_model_card(tmp_path / "MODEL_CARD.md")
+    card = file.read_text(encoding="utf-8")
+    assert card.startswith(r"# Model card: A \*new\* one")
+    assert r"\<b\>blast\</b\>" in card
+    assert "<b>" not in card
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows[:4]}) == 1
+    assert re.search(r"\| accuracy \| 0\.\d{3} ", card)
+
+
+def test_nothing_half_written_is_left(clf, cells, tmp_path):
+    paths, y, groups = cells
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups)
+    with pytest.raises(OSError, match="report"):
+        made.save(tmp_path / "nowhere" / "report.html")
+    target = tmp_path / "out" / "report.html"
+    target.parent.mkdir()
+    made.save(target)
+    made.save(target)
+    assert [file.name for file in target.parent.iterdir()] == ["report.html"]
+
+
+def test_without_jinja_the_extra_is_named(clf, cells, monkeypatch):
+    paths, y, groups = cells
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
+        HTMLReport.from_estimator(clf, paths, y, groups=groups)
+
+
+@pytest.fixture(scope="module")
+def written(clf, cells, tmp_path_factory):
+    """A report on 200 images, of which those with hostile names are the mistakes."""
+    paths, _, groups = cells
+    several = np.resize(np.arange(60), 200)
+    said = clf.predict(paths)
+    true = said.copy()
+    true[:4] = np.where(said[:4] == clf.classes_[0], *clf.classes_[::-1])
+    made = HTMLReport.from_estimator(
+        clf, [paths[i] for i in several], true[several], groups=groups[several], n_mistakes=14
+    )
+    return made.save(tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture
+def browser():
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium on this machine: the page was read, but not opened in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 900), (360, 740)], ids=["desktop", "phone"])
+def test_a_browser_shows_it_all_and_asks_for_nothing(browser, written, cells, scheme, size):
+    assert written.stat().st_size < 10_000_000
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    asked, said = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(written.as_uri())
+    page.wait_for_load_state("networkidle")
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
+    assert page.title().startswith("Report on HybridClassifier")
+    for name in SECTIONS:
+        assert page.locator(f"#{name}").is_visible()
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    # Wide tables scroll in themselves; the page does not.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    text = page.inner_text("body")
+    assert "<b>blast</b>" in text
+    for name in (*HOSTILE, cells[2][0]):
+        assert show_plainly(name) in text
+    assert _contrast(page) >= 4.5
+    context.close()
+
+
+def _contrast(page):
+    """Give the least contrast of text with what lies behind it, as WCAG defines it."""
+    pairs = page.evaluate(
+        """() => [...document.querySelectorAll('body *')]
+        .filter(e => e.innerText && e.checkVisibility() && e.children.length === 0)
+        .map(e => {
+            const rgba = text => (text.match(/[\\d.]+/g) || []).map(Number);
+            const layers = [];
+            for (let box = e; box; box = box.parentElement) {
+                const colour = rgba(getComputedStyle(box).backgroundColor);
+                if (colour.length === 3 || colour[3] > 0) layers.push(colour);
+                if (colour.length === 3 || colour[3] === 1) break;
+            }
+            return [rgba(getComputedStyle(e).color), layers];
+        })"""
+    )
+    assert len(pairs) > 50
+    return min(_ratio(colour[:3], layers) for colour, layers in pairs)
+
+
+def _ratio(colour, layers):
+    behind = np.zeros(3)
+    for layer in reversed(layers):
+        share = layer[3] if len(layer) == 4 else 1
+        behind = share * np.array(layer[:3]) + (1 - share) * behind
+    light, dark = sorted((_luminance(np.array(colour)), _luminance(behind)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour):
+    linear = colour / 255
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
