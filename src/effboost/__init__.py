@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         metrics,
         model_selection,
         presets,
+        reproduction,
     )
     from effboost._cache import Cache
     from effboost._cnn import CNNClassifier
@@ -45,6 +46,7 @@ __all__ = [
     "metrics",
     "model_selection",
     "presets",
+    "reproduction",
 ]
 
 # Loaded when first asked for (PEP 562): torch alone takes a second.

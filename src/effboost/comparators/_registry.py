@@ -60,6 +60,10 @@ class Comparator:
         The last two are not in the paper.
     reported : tuple of Reported, default=()
         What its authors reported; empty where nothing is known.
+    network : {"pretrained", "own", "scratch"}, default="pretrained"
+        "pretrained": its network is a published one with published weights, so that `backbone` may
+        name another. "own": it begins with such weights, but has layers of its own. "scratch": it
+        begins with random weights.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Comparator:
     citation: str
     table: str
     reported: tuple[Reported, ...] = ()
+    network: str = "pretrained"
 
 
 _PAPER: Final = (
@@ -111,6 +116,7 @@ COMPARATORS: Final = MappingProxyType(
                 "Ullah et al. 2021",
                 "Table 3",
                 (Reported("accuracy", 0.911),),
+                network="own",
             ),
             Comparator(
                 "rezayi_resnet50",
@@ -118,6 +124,7 @@ COMPARATORS: Final = MappingProxyType(
                 "Rezayi et al. 2021",
                 "Table 3",
                 (Reported("accuracy", 0.8163, _VALIDATION),),
+                network="scratch",
             ),
             Comparator(
                 "rezayi_cnn",
@@ -125,6 +132,7 @@ COMPARATORS: Final = MappingProxyType(
                 "Rezayi et al. 2021",
                 "Table 3",
                 (Reported("accuracy", 0.8210, _VALIDATION),),
+                network="scratch",
             ),
             Comparator(
                 "rezayi_vgg16",
@@ -132,6 +140,7 @@ COMPARATORS: Final = MappingProxyType(
                 "Rezayi et al. 2021",
                 "Table 3",
                 (Reported("accuracy", 0.8462, _VALIDATION),),
+                network="scratch",
             ),
             Comparator(
                 "bagged_inception_resnets",
@@ -146,6 +155,7 @@ COMPARATORS: Final = MappingProxyType(
                 "Shah et al. 2019",
                 "Table 3",
                 (Reported("accuracy", 0.866),),
+                network="own",
             ),
             Comparator(
                 "res_rand_svm",

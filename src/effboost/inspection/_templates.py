@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from effboost._compat import load_extra
 
-__all__ = ["render_card", "render_page", "show_plainly"]
+__all__ = ["escape_markdown", "render_card", "render_page", "show_plainly"]
 
 # Controls, marks that turn the direction of text, line separators, halves of characters.
 _UNSEEN: Final = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -34,7 +34,7 @@ def render_page(content: Mapping[str, Any]) -> str:
 
 def render_card(content: Mapping[str, Any]) -> str:
     """Fill the model card in; Markdown's own characters are escaped."""
-    environment = _environment(autoescape=False, finalize=_escape_markdown)
+    environment = _environment(autoescape=False, finalize=escape_markdown)
     environment.filters["number"] = _Number
     card: str = environment.get_template("model_card.md").render(content)
     return card.rstrip() + "\n"
@@ -54,7 +54,8 @@ class _Number(str):
     """Text that effboost wrote itself, such as "0.75 [0.70, 0.80]"."""
 
 
-def _escape_markdown(value: Any) -> str:
+def escape_markdown(value: Any) -> str:
+    """Give text that Markdown shows as it is."""
     if isinstance(value, _Number):
         return value
     return _MARKDOWN.sub(r"\\\1", show_plainly(value))
