@@ -107,7 +107,9 @@ def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
     assert interval in row
     assert "TinyNet (random)" in row
     assert f"{result.parameters:,}" in row
-    assert "RANDOM WEIGHTS" in lines[0]
+    assert lines[0].startswith("QUICK: ")
+    assert lines[1].startswith("RANDOM WEIGHTS: ")
+    assert "Epochs: 1. Pictures: of 24 pixels. Seed: 0." in lines
 
 
 def test_what_is_measured_of_a_system(finished):

@@ -20,6 +20,8 @@ __all__ = ["check_drawing", "draw_confusions", "draw_curves", "draw_explanations
 
 _EXPLAINED: Final = 4
 _BACKGROUND: Final = 60
+# Characters that fit below a confusion matrix.
+_LEVEL: Final = 40
 
 
 def check_drawing() -> None:
@@ -46,7 +48,7 @@ def draw_explanations(
     pictures = test[chosen]
     background = train[np.linspace(0, len(train) - 1, min(_BACKGROUND, len(train))).astype(int)]
     with _plain_text():
-        figure = _figure(figsize=(12, 3.3 * len(chosen)))
+        figure = _figure(figsize=(12, 3.5 * len(chosen)))
         axes = figure.subplots(len(chosen), 3, squeeze=False)
         cam = CAMDisplay.from_estimator(clf.cnn_, pictures, ax=axes[:, 1])
         AttributionDisplay.from_estimator(clf, pictures, background=background, ax=axes[:, 2])
@@ -71,7 +73,7 @@ def draw_curves(results: Mapping[str, SystemResult], splits: Sequence[Split], fi
     shown = [split for split in splits if split.name in results]
     with _plain_text():
         figure = _figure(figsize=(9, 3.4 * len(shown)))
-        axes = figure.subplots(len(shown), 2, squeeze=False)
+        axes = figure.subplots(len(shown), 2, squeeze=False, sharey="col")
         for split, row in zip(shown, axes, strict=True):
             report = results[split.name].report or {}
             display = LearningCurvesDisplay(
@@ -92,9 +94,14 @@ def draw_confusions(
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         for split, ax in zip(shown, axes, strict=True):
             report = results[split.name].report or {}
-            ConfusionMatrixDisplay(
-                np.array(report["confusion_matrix"]), display_labels=report["classes"]
-            ).plot(ax=ax, cmap="Blues", colorbar=False, xticks_rotation=30)
+            names = report["classes"]
+            ConfusionMatrixDisplay(np.array(report["confusion_matrix"]), display_labels=names).plot(
+                ax=ax,
+                cmap="Blues",
+                colorbar=False,
+                xticks_rotation="horizontal" if sum(map(len, names)) <= _LEVEL else "vertical",
+                im_kw={"vmin": 0},
+            )
             ax.set_title(split.title)
         _save(figure, file)
 

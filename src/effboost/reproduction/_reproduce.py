@@ -302,13 +302,17 @@ class _Plan:
         """Name the system that this one is, with the backbone that was asked for."""
         return _HYBRID if self.backbone is not None and name in _HYBRIDS else name
 
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of all systems; None where each has its own."""
+        return self.max_epochs or (_QUICK_EPOCHS if self.quick else None)
+
     def settings(self, name: str) -> dict[str, Any]:
         """Give the keywords of a system's factory, but for the size that depends on the network."""
         kind = COMPARATORS[name].network
-        epochs = self.max_epochs or (_QUICK_EPOCHS if self.quick else None)
         settings: dict[str, Any] = {"random_state": self.seed, "runtime": self.runtime}
-        if epochs is not None:
-            settings["max_epochs"] = epochs
+        if self.epochs is not None:
+            settings["max_epochs"] = self.epochs
         if self.image_size is not None:
             settings["image_size"] = self.image_size
         if self.quick or not self.cropped:
@@ -388,15 +392,15 @@ def _once(name: str, split: Split, data: Data, plan: _Plan, kept: Path) -> Syste
 
 def _notes(data: Data, plan: _Plan) -> tuple[str, ...]:
     notes = []
-    if plan.quick and plan.weights is None:
+    if plan.quick:
         notes.append(
-            "QUICK, WITH RANDOM WEIGHTS: small pictures, few images, next to no training. This "
-            "shows that it runs, and nothing else: the numbers say nothing of the systems."
+            "QUICK: small pictures, few images, next to no training. This shows that everything "
+            "runs; the numbers do not judge the systems."
         )
-    elif plan.quick:
+    if plan.weights is None:
         notes.append(
-            "QUICK: small pictures, few images, next to no training. The numbers do not judge the "
-            "systems."
+            "RANDOM WEIGHTS: no network began pretrained. Nothing here compares with what was "
+            "reported."
         )
     n_subjects = 0 if data.subjects is None else len(set(data.subjects.tolist()))
     classes = {label: int((data.target == label).sum()) for label in sorted(set(data.target))}
@@ -413,6 +417,12 @@ def _notes(data: Data, plan: _Plan) -> tuple[str, ...]:
             f"{split.title.capitalize()}: {split.description}. {len(split.train)} images to learn "
             f"from, {len(split.test)} to test; {shared}."
         )
+    epochs, side = plan.epochs or "each system's own", "of each system's own size"
+    if plan.image_size is not None:
+        side = f"of {plan.image_size} pixels"
+    elif plan.quick:
+        side = f"of {_QUICK_SIDE} pixels, {_QUICK_SIDE_INCEPTION} for Inception networks"
+    notes.append(f"Epochs: {epochs}. Pictures: {side}. Seed: {plan.seed}.")
     notes.append(
         "Reported: what its authors reported, on data and splits of their own. Intervals: 95 %, "
         "from resampling subjects. Times: of this machine, of a CPU where images are predicted. "
