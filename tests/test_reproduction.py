@@ -99,7 +99,7 @@ def test_tables_and_figures_are_written(finished):
 def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
     *_, found = finished
     lines = str(found).splitlines()
-    row = next(line for line in lines if line.startswith("res_rand_svm"))
+    row = "".join(line for line in lines if line.startswith("res_rand_svm"))
     result = found.results["res_rand_svm"]["honest"]
     accuracy = result.report["metrics"]["accuracy"]
     interval = f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"

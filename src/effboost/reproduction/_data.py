@@ -147,15 +147,9 @@ def load_data(
                 nothing,
                 np.sort(test),
             ),
-            Split(
-                "honest", "subject-wise", f"a quarter is tested, cut {honest}", *_in_order(parts)
-            ),
+            Split("honest", "subject-wise", f"a quarter is tested, cut {honest}", *parts),
         ),
     )
-
-
-def _in_order(parts: Any) -> tuple[_Rows, _Rows, _Rows]:
-    return parts.train, parts.validation, parts.test
 
 
 def _make_cells(quick: bool, seed: int) -> Bunch:

@@ -27,6 +27,7 @@ from effboost.reproduction._measure import describe_networks, measure
 from effboost.reproduction._result import SystemResult
 from effboost.reproduction._tables import (
     list_failures,
+    split_for_screens,
     table_of_classes,
     table_of_systems,
     to_markdown,
@@ -68,9 +69,11 @@ class Reproduction:
         return tuple(list_failures(self.results, self.splits))
 
     def __str__(self) -> str:
+        reached, costs = split_for_screens(table_of_systems(self.results, self.splits))
         parts = [
             "\n".join(show_plainly(note) for note in self.notes),
-            "Tables 1 and 3: all systems\n" + to_text(table_of_systems(self.results, self.splits)),
+            f"Tables 1 and 3: what the systems reach\n{to_text(reached)}",
+            f"What they are, and cost\n{to_text(costs)}",
         ]
         if self._hybrid:
             table = table_of_classes(self._hybrid, self.splits)

@@ -11,7 +11,14 @@ from effboost.inspection._templates import escape_markdown, show_plainly
 from effboost.reproduction._data import Split
 from effboost.reproduction._result import SystemResult
 
-__all__ = ["list_failures", "table_of_classes", "table_of_systems", "to_markdown", "to_text"]
+__all__ = [
+    "list_failures",
+    "split_for_screens",
+    "table_of_classes",
+    "table_of_systems",
+    "to_markdown",
+    "to_text",
+]
 
 _Results = Mapping[str, Mapping[str, SystemResult]]
 _Table = list[list[str]]
@@ -91,6 +98,18 @@ def table_of_classes(found: Mapping[str, SystemResult], splits: Sequence[Split])
             cells = [_interval(scores[key]) for key in ("precision", "recall", "f1")]
             rows.append([split.title, name, str(scores["support"]), *cells])
     return rows
+
+
+def split_for_screens(table: _Table) -> tuple[_Table, _Table]:
+    """Cut the table of systems into what they reach and what they cost, each narrow enough."""
+    header, costs = table[0], ["system", "network", *_RESOURCES]
+    reached = header[header.index("reported") + 1 : -len(_RESOURCES)]
+    return _select(table, ["system", *reached, "reported"]), _select(table, costs)
+
+
+def _select(table: _Table, columns: Sequence[str]) -> _Table:
+    places = [table[0].index(name) for name in columns]
+    return [[row[place] for place in places] for row in table]
 
 
 def list_failures(results: _Results, splits: Sequence[Split]) -> list[str]:
