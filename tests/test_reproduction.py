@@ -21,7 +21,7 @@ from effboost.exceptions import DatasetError, IncompleteDataWarning, Unsupported
 from effboost.reproduction import reproduce
 from effboost.reproduction._data import join_duplicates, load_data
 from effboost.reproduction._measure import _cpu_milliseconds, describe_networks, measure
-from effboost.reproduction._reproduce import _Plan
+from effboost.reproduction._plan import Plan
 
 HYBRID = "hybrid_efficientnet_b0"
 TABLES_AND_FIGURES = {
@@ -265,7 +265,7 @@ def test_imagenet_weights_that_cannot_be_had_are_a_failure(cells, tmp_path):
 
 @pytest.mark.parametrize("name", COMPARATORS)
 def test_backbones_are_replaced_where_they_are_published_ones(name):
-    plan = _Plan(
+    plan = Plan(
         backbone="mobilenet_v2",
         weights="mobilenet_v2.pth",
         freeze_batch_norm=True,

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
-from effboost._cache import digest_of
 from effboost._write import write_whole
 from effboost.comparators import COMPARATORS
 from effboost.exceptions import UnsupportedInputError
@@ -24,6 +20,7 @@ from effboost.inspection._templates import escape_markdown, show_plainly
 from effboost.reproduction._data import Data, Split, load_data
 from effboost.reproduction._figures import check_drawing, draw_confusions, draw_curves
 from effboost.reproduction._measure import describe_networks, measure
+from effboost.reproduction._plan import HYBRID, QUICK_SIDE, QUICK_SIDE_INCEPTION, Plan
 from effboost.reproduction._result import SystemResult
 from effboost.reproduction._tables import (
     list_failures,
@@ -35,14 +32,6 @@ from effboost.reproduction._tables import (
 )
 
 __all__ = ["Reproduction", "reproduce"]
-
-_HYBRID: Final = "hybrid_efficientnet_b0"
-# These differ in nothing but their backbone.
-_HYBRIDS: Final = (_HYBRID, "hybrid_vgg16", "hybrid_resnet18", "hybrid_inception_v3")
-_QUICK_EPOCHS: Final = 2
-# Inception networks take no less than 75 pixels, AlexNet no less than 63.
-_QUICK_SIDE: Final = 64
-_QUICK_SIDE_INCEPTION: Final = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +66,14 @@ class Reproduction:
         ]
         if self._hybrid:
             table = table_of_classes(self._hybrid, self.splits)
-            parts.append(f"Table 2: classes, {_HYBRID}\n{to_text(table)}")
+            parts.append(f"Table 2: classes, {HYBRID}\n{to_text(table)}")
         if self.failures:
             parts.append("FAILED:\n" + "\n".join(map(show_plainly, self.failures)))
         return "\n\n".join(parts)
 
     @property
     def _hybrid(self) -> dict[str, SystemResult]:
-        found = self.results.get(_HYBRID, {})
+        found = self.results.get(HYBRID, {})
         return {name: result for name, result in found.items() if result.error is None}
 
     def to_markdown(self) -> str:
@@ -103,7 +92,7 @@ class Reproduction:
         ]
         if self._hybrid:
             table = table_of_classes(self._hybrid, self.splits)
-            parts += [f"## Table 2: classes, {escape_markdown(_HYBRID)}", to_markdown(table)]
+            parts += [f"## Table 2: classes, {escape_markdown(HYBRID)}", to_markdown(table)]
         if self.failures:
             lines = "\n".join(f"- {escape_markdown(failure)}" for failure in self.failures)
             parts += ["## Failed", lines]
@@ -248,7 +237,7 @@ def reproduce(
         raise UnsupportedInputError(f"positive={positive!r} is none of {classes}")
     if weights == "auto":
         weights = None if quick else "imagenet"
-    plan = _Plan(
+    plan = Plan(
         backbone=backbone,
         weights=weights,
         freeze_batch_norm=freeze_batch_norm,
@@ -286,95 +275,10 @@ def _check_systems(systems: Iterable[str] | None) -> list[str]:
     return names
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """The settings that all systems are made with."""
-
-    backbone: Any
-    weights: Any
-    freeze_batch_norm: bool
-    image_size: int | None
-    max_epochs: int | None
-    runtime: str
-    quick: bool
-    cropped: bool
-    positive: str | None
-    seed: int
-
-    def design(self, name: str) -> str:
-        """Name the system that this one is, with the backbone that was asked for."""
-        return _HYBRID if self.backbone is not None and name in _HYBRIDS else name
-
-    @property
-    def epochs(self) -> int | None:
-        """Epochs of all systems; None where each has its own."""
-        return self.max_epochs or (_QUICK_EPOCHS if self.quick else None)
-
-    def settings(self, name: str) -> dict[str, Any]:
-        """Give the keywords of a system's factory, but for the size that depends on the network."""
-        kind = COMPARATORS[name].network
-        settings: dict[str, Any] = {"random_state": self.seed, "runtime": self.runtime}
-        if self.epochs is not None:
-            settings["max_epochs"] = self.epochs
-        if self.image_size is not None:
-            settings["image_size"] = self.image_size
-        if self.quick or not self.cropped:
-            # The paper's crop suits the frames of C-NMC alone.
-            settings["crop_size"] = None
-        if kind == "scratch":
-            return settings
-        settings["weights"] = self.weights
-        if self.backbone is not None:
-            if kind == "own":
-                # The weights are those of another network.
-                return settings | {"weights": None}
-            settings["backbone"] = self.backbone
-        if self.freeze_batch_norm:
-            settings["freeze_batch_norm"] = True
-        return settings
-
-    def make(self, name: str) -> Any:
-        settings = self.settings(name)
-        clf = COMPARATORS[name].factory(**settings)
-        if self.image_size is not None or not self.quick:
-            return clf
-        inception = "inception" in describe_networks(clf)[0]
-        side = _QUICK_SIDE_INCEPTION if inception else _QUICK_SIDE
-        return COMPARATORS[name].factory(**settings, image_size=side)
-
-    def key(self, name: str, data: Data, split: Split) -> str:
-        """Hash all that a result depends on."""
-        settings = self.settings(name)
-        weights = settings.get("weights")
-        if weights not in (None, "imagenet") and Path(weights).is_file():
-            with Path(weights).open("rb") as file:
-                weights = hashlib.file_digest(file, "sha256").hexdigest()
-        parts = (split.train, split.validation, split.test)
-        described = {
-            "system": name,
-            "settings": settings
-            | {"weights": str(weights), "backbone": _stable_name(settings.get("backbone"))},
-            "quick": self.quick,
-            "positive": self.positive,
-            "images": [data.prints[rows].tolist() for rows in parts],
-            "target": [data.target[rows].tolist() for rows in parts],
-            "groups": [np.asarray(data.images.groups)[rows].tolist() for rows in parts],
-            "versions": [version(package) for package in ("effboost", "torch", "xgboost")],
-        }
-        return digest_of(described).hex()
-
-
-def _stable_name(backbone: Any) -> str:
-    """Describe a backbone by what does not change from process to process."""
-    if callable(backbone):
-        return f"{backbone.__module__}.{getattr(backbone, '__qualname__', backbone)}"
-    return str(backbone)
-
-
-def _once(name: str, split: Split, data: Data, plan: _Plan, kept: Path) -> SystemResult:
+def _once(name: str, split: Split, data: Data, plan: Plan, kept: Path) -> SystemResult:
     """Give the result that is there, or measure it and keep it."""
     empty = SystemResult(name, split.name, plan.key(name, data, split))
-    picture = kept / f"{empty.stem}.png" if name == _HYBRID else None
+    picture = kept / f"{empty.stem}.png" if name == HYBRID else None
     known = empty.load(kept)
     if known is not None and (picture is None or picture.is_file()):
         return known
@@ -393,7 +297,7 @@ def _once(name: str, split: Split, data: Data, plan: _Plan, kept: Path) -> Syste
     return result
 
 
-def _notes(data: Data, plan: _Plan) -> tuple[str, ...]:
+def _notes(data: Data, plan: Plan) -> tuple[str, ...]:
     notes = []
     if plan.quick:
         notes.append(
@@ -424,7 +328,7 @@ def _notes(data: Data, plan: _Plan) -> tuple[str, ...]:
     if plan.image_size is not None:
         side = f"of {plan.image_size} pixels"
     elif plan.quick:
-        side = f"of {_QUICK_SIDE} pixels, {_QUICK_SIDE_INCEPTION} for Inception networks"
+        side = f"of {QUICK_SIDE} pixels, {QUICK_SIDE_INCEPTION} for Inception networks"
     notes.append(f"Epochs: {epochs}. Pictures: {side}. Seed: {plan.seed}.")
     notes.append(
         "Reported: what its authors reported, on data and splits of their own. Intervals: 95 %, "
