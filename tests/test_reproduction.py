@@ -389,9 +389,10 @@ def test_subjects_of_c_nmc_who_share_an_image_leave_training(tmp_path):
     assert "H12" not in set(data.subjects[honest.train])
 
 
-def test_what_c_nmc_knows_needs_no_options(tmp_path):
-    with pytest.raises(UnsupportedInputError, match="leave out target, group"):
-        load(write_tree(tmp_path), target="label")
+def test_what_is_known_needs_no_options(tmp_path):
+    for root in (write_tree(tmp_path), None):
+        with pytest.raises(UnsupportedInputError, match="leave out target, group"):
+            load(root, target="label")
 
 
 def test_a_quick_look_takes_some_images_of_every_subject(tmp_path, monkeypatch):

@@ -106,12 +106,13 @@ def load_data(
     seed: int,
 ) -> Data:
     """Find the images, and cut them twice."""
-    if root is not None and is_cnmc(root):
-        if target or group or tuple(drop_classes):
-            raise UnsupportedInputError(
-                f"{str(root)!r} is C-NMC 2019, whose classes and subjects are known: leave out "
-                "target, group and drop_classes"
-            )
+    known = root is None or is_cnmc(root)
+    if known and (target or group or tuple(drop_classes)):
+        raise UnsupportedInputError(
+            "classes and subjects of C-NMC 2019 and of generated cells are known: leave out "
+            "target, group and drop_classes"
+        )
+    if root is not None and known:
         return _load_cnmc(Path(root), quick, seed)
     if root is None:
         found, title = _make_cells(quick, seed), "generated cells"
