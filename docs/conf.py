@@ -23,8 +23,8 @@ autodoc_typehints = "none"  # the docstrings say types in words
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "py:obj"
-# Docstrings inherited from scikit-learn refer to labels of its own site.
-suppress_warnings = ["ref.ref"]
+# Docstrings inherited from scikit-learn refer to labels and terms of its own site.
+suppress_warnings = ["ref.ref", "ref.term"]
 
 plot_include_source = False
 plot_html_show_formats = False

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.networks import tiny_featurizer
-from effboost import CNNClassifier, HybridClassifier, _compat
+from effboost import CNNClassifier, HybridClassifier, _compat, comparators
 
 
 @pytest.fixture
@@ -26,6 +26,11 @@ def test_each_estimator_links_to_its_own_page(estimator, site):
     name = type(estimator).__name__
     assert estimator._get_doc_link() == f"{site}/api/effboost.{name}.html"
     assert f'href="{site}/api/effboost.{name}.html"' in estimator._repr_html_()
+
+
+def test_an_estimator_of_a_public_module_links_to_its_page_there(site):
+    link = comparators.RotationAveragedCNN()._get_doc_link()
+    assert link == f"{site}/api/effboost.comparators.RotationAveragedCNN.html"
 
 
 def test_where_no_site_is_named_nothing_is_linked(monkeypatch):

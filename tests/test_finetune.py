@@ -344,6 +344,48 @@ def test_skorch_callbacks_are_called(pixels, three_classes):
     assert [epoch["event_lr"] for epoch in featurizer.history_] == pytest.approx([0.02, 0.002])
 
 
+class Optimizer(torch.optim.SGD):
+    """Keeps the rate of each parameter, by its shape."""
+
+    rates = None
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        type(self).rates = {
+            tuple(p.shape): group["lr"] for group in self.param_groups for p in group["params"]
+        }
+
+
+@pytest.mark.parametrize(("features", "top"), [("pooled", (3, 8)), ("logits", (1000, 8))])
+def test_stem_middle_and_top_learn_at_rates_of_their_own(pixels, three_classes, features, top):
+    tuned(lr=(1e-6, 1e-4, 1e-2), optimizer=Optimizer, features=features).fit(pixels, three_classes)
+    stem, middle = (6, 3, 3, 3), (8, 6, 3, 3)
+    assert {shape: Optimizer.rates[shape] for shape in (stem, middle, top)} == {
+        stem: 1e-6,
+        middle: 1e-4,
+        top: 1e-2,
+    }
+
+
+def test_three_equal_rates_train_as_one_does(pixels, three_classes):
+    one, three = (tuned(lr=lr).fit(pixels, three_classes) for lr in (0.02, (0.02, 0.02, 0.02)))
+    for key, value in state_of(one).items():
+        torch.testing.assert_close(value, three.module_.state_dict()[key])
+
+
+def test_rates_go_with_frozen_stages_and_a_schedule(pixels, three_classes):
+    schedule = LRScheduler(torch.optim.lr_scheduler.MultiStepLR, milestones=[1], gamma=0.1)
+    featurizer = tuned(lr=[1e-3, 1e-3, 0.5], trainable="head", callbacks=[schedule])
+    start = tuned(fine_tune=False).fit(pixels)
+    assert same_state(state_of(featurizer.fit(pixels, three_classes)), state_of(start))
+
+
+@pytest.mark.parametrize("lr", [(1e-3, 1e-3), (1e-3, 0, 1e-3), [1, "2", 3]])
+def test_other_numbers_of_rates_are_refused(pixels, three_classes, lr):
+    with pytest.raises(ValueError, match="one number above 0, or three"):
+        tuned(lr=lr).fit(pixels, three_classes)
+
+
 def test_mixed_precision_trains_float32_weights(pixels, three_classes):
     featurizer = tuned(precision="mixed", max_epochs=4).fit(pixels, three_classes)
     assert all(p.dtype == torch.float32 for p in featurizer.module_.parameters())

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate, train_test_split
 from sklearn.utils import resample, shuffle
@@ -17,6 +17,7 @@ from sklearn.utils import resample, shuffle
 from effboost import ImageSequence
 from effboost._images import as_images
 from effboost.exceptions import (
+    ImageDecodeError,
     ImageNotFoundError,
     UnsupportedInputError,
 )
@@ -185,6 +186,25 @@ def test_a_frame_cuts_the_centre_of_larger_pictures_alone(pixels):
     assert np.array_equal(images[2], pixels[0, 5:35, 5:35])
     assert np.array_equal(images[1], pixels[1, :20, :20])
     assert np.array_equal(pickle.loads(pickle.dumps(images))[0], pixels[2, 5:35, :20])
+
+
+def test_a_function_is_applied_to_each_picture_when_it_is_read(paths, pixels):
+    images = ImageSequence(paths, groups=np.arange(24)).map(ImageOps.invert)[[3, 1]]
+    assert np.array_equal(images[0], 255 - pixels[3])
+    assert (images.groups.tolist(), images.path(1)) == ([3, 1], paths[1])
+    loaded = pickle.loads(pickle.dumps(images))
+    assert np.array_equal(loaded[1], 255 - pixels[1])
+    # What counts is what comes out: no name of the function, whose code may change.
+    inverted = ImageSequence([Image.fromarray(255 - pixels[3])])
+    assert loaded.fingerprint(0) == inverted.fingerprint(0)
+    twice = ImageSequence(paths).map(ImageOps.invert).map(ImageOps.invert)
+    assert np.array_equal(twice[0], pixels[0])
+
+
+def test_a_picture_that_cannot_be_read_is_named_before_any_function_sees_it(tmp_path):
+    images = ImageSequence([tmp_path / "missing.png"]).map(ImageOps.invert)
+    with pytest.raises(ImageDecodeError, match=r"position 0.*missing\.png"):
+        images[0]
 
 
 @given(

@@ -249,3 +249,16 @@ def test_a_network_in_the_cache_that_was_altered_is_trained_anew(
     second = tiny_featurizer(**settings).fit(pixels, three_classes)
     assert work["trainings"] == 2
     np.testing.assert_array_equal(second.transform(pixels), first.transform(pixels))
+
+
+def test_three_rates_are_kept_apart_from_one_and_from_others(pixels, three_classes, tmp_path, work):
+    def fit(lr):
+        featurizer = tiny_featurizer(**BRIEF, lr=lr, cache=tmp_path / "cache")
+        return featurizer.fit(pixels, three_classes).transform(pixels)
+
+    first = fit((1e-3, 1e-3, 1e-1))
+    fit(1e-3)
+    fit((1e-4, 1e-3, 1e-1))
+    assert work["trainings"] == 3
+    np.testing.assert_array_equal(fit([1e-3, 1e-3, 1e-1]), first)
+    assert work["trainings"] == 3

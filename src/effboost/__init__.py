@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from effboost import (
         backbones,
+        comparators,
         datasets,
         exceptions,
         inspection,
         metrics,
         model_selection,
         presets,
+        reproduction,
     )
     from effboost._cache import Cache
     from effboost._cnn import CNNClassifier
@@ -35,6 +37,7 @@ __all__ = [
     "ImageSequence",
     "ImageTransform",
     "backbones",
+    "comparators",
     "datasets",
     "evaluate",
     "exceptions",
@@ -42,6 +45,7 @@ __all__ = [
     "metrics",
     "model_selection",
     "presets",
+    "reproduction",
 ]
 
 # Loaded when first asked for (PEP 562): torch alone takes a second.

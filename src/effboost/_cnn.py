@@ -175,7 +175,8 @@ class CNNClassifier(
             Probabilities between 0 and 1, in the order of `classes_`.
         """
         check_is_fitted(self)
-        return self._decide(self.featurizer_._features(X))
+        probabilities: npt.NDArray[np.float32] = softmax(self._scores(X), axis=1)
+        return probabilities
 
     @property
     def n_features_in_(self) -> int:
@@ -188,17 +189,16 @@ class CNNClassifier(
         self.__dict__.update(_describe(featurizer))
         return self
 
-    def _decide(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Turn features, or logits, into probabilities."""
+    def _scores(self, X: Any) -> npt.NDArray[np.float32]:
+        """Give the logits of images."""
+        features = self.featurizer_._features(X)
         head, k = self.featurizer_.head_, len(self.classes_)
         if head is None:
-            scores = features[:, :k]
-        else:
-            weight, bias = (p.detach().numpy() for p in (head.weight, head.bias))
-            # Row by row: a product of matrices sums in an order that depends on their number.
-            scores = np.stack([weight @ row for row in features]) + bias
-        probabilities: npt.NDArray[np.float32] = softmax(scores, axis=1)
-        return probabilities
+            return features[:, :k]
+        weight, bias = (p.detach().numpy() for p in (head.weight, head.bias))
+        # Row by row: a product of matrices sums in an order that depends on their number.
+        scores: npt.NDArray[np.float32] = np.stack([weight @ row for row in features]) + bias
+        return scores
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

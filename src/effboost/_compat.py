@@ -54,8 +54,9 @@ class DocumentedMixin:
 
     @property
     def _doc_link_template(self) -> str:
-        site = _find_documentation()
-        return f"{site}/api/effboost.{type(self).__name__}.html" if site else ""
+        site, kind = _find_documentation(), type(self)
+        home = ".".join(part for part in kind.__module__.split(".") if not part.startswith("_"))
+        return f"{site}/api/{home}.{kind.__name__}.html" if site else ""
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from effboost.backbones import (
     feature_width,
     get_backbone_spec,
     list_frozen,
+    list_stages,
     network_digest,
     remove_head,
 )
@@ -80,8 +81,9 @@ class ImageFeaturizer(
         Images in a training step, 2 or more.
     optimizer : {"adamax", "adam", "adamw", "rmsprop", "sgd"} or class, default="adamax"
         A name, or any `torch.optim.Optimizer` class.
-    lr : float, default=1e-3
-        Learning rate.
+    lr : float or tuple of 3 floats, default=1e-3
+        Learning rate; or those of the first stage (`effboost.backbones.list_stages`), of the
+        further ones, and of the layer that classifies.
     class_weight : "balanced", dict or None, default=None
         Weights of the classes in the loss, as scikit-learn has them.
     augmentation : "paper", Augmentation or None, default="paper"
@@ -208,7 +210,7 @@ class ImageFeaturizer(
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), tuple, list],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "augmentation": [StrOptions({"paper"}), Augmentation, None],
         "minority_augmentation": [Augmentation, None],
@@ -240,7 +242,7 @@ class ImageFeaturizer(
         max_epochs: int = 5,
         batch_size: int = 40,
         optimizer: str | type[torch.optim.Optimizer] = "adamax",
-        lr: float = 1e-3,
+        lr: float | tuple[float, float, float] = 1e-3,
         class_weight: str | dict[Any, float] | None = None,
         augmentation: str | Augmentation | None = "paper",
         minority_augmentation: Augmentation | None = None,
@@ -393,12 +395,12 @@ class ImageFeaturizer(
                 rows = train.cut_off(self.validation_fraction, split_seed)
         else:
             check_weight(images, sample_weight)
-        module, frozen = self._build(spec, weights_seed)
+        module, parts = self._build(spec, weights_seed)
         width = feature_width(module, self.image_size)
         if rows is None:
             self._become(spec, module, width)
             return
-        trainee = self._prepare(module, frozen, width, rows[0], training_seed)
+        trainee = self._prepare(module, parts, width, rows[0], training_seed)
         classes = rows[0].classes()
 
         def fitted(twin: Trainee, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -496,22 +498,26 @@ class ImageFeaturizer(
 
     def _build(
         self, spec: BackboneSpec, seed: int
-    ) -> tuple[torch.nn.Module, list[torch.nn.Module]]:
-        """Build the network up to its features, and list the modules that are not trained."""
+    ) -> tuple[torch.nn.Module, dict[str, list[torch.nn.Module]]]:
+        """Build the network up to its features, and list the parts that are trained otherwise."""
         logits = self.features == "logits"
         module = build_backbone(
             spec, self.weights, seed=seed, keep_head=logits, progress=bool(self.verbose)
         )
-        frozen = []
+        parts: dict[str, list[torch.nn.Module]] = {"frozen": [], "stem": [], "top": []}
         if self.fine_tune and self.trainable != "all":
             n_last = 0 if self.trainable == "head" else int(self.trainable)
-            frozen = list_frozen(module, spec, n_last)
-        return module if logits else remove_head(module, spec), frozen
+            parts["frozen"] = list_frozen(module, spec, n_last)
+        if self.fine_tune and not isinstance(self.lr, Real):
+            parts["stem"] = next(iter(list_stages(module, spec)), [])
+            head = spec.head_of(module)
+            parts["top"] = [] if head is None else [module.get_submodule(head)]
+        return module if logits else remove_head(module, spec), parts
 
     def _prepare(
         self,
         module: torch.nn.Module,
-        frozen: list[torch.nn.Module],
+        parts: dict[str, list[torch.nn.Module]],
         width: int,
         train: Labelled,
         seed: int,
@@ -526,7 +532,8 @@ class ImageFeaturizer(
         if self.features == "pooled":
             with seeded(seed):
                 head = torch.nn.Linear(width, n_classes)
-        return Trainee(module, head, n_classes, frozen)
+            parts = parts | {"top": [head]}
+        return Trainee(module, head, n_classes, **parts)
 
     def _tune(
         self,
@@ -565,7 +572,7 @@ class ImageFeaturizer(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
-            lr=self.lr,
+            lr=_check_rates(self.lr),
             freeze_batch_norm=bool(self.freeze_batch_norm),
             augmentation=Augmentation() if isinstance(views, str) else views,
             minority_augmentation=self.minority_augmentation,
@@ -626,6 +633,18 @@ class EfficientNetFeaturizer(ImageFeaturizer):
                 f"backbone {spec.name!r} is no EfficientNet; ImageFeaturizer takes any network"
             )
         return spec
+
+
+def _check_rates(lr: Any) -> Any:
+    if isinstance(lr, Real):
+        return lr
+    rates = tuple(lr)
+    if len(rates) != 3 or not all(isinstance(r, Real) and float(r) > 0 for r in rates):
+        raise ValueError(
+            f"lr={lr!r}; it is one number above 0, or three: of the first stage, of the further "
+            "ones, and of the layer that classifies"
+        )
+    return rates
 
 
 def _make_transform(featurizer: ImageFeaturizer, spec: BackboneSpec) -> ImageTransform:

@@ -56,8 +56,8 @@ class Training:
         Epochs, and images a step.
     optimizer : type
         A `torch.optim.Optimizer`.
-    lr : float
-        Learning rate.
+    lr : float or tuple of 3 floats
+        Learning rate; or those of the stem, of what lies between, and of the top of a `Trainee`.
     freeze_batch_norm : bool
         Keep the statistics of every batch norm as they were loaded.
     augmentation : Augmentation or None
@@ -86,7 +86,7 @@ class Training:
     max_epochs: int
     batch_size: int
     optimizer: type[torch.optim.Optimizer]
-    lr: float
+    lr: float | tuple[float, float, float]
     freeze_batch_norm: bool
     augmentation: Augmentation | None
     minority_augmentation: Augmentation | None
@@ -131,12 +131,16 @@ class Trainee:
         Number of classes.
     frozen : sequence of torch.nn.Module
         Modules of `body` whose own parameters and statistics stay as they are.
+    stem, top : sequence of torch.nn.Module
+        Modules at both ends that may have a learning rate of their own; the head is of the top.
     """
 
     body: nn.Module
     head: nn.Module | None
     n_classes: int
     frozen: Sequence[nn.Module]
+    stem: Sequence[nn.Module] = ()
+    top: Sequence[nn.Module] = ()
 
 
 def fine_tune(
@@ -434,7 +438,7 @@ def _make_net(
         criterion=nn.CrossEntropyLoss,
         criterion__reduction="none",
         optimizer=training.optimizer,
-        lr=training.lr,
+        **_rates(network, trainee, training.lr),
         max_epochs=training.max_epochs,
         batch_size=training.batch_size,
         iterator_train=Batches,
@@ -446,6 +450,27 @@ def _make_net(
         device=str(training.device),
         verbose=0,
     )
+
+
+def _rates(
+    network: _Network, trainee: Trainee, lr: float | tuple[float, float, float]
+) -> dict[str, Any]:
+    """Give the learning rates as skorch takes them: one of all, and those of some parameters."""
+    if not isinstance(lr, tuple):
+        return {"lr": lr}
+    stem, middle, top = lr
+    of_parameter = {
+        parameter: rate
+        for parts, rate in ((trainee.stem, stem), (trainee.top, top))
+        for part in parts
+        for parameter in part.parameters(recurse=False)
+    }
+    groups = [
+        (name, {"lr": of_parameter[parameter]})
+        for name, parameter in network.named_parameters()
+        if parameter in of_parameter
+    ]
+    return {"lr": middle, "optimizer__param_groups": groups}
 
 
 def _print_beside_bars(text: str) -> None:

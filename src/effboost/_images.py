@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, overload
 
 import numpy as np
@@ -195,10 +195,38 @@ class ImageSequence:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
 
+    def map(self, function: Callable[[Image.Image], Image.Image]) -> ImageSequence:
+        """Pass each image through a function when it is read.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a picture in mode RGB and gives another, of any size. One that is defined at
+            the top of a module can be pickled.
+
+        Returns
+        -------
+        ImageSequence
+            The same images, with their groups; nothing is read yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from effboost import ImageSequence
+        >>> from PIL import ImageOps
+        >>> images = ImageSequence(np.zeros((5, 32, 24), dtype=np.uint8))
+        >>> images.map(ImageOps.invert)[0].max()
+        np.uint8(255)
+        """
+        mapped = self[:]
+        mapped._source = _MappedSource(self._source, function)
+        return mapped
+
     def fingerprint(self, index: int) -> str:
         """SHA-256 of an image's content: of the file's bytes, or of the pixels in memory.
 
-        Where a `frame` is cut out, its side is hashed as well.
+        Where a `frame` is cut out, its side is hashed as well. Of what a function gave (`map`),
+        the pixels are hashed.
 
         Parameters
         ----------
@@ -377,6 +405,29 @@ class _FramedSource:
 
     def take(self, index: npt.NDArray[np.intp]) -> _FramedSource:
         return _FramedSource(self._source.take(index), self._side)
+
+
+class _MappedSource:
+    """The pictures of another source, each passed through a function."""
+
+    def __init__(self, source: _Source, function: Callable[[Image.Image], Image.Image]):
+        self._source, self._function = source, function
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, i: int) -> Image.Image:
+        return read_picture(self._function(self._source.read(i)))
+
+    def path(self, i: int) -> str | None:
+        return self._source.path(i)
+
+    def fingerprint(self, i: int) -> str:
+        # Not a name of the function: its code may change.
+        return digest_picture(self.read(i))
+
+    def take(self, index: npt.NDArray[np.intp]) -> _MappedSource:
+        return _MappedSource(self._source.take(index), self._function)
 
 
 # --- from what the user gave to a source ---------------------------------------------------

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from common.networks import TinyNet
 from effboost.backbones import build_backbone, get_backbone_spec
@@ -49,6 +50,27 @@ def test_imagenet_weights_are_downloaded_once_and_kept_in_torch_home(
     assert cached_file(torch_home, file).is_file()
     file.unlink()  # from now on only the kept copy can serve
     assert same(build_backbone(spec, "imagenet", seed=0), trained)
+
+
+class WithAnAttention(TinyNet):
+    """A known network with a layer of one's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.Conv1d(1, 1, 3, bias=False)
+
+
+def test_fresh_layers_may_be_missing_in_the_weights_and_no_others(published, trained):
+    spec, _ = published
+    changed = dataclasses.replace(spec, factory=WithAnAttention)
+    with pytest.raises(WeightsMismatchError, match=r"1 missing, such as 'attention\.weight'"):
+        build_backbone(changed, "imagenet", seed=0)
+    changed = dataclasses.replace(changed, fresh=("attention", "classifier"))
+    module = build_backbone(changed, "imagenet", seed=0)
+    assert same(trained, module)
+    assert not torch.equal(
+        module.attention.weight, build_backbone(changed, None, seed=1).attention.weight
+    )
 
 
 def test_a_damaged_copy_is_refused(published, torch_home):

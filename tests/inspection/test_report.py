@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, evaluate
+from effboost._plain import show_plainly
 from effboost.exceptions import LeakageError, MissingDependencyError, UnsupportedInputError
 from effboost.inspection import HTMLReport, report
-from effboost.inspection._templates import show_plainly
 
 HOSTILE = (
     "<script>document.title='taken'<script>.png",

@@ -65,7 +65,8 @@ def build_backbone(
     """
     with seeded(seed):
         module = spec.build()
-    unneeded = None if keep_head else spec.head_of(module)
+    head = None if keep_head else spec.head_of(module)
+    unneeded = spec.fresh if head is None else (*spec.fresh, head)
     if weights == "imagenet":
         state = read_imagenet_weights(spec, progress=progress)
         load_into(module, state, spec.name, unneeded=unneeded)

@@ -46,6 +46,9 @@ class BackboneSpec:
         Dotted name of the layer that classifies, whose input are the features. "last_linear"
         means the `torch.nn.Linear` that is defined last, or nothing if a factory's network has
         none; None means that the network's output are the features.
+    fresh : tuple of str, default=()
+        Dotted names of layers that are not in the published weights, or are others there, such
+        as an attention module of your own in a known network: they may begin random.
     """
 
     name: str
@@ -57,6 +60,7 @@ class BackboneSpec:
     options: tuple[tuple[str, Any], ...] = ()
     factory: Callable[..., nn.Module] | None = None
     head: str | None = "last_linear"
+    fresh: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
         """Build the network with random weights."""

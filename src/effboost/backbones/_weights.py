@@ -8,7 +8,7 @@ import pickle
 import re
 import urllib.error
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -121,15 +121,17 @@ def _plain_state(content: object, path: Path) -> _State:
     return state
 
 
-def load_into(module: nn.Module, state: _State, name: str, *, unneeded: str | None = None) -> None:
+def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence[str] = ()) -> None:
     """Put the weights into the network, and report every key that does not fit.
 
-    The layer `unneeded`, if any, may lack its weights or have others.
+    The layers `unneeded` may lack their weights or have others.
     """
     own = module.state_dict()
 
+    prefixes = tuple(f"{layer}." for layer in unneeded)
+
     def required(key: str) -> bool:
-        return not _OPTIONAL.search(key) and not key.startswith(f"{unneeded}.")
+        return not _OPTIONAL.search(key) and not key.startswith(prefixes)
 
     missing = tuple(k for k in own if k not in state and required(k))
     unexpected = tuple(k for k in state if k not in own and required(k))

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from effboost.cli import _demo, _evaluate
+from effboost.cli import _demo, _evaluate, _reproduce
 from effboost.exceptions import EffboostError
 
 __all__ = ["main"]
 
-_COMMANDS = (_evaluate, _demo)
+_COMMANDS = (_evaluate, _reproduce, _demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,22 +28,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all went well, 1 after an error in the data or the options' values, 130 after
-        Ctrl-C. argparse itself exits with 2 on options it does not know.
+        0 when all went well, 1 after an error in the data or the options' values or if part of
+        the work failed, 130 after Ctrl-C. argparse itself exits with 2 on options it does not know.
     """
     arguments = _make_parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("once")
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
-            arguments.run(arguments)
+            status = arguments.run(arguments)
         except KeyboardInterrupt:
             print("effboost: interrupted", file=sys.stderr)
             return 130
         except (EffboostError, OSError, ValueError) as error:
             print(f"effboost: error: {error}", file=sys.stderr)
             return 1
-    return 0
+    return int(status or 0)
 
 
 def _make_parser() -> argparse.ArgumentParser:

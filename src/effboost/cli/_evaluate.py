@@ -8,7 +8,7 @@ from typing import Any
 
 from effboost.cli._output import check_file, check_folder, write_pages, write_report
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "positive_number"]
 
 _EXAMPLES = """\
 examples:
@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
         help="the network as it was pretrained, on whole images normalised as it is used to "
         "(presets.frozen), instead of the paper's training (presets.paper)",
     )
-    add("--epochs", type=_positive, metavar="N", help="epochs of training (default: 5)")
+    add("--epochs", type=positive_number, metavar="N", help="epochs of training (default: 5)")
     add(
         "--trainable",
         type=_trainable,
@@ -67,7 +67,7 @@ def add_parser(commands: Any) -> None:
     )
     add(
         "--image-size",
-        type=_positive,
+        type=positive_number,
         metavar="PIXELS",
         help="what the network sees (default: 224)",
     )
@@ -87,14 +87,14 @@ def add_parser(commands: Any) -> None:
 
 
 def _trainable(text: str) -> str | int:
-    return text if text in ("all", "head") else _positive(text)
+    return text if text in ("all", "head") else positive_number(text)
 
 
 def _crop_size(text: str) -> str | int:
-    return text if text == "none" else _positive(text)
+    return text if text == "none" else positive_number(text)
 
 
-def _positive(text: str) -> int:
+def positive_number(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)

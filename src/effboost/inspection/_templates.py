@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from effboost._compat import load_extra
+from effboost._plain import OwnText, escape_markdown, show_plainly
 
-__all__ = ["render_card", "render_page", "show_plainly"]
-
-# Controls, marks that turn the direction of text, line separators, halves of characters.
-_UNSEEN: Final = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-_MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#|~&$])")
-
-
-def show_plainly(text: Any) -> str:
-    """Make characters that are not seen, or that turn others around, visible by their number."""
-    return "".join(
-        f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char
-        for char in str(text)
-    )
+__all__ = ["render_card", "render_page"]
 
 
 def render_page(content: Mapping[str, Any]) -> str:
@@ -34,8 +21,8 @@ def render_page(content: Mapping[str, Any]) -> str:
 
 def render_card(content: Mapping[str, Any]) -> str:
     """Fill the model card in; Markdown's own characters are escaped."""
-    environment = _environment(autoescape=False, finalize=_escape_markdown)
-    environment.filters["number"] = _Number
+    environment = _environment(autoescape=False, finalize=escape_markdown)
+    environment.filters["number"] = OwnText
     card: str = environment.get_template("model_card.md").render(content)
     return card.rstrip() + "\n"
 
@@ -48,13 +35,3 @@ def _environment(**options: Any) -> Any:
         trim_blocks=False,
         **options,
     )
-
-
-class _Number(str):
-    """Text that effboost wrote itself, such as "0.75 [0.70, 0.80]"."""
-
-
-def _escape_markdown(value: Any) -> str:
-    if isinstance(value, _Number):
-        return value
-    return _MARKDOWN.sub(r"\\\1", show_plainly(value))

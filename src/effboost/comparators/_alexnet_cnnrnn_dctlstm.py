@@ -1,0 +1,183 @@
+"""AlexNet, CNN-RNN and DCT-LSTM, averaged, of Shah et al. 2019."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.ensemble import VotingClassifier
+from torch import nn
+
+from effboost._cnn import CNNClassifier
+from effboost._compat import load_torchvision
+from effboost._featurizer import ImageFeaturizer
+from effboost._images import ImageSequence, as_images
+from effboost.backbones import BackboneSpec
+
+__all__ = ["CNNRNN", "DCTLSTM", "SubjectVotingClassifier", "alexnet_cnnrnn_dctlstm"]
+
+
+class CNNRNN(nn.Module):
+    """AlexNet's last maps, read by an LSTM place by place; gives its last 128 values.
+
+    Assumed altogether: the maps as a sequence of places, row by row, and the LSTM's width.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = load_torchvision().models.alexnet(weights=None).features
+        self.rnn = nn.LSTM(256, 128, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn images of shape (b, 3, h, w), 63 pixels or more, into (b, 128) features."""
+        places = self.features(x).flatten(2).transpose(1, 2)
+        return _last(self.rnn, places)
+
+
+class DCTLSTM(nn.Module):
+    """The discrete cosine transform of the grey picture, read by an LSTM row by row.
+
+    Gives the LSTM's last 128 values. Assumed altogether: grey values, the 64 x 64 lowest
+    frequencies, their logarithms (the sign kept), the rows as the sequence, and the LSTM's width.
+    """
+
+    n_frequencies = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(self.n_frequencies, 128, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn images of shape (b, 3, h, w) into (b, 128) features."""
+        return _last(self.rnn, self.transform(x.mean(dim=1)))
+
+    def transform(self, grey: torch.Tensor) -> torch.Tensor:
+        """Give the log frequencies of pictures (b, h, w) as (b, 64, 64)."""
+        rows, columns = (_cosines(side, self.n_frequencies, grey) for side in grey.shape[1:])
+        spectrum = rows @ grey @ columns.T
+        return spectrum.sign() * spectrum.abs().log1p()
+
+
+def _last(rnn: nn.LSTM, sequence: torch.Tensor) -> torch.Tensor:
+    values: torch.Tensor = rnn(sequence)[0]
+    return values[:, -1]
+
+
+def _cosines(side: int, n: int, like: torch.Tensor) -> torch.Tensor:
+    """Give the first n rows of the orthonormal transform (DCT-II) of so many pixels."""
+    place = torch.arange(side, device=like.device, dtype=like.dtype) + 0.5
+    frequency = torch.arange(n, device=like.device, dtype=like.dtype)
+    waves = torch.cos(frequency[:, None] * place * (math.pi / side)) * math.sqrt(2 / side)
+    constant = (frequency == 0).to(like.dtype)[:, None]
+    return waves * (1 + constant * (math.sqrt(0.5) - 1))
+
+
+_CNN_RNN = BackboneSpec(
+    "cnn_rnn",
+    128,
+    weights="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    factory=CNNRNN,
+    head=None,
+    fresh=("rnn", "classifier"),
+)
+_DCT_LSTM = BackboneSpec("dct_lstm", 128, weights=None, factory=DCTLSTM, head=None)
+
+
+class SubjectVotingClassifier(VotingClassifier):
+    """scikit-learn's `VotingClassifier` on images: ``fit`` takes subjects.
+
+    It has no parameters of its own. The images carry the subjects to the estimators.
+    """
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        groups: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Fit the estimators.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        y : array-like of shape (n_samples,)
+            The labels.
+        groups : array-like of shape (n_samples,), default=None
+            The subject of each image; None takes the groups that an `ImageSequence` carries.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each image.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+        """
+        if groups is not None:
+            X = ImageSequence(np.asarray(as_images(X)), groups=groups)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        super().fit(X, y, **weights)
+        return self
+
+
+def alexnet_cnnrnn_dctlstm(
+    *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
+) -> SubjectVotingClassifier:
+    """Give AlexNet, a CNN-RNN and a DCT-LSTM, whose outputs are averaged: Shah et al.
+
+    Known from the source: the three networks, and the average of their outputs. Assumed: what
+    `CNNRNN` and `DCTLSTM` say; ImageNet weights for AlexNet and for the CNN-RNN's convolutions
+    (the LSTMs begin random: nothing is published for them); all settings of training, which
+    are the paper's own (`presets.paper`).
+
+    61,100,840 parameters in torchvision's AlexNet with its 1000-class head, where the paper has
+    over 62 million. 2,667,328 in the CNN-RNN and 99,328 in the DCT-LSTM, without outputs.
+
+    Parameters
+    ----------
+    weights : "imagenet", path or None, default="imagenet"
+        What the two AlexNets start from.
+    random_state
+        Parameter of the three `CNNClassifier`.
+    verbose
+        The same.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, for all three networks.
+
+    Returns
+    -------
+    SubjectVotingClassifier
+        Not yet fitted. Its estimators are "alexnet", "cnn_rnn" and "dct_lstm", as in
+        ``set_params(dct_lstm__featurizer__max_epochs=20)``.
+
+    References
+    ----------
+    S. Shah et al., "Classification of normal and leukemic blast cells in B-ALL cancer using a
+    combination of convolutional and recurrent neural networks", ISBI 2019 C-NMC Challenge.
+
+    Examples
+    --------
+    >>> from effboost.comparators import alexnet_cnnrnn_dctlstm
+    >>> [name for name, _ in alexnet_cnnrnn_dctlstm().estimators]
+    ['alexnet', 'cnn_rnn', 'dct_lstm']
+    """
+
+    def network(backbone: Any, weights: Any, normalize: str) -> CNNClassifier:
+        settings = {"backbone": backbone, "weights": weights, "normalize": normalize} | featurizer
+        return CNNClassifier(
+            ImageFeaturizer(**settings), random_state=random_state, verbose=verbose
+        )
+
+    return SubjectVotingClassifier(
+        [
+            ("alexnet", network("alexnet", weights, "backbone")),
+            ("cnn_rnn", network(_CNN_RNN, weights, "backbone")),
+            ("dct_lstm", network(_DCT_LSTM, None, "unit")),
+        ],
+        voting="soft",
+    )

@@ -1,0 +1,430 @@
+"""Bagged Inception-ResNets on cells that were cut out, of Liu and Long 2019."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageEnhance, ImageFilter
+from scipy.ndimage import find_objects, label
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from effboost._cnn import CNNClassifier
+from effboost._compat import Interval, StrOptions, fit_context, load_extra
+from effboost._featurizer import ImageFeaturizer
+from effboost._images import ImageSequence, as_images
+from effboost._labels import Labelled
+from effboost._nested import seed_children
+from effboost._transforms import Augmentation
+from effboost.backbones import BackboneSpec
+from effboost.comparators._timm import timm_spec
+
+__all__ = [
+    "BaggedNetworks",
+    "ColourAugmentation",
+    "JointNetwork",
+    "bagged_inception_resnets",
+    "crop_to_cell",
+]
+
+# timm keeps its copy of these weights on a model hub; this is the older one, behind a URL.
+_WEIGHTS: Final = (
+    "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
+    "inception_resnet_v2-940b1cd6.pth"
+)
+
+_MIN_SIDE: Final = 8
+
+
+def bagged_inception_resnets(
+    backbone: Any = None,
+    *,
+    weights: Any = "imagenet",
+    random_state: Any = None,
+    verbose: int = 0,
+    **featurizer: Any,
+) -> BaggedNetworks:
+    """Give the bagged Inception-ResNets of Liu and Long.
+
+    Known from the source: the cell is cut out (Otsu's threshold, largest component, bounding
+    box), resized to 299 pixels and divided by 255; training views with one to four of blur,
+    noise, hue and saturation, contrast; two networks and a joint one; the class of the single
+    largest softmax wins. Known from the paper: bagging of the larger class; two Inception-ResNets
+    joined by two fully connected layers. Assumed: Inception-ResNet-v2 with ImageNet weights; what
+    `BaggedNetworks` says of the bags and of the joint network; how strong the views are; all
+    other settings of training, which are the paper's own (`presets.paper`).
+
+    55,843,464 parameters in each of the two networks with its 1000-class head.
+
+    Parameters
+    ----------
+    backbone : str, BackboneSpec or callable, default=None
+        The network. None means Inception-ResNet-v2. Needs the extra ``comparators``.
+    weights : "imagenet", path or None, default="imagenet"
+        What the two networks start from.
+    random_state
+        Parameter of `BaggedNetworks`.
+    verbose
+        Parameter of `CNNClassifier`.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, for all three networks.
+
+    Returns
+    -------
+    BaggedNetworks
+        Not yet fitted.
+
+    References
+    ----------
+    Y. Liu and F. Long, "Acute lymphoblastic leukemia cells image analysis with deep bagging
+    ensemble learning", ISBI 2019 C-NMC challenge.
+
+    Examples
+    --------
+    >>> from effboost.comparators import bagged_inception_resnets
+    >>> bagged_inception_resnets().get_params()["network__featurizer__image_size"]
+    299
+    """
+    settings = {
+        "backbone": _inception_resnet() if backbone is None else backbone,
+        "weights": weights,
+        "crop_size": None,
+        "image_size": 299,
+        "augmentation": ColourAugmentation(),
+    }
+    network = CNNClassifier(ImageFeaturizer(**(settings | featurizer)), verbose=verbose)
+    return BaggedNetworks(network, random_state=random_state)
+
+
+def _inception_resnet() -> BackboneSpec:
+    return timm_spec("inception_resnet_v2", weights=_WEIGHTS)
+
+
+class BaggedNetworks(ClassifierMixin, BaseEstimator):
+    """Networks on parts of the largest class, one that joins them, and the surest one's word.
+
+    The largest class is cut at random into as many parts as there are networks; each learns from
+    one part and from all images of the other classes. The joint network learns from all images.
+    It begins with copies of the tuned networks side by side, up to their features, and puts two
+    fully connected layers on them. Of an image, the class that any network is surest of is taken.
+
+    Memory holds the weights of the networks twice.
+
+    Parameters
+    ----------
+    network : CNNClassifier
+        The network and how to train it; the joint one is trained likewise.
+    n_networks : int, default=2
+        Number of networks, the joint one not counted.
+    n_joint : int, default=256
+        Width of the first of the two layers that join them.
+    joint_trainable : "all" or int, default=1
+        `trainable` of the joint network: 1 trains its two layers, "all" the copies of the
+        networks, too.
+    crop : bool, default=True
+        Cut the cell out of each image before anything else (`crop_to_cell`).
+    random_state : int, RandomState instance or None, default=None
+        Cuts the largest class, and reaches the networks.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    networks_ : list of CNNClassifier
+        The networks, the joint one last.
+
+    Examples
+    --------
+    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost.comparators import BaggedNetworks
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> small = ImageFeaturizer(
+    ...     "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1
+    ... )
+    >>> bagged = BaggedNetworks(CNNClassifier(small), random_state=0)
+    >>> bagged.fit(cells.images, cells.target).predict_proba(cells.images).shape
+    (20, 2)
+    """
+
+    # With metadata routing on, subjects come along without being asked for.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "network": [CNNClassifier],
+        "n_networks": [Interval(Integral, 2, None, closed="left")],
+        "n_joint": [Interval(Integral, 1, None, closed="left")],
+        "joint_trainable": [StrOptions({"all"}), Interval(Integral, 1, 2, closed="both")],
+        "crop": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        network: CNNClassifier,
+        *,
+        n_networks: int = 2,
+        n_joint: int = 256,
+        joint_trainable: str | int = 1,
+        crop: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.network = network
+        self.n_networks = n_networks
+        self.n_joint = n_joint
+        self.joint_trainable = joint_trainable
+        self.crop = crop
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        groups: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Fit the networks, then the joint one.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            See `CNNClassifier.fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+        """
+        rows = Labelled.check(self._images(X), y, groups=groups, sample_weight=sample_weight)
+        rng = check_random_state(self.random_state)
+        networks = [clone(self.network) for _ in range(self.n_networks)]
+        seed_children(networks, rng)
+        for network, bag in zip(networks, self._bags(rows, rng), strict=True):
+            _fit(network, rows.take(bag))
+        joint = clone(self.network).set_params(
+            featurizer__backbone=self._join(networks),
+            featurizer__weights=None,
+            featurizer__trainable=self.joint_trainable,
+        )
+        seed_children([joint], rng)
+        _fit(joint, rows)
+        self.classes_ = rows.classes()
+        self.networks_ = [*networks, joint]
+        return self
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Predict the class of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            A label of `classes_` for each image.
+        """
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[best]
+        return labels
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
+        """Give, for each image, the probabilities of the network that is surest of it.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float32
+            Probabilities between 0 and 1, in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        images = self._images(X)
+        votes = np.stack([network.predict_proba(images) for network in self.networks_])
+        surest = votes.max(axis=2).argmax(axis=0)
+        probabilities: npt.NDArray[np.float32] = votes[surest, np.arange(len(images))]
+        return probabilities
+
+    def _images(self, X: Any) -> ImageSequence:
+        images = as_images(X)
+        return images.map(crop_to_cell) if self.crop else images
+
+    def _bags(self, rows: Labelled, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
+        """Give the positions of each network's images."""
+        target = rows.encode(rows.classes())
+        is_largest = target == np.bincount(target).argmax()
+        largest, others = rng.permutation(np.flatnonzero(is_largest)), np.flatnonzero(~is_largest)
+        parts = np.array_split(largest, self.n_networks)
+        return [np.sort(np.concatenate([part, others])) for part in parts]
+
+    def _join(self, networks: Sequence[CNNClassifier]) -> BackboneSpec:
+        trunks = tuple(network.featurizer_.module_ for network in networks)
+        width = sum(len(network.featurizer_.get_feature_names_out()) for network in networks)
+        factory = _Join(trunks, width, self.n_joint)
+        return BackboneSpec("joint", self.n_joint, weights=None, factory=factory, head=None)
+
+
+def _fit(network: CNNClassifier, rows: Labelled) -> None:
+    network.fit(rows.images, rows.labels, groups=rows.groups, sample_weight=rows.weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Join:
+    """Builds the joint network; shared by all copies of an estimator, weights being large."""
+
+    trunks: tuple[nn.Module, ...]
+    n_features: int
+    n_joint: int
+
+    def __call__(self) -> JointNetwork:
+        return JointNetwork(self.trunks, self.n_features, self.n_joint)
+
+    def __deepcopy__(self, memo: Any) -> _Join:
+        return self
+
+
+class JointNetwork(nn.Module):
+    """Networks side by side, and the first of the two fully connected layers that join them.
+
+    Parameters
+    ----------
+    trunks : sequence of torch.nn.Module
+        Networks that give features; they are copied.
+    n_features : int
+        Number of features of all of them together.
+    n_joint : int
+        Width of the layer.
+    """
+
+    def __init__(self, trunks: Sequence[nn.Module], n_features: int, n_joint: int):
+        super().__init__()
+        self.trunks = _SideBySide(copy.deepcopy(list(trunks)))
+        self.joint = nn.Sequential(nn.Linear(n_features, n_joint), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn images of shape (b, 3, h, w) into (b, n_joint) features."""
+        features: torch.Tensor = self.joint(self.trunks(x))
+        return features
+
+
+class _SideBySide(nn.ModuleList):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part(x) for part in self], dim=1)
+
+
+def crop_to_cell(image: Image.Image) -> Image.Image:
+    """Cut the cell out of a picture with a dark background.
+
+    The cell is the largest connected part that is brighter than Otsu's threshold; its bounding
+    box is what is left. A picture where that is below 8 x 8 pixels stays as it is.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        A picture in mode RGB.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The part of it.
+
+    Raises
+    ------
+    MissingDependencyError
+        If scikit-image is not installed.
+
+    Examples
+    --------
+    >>> from effboost import ImageSequence
+    >>> from effboost.comparators import crop_to_cell
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=2, images_per_subject=1, image_size=64, random_state=0)
+    >>> [picture.shape for picture in ImageSequence(cells.images).map(crop_to_cell)]
+    [(41, 42, 3), (31, 30, 3)]
+    """
+    threshold_otsu = load_extra("skimage.filters", "comparators").threshold_otsu
+    grey = np.asarray(image.convert("L"))
+    parts, n_parts = label(grey > threshold_otsu(grey))
+    if n_parts == 0:
+        return image
+    largest = np.bincount(parts.ravel())[1:].argmax()
+    rows, columns = find_objects(parts)[largest]
+    cell = image.crop((columns.start, rows.start, columns.stop, rows.stop))
+    return image if min(cell.size) < _MIN_SIDE else cell
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourAugmentation(Augmentation):
+    """One to four of blur, noise, another hue and saturation, another contrast, in any order.
+
+    How many and which is drawn for each view; how strong each is, is assumed.
+
+    Parameters
+    ----------
+    horizontal_flip, vertical_flip, rotation : float, default=0
+        See `Augmentation`; the source names none of them.
+    views : int, default=1
+        Random views of each image in an epoch.
+    """
+
+    horizontal_flip: float = 0.0
+    vertical_flip: float = 0.0
+    rotation: float = 0.0
+
+    def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Draw one random view of a picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            A picture in mode RGB, already resized.
+        rng : numpy.random.Generator
+            Where all random numbers come from.
+
+        Returns
+        -------
+        PIL.Image.Image
+            A picture of the same size.
+        """
+        image = super().apply(image, rng)
+        changes = [_blur, _add_noise, _change_hue, _change_contrast]
+        for i in rng.permutation(4)[: rng.integers(1, 5)]:
+            image = changes[i](image, rng)
+        return image
+
+
+def _blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2)))
+
+
+def _add_noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image)
+    noise = rng.normal(0, rng.uniform(0, 12), pixels.shape)
+    return Image.fromarray(np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8))
+
+
+def _change_hue(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    hue, saturation, value = image.convert("HSV").split()
+    turn, factor = int(rng.integers(-10, 11)), rng.uniform(0.8, 1.2)
+    # Hues go round: 255 stands beside 0.
+    turned = Image.fromarray(np.asarray(hue) + np.uint8(turn % 256))
+    stronger = saturation.point(lambda x: x * factor)
+    return Image.merge("HSV", (turned, stronger, value)).convert("RGB")
+
+
+def _change_contrast(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return ImageEnhance.Contrast(image).enhance(rng.uniform(0.7, 1.3))

@@ -1,0 +1,238 @@
+"""The second-best system of the C-NMC challenge, of Prellberg and Kramer 2019."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.special import softmax
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
+
+from effboost._cnn import CNNClassifier
+from effboost._compat import Interval
+from effboost._featurizer import ImageFeaturizer
+from effboost._transforms import Augmentation
+from effboost.comparators._timm import timm_spec
+
+__all__ = ["LearningRateSteps", "RotationAveragedCNN", "ShiftAugmentation", "prellberg"]
+
+
+def prellberg(
+    backbone: Any = None,
+    *,
+    weights: Any = "imagenet",
+    random_state: Any = None,
+    verbose: int = 0,
+    **featurizer: Any,
+) -> RotationAveragedCNN:
+    """Give the challenge's second-best system: slow stem, fast head, averaged rotations.
+
+    Known from the source: centre crop of 300 pixels; flips, any rotation, shifts by up to 0.2;
+    Adam with learning rates of 1e-6 (stem), 1e-4 (middle) and 1e-2 (head), a tenth of that after
+    epochs 2 and 4; 6 epochs; batches of 16; binary cross-entropy whose positive weight is
+    HEM/ALL; logits averaged over 8 rotations at test time. Assumed: SE-ResNeXt50 with ImageNet
+    weights as timm has it, whose first stage is the stem; flips with probability 0.5; crops that
+    are not resized; rotations by multiples of 45 degrees, before the crop.
+
+    The loss is the softmax cross-entropy of two outputs with balanced class weights. Up to a
+    constant factor, which Adam ignores, that is the source's: one logit there is the difference
+    of two here, and weights of 1 and HEM/ALL are in the proportion of balanced ones.
+
+    27,559,896 parameters in the network with its 1000-class head.
+
+    Parameters
+    ----------
+    backbone : str, BackboneSpec or callable, default=None
+        The network. None means SE-ResNeXt50, which needs the extra ``comparators``.
+    weights : "imagenet", path or None, default="imagenet"
+        What the network starts from.
+    random_state, verbose
+        Parameters of `CNNClassifier`.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
+
+    Returns
+    -------
+    RotationAveragedCNN
+        Not yet fitted.
+
+    References
+    ----------
+    J. Prellberg and O. Kramer, "Acute lymphoblastic leukemia classification from microscopic
+    images using convolutional neural networks", ISBI 2019 C-NMC challenge.
+
+    Examples
+    --------
+    >>> from effboost.comparators import prellberg
+    >>> prellberg("resnet50").featurizer.lr
+    (1e-06, 0.0001, 0.01)
+    """
+    settings = {
+        "backbone": timm_spec("legacy_seresnext50_32x4d") if backbone is None else backbone,
+        "weights": weights,
+        "crop_size": 300,
+        "image_size": 300,
+        "normalize": "backbone",
+        "augmentation": ShiftAugmentation(0.5, 0.5, rotation=180.0),
+        "optimizer": "adam",
+        "lr": (1e-6, 1e-4, 1e-2),
+        "callbacks": [LearningRateSteps((2, 4))],
+        "max_epochs": 6,
+        "batch_size": 16,
+        "class_weight": "balanced",
+    }
+    return RotationAveragedCNN(
+        ImageFeaturizer(**(settings | featurizer)), random_state=random_state, verbose=verbose
+    )
+
+
+class RotationAveragedCNN(CNNClassifier):
+    """A `CNNClassifier` that looks at each image from several sides, and averages its logits.
+
+    Parameters
+    ----------
+    featurizer : ImageFeaturizer or None, default=None
+        The network and how to train it, as in `CNNClassifier`.
+    n_rotations : int, default=8
+        Number of rotations: by multiples of ``360 / n_rotations`` degrees, of the whole picture,
+        before it is cropped; corners become black. Prediction takes as many times longer.
+    random_state : int, RandomState instance or None, default=None
+        Reaches the featurizer where its own is None.
+    verbose : int, default=0
+        1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    featurizer_ : ImageFeaturizer
+        The fine-tuned network.
+    history_ : list of dict
+        Loss and accuracy of each epoch.
+
+    See Also
+    --------
+    CNNClassifier : The same, from one side.
+
+    Examples
+    --------
+    >>> from effboost import ImageFeaturizer
+    >>> from effboost.comparators import RotationAveragedCNN
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> cnn = RotationAveragedCNN(
+    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     n_rotations=4,
+    ...     random_state=0,
+    ... ).fit(cells.images, cells.target)
+    >>> cnn.predict_proba(cells.images).shape
+    (20, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CNNClassifier._parameter_constraints,
+        "n_rotations": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        featurizer: ImageFeaturizer | None = None,
+        *,
+        n_rotations: int = 8,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ):
+        super().__init__(featurizer, random_state=random_state, verbose=verbose)
+        self.n_rotations = n_rotations
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
+        """Predict the probability of each class from the mean logits of all rotations.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float32
+            Probabilities between 0 and 1, in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        images = self.featurizer_._check_images(X, reset=False)
+        turns = (360 * i / self.n_rotations for i in range(self.n_rotations))
+        scores = [self._scores(images.map(functools.partial(_turn, angle=a))) for a in turns]
+        probabilities: npt.NDArray[np.float32] = softmax(np.mean(scores, axis=0), axis=1)
+        return probabilities
+
+
+def _turn(image: Image.Image, angle: float) -> Image.Image:
+    return image.rotate(angle, Image.Resampling.BILINEAR)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftAugmentation(Augmentation):
+    """Random flips and rotation, and then a random shift with black behind it.
+
+    Parameters
+    ----------
+    horizontal_flip, vertical_flip, rotation, views
+        See `Augmentation`.
+    shift : float, default=0.2
+        Largest shift along each axis, as a share of the side.
+    """
+
+    shift: float = 0.2
+
+    def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Draw one random view of a picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            A picture in mode RGB, already resized.
+        rng : numpy.random.Generator
+            Where the five random numbers come from.
+
+        Returns
+        -------
+        PIL.Image.Image
+            A picture of the same size.
+        """
+        turned = super().apply(image, rng)
+        right, down = np.rint(rng.uniform(-self.shift, self.shift, 2) * image.size).astype(int)
+        shifted = Image.new("RGB", image.size)
+        shifted.paste(turned, (int(right), int(down)))
+        return shifted
+
+
+@dataclasses.dataclass(eq=False)
+class LearningRateSteps(Callback):
+    """Multiply all learning rates by a factor after some epochs.
+
+    skorch's `LRScheduler` does it, too, but keeps the optimizer and with it tensors of the
+    device: a model that was fitted on a GPU could not be loaded without one.
+
+    Parameters
+    ----------
+    epochs : sequence of int
+        After which epochs, the first being 1.
+    factor : float, default=0.1
+        The factor.
+    """
+
+    epochs: Sequence[int]
+    factor: float = 0.1
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        """Change the rates of the optimizer's groups."""
+        if len(net.history) in self.epochs:
+            for group in net.optimizer_.param_groups:
+                group["lr"] *= self.factor

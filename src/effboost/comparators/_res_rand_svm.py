@@ -1,0 +1,71 @@
+"""ResRandSVM of Sulaiman et al. 2023."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_selection import SelectFromModel
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from effboost._featurizer import ImageFeaturizer
+from effboost._hybrid import HybridClassifier
+
+__all__ = ["res_rand_svm"]
+
+
+def res_rand_svm(
+    *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
+) -> HybridClassifier:
+    """Give ResRandSVM: ResNet50's features, those that a random forest picks, and an SVM.
+
+    Known from the source: the three parts. Assumed: a frozen network with ImageNet weights,
+    normalised as it was trained; features of more than average importance to a forest of 100
+    trees; standardised features; the radial kernel with scikit-learn's settings.
+
+    The SVM gives no probabilities, but has a ``decision_function``.
+
+    25,557,032 parameters in ResNet50 with its 1000-class head.
+
+    Parameters
+    ----------
+    weights : "imagenet", path or None, default="imagenet"
+        ResNet50's weights.
+    random_state
+        Parameter of `HybridClassifier`, and of the forest.
+    verbose
+        Parameter of `HybridClassifier`.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, such as ``image_size``.
+
+    Returns
+    -------
+    HybridClassifier
+        Not yet fitted.
+
+    References
+    ----------
+    A. Sulaiman et al., "ResRandSVM: Hybrid approach for acute lymphocytic leukemia
+    classification in blood smear images", Diagnostics 13(12), 2023.
+
+    Examples
+    --------
+    >>> from effboost.comparators import res_rand_svm
+    >>> list(res_rand_svm().classifier.named_steps)
+    ['selectfrommodel', 'standardscaler', 'svc']
+    """
+    settings = {
+        "backbone": "resnet50",
+        "weights": weights,
+        "fine_tune": False,
+        "normalize": "backbone",
+    }
+    forest = RandomForestClassifier(random_state=random_state)
+    return HybridClassifier(
+        ImageFeaturizer(**(settings | featurizer)),
+        make_pipeline(SelectFromModel(forest), StandardScaler(), SVC()),
+        random_state=random_state,
+        verbose=verbose,
+    )

@@ -1,0 +1,137 @@
+"""VGG16 with channel attention, of Ullah et al. 2021."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from effboost._cnn import CNNClassifier
+from effboost._compat import load_torchvision
+from effboost._featurizer import ImageFeaturizer
+from effboost.backbones import BackboneSpec
+
+__all__ = ["ECA", "add_eca", "eca_kernel_size", "vgg16_eca"]
+
+# Where VGG16 pools: each block is followed by attention.
+_POOLS = (4, 9, 16, 23, 30)
+
+
+class ECA(nn.Module):
+    """Efficient channel attention: scale each channel by what its neighbours' means say.
+
+    The mean of each channel, a convolution over the channels without bias, and a sigmoid give a
+    factor for each channel.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels; it determines the width of the convolution (`eca_kernel_size`).
+
+    References
+    ----------
+    Q. Wang et al., "ECA-Net: Efficient channel attention for deep convolutional neural
+    networks", CVPR 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.comparators import ECA
+    >>> ECA(64)(torch.zeros(2, 64, 8, 8)).shape
+    torch.Size([2, 64, 8, 8])
+    """
+
+    def __init__(self, n_channels: int):
+        super().__init__()
+        width = eca_kernel_size(n_channels)
+        self.conv = nn.Conv1d(1, 1, width, padding=width // 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale the channels of maps of shape (b, c, h, w)."""
+        means = x.mean(dim=(2, 3)).unsqueeze(1)
+        factors = torch.sigmoid(self.conv(means)).squeeze(1)
+        return x * factors[:, :, None, None]
+
+
+def eca_kernel_size(n_channels: int) -> int:
+    """Give the width of the convolution over so many channels.
+
+    It is ``(log2(n_channels) + 1) / 2`` without its fraction, made odd by adding 1 where it is
+    even, and at least 3: 3, 5, 5, 5 for 64, 128, 256, 512 channels.
+    """
+    width = int(abs(math.log2(n_channels) + 1) / 2)
+    return max(3, width + 1 - width % 2)
+
+
+def add_eca(network: nn.Module) -> nn.Module:
+    """Put attention behind every pooling layer of a network's ``features``, in place.
+
+    The other layers keep their names, so that published weights fit.
+    """
+    n_channels = 0
+    layers = network.get_submodule("features")
+    for name, layer in list(layers.named_children()):
+        n_channels = getattr(layer, "out_channels", n_channels)
+        if isinstance(layer, nn.MaxPool2d):
+            layers.set_submodule(name, nn.Sequential(layer, ECA(n_channels)))
+    return network
+
+
+def build_vgg16_eca() -> nn.Module:
+    """Build VGG16 with attention behind each of its five blocks, with random weights."""
+    return add_eca(load_torchvision().models.vgg16(weights=None))
+
+
+_SPEC = BackboneSpec(
+    "vgg16_eca",
+    4096,
+    "vgg",
+    weights="https://download.pytorch.org/models/vgg16-397923af.pth",
+    factory=build_vgg16_eca,
+    fresh=tuple(f"features.{i}.1" for i in _POOLS),
+)
+
+
+def vgg16_eca(
+    *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
+) -> CNNClassifier:
+    """Give VGG16 with ECA modules, fine-tuned: the system of Ullah et al.
+
+    Known from the source: VGG16 and the ECA module with its kernel size. Assumed: a module
+    behind each of the five blocks, ImageNet weights, and all settings of training, which are
+    the paper's own (`presets.paper`).
+
+    138,357,567 parameters with the original 1000-class head: VGG16's 138,357,544, which the
+    paper rounds to 128 million, and 23 in the five modules.
+
+    Parameters
+    ----------
+    weights : "imagenet", path or None, default="imagenet"
+        What VGG16 starts from; the modules begin random.
+    random_state, verbose
+        Parameters of `CNNClassifier`.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
+
+    Returns
+    -------
+    CNNClassifier
+        Not yet fitted.
+
+    References
+    ----------
+    M. Z. Ullah et al., "An attention-based convolutional neural network for acute lymphoblastic
+    leukemia classification", Applied Sciences 11(22), 2021.
+
+    Examples
+    --------
+    >>> from effboost.comparators import vgg16_eca
+    >>> vgg16_eca(max_epochs=2).get_params()["featurizer__max_epochs"]
+    2
+    """
+    settings = {"backbone": _SPEC, "weights": weights, "normalize": "backbone"}
+    return CNNClassifier(
+        ImageFeaturizer(**(settings | featurizer)), random_state=random_state, verbose=verbose
+    )

@@ -1,0 +1,111 @@
+"""How each system is made, and the digest of all that its results depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from effboost._cache import digest_of
+from effboost.comparators import COMPARATORS
+from effboost.reproduction._data import Data, Split
+from effboost.reproduction._measure import describe_networks
+
+__all__ = ["HYBRID", "QUICK_SIDE", "QUICK_SIDE_INCEPTION", "Plan"]
+
+HYBRID: Final = "hybrid_efficientnet_b0"
+# These differ in nothing but their backbone.
+_HYBRIDS: Final = (HYBRID, "hybrid_vgg16", "hybrid_resnet18", "hybrid_inception_v3")
+_QUICK_EPOCHS: Final = 2
+# Inception networks take no less than 75 pixels, AlexNet no less than 63.
+QUICK_SIDE: Final = 64
+QUICK_SIDE_INCEPTION: Final = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The settings that all systems are made with."""
+
+    backbone: Any
+    weights: Any
+    freeze_batch_norm: bool
+    image_size: int | None
+    max_epochs: int | None
+    runtime: str
+    quick: bool
+    cropped: bool
+    positive: str | None
+    seed: int
+
+    def design(self, name: str) -> str:
+        """Name the system that this one is, with the backbone that was asked for."""
+        return HYBRID if self.backbone is not None and name in _HYBRIDS else name
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of all systems; None where each has its own."""
+        return self.max_epochs or (_QUICK_EPOCHS if self.quick else None)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Give the keywords of a system's factory, but for the size that depends on the network."""
+        kind = COMPARATORS[name].network
+        settings: dict[str, Any] = {"random_state": self.seed, "runtime": self.runtime}
+        if self.epochs is not None:
+            settings["max_epochs"] = self.epochs
+        if self.image_size is not None:
+            settings["image_size"] = self.image_size
+        if self.quick or not self.cropped:
+            # The paper's crop suits the frames of C-NMC alone.
+            settings["crop_size"] = None
+        if kind == "scratch":
+            return settings
+        settings["weights"] = self.weights
+        if self.backbone is not None:
+            if kind == "own":
+                # The weights are those of another network.
+                return settings | {"weights": None}
+            settings["backbone"] = self.backbone
+        if self.freeze_batch_norm:
+            settings["freeze_batch_norm"] = True
+        return settings
+
+    def make(self, name: str) -> Any:
+        settings = self.settings(name)
+        clf = COMPARATORS[name].factory(**settings)
+        if self.image_size is not None or not self.quick:
+            return clf
+        inception = "inception" in describe_networks(clf)[0]
+        side = QUICK_SIDE_INCEPTION if inception else QUICK_SIDE
+        return COMPARATORS[name].factory(**settings, image_size=side)
+
+    def key(self, name: str, data: Data, split: Split) -> str:
+        """Hash all that a result depends on."""
+        settings = self.settings(name)
+        weights = settings.get("weights")
+        if weights not in (None, "imagenet") and Path(weights).is_file():
+            with Path(weights).open("rb") as file:
+                weights = hashlib.file_digest(file, "sha256").hexdigest()
+        parts = (split.train, split.validation, split.test)
+        described = {
+            "system": name,
+            "settings": settings
+            | {"weights": str(weights), "backbone": _stable_name(settings.get("backbone"))},
+            "quick": self.quick,
+            "positive": self.positive,
+            "images": [data.prints[rows].tolist() for rows in parts],
+            "target": [data.target[rows].tolist() for rows in parts],
+            "groups": [np.asarray(data.images.groups)[rows].tolist() for rows in parts],
+            "versions": [version(package) for package in ("effboost", "torch", "xgboost")],
+        }
+        return digest_of(described).hex()
+
+
+def _stable_name(backbone: Any) -> str:
+    """Describe a backbone by what does not change from process to process."""
+    if callable(backbone):
+        return f"{backbone.__module__}.{getattr(backbone, '__qualname__', backbone)}"
+    return str(backbone)
