@@ -251,6 +251,18 @@ def test_without_scikit_image_the_report_says_why_there_is_no_heat(cells, monkey
     assert "There are no heat maps: this needs skimage" in html.unescape(made.html)
 
 
+def test_many_subjects_do_not_swell_the_file(clf, cells):
+    paths, y, _ = cells
+    several = np.resize(np.arange(60), 240)
+    # Of either class, so that each has the mark that takes most room.
+    groups = [f"S{i // 2}" for i in range(240)]
+    X = [paths[i] for i in several]
+    made = HTMLReport.from_estimator(clf, X, y[several], groups=groups, n_mistakes=0)
+    (picture,) = [a for a in Page(made.html).all("img") if "of each of 120 subjects" in a["alt"]]
+    assert picture["src"].startswith("data:image/png")
+    assert len(made.html) < 500_000
+
+
 def test_a_model_without_a_mistake_has_none(cells):
     paths, y, _ = cells
     clf = HybridClassifier(tiny_featurizer(), random_state=0).fit(paths, y)

@@ -25,6 +25,8 @@ __all__ = ["picture_history", "picture_mistake", "picture_reliability", "picture
 _INK: Final = "#010203"
 # What displays draw in black or dark grey whatever the style.
 _DARK: Final = ("#000000", "#595959")
+# As SVG, each subject's mark takes up to 6 kB.
+_MOST_MARKS: Final = 100
 
 
 def picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
@@ -46,14 +48,17 @@ def _draw_alone(ax: Any, picture: npt.NDArray[np.uint8]) -> None:
 
 
 def picture_subjects(found: EvaluationReport) -> dict[str, str] | None:
+    """Draw each subject's accuracy; nothing where there is one subject, or one for each image."""
     names = np.unique(found.groups)
     if len(names) in (1, len(found.groups)):
         return None
+    size = (8.0, min(10.0, 1.5 + 0.25 * len(names)))
+    if len(names) <= _MOST_MARKS:
+        source = _to_svg(lambda ax: SubjectDisplay.from_report(found, ax=ax), size)
+    else:
+        source = _to_png(lambda axes: SubjectDisplay.from_report(found, ax=axes[0]), size)
     return {
-        "source": _to_svg(
-            lambda ax: SubjectDisplay.from_report(found, ax=ax),
-            (8.0, min(10.0, 1.5 + 0.25 * len(names))),
-        ),
+        "source": source,
         "alt": f"Share of images named correctly of each of {len(names)} subjects, the worst "
         "first. The table below holds the numbers.",
     }
