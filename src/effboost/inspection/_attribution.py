@@ -16,7 +16,7 @@ from effboost._images import ImageSequence
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._feature_maps import FeatureMaps
 
-__all__ = ["Attribution", "hybrid_attribution"]
+__all__ = ["Attribution", "enlarge", "hybrid_attribution"]
 
 _Floats = npt.NDArray[np.float64]
 # Images at a time: their feature maps take 0.5 MB each for EfficientNet-B0 at 224 pixels.
@@ -84,9 +84,14 @@ class Attribution:
         n, k = self.maps.shape[:2]
         enlarged = np.empty((n, k, height, width), dtype=np.float32)
         for i, j in np.ndindex(n, k):
-            small = Image.fromarray(self.maps[i, j].astype(np.float32))
-            enlarged[i, j] = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+            enlarged[i, j] = enlarge(self.maps[i, j], height, width)
         return enlarged
+
+
+def enlarge(heat: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.float32]:
+    """Enlarge one map of shape (h, w), bilinearly."""
+    small = Image.fromarray(heat.astype(np.float32))
+    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None) -> Attribution:

@@ -14,7 +14,7 @@ from effboost._compat import load_matplotlib
 from effboost._hybrid import HybridClassifier
 from effboost._images import as_images
 from effboost.exceptions import UnsupportedInputError
-from effboost.inspection._attribution import Attribution, hybrid_attribution
+from effboost.inspection._attribution import Attribution, enlarge, hybrid_attribution
 from effboost.inspection._cam import ClassActivation, grad_cam
 from effboost.inspection._occlusion import occlusion_attribution
 
@@ -194,7 +194,7 @@ class AttributionDisplay:
         self.axes_, self.figure_ = _prepare_axes(ax, self.pictures)
         height, width = self.pictures.shape[1:3]
         for i, (column, axes) in enumerate(zip(columns, self.axes_, strict=True)):
-            heat = _enlarge(chosen[i], height, width)
+            heat = enlarge(chosen[i], height, width)
             _draw_grey(axes, self.pictures[i])
             image = axes.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=_OPACITY)
             _draw_contour(axes, heat, found.margin[i, column] - found.base[i, column])
@@ -311,7 +311,7 @@ class CAMDisplay:
         height, width = self.pictures.shape[1:3]
         for i, axes in enumerate(self.axes_):
             _draw_grey(axes, self.pictures[i])
-            heat = _enlarge(found.maps[i], height, width)
+            heat = enlarge(found.maps[i], height, width)
             image = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY)
             bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
             bar.set_label("activation, relative to the picture's largest")
@@ -382,8 +382,3 @@ def _draw_contour(axes: Any, heat: npt.NDArray[np.float32], side: float) -> None
     signed = heat if side >= 0 else -heat
     if signed.max() > max(0, signed.min()):
         axes.contour(signed, [_CONTOUR * signed.max()], colors="black", linewidths=1)
-
-
-def _enlarge(heat: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.float32]:
-    small = Image.fromarray(heat.astype(np.float32))
-    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
