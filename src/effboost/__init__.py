@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
+    from effboost._linear_boosted import LinearBoostedClassifier
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
 
@@ -36,6 +37,7 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
+    "LinearBoostedClassifier",
     "backbones",
     "comparators",
     "datasets",
@@ -59,6 +61,7 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
+    "LinearBoostedClassifier": "_linear_boosted",
     "evaluate": "evaluation",
 }
 
