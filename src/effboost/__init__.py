@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         inspection,
         metrics,
         model_selection,
+        persistence,
         presets,
         reproduction,
     )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from effboost._images import ImageSequence
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
+    from effboost.persistence import OnnxClassifier, export_onnx
 
 __all__ = [
     "Augmentation",
@@ -36,14 +38,17 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
+    "OnnxClassifier",
     "backbones",
     "comparators",
     "datasets",
     "evaluate",
     "exceptions",
+    "export_onnx",
     "inspection",
     "metrics",
     "model_selection",
+    "persistence",
     "presets",
     "reproduction",
 ]
@@ -59,7 +64,9 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
+    "OnnxClassifier": "persistence",
     "evaluate": "evaluation",
+    "export_onnx": "persistence",
 }
 
 
