@@ -149,6 +149,25 @@ def test_truncated_files_are_refused(share, tmp_path):
         OnnxClassifier(path).classes_  # noqa: B018
 
 
+def test_text_that_is_none_is_refused_in_silence(capfd):
+    content = tiny_file().replace(b'"crop_size"', b'"\xffrop_size"')
+    with pytest.raises(ModelFileError, match=r"'model\.onnx' .*utf-8"):
+        OnnxModel("model.onnx", content)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_that_fails_on_an_image_is_one_error(capfd):
+    def edit(model):
+        (trees,) = (n for n in model.graph.node if n.op_type == "TreeEnsembleClassifier")
+        (numbers,) = (a for a in trees.attribute if a.name == "nodes_featureids")
+        numbers.ints[:] = [10**9] * len(numbers.ints)
+
+    model = OnnxModel("model.onnx", edited(edit))
+    with pytest.raises(ModelFileError, match=r"'model\.onnx' cannot be run"):
+        model.run(np.zeros((40, 40, 3), dtype=np.uint8))
+    assert capfd.readouterr() == ("", "")
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_by_one_error(content):

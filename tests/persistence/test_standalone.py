@@ -1,9 +1,7 @@
 import csv
 import importlib.util
 import io
-import os
 import re
-import stat
 import subprocess
 import sys
 from importlib.resources import files
@@ -185,13 +183,6 @@ def test_folders_are_made_whole_or_not_at_all(exists, tmp_path, monkeypatch):
 
 def interrupt(*_):
     raise KeyboardInterrupt
-
-
-@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
-def test_others_may_read_what_the_umask_lets_them(tmp_path):
-    made = write_folder(tmp_path / "model", b"graph", np.array(["a", "b"]), "net")
-    (tmp_path / "usual").mkdir()
-    assert stat.S_IMODE(made.stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
 
 
 def test_hostile_labels_are_text_in_the_readme(tmp_path):

@@ -32,9 +32,7 @@ class OnnxModel:
         try:
             check_plain(content)
             self._session = _start(content)
-            metadata = self._session.get_modelmeta().custom_metadata_map
-            self.classes, self.image_shape = read_description(metadata)
-            _check_form(self._session, len(self.classes))
+            self.classes, self.image_shape = _read(self._session)
         except ModelFileError as error:
             raise ModelFileError(f"{name!r} {error}") from error.__cause__
 
@@ -44,8 +42,17 @@ class OnnxModel:
         return cls(os.fspath(path), Path(path).read_bytes())
 
     def run(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Give the probabilities (n_classes,) of one picture (h, w, 3)."""
-        (scores,) = self._session.run(["probabilities"], {"image": image})
+        """Give the probabilities (n_classes,) of one picture (h, w, 3).
+
+        Raises
+        ------
+        ModelFileError
+            If the graph cannot be computed.
+        """
+        try:
+            (scores,) = self._session.run(["probabilities"], {"image": image})
+        except Exception as error:  # of onnxruntime, which documents none
+            raise ModelFileError(f"{self.name!r} cannot be run ({_reason(error)})") from error
         probabilities: npt.NDArray[np.float32] = scores[0]
         return probabilities
 
@@ -59,19 +66,26 @@ def _start(content: bytes) -> Any:
     except ImportError:
         raise
     except Exception as error:  # of onnxruntime, which documents none
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelFileError(f"is refused by onnxruntime ({reason:.300})") from error
+        raise ModelFileError(f"is refused by onnxruntime ({_reason(error)})") from error
 
 
-def _check_form(session: Any, k: int) -> None:
-    """Check that a graph takes and gives what an export does."""
-    inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}
-    outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
-    if inputs != {"image": ("tensor(uint8)", [3])} or outputs.get("probabilities") != (
-        "tensor(float)",
-        [1, k],
-    ):
+def _read(session: Any) -> tuple[npt.NDArray[Any], tuple[int, ...] | None]:
+    """Give what the file says about itself, and check that its graph is of that form."""
+    try:
+        metadata = session.get_modelmeta().custom_metadata_map
+        inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}
+        outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"holds damaged text ({error})") from error
+    classes, image_shape = read_description(metadata)
+    expected = ("tensor(float)", [1, len(classes)])
+    if inputs != {"image": ("tensor(uint8)", [3])} or outputs.get("probabilities") != expected:
         raise ModelFileError(
             f"takes {sorted(inputs)} and gives {sorted(outputs)}; an export takes an image and "
-            f"gives the probabilities of its {k} classes"
+            f"gives the probabilities of its {len(classes)} classes"
         )
+    return classes, image_shape
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300] or type(error).__name__

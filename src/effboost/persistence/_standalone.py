@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from importlib.metadata import requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -46,7 +46,8 @@ def write_folder(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{str(target)!r} exists and is no empty folder: name another one")
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
     try:
         (part / "model.onnx").write_bytes(graph)
         templates = files("effboost.persistence") / "templates"
@@ -60,8 +61,6 @@ def write_folder(
         (part / "README.md").write_text(filled, encoding="utf-8")
         requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
         (part / "requirements.txt").write_text(requirements, encoding="utf-8")
-        # mkdtemp makes folders that only their owner may enter.
-        part.chmod(0o777 & ~_umask())
         if target.exists():
             target.rmdir()
         part.rename(target)
@@ -75,10 +74,3 @@ def _requirement(name: str) -> str:
     bounds = [re.fullmatch(rf"{name}>=([\w.]+)", line) for line in requires("effboost") or []]
     (oldest,) = (bound[1] for bound in bounds if bound)
     return f"{name}>={oldest},<{int(version(name).partition('.')[0]) + 1}"
-
-
-def _umask() -> int:
-    """Give the process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
