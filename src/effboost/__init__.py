@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         inspection,
         metrics,
         model_selection,
+        persistence,
         presets,
         reproduction,
     )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from effboost._linear_boosted import LinearBoostedClassifier
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
+    from effboost.persistence import OnnxClassifier, export_onnx
 
 __all__ = [
     "Augmentation",
@@ -38,14 +40,17 @@ __all__ = [
     "ImageSequence",
     "ImageTransform",
     "LinearBoostedClassifier",
+    "OnnxClassifier",
     "backbones",
     "comparators",
     "datasets",
     "evaluate",
     "exceptions",
+    "export_onnx",
     "inspection",
     "metrics",
     "model_selection",
+    "persistence",
     "presets",
     "reproduction",
 ]
@@ -62,7 +67,9 @@ _HOME = {
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
     "LinearBoostedClassifier": "_linear_boosted",
+    "OnnxClassifier": "persistence",
     "evaluate": "evaluation",
+    "export_onnx": "persistence",
 }
 
 

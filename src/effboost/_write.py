@@ -8,12 +8,12 @@ from pathlib import Path
 __all__ = ["write_whole"]
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> Path:
-    """Write a text file as UTF-8, replaced in one step if it exists."""
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write a file, text as UTF-8, replaced in one step if it exists."""
     target = Path(path)
     part = target.with_name(f"{target.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ __all__ = [
     "IncompleteDataWarning",
     "LeakageError",
     "MissingDependencyError",
+    "ModelFileError",
     "SplitError",
     "TrainingError",
     "UnknownBackboneError",
@@ -152,6 +153,10 @@ class WeightsMismatchError(WeightsError):
 
 class MissingDependencyError(EffboostError, ImportError):
     """A package that this feature needs is missing or does not fit the others."""
+
+
+class ModelFileError(EffboostError, ValueError):
+    """A model file that is damaged, foreign, or not to be trusted."""
 
 
 class RuntimeUnavailableError(EffboostError, RuntimeError):

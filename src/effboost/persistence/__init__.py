@@ -1,0 +1,27 @@
+"""Fitted models as files: see `export_onnx`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from effboost.persistence._onnx_classifier import OnnxClassifier
+    from effboost.persistence._onnx_export import export_onnx
+
+__all__ = ["OnnxClassifier", "export_onnx"]
+
+# Loaded when first asked for: what runs an exported model has no torch.
+_HOME = {"OnnxClassifier": "_onnx_classifier", "export_onnx": "_onnx_export"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'effboost.persistence' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"effboost.persistence.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
