@@ -183,6 +183,24 @@ def interleaved_seconds(contenders, rounds, *, warm_up=False):
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def paired_difference(found, first):
+    """Difference in accuracy between reports on the same folds, and its interval over subjects."""
+    right = np.mean(
+        [
+            (a.y_pred == a.y_true).astype(float) - (b.y_pred == b.y_true)
+            for a, b in zip(found, first, strict=True)
+        ],
+        axis=0,
+    )
+    subjects, inverse = np.unique(found[0].groups, return_inverse=True)
+    sums, counts = np.bincount(inverse, right), np.bincount(inverse)
+    draws = np.random.default_rng(0).multinomial(
+        len(subjects), np.full(len(subjects), 1 / len(subjects)), size=2000
+    )
+    low, high = np.quantile((draws @ sums) / (draws @ counts), [0.025, 0.975])
+    return f"{right.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def report(name, question, rows):
     """Print rows of equal keys as a table and write them to results/<name>.json."""
     cells = [[_cell(value) for value in row.values()] for row in rows]

@@ -2,13 +2,13 @@
 
 import time
 
-import numpy as np
 from _common import (
     add_data_options,
     add_training_options,
     load_data,
     make_parser,
     network_settings,
+    paired_difference,
     report,
     training_settings,
 )
@@ -44,18 +44,6 @@ def contenders(options):
     }
 
 
-def gain(found, first):
-    """Difference in accuracy to the first contender, and its interval over subjects."""
-    right = (found.y_pred == found.y_true).astype(float) - (first.y_pred == first.y_true)
-    subjects, inverse = np.unique(found.groups, return_inverse=True)
-    sums, counts = np.bincount(inverse, right), np.bincount(inverse)
-    draws = np.random.default_rng(0).multinomial(
-        len(subjects), np.full(len(subjects), 1 / len(subjects)), size=2000
-    )
-    low, high = np.quantile((draws @ sums) / (draws @ counts), [0.025, 0.975])
-    return f"{right.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
 def main():
     parser = make_parser(__doc__)
     add_data_options(parser)
@@ -74,7 +62,7 @@ def main():
         found = evaluate(clf, images, y, cv=options.folds)
         first = first or found
         row = {"head": name} | {metric: str(found.metrics[metric]) for metric in METRICS}
-        row["accuracy minus in_sample"] = gain(found, first)
+        row["accuracy minus in_sample"] = paired_difference([found], [first])
         row["s"] = time.perf_counter() - start
         rows.append(row)
     report(options.name, __doc__, rows)

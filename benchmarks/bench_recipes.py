@@ -1,0 +1,180 @@
+"""Which recipe beats the paper's, by how much, on subjects it has not seen?
+
+Each recipe changes one thing of the one that it is named after. All see the same folds, drawn
+anew for each repeat; differences are paired, and their intervals are over subjects.
+"""
+
+import re
+import tempfile
+import time
+import warnings
+
+import numpy as np
+from _common import (
+    add_data_options,
+    add_training_options,
+    load_data,
+    make_parser,
+    network_settings,
+    paired_difference,
+    report,
+    training_settings,
+)
+from sklearn.decomposition import PCA
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
+
+from effboost import ImageSequence, LinearBoostedClassifier, evaluate, presets
+from effboost.model_selection import SubjectKFold
+
+METRICS = ("accuracy", "log_loss", "calibration_error")
+STAGES = {"featurizer__extra_features": "stages"}
+VIEWS = {"featurizer__views": "dihedral"}
+
+
+def paper_booster(**params):
+    return XGBClassifier(learning_rate=0.35, tree_method="hist", **params)
+
+
+def ridge(C=0.01):
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
+
+
+def forest_of_columns(**params):
+    settings = {"n_estimators": 200, "learning_rate": 0.1, "max_depth": 4, "max_bin": 64}
+    return XGBClassifier(tree_method="hist", colsample_bynode=0.05, **(settings | params))
+
+
+def frozen_recipes(settings):
+    """The paper's booster on a network as it was loaded, and what changes on the way."""
+
+    def start(**params):
+        clf = presets.frozen(**settings, **STILL)
+        return clf.set_params(**params)
+
+    def recommended(**params):
+        return presets.recommended(**settings, **STILL).set_params(**params)
+
+    both = STAGES | VIEWS
+    recipes = {
+        "paper": start(),
+        "paper, pixels in [0, 1]": start(featurizer__normalize="unit"),
+        "paper, whitened by 64 components": start(
+            classifier=make_pipeline(PCA(64, whiten=True), paper_booster())
+        ),
+        "paper, best 256 features": start(
+            classifier=make_pipeline(SelectKBest(k=256), paper_booster())
+        ),
+        "paper, class_weight": start(class_weight="balanced"),
+        "paper, 5 % of columns a node": start(classifier=forest_of_columns()),
+        "paper, extremely random trees": start(classifier=ExtraTreesClassifier(500)),
+        "paper, logistic regression, C=1": start(classifier=ridge(1.0)),
+        "paper, logistic regression, C=0.01": start(classifier=ridge()),
+        "paper, eight views": start(**VIEWS),
+        "paper, eight views, probabilities": start(view_averaging="probabilities", **VIEWS),
+        "paper, stages": start(**STAGES),
+        "paper, eight views, stages": start(**both),
+    }
+    for pooling in ("max", "std", "gem"):
+        extra = ((-1, pooling),)
+        recipes[f"logistic, {pooling} of the last stage"] = start(
+            classifier=ridge(), featurizer__extra_features=extra
+        )
+    heads = {
+        "5 % of columns a node": forest_of_columns(),
+        "extremely random trees": ExtraTreesClassifier(500),
+        "support vectors": make_pipeline(StandardScaler(), SVC(C=10, probability=True)),
+        "logistic regression, C=1": ridge(1.0),
+        "logistic regression, C=0.1": ridge(0.1),
+        "logistic regression, C=0.01": ridge(),
+        "logistic regression, C=0.001": ridge(0.001),
+    }
+    for name, head in heads.items():
+        recipes[f"eight views, stages, {name}"] = start(classifier=head, **both)
+    recipes |= {
+        "recommended": recommended(),
+        "recommended, trees alone": recommended(classifier__linear_weight=0.0),
+        "recommended, half trees": recommended(classifier__linear_weight=0.5),
+        "recommended, linear alone": recommended(classifier__linear_weight=1.0),
+        "recommended, one view": recommended(featurizer__views="original"),
+        "recommended, no stages": recommended(featurizer__extra_features=None),
+        "recommended, probabilities": recommended(view_averaging="probabilities"),
+        "recommended, class_weight": recommended(class_weight="balanced"),
+        "recommended, Reinhard": recommended(featurizer__stain="reinhard"),
+        "recommended, Macenko": recommended(featurizer__stain="macenko"),
+        "recommended, cropped to the cell": recommended(featurizer__foreground=True),
+    }
+    return recipes
+
+
+STILL = {"crop_size": None}
+
+
+def measure(clf, images, y, options, cache):
+    """Give a report for each repeat, and the median seconds of a fit and its predictions."""
+    if options.cache:
+        clf.set_params(featurizer__cache=cache)
+    found, seconds = [], []
+    for repeat in range(options.repeats):
+        start = time.perf_counter()
+        folds = SubjectKFold(options.folds, random_state=repeat)
+        found.append(evaluate(clf, images, y, cv=folds))
+        seconds.append((time.perf_counter() - start) / options.folds)
+    return found, float(np.median(seconds))
+
+
+def main():
+    parser = make_parser(__doc__.partition("\n")[0])
+    add_data_options(parser)
+    add_training_options(parser)
+    parser.add_argument("--fine-tune", action="store_true")
+    parser.add_argument("--difficulty", default="easy", help="of generated cells")
+    parser.add_argument("--subjects", type=int, default=60)
+    parser.add_argument("--images", type=int, default=6, help="of each subject")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="regular expression of the recipes to run")
+    parser.add_argument("--no-cache", dest="cache", action="store_false")
+    parser.add_argument("--name", default="recipes", help="of the file with results")
+    options = parser.parse_args()
+    if options.small:
+        options.epochs, options.image_size, options.folds, options.repeats = 1, 32, 2, 1
+        options.subjects, options.only = 12, options.only or "^(paper|recommended)$"
+    X, y, groups = load_data(
+        options, options.subjects, options.images, 2 * options.image_size, options.difficulty
+    )
+    images = ImageSequence(X, groups=groups)
+    settings = network_settings(options)
+    if options.fine_tune:
+        recipes = tuned_recipes(settings | training_settings(options))
+    else:
+        del settings["normalize"]
+        recipes = frozen_recipes(settings)
+    rows, first = [], None
+    with tempfile.TemporaryDirectory() as cache:
+        for name, clf in recipes.items():
+            if not re.search(options.only, name) and name != "paper":
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                found, seconds = measure(clf, images, y, options, cache)
+            first = first or found
+            means = {
+                metric: float(np.mean([f.metrics[metric].value for f in found]))
+                for metric in METRICS
+            }
+            row = {"recipe": name} | {k: f"{v:.3f}" for k, v in means.items()}
+            row["accuracy minus paper"] = paired_difference(found, first)
+            row["s a fold"] = f"{seconds:.1f}"
+            rows.append(row)
+            print("  ".join(row.values()), flush=True)
+    report(options.name, __doc__.partition("\n")[0], rows)
+
+
+if __name__ == "__main__":
+    main()
