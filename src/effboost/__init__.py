@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
+    from effboost._recipe import FineTuning
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
 
@@ -32,6 +33,7 @@ __all__ = [
     "Cache",
     "EfficientNetFeaturizer",
     "EvaluationReport",
+    "FineTuning",
     "HybridClassifier",
     "ImageFeaturizer",
     "ImageSequence",
@@ -55,6 +57,7 @@ _HOME = {
     "Cache": "_cache",
     "EfficientNetFeaturizer": "_featurizer",
     "EvaluationReport": "evaluation",
+    "FineTuning": "_recipe",
     "HybridClassifier": "_hybrid",
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
