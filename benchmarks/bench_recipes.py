@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from effboost import ImageSequence, LinearBoostedClassifier, evaluate, presets
+from effboost import ImageSequence, evaluate, presets
 from effboost.model_selection import SubjectKFold
 
 METRICS = ("accuracy", "log_loss", "calibration_error")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._linear_boosted import LinearBoostedClassifier
+    from effboost._recipe import FineTuning
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
     from effboost.persistence import OnnxClassifier, export_onnx
@@ -35,6 +36,7 @@ __all__ = [
     "Cache",
     "EfficientNetFeaturizer",
     "EvaluationReport",
+    "FineTuning",
     "HybridClassifier",
     "ImageFeaturizer",
     "ImageSequence",
@@ -62,6 +64,7 @@ _HOME = {
     "Cache": "_cache",
     "EfficientNetFeaturizer": "_featurizer",
     "EvaluationReport": "evaluation",
+    "FineTuning": "_recipe",
     "HybridClassifier": "_hybrid",
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",

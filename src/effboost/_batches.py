@@ -13,6 +13,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from effboost._images import ImageSequence
+from effboost._mixing import mix
+from effboost._recipe import FineTuning
 from effboost._scratch import Scratch
 from effboost._transforms import Augmentation, ImageTransform
 
@@ -27,6 +29,10 @@ class BatchSource(Protocol):
     """What batches are read from."""
 
     def __len__(self) -> int: ...
+
+    def draw(self, rng: np.random.Generator) -> _Positions:
+        """Draw the items of an epoch, in their order."""
+        ...
 
     def read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
         """Read some of the items of an epoch; without `rng`, as they are."""
@@ -51,6 +57,8 @@ class LabelledImages(Dataset):
         How to augment images of each class; empty to augment none.
     resized : Scratch or None, default=None
         Keeps pictures as they are before augmentation.
+    chance : ndarray of shape (n_samples,), float64, or None, default=None
+        The share of each image in an epoch that is drawn with replacement; None to show each.
     """
 
     images: ImageSequence
@@ -59,6 +67,7 @@ class LabelledImages(Dataset):
     transform: ImageTransform
     views: tuple[Augmentation | None, ...] = ()
     resized: Scratch | None = None
+    chance: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.order())
@@ -76,6 +85,15 @@ class LabelledImages(Dataset):
             return positions
         counts = np.array([1 if view is None else view.views for view in self.views])
         return np.repeat(positions, counts[self.target])
+
+    def draw(self, rng: np.random.Generator) -> _Positions:
+        """Draw the items of an epoch: each once, or as many by chance."""
+        order = self.order()
+        if self.chance is None:
+            return rng.permutation(np.arange(len(order)))
+        # An image of several views stands there often, and has its chance but once.
+        chance = (self.chance / np.bincount(order))[order]
+        return rng.choice(len(order), len(order), p=chance / chance.sum())
 
     def read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
         """Read one batch: "x", pixels of shape (b, h, w, 3), uint8; "weight"; and classes."""
@@ -112,21 +130,41 @@ class LabelledImages(Dataset):
 
 
 class Batches:
-    """The batches of each epoch; shuffled and augmented if there is a seed."""
+    """The batches of each epoch; drawn, augmented and mixed if there is a seed."""
 
-    def __init__(self, data: BatchSource, batch_size: int, seed: int | None = None):
+    def __init__(
+        self,
+        data: BatchSource,
+        batch_size: int,
+        seed: int | None = None,
+        recipe: FineTuning | None = None,
+    ):
         self._data, self._batch_size, self._seed = data, batch_size, seed
+        mixes = recipe is not None and (recipe.mixup_alpha > 0 or recipe.cutmix_alpha > 0)
+        self._recipe = recipe if mixes else None
         self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._cut(np.arange(len(self._data))))
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, rng = self._epoch, None
         items = np.arange(len(self._data))
         if self._seed is not None:
             rng = np.random.default_rng([self._seed, epoch])
-            items = rng.permutation(items)
+            items = self._data.draw(rng)
             self._epoch += 1
+        return (self._read(batch, epoch, rng) for batch in self._cut(items))
+
+    def _cut(self, items: _Positions) -> list[_Positions]:
         batches = np.split(items, range(self._batch_size, len(items), self._batch_size))
         # A batch norm cannot be trained on a single image: it joins the batch before.
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [np.concatenate(batches[-2:])]
-        return (self._data.read(batch, epoch, rng) for batch in batches)
+        return batches
+
+    def _read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
+        inputs, target = self._data.read(items, epoch, rng)
+        if self._recipe is not None and rng is not None:
+            inputs = mix(inputs, target, self._recipe, rng)
+        return inputs, target

@@ -23,7 +23,11 @@ from sklearn.metrics import check_scoring
 # scorers by name. Can go when scikit-learn has a public registry of scorers.
 from sklearn.metrics._scorer import _SCORERS
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 from effboost.exceptions import MissingDependencyError
 
@@ -39,6 +43,7 @@ __all__ = [
     "load_umap",
     "load_xgboost",
     "register_scorer",
+    "validate_parameter_constraints",
 ]
 
 

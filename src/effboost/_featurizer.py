@@ -26,6 +26,7 @@ from effboost._extract import extract_features
 from effboost._finetune import OPTIMIZERS, EpochWatch, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
+from effboost._recipe import FineTuning
 from effboost._steps import Steps, describe_data
 from effboost._transforms import Augmentation, ImageTransform, Views
 from effboost._tuned import fine_tune_once
@@ -37,6 +38,7 @@ from effboost.backbones import (
     get_backbone_spec,
     list_frozen,
     list_stages,
+    list_unfrozen,
     network_digest,
     remove_head,
 )
@@ -105,6 +107,9 @@ class ImageFeaturizer(
     precision : {"float32", "mixed"}, default="float32"
         Arithmetic in training; "mixed" computes in bfloat16 where torch thinks it safe, which
         is faster on recent GPUs. Features are always computed in float32.
+    recipe : FineTuning or None, default=None
+        What else training does: learning rate schedule, label smoothing, focal loss, mixup,
+        balanced sampling, averaged weights, gradual unfreezing. None is the paper's: nothing.
     callbacks : list of skorch.callbacks.Callback, default=None
         Called in training, such as learning rate schedulers.
     crop_size : int or None, default=448
@@ -228,6 +233,7 @@ class ImageFeaturizer(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "frozen_views": [Interval(Integral, 1, None, closed="left")],
         "precision": [StrOptions({"float32", "mixed"})],
+        "recipe": [FineTuning, None],
         "callbacks": [list, None],
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_size": [Interval(Integral, 1, None, closed="left")],
@@ -262,6 +268,7 @@ class ImageFeaturizer(
         validation_fraction: float = 0.1,
         frozen_views: int = 5,
         precision: str = "float32",
+        recipe: FineTuning | None = None,
         callbacks: Sequence[Any] | None = None,
         crop_size: int | None = 448,
         image_size: int = 224,
@@ -292,6 +299,7 @@ class ImageFeaturizer(
         self.validation_fraction = validation_fraction
         self.frozen_views = frozen_views
         self.precision = precision
+        self.recipe = recipe
         self.callbacks = callbacks
         self.crop_size = crop_size
         self.image_size = image_size
@@ -328,8 +336,9 @@ class ImageFeaturizer(
         y : array-like of shape (n_samples,), default=None
             The labels: strings or integers, of two classes or more. Needed for fine-tuning.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each image, for the split that early stopping makes; None takes the
-            groups that an `ImageSequence` carries, or else each image for its own subject.
+            The subject of each image, for the split that early stopping makes and for sampling
+            by subject; None takes the groups that an `ImageSequence` carries, or else each image
+            for its own subject.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each image in the loss; images of weight 0 are left out.
         X_val, y_val : images and labels, default=None
@@ -522,15 +531,13 @@ class ImageFeaturizer(
         train.classes()
         return train
 
-    def _build(
-        self, spec: BackboneSpec, seed: int
-    ) -> tuple[torch.nn.Module, dict[str, list[torch.nn.Module]]]:
+    def _build(self, spec: BackboneSpec, seed: int) -> tuple[torch.nn.Module, dict[str, list[Any]]]:
         """Build the network up to its features, and list the parts that are trained otherwise."""
         logits = self.features == "logits"
         module = build_backbone(
             spec, self.weights, seed=seed, keep_head=logits, progress=bool(self.verbose)
         )
-        parts: dict[str, list[torch.nn.Module]] = {"frozen": [], "stem": [], "top": []}
+        parts: dict[str, list[Any]] = {"frozen": [], "stem": [], "top": [], "stages": []}
         if self.fine_tune and self.trainable != "all":
             n_last = 0 if self.trainable == "head" else int(self.trainable)
             parts["frozen"] = list_frozen(module, spec, n_last)
@@ -538,12 +545,14 @@ class ImageFeaturizer(
             parts["stem"] = next(iter(list_stages(module, spec)), [])
             head = spec.head_of(module)
             parts["top"] = [] if head is None else [module.get_submodule(head)]
+        if self.fine_tune and self._recipe().gradual_unfreezing:
+            parts["stages"] = list_unfrozen(module, spec, parts["frozen"])
         return module if logits else remove_head(module, spec), parts
 
     def _prepare(
         self,
         module: torch.nn.Module,
-        parts: dict[str, list[torch.nn.Module]],
+        parts: dict[str, list[Any]],
         width: int,
         train: Labelled,
         seed: int,
@@ -571,6 +580,8 @@ class ImageFeaturizer(
         train, validation = rows
         classes = train.classes()
         weight = train.balanced(self.class_weight)
+        train, weight = train.take(weight > 0), weight[weight > 0]
+        chance = train.chances(training.recipe.sampling)
 
         def as_data(part: Labelled, weight: npt.NDArray[np.float64]) -> LabelledImages:
             target = part.encode(classes)
@@ -581,7 +592,7 @@ class ImageFeaturizer(
             cache,
             lambda: network_digest(trainee.body, self._check_backbone(), self.image_size),
             trainee,
-            as_data(train.take(weight > 0), weight[weight > 0]),
+            dataclasses.replace(as_data(train, weight), chance=chance),
             None if validation is None else as_data(validation, validation.weight),
             training,
         )
@@ -591,6 +602,9 @@ class ImageFeaturizer(
         if isinstance(self.early_stopping, bool | np.bool_):
             return _PATIENCE if self.early_stopping else None
         return int(self.early_stopping)
+
+    def _recipe(self) -> FineTuning:
+        return FineTuning() if self.recipe is None else self.recipe
 
     def _training(self, device: torch.device, seed: int) -> Training:
         optimizer, views = self.optimizer, self.augmentation
@@ -609,6 +623,7 @@ class ImageFeaturizer(
             verbose=int(self.verbose),
             n_views=self.frozen_views,
             callbacks=self.callbacks or (),
+            recipe=self._recipe(),
         )
 
     def __sklearn_tags__(self) -> Any:

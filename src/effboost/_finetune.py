@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from skorch.callbacks import (
     Callback,
     EarlyStopping,
     EpochTimer,
+    LRScheduler,
     PassthroughScoring,
     PrintLog,
     ProgressBar,
@@ -28,9 +31,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from effboost._averages import WeightAverage
 from effboost._batches import Batches, BatchSource, LabelledImages
 from effboost._device import seeded
+from effboost._loss import ClassLoss
 from effboost._prefix import Prefix, PrefixedImages, find_prefix
+from effboost._recipe import FineTuning, rate_factor
 from effboost._steps import Steps
 from effboost._transforms import Augmentation, ImageTransform
 from effboost.exceptions import TrainingError
@@ -79,6 +85,8 @@ class Training:
         of a view is computed once.
     callbacks : sequence
         skorch callbacks, beside effboost's own.
+    recipe : FineTuning
+        What is done beyond the paper's recipe.
     watch : EpochWatch or None
         Is told of each epoch, and may end the training.
     """
@@ -97,6 +105,7 @@ class Training:
     verbose: int
     n_views: int
     callbacks: Sequence[Any]
+    recipe: FineTuning
     watch: EpochWatch | None = None
 
 
@@ -133,6 +142,8 @@ class Trainee:
         Modules of `body` whose own parameters and statistics stay as they are.
     stem, top : sequence of torch.nn.Module
         Modules at both ends that may have a learning rate of their own; the head is of the top.
+    stages : sequence of sequences of torch.nn.Module
+        What is unfrozen one after the other, from the last to the first, where that is gradual.
     """
 
     body: nn.Module
@@ -141,6 +152,7 @@ class Trainee:
     frozen: Sequence[nn.Module]
     stem: Sequence[nn.Module] = ()
     top: Sequence[nn.Module] = ()
+    stages: Sequence[Sequence[nn.Module]] = ()
 
 
 def fine_tune(
@@ -179,6 +191,8 @@ def fine_tune(
         If an image cannot be read.
     TrainingError
         If the loss is no longer a finite number.
+    ValueError
+        If frozen first stages leave no map to cut a rectangle from for CutMix.
     """
     network = _Network(
         trainee.body, trainee.head, trainee.n_classes, train.transform, training.mixed_precision
@@ -186,8 +200,10 @@ def fine_tune(
     network.freeze(trainee.frozen, batch_norms=training.freeze_batch_norm)
     adapting = network.adapting_norms()
     momenta = [norm.momentum for norm in adapting]
-    plain = train.keeping()
-    augmented = dataclasses.replace(plain, views=_views(train.target, trainee.n_classes, training))
+    drawn = dataclasses.replace(
+        train.keeping(), views=_views(train.target, trainee.n_classes, training)
+    )
+    plain = dataclasses.replace(drawn, views=(), chance=None)
     with ExitStack() as stack:
         stack.enter_context(seeded(training.seed))
         if training.device.type == "cuda":
@@ -197,15 +213,18 @@ def fine_tune(
         as_seen = network.split(training)
         stack.callback(network.join)
         watched = None if validation is None else as_seen(validation.keeping())
-        net = _make_net(network, adapting, watched, training, trainee)
+        shown = as_seen(drawn)
+        settle = partial(_estimate_batch_norms, network, as_seen(plain), training)
+        followers = _follow_recipe(network, trainee, shown, training, settle)
+        net = _make_net(network, followers, watched, training, trainee)
         with _watching_ctrl_c() as was_pressed:
             try:
-                net.fit(as_seen(augmented), None)
+                net.fit(shown, None)
             except _InterruptedError:
                 raise KeyboardInterrupt from None
         if was_pressed():
             raise KeyboardInterrupt
-        _estimate_batch_norms(network, adapting, as_seen(plain), training)
+        settle()
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
     _bring_home(network)
@@ -233,6 +252,7 @@ class _Network(nn.Module):
         self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1))
         self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
         self._resting: set[nn.Module] = set()
+        self._waiting: set[nn.Module] = set()
         self._side = transform.image_size
         self._prefix: Prefix | None = None
 
@@ -245,14 +265,21 @@ class _Network(nn.Module):
         if batch_norms:
             self._resting.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
 
+    def hold(self, stages: Sequence[Sequence[nn.Module]]) -> None:
+        """Freeze some stages for now, and no others."""
+        held = set(chain.from_iterable(stages))
+        for part in self._waiting ^ held:
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(part not in held)
+        self._waiting = held
+
     def adapting_norms(self) -> list[_BatchNorm]:
         """List the batch norms that follow the training images."""
+        still = self._resting | self._waiting
         return [
             part
             for part in self.body.modules()
-            if isinstance(part, _BatchNorm)
-            and part.track_running_stats
-            and part not in self._resting
+            if isinstance(part, _BatchNorm) and part.track_running_stats and part not in still
         ]
 
     def split(self, training: Training) -> Callable[[LabelledImages], BatchSource]:
@@ -271,6 +298,12 @@ class _Network(nn.Module):
             return out.cpu()
 
         given = run(noise).shape[1:]
+        if training.recipe.cutmix_alpha and (len(given) != 3 or min(given[1:]) < 2):
+            raise ValueError(
+                f"cutmix_alpha={training.recipe.cutmix_alpha!r} cuts rectangles from maps, but the "
+                f"frozen first stages give values of shape {tuple(given)} for an image; use "
+                "mixup_alpha, or train more stages (trainable)"
+            )
         return lambda data: PrefixedImages(data, run, given, training.n_views, training.seed)
 
     def join(self) -> None:
@@ -281,7 +314,7 @@ class _Network(nn.Module):
 
     def train(self, mode: bool = True) -> _Network:
         super().train(mode)
-        for part in self._resting:
+        for part in self._resting | self._waiting:
             part.training = False
         return self
 
@@ -290,7 +323,7 @@ class _Network(nn.Module):
         pixels = pixels.to(self.scale.device)
         return pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
 
-    def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
         batch = self.normalize(x) if x.dtype == torch.uint8 else x
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
             out = self.body(batch)
@@ -344,9 +377,13 @@ class _Net(NeuralNetClassifier):
         training: bool = False,
         **__: Any,
     ) -> torch.Tensor:
-        losses = self.criterion_(y_pred, y_true.to(y_pred.device))
-        weight = X["weight"].to(y_pred.device)
-        loss: torch.Tensor = (losses * weight).sum() / weight.sum()
+        given = {name: X[name].to(y_pred.device) for name in X if name != "x"}
+        weight = given["weight"]
+        losses = self.criterion_(y_pred, y_true.to(y_pred.device)) * weight
+        if "other" in given:  # the lesser parts of mixed images
+            weight = weight + given["other_weight"]
+            losses = losses + self.criterion_(y_pred, given["other"]) * given["other_weight"]
+        loss: torch.Tensor = losses.sum() / weight.sum()
         if training and not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} in epoch {len(self.history)}: the learning rate "
@@ -385,6 +422,9 @@ class _Watched(Callback):
 
     def on_epoch_end(self, net: Any, **_: Any) -> None:
         def fitted() -> dict[str, Any]:
+            averaging = dict(net.callbacks_).get("weight_average")
+            if averaging is not None:
+                averaging.settle()
             twin = _bring_home(copy.deepcopy(self.network))
             trainee = dataclasses.replace(self.trainee, body=twin.body, head=twin.head)
             return self.watch.describe(trainee, _curves(net.history))
@@ -396,23 +436,107 @@ class _Watched(Callback):
 class _FreshBatchNorms(Callback):
     """Averages batch statistics over each epoch alone, instead of over all steps so far."""
 
-    def __init__(self, norms: Sequence[_BatchNorm]):
-        self.norms = norms
+    def __init__(self, network: _Network):
+        self.network = network
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        _forget_statistics(self.norms)
+        _forget_statistics(self.network.adapting_norms())
+
+
+class _Unfreezing(Callback):
+    """Trains one stage more after each so many epochs."""
+
+    def __init__(self, network: _Network, stages: Sequence[Sequence[nn.Module]], n_epochs: int):
+        self.network, self.stages, self.n_epochs = network, stages, n_epochs
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self._go_to(len(net.history))
+
+    def on_train_end(self, net: Any, **_: Any) -> None:
+        # The weights are those of the best epoch: stages that were frozen in it keep their
+        # statistics.
+        early = dict(net.callbacks_).get("early_stopping")
+        if early is not None and early.best_epoch_:
+            self._go_to(early.best_epoch_)
+
+    def _go_to(self, epoch: int) -> None:
+        n_held = len(self.stages) - (epoch - 1) // self.n_epochs
+        self.network.hold(self.stages[: max(0, n_held)])
+
+
+class _Averaging(Callback):
+    """Lets a network have the average of its weights whenever it is not training."""
+
+    def __init__(self, average: WeightAverage, estimate: Callable[[], None]):
+        self.average, self.estimate = average, estimate
+        self.settled = False
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.average.show(False)
+        self.settled = False
+
+    def on_batch_begin(self, net: Any, training: bool, **_: Any) -> None:
+        if not training:
+            self.settle()
+
+    def on_batch_end(self, net: Any, training: bool, **_: Any) -> None:
+        if training:
+            self.average.add()
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.average.show()
+
+    def on_train_end(self, net: Any, **_: Any) -> None:
+        self.average.show()
+
+    def settle(self) -> None:
+        """Show the average, with statistics of its own in the batch norms, for others to use."""
+        self.average.show()
+        if not self.settled:
+            self.estimate()
+            self.settled = True
+
+
+def _follow_recipe(
+    network: _Network,
+    trainee: Trainee,
+    train: BatchSource,
+    training: Training,
+    settle: Callable[[], None],
+) -> list[tuple[str, Callback]]:
+    """Give the callbacks that do what the recipe says."""
+    recipe = training.recipe
+    n_steps = training.max_epochs * len(Batches(train, training.batch_size))
+    callbacks: list[tuple[str, Callback]] = []
+    if recipe.weight_average is not None:
+        weights = [p for p in network.parameters() if p.requires_grad]
+        average = WeightAverage(weights, recipe, n_steps)
+        callbacks.append(("weight_average", _Averaging(average, settle)))
+    if recipe.gradual_unfreezing:
+        unfreezing = _Unfreezing(network, trainee.stages, recipe.gradual_unfreezing)
+        callbacks.append(("unfreezing", unfreezing))
+    if recipe.schedule is not None or recipe.warmup_fraction:
+        schedule = LRScheduler(
+            torch.optim.lr_scheduler.LambdaLR,
+            event_name=None,
+            step_every="batch",
+            lr_lambda=lambda step: rate_factor(recipe, step, n_steps),
+        )
+        callbacks.append(("schedule", schedule))
+    return callbacks
 
 
 def _make_net(
     network: _Network,
-    adapting: Sequence[_BatchNorm],
+    followers: Sequence[tuple[str, Callback]],
     validation: BatchSource | None,
     training: Training,
     trainee: Trainee,
 ) -> _Net:
     callbacks: list[Any] = [
+        *followers,
         ("batch_accuracy", _BatchAccuracy()),
-        ("batch_norms", _FreshBatchNorms(adapting)),
+        ("batch_norms", _FreshBatchNorms(network)),
         ("dur", EpochTimer()),
         ("train_loss", PassthroughScoring("train_loss", on_train=True)),
         ("train_acc", PassthroughScoring("train_acc", lower_is_better=False, on_train=True)),
@@ -435,14 +559,17 @@ def _make_net(
         callbacks.append(("table", PrintLog(sink=_print_beside_bars)))
     return _Net(
         network,
-        criterion=nn.CrossEntropyLoss,
-        criterion__reduction="none",
+        criterion=ClassLoss,
+        criterion__label_smoothing=training.recipe.label_smoothing,
+        criterion__focal_gamma=training.recipe.focal_gamma,
         optimizer=training.optimizer,
         **_rates(network, trainee, training.lr),
+        **_weight_decay(training.recipe),
         max_epochs=training.max_epochs,
         batch_size=training.batch_size,
         iterator_train=Batches,
         iterator_train__seed=training.seed,
+        iterator_train__recipe=training.recipe,
         iterator_valid=Batches,
         train_split=None if validation is None else predefined_split(validation),
         classes=np.arange(trainee.n_classes),
@@ -473,6 +600,11 @@ def _rates(
     return {"lr": middle, "optimizer__param_groups": groups}
 
 
+def _weight_decay(recipe: FineTuning) -> dict[str, float]:
+    decay = recipe.weight_decay
+    return {} if decay is None else {"optimizer__weight_decay": decay}
+
+
 def _print_beside_bars(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
@@ -494,9 +626,8 @@ def _forget_statistics(norms: Sequence[_BatchNorm]) -> None:
         norm.momentum = None  # from here on the plain average over batches
 
 
-def _estimate_batch_norms(
-    network: _Network, norms: Sequence[_BatchNorm], train: BatchSource, training: Training
-) -> None:
+def _estimate_batch_norms(network: _Network, train: BatchSource, training: Training) -> None:
+    norms = network.adapting_norms()
     if not norms:
         return
     _forget_statistics(norms)

@@ -108,6 +108,20 @@ class Labelled:
         weight: npt.NDArray[np.float64] = self.weight * of_class
         return weight
 
+    def chances(self, sampling: str | None) -> npt.NDArray[np.float64] | None:
+        """Give the share of each image in an epoch that is sampled ("class", "subject", ...)."""
+        if sampling is None:
+            return None
+        of_class = np.unique(self.labels, return_inverse=True)[1]
+        of_subject = np.unique(self.subjects, return_inverse=True)[1]
+        # A subject with images of two classes counts in each of them.
+        both = of_class * (of_subject.max() + 1) + of_subject
+        cells = {"class": of_class, "subject": of_subject, "class_subject": both}[sampling]
+        chance: npt.NDArray[np.float64] = 1 / np.bincount(cells)[cells]
+        if sampling == "class_subject":
+            chance /= np.bincount(of_class, chance)[of_class]
+        return chance / chance.sum()
+
 
 def check_labels(y: Any) -> npt.NDArray[Any]:
     """Check labels: one dimension, none missing, and all strings or none.

@@ -139,6 +139,10 @@ class PrefixedImages(Dataset):
     def __len__(self) -> int:
         return len(self._data)
 
+    def draw(self, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Draw the items of an epoch, in their order."""
+        return self._data.draw(rng)
+
     def read(
         self, items: npt.NDArray[np.intp], epoch: int, rng: np.random.Generator | None
     ) -> Batch:

@@ -110,12 +110,14 @@ def _describe(training: Training) -> dict[str, Any]:
 
 
 def _digest_images(data: LabelledImages) -> str:
-    """Hash images, classes, weights and transform, in their order, which seeds count on."""
+    """Hash images and what is known of them, in their order, which seeds count on."""
     digest = hashlib.sha256(repr(data.transform).encode())
     for i in range(len(data.images)):
         digest.update(data.images.fingerprint(i).encode())
     digest.update(np.ascontiguousarray(data.target).tobytes())
     digest.update(np.ascontiguousarray(data.weight).tobytes())
+    if data.chance is not None:
+        digest.update(np.ascontiguousarray(data.chance).tobytes())
     return digest.hexdigest()
 
 

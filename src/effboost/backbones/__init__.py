@@ -6,6 +6,7 @@ from effboost.backbones._build import (
     list_children,
     list_frozen,
     list_stages,
+    list_unfrozen,
     network_digest,
     remove_head,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "list_children",
     "list_frozen",
     "list_stages",
+    "list_unfrozen",
     "network_digest",
     "remove_head",
 ]

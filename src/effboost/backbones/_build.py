@@ -19,6 +19,7 @@ __all__ = [
     "list_children",
     "list_frozen",
     "list_stages",
+    "list_unfrozen",
     "network_digest",
     "remove_head",
 ]
@@ -162,6 +163,20 @@ def list_frozen(module: nn.Module, spec: BackboneSpec, n_last: int) -> list[nn.M
     if frozen and next(module.parameters(recurse=False), None) is not None:
         frozen.append(module)  # parameters of its own, such as a class token
     return frozen
+
+
+def list_unfrozen(
+    module: nn.Module, spec: BackboneSpec, frozen: list[nn.Module]
+) -> list[list[nn.Module]]:
+    """List the stages that are trained, where some modules are frozen (`list_frozen`).
+
+    Parameters of the network's own, such as a class token, go with the first stage.
+    """
+    stages = [stage for stage in list_stages(module, spec) if stage[0] not in frozen]
+    own = next(module.parameters(recurse=False), None)
+    if stages and own is not None and module not in frozen:
+        stages[0] = [*stages[0], module]
+    return stages
 
 
 def feature_width(module: nn.Module, image_size: int) -> int:
