@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
+    from effboost._stream import Prediction, iter_predictions
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
 
@@ -36,12 +37,14 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
+    "Prediction",
     "backbones",
     "comparators",
     "datasets",
     "evaluate",
     "exceptions",
     "inspection",
+    "iter_predictions",
     "metrics",
     "model_selection",
     "presets",
@@ -59,7 +62,9 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
+    "Prediction": "_stream",
     "evaluate": "evaluation",
+    "iter_predictions": "_stream",
 }
 
 

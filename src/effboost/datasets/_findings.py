@@ -96,7 +96,7 @@ class DataCheck:
     def to_csv(self) -> str:
         """Give the findings as CSV: number of the finding, kind, image, detail; a row an image."""
         file = io.StringIO(newline="")
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["finding", "kind", "image", "detail"])
         for number, finding in enumerate(self.findings, 1):
             writer.writerows(
