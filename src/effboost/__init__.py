@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from effboost._images import ImageSequence
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
+    from effboost.persistence import load, save
 
 __all__ = [
     "Augmentation",
@@ -42,10 +43,12 @@ __all__ = [
     "evaluate",
     "exceptions",
     "inspection",
+    "load",
     "metrics",
     "model_selection",
     "presets",
     "reproduction",
+    "save",
 ]
 
 # Loaded when first asked for (PEP 562): torch alone takes a second.
@@ -60,6 +63,8 @@ _HOME = {
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
     "evaluate": "evaluation",
+    "load": "persistence",
+    "save": "persistence",
 }
 
 
