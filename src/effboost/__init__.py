@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from effboost._stream import Prediction, iter_predictions
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
+    from effboost.persistence import load, save
 
 __all__ = [
     "Augmentation",
@@ -45,10 +46,12 @@ __all__ = [
     "exceptions",
     "inspection",
     "iter_predictions",
+    "load",
     "metrics",
     "model_selection",
     "presets",
     "reproduction",
+    "save",
 ]
 
 # Loaded when first asked for (PEP 562): torch alone takes a second.
@@ -65,6 +68,8 @@ _HOME = {
     "Prediction": "_stream",
     "evaluate": "evaluation",
     "iter_predictions": "_stream",
+    "load": "persistence",
+    "save": "persistence",
 }
 
 

@@ -20,6 +20,8 @@ __all__ = [
     "IncompleteDataWarning",
     "LeakageError",
     "MissingDependencyError",
+    "ModelFileError",
+    "ModelFileWarning",
     "SplitError",
     "TrainingError",
     "UnknownBackboneError",
@@ -150,6 +152,26 @@ class WeightsMismatchError(WeightsError):
         return str(self.args[0])
 
 
+class ModelFileError(EffboostError, ValueError):
+    """A model cannot be written to a file, or a file is no model that can be read safely.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    reason : str
+        What is wrong, where in the file, and what would help.
+    """
+
+    def __init__(self, path: str, reason: str):
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: {self.reason}"
+
+
 class MissingDependencyError(EffboostError, ImportError):
     """A package that this feature needs is missing or does not fit the others."""
 
@@ -176,6 +198,10 @@ class ImageWarning(UserWarning):
 
 class IncompleteDataWarning(UserWarning):
     """A known data set on disk does not have the images that its release has."""
+
+
+class ModelFileWarning(UserWarning):
+    """A model was saved without something that only its training used."""
 
 
 class DroppedRowsWarning(UserWarning):
