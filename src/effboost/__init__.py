@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from effboost._stream import Prediction, iter_predictions
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
-    from effboost.persistence import load, save
+    from effboost.persistence import describe_model, load, save
 
 __all__ = [
     "Augmentation",
@@ -42,6 +42,7 @@ __all__ = [
     "backbones",
     "comparators",
     "datasets",
+    "describe_model",
     "evaluate",
     "exceptions",
     "inspection",
@@ -66,6 +67,7 @@ _HOME = {
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
     "Prediction": "_stream",
+    "describe_model": "persistence",
     "evaluate": "evaluation",
     "iter_predictions": "_stream",
     "load": "persistence",

@@ -49,9 +49,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         print_facts(_describe_installation(), arguments.format)
         return
-    from effboost.persistence import describe
+    from effboost import describe_model
 
-    print_facts(describe(arguments.model).items(), arguments.format)
+    facts = {"file": str(arguments.model)} | describe_model(arguments.model)
+    if arguments.format != "json":
+        facts |= facts.pop("parameters")
+    print_facts(list(facts.items()), arguments.format)
 
 
 def _describe_installation() -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -80,7 +80,7 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2))
 
 
-def print_facts(facts: Iterable[tuple[str, Any]], format: str) -> None:
+def print_facts(facts: Sequence[tuple[str, Any]], format: str) -> None:
     """Print names and values: aligned, as rows of CSV, or as one JSON object."""
     if format == "json":
         print_json(dict(facts))

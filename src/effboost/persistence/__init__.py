@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from effboost.persistence._load import load
     from effboost.persistence._save import save
+    from effboost.persistence._summary import describe_model
 
-__all__ = ["load", "save"]
+__all__ = ["describe_model", "load", "save"]
 
 # Loaded when first asked for: parts of this package must do without torch.
-_HOME = {"load": "_load", "save": "_save"}
+_HOME = {"describe_model": "_summary", "load": "_load", "save": "_save"}
 
 
 def __getattr__(name: str) -> Any:
