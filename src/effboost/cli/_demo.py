@@ -51,11 +51,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import joblib
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedKFold
 
-    from effboost import evaluate, presets
+    from effboost import evaluate, presets, save
     from effboost.inspection import HTMLReport
 
     start = time.perf_counter()
@@ -86,12 +85,14 @@ def run(arguments: argparse.Namespace) -> None:
     print(subject_wise)
     print("\nFitting on all cells ...", flush=True)
     model = clone(clf).fit(paths, target, groups=groups)
-    joblib.dump(model, out / "model.joblib")
+    save(model, out / "model.effboost")
     write_report(image_level, out, paths, "image_level")
     write_report(subject_wise, out, paths, "subject_wise")
     HTMLReport.from_evaluation(subject_wise, paths).save(out / "report.html")
     print(f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (open it in a")
-    print("browser), model.joblib (fitted on all cells), the reports as JSON and text, cells.png,")
+    print(
+        "browser), model.effboost (fitted on all cells), the reports as JSON and text, cells.png,"
+    )
     print("and pictures of confusion, subjects, calibration and training.")
 
 
