@@ -173,13 +173,13 @@ class Construction:
         if own:
             whole = isinstance(self.backbone, BackboneSpec) or not is_spec
             return self.backbone if whole else dataclasses.replace(spec, factory=self.backbone)
+        models = load_torchvision().models
+        if spec.name not in {*BACKBONES, *models.list_models(module=models)}:
+            raise RefusedError(f"{what}: no backbone is named {name_plainly(spec.name)}")
         if self.backbone is not None:
             raise RefusedError(
                 f"its network is torchvision's {name_plainly(spec.name)}; leave backbone out"
             )
-        models = load_torchvision().models
-        if spec.name not in {*BACKBONES, *models.list_models(module=models)}:
-            raise RefusedError(f"{what}: no backbone is named {name_plainly(spec.name)}")
         return spec if is_spec else described
 
     def _build_fitted(
