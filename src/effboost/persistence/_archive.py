@@ -16,8 +16,18 @@ __all__ = ["Archive", "RefusedError", "digest", "name_plainly", "write_archive"]
 
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCAL_HEADER: Final = 30
+_UNIX: Final = 3
 _MEMBER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*\.[a-z]+")
 _STAMP: Final = (1980, 1, 1, 0, 0, 0)
+_FIXED: Final = (
+    "create_system",
+    "create_version",
+    "date_time",
+    "external_attr",
+    "extract_version",
+    "internal_attr",
+    "volume",
+)
 _SHOWN: Final = 80
 
 
@@ -29,8 +39,9 @@ class Archive:
     """The members of a zip file, each read whole and within a limit.
 
     They lie one behind the other, uncompressed, with nothing before, between or behind them. So
-    none is larger than the file, none can hide behind another, and every byte belongs to one.
-    zip files that keep to the format but not to this are refused.
+    none is larger than the file, none can hide behind another, and every byte belongs to one. zip
+    files that keep to the format but are not, to the bit, what `write_archive` makes of the same
+    members are refused.
 
     Parameters
     ----------
@@ -53,6 +64,22 @@ class Archive:
         except Exception as error:
             raise RefusedError(f"its directory is damaged ({error})") from error
         self._members = _check_layout(self._zip.infolist(), end)
+        self._check_headers(stream, end)
+
+    def _check_headers(self, stream: BinaryIO, end: int) -> None:
+        """Check what is left in headers, here and there, that zipfile does not look at."""
+        stream.seek(end)
+        for name, info in self._members.items():
+            expected = _describe(name)
+            entry = stream.read(46 + len(name))
+            same = all(getattr(info, field) == getattr(expected, field) for field in _FIXED)
+            same = same and not any(entry[30:34])  # lengths of parts that it does not have
+            place = stream.tell()
+            stream.seek(info.header_offset)
+            # Name and numbers stand in both places, in the same order.
+            if not same or stream.read(_LOCAL_HEADER + len(name))[4:] != entry[6:32] + entry[46:]:
+                raise RefusedError(f"the header of its member {name_plainly(name)} is damaged")
+            stream.seek(place)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -80,9 +107,16 @@ def write_archive(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
     try:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
             for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name, _STAMP), content)
+                archive.writestr(_describe(name), content)
     except (zipfile.LargeZipFile, struct.error) as error:
         raise RefusedError("the model is larger than the 4 GB that a file can hold") from error
+
+
+def _describe(name: str) -> zipfile.ZipInfo:
+    """Give what a directory says of a member beside its size, the same everywhere and always."""
+    info = zipfile.ZipInfo(name, _STAMP)
+    info.create_system, info.external_attr = _UNIX, 0o600 << 16
+    return info
 
 
 def digest(content: bytes) -> str:

@@ -17,6 +17,7 @@ from effboost._cnn import CNNClassifier
 from effboost._compat import load_torchvision
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid import HybridClassifier
+from effboost._transforms import ImageTransform
 from effboost.backbones import BACKBONES, BackboneSpec
 from effboost.persistence._archive import RefusedError, name_plainly
 from effboost.persistence._describe import FEATURIZERS
@@ -172,13 +173,13 @@ class Construction:
         if own:
             whole = isinstance(self.backbone, BackboneSpec) or not is_spec
             return self.backbone if whole else dataclasses.replace(spec, factory=self.backbone)
+        models = load_torchvision().models
+        if spec.name not in {*BACKBONES, *models.list_models(module=models)}:
+            raise RefusedError(f"{what}: no backbone is named {name_plainly(spec.name)}")
         if self.backbone is not None:
             raise RefusedError(
                 f"its network is torchvision's {name_plainly(spec.name)}; leave backbone out"
             )
-        models = load_torchvision().models
-        if spec.name not in {*BACKBONES, *models.list_models(module=models)}:
-            raise RefusedError(f"{what}: no backbone is named {name_plainly(spec.name)}")
         return spec if is_spec else described
 
     def _build_fitted(
@@ -200,8 +201,7 @@ class Construction:
         if head is not None:
             head.load_state_dict(_cut(tensors, "head"), assign=True)
         featurizer._become(featurizer._check_backbone(), module, width, head, history, classes)
-        if featurizer.transform_.to_dict() != _as_tuples(description["transform"]):
-            raise RefusedError(f"{what}: its transform is not the one of its parameters")
+        _check_transform(featurizer, description["transform"], what)
         for name, value in check_fields(
             description["seen"], what, {}, {"n_features_in_": int, "feature_names_in_": dict}
         ).items():
@@ -340,8 +340,17 @@ def _set_output(estimator: Any, described: Any) -> None:
     estimator.set_output(transform=config["transform"])
 
 
-def _as_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+def _check_transform(featurizer: ImageFeaturizer, described: dict[str, Any], what: str) -> None:
+    """Check that parameters mean today what they meant when the model was fitted."""
+    try:
+        same = ImageTransform.from_dict(described) == featurizer.transform_
+    except TypeError as error:
+        raise RefusedError(f"{what}: its transform is described otherwise ({error})") from error
+    if not same:
+        raise RefusedError(
+            f"{what}: its transform was {described}; its parameters and backbone now give "
+            f"{featurizer.transform_.to_dict()}"
+        )
 
 
 def _cut(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
