@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         inspection,
         metrics,
         model_selection,
+        persistence,
         presets,
         reproduction,
     )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from effboost._stream import Prediction, iter_predictions
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
-    from effboost.persistence import describe_model, load, save
+    from effboost.persistence import OnnxClassifier, describe_model, export_onnx, load, save
 
 __all__ = [
     "Augmentation",
@@ -38,6 +39,7 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
+    "OnnxClassifier",
     "Prediction",
     "backbones",
     "comparators",
@@ -45,11 +47,13 @@ __all__ = [
     "describe_model",
     "evaluate",
     "exceptions",
+    "export_onnx",
     "inspection",
     "iter_predictions",
     "load",
     "metrics",
     "model_selection",
+    "persistence",
     "presets",
     "reproduction",
     "save",
@@ -66,9 +70,11 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
+    "OnnxClassifier": "persistence",
     "Prediction": "_stream",
     "describe_model": "persistence",
     "evaluate": "evaluation",
+    "export_onnx": "persistence",
     "iter_predictions": "_stream",
     "load": "persistence",
     "save": "persistence",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -14,6 +12,7 @@ from tqdm.auto import tqdm
 
 from effboost._cache import Cache, digest_of
 from effboost._images import ImageSequence
+from effboost._ordered import in_order
 from effboost._transforms import ImageTransform
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
@@ -23,8 +22,6 @@ __all__ = ["Shelf", "extract_features"]
 _Rows = npt.NDArray[np.float32]
 # Images a look-up: so many are lost at most when a process is killed.
 _BLOCK: Final = 64
-# Batches under way for each worker: enough that none waits, few enough to bound memory.
-_AHEAD: Final = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,28 +146,7 @@ def _compute(
         _check_finite(rows, images, part)
         return rows
 
-    return zip(parts, _in_order(work, parts, runtime.n_workers), strict=True)
-
-
-def _in_order(
-    work: Callable[[Sequence[int]], _Rows], parts: Sequence[Sequence[int]], n_workers: int
-) -> Iterator[_Rows]:
-    """Work on some parts at a time, a few ahead, and give the results in their order."""
-    if min(n_workers, len(parts)) == 1:
-        yield from map(work, parts)
-        return
-    with ThreadPoolExecutor(n_workers, thread_name_prefix="effboost") as pool:
-        pending: deque[Future[_Rows]] = deque()
-        try:
-            for part in parts:
-                pending.append(pool.submit(work, part))
-                if len(pending) > _AHEAD * n_workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            # After an error or Ctrl-C, what was not begun is not worth beginning.
-            pool.shutdown(wait=True, cancel_futures=True)
+    return zip(parts, in_order(work, parts, runtime.n_workers), strict=True)
 
 
 def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:

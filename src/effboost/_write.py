@@ -12,10 +12,10 @@ from typing import BinaryIO
 __all__ = ["replacing", "write_whole"]
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> Path:
-    """Write a text file as UTF-8, replaced in one step if it exists."""
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write a file, text as UTF-8, replaced in one step if it exists."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
     return Path(path)
 
 

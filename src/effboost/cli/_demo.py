@@ -90,10 +90,8 @@ def run(arguments: argparse.Namespace) -> None:
     write_report(subject_wise, out, paths, "subject_wise")
     HTMLReport.from_evaluation(subject_wise, paths).save(out / "report.html")
     print(f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (open it in a")
-    print(
-        "browser), model.effboost (fitted on all cells), the reports as JSON and text, cells.png,"
-    )
-    print("and pictures of confusion, subjects, calibration and training.")
+    print("browser), model.effboost (fitted on all cells), the reports as JSON and text,")
+    print("cells.png, and pictures of confusion, subjects, calibration and training.")
 
 
 def _imagenet_or_none() -> str | None:

@@ -7,16 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effboost.persistence._load import load
+    from effboost.persistence._onnx_classifier import OnnxClassifier
+    from effboost.persistence._onnx_export import export_onnx
     from effboost.persistence._save import save
     from effboost.persistence._summary import describe_model
 
-__all__ = ["describe_model", "load", "save"]
+__all__ = ["OnnxClassifier", "describe_model", "export_onnx", "load", "save"]
 
-# Loaded when first asked for: parts of this package must do without torch.
-_HOME = {"describe_model": "_summary", "load": "_load", "save": "_save"}
+# Loaded when first asked for: what runs an exported model has no torch.
+_HOME = {
+    "OnnxClassifier": "_onnx_classifier",
+    "describe_model": "_summary",
+    "export_onnx": "_onnx_export",
+    "load": "_load",
+    "save": "_save",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'effboost.persistence' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"effboost.persistence.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from effboost._sessions import start_session
 from effboost._threads import count_threads
 
 __all__ = ["OnnxRuntime"]
@@ -25,14 +26,7 @@ class OnnxRuntime:
     name = "onnxruntime"
 
     def __init__(self, graph: bytes):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = start_session(graph)
         self.batch_size = int(self._session.get_inputs()[0].shape[0])
         self.n_workers = count_threads()
 
