@@ -29,6 +29,11 @@ def model_file(fitted, tmp_path_factory):
     return effboost.save(fitted, tmp_path_factory.mktemp("model") / "cells.effboost")
 
 
+@pytest.fixture(scope="session")
+def onnx_file(fitted, tmp_path_factory):
+    return effboost.export_onnx(fitted, tmp_path_factory.mktemp("graph") / "cells.onnx")
+
+
 @pytest.fixture
 def new_cells(tmp_path):
     """A folder of 20 images in two sub-folders, of which none was seen."""

@@ -215,22 +215,22 @@ def wait_for(out, size, process):
         time.sleep(0.002)
 
 
-def test_killed_at_any_moment_it_can_be_resumed(model_file, many_cells, tmp_path):
+def test_killed_at_any_moment_it_can_be_resumed(onnx_file, many_cells, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
-    assert predict(model_file, many_cells, "--out", whole) == 0
+    assert predict(onnx_file, many_cells, "--out", whole) == 0
     for size in (0, 60, 4000):
-        process = start(model_file, many_cells, "--out", out, "--resume", "--block-size", "4")
+        process = start(onnx_file, many_cells, "--out", out, "--resume", "--block-size", "4")
         wait_for(out, size, process)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
-    assert predict(model_file, many_cells, "--out", out, "--resume") == 0
+    assert predict(onnx_file, many_cells, "--out", out, "--resume") == 0
     assert read(out.read_text()) == read(whole.read_text())
 
 
-def test_ctrl_c_keeps_whole_rows_and_ends_with_130(model_file, many_cells, tmp_path):
+def test_ctrl_c_keeps_whole_rows_and_ends_with_130(onnx_file, many_cells, tmp_path):
     out = tmp_path / "out.csv"
-    process = start(model_file, many_cells, "--out", out, "--block-size", "4")
+    process = start(onnx_file, many_cells, "--out", out, "--block-size", "4")
     wait_for(out, 60, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -240,8 +240,8 @@ def test_ctrl_c_keeps_whole_rows_and_ends_with_130(model_file, many_cells, tmp_p
     assert all(len(row) == 5 and row["class"] for row in rows)
 
 
-def test_rows_come_before_all_images_are_read_and_a_closed_pipe_ends_it(model_file, many_cells):
-    process = start(model_file, many_cells, "--block-size", "4")
+def test_rows_come_before_all_images_are_read_and_a_closed_pipe_ends_it(onnx_file, many_cells):
+    process = start(onnx_file, many_cells, "--block-size", "4")
     first = [process.stdout.readline() for _ in range(3)]
     process.stdout.close()
     err = process.stderr.read()
@@ -249,3 +249,17 @@ def test_rows_come_before_all_images_are_read_and_a_closed_pipe_ends_it(model_fi
     assert process.wait(timeout=60) == 141
     assert err == b""
     assert first[0].startswith(b"image,class")
+
+
+def test_an_exported_model_predicts_without_torch(onnx_file, fitted, new_cells):
+    code = (
+        "import sys; from effboost.cli import main\n"
+        f"main(['predict', {str(onnx_file)!r}, {str(new_cells)!r}, '--quiet'])\n"
+        "print([m for m in ('torch', 'xgboost', 'skorch') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    text, _, loaded = result.stdout.rpartition("\n")[0].rpartition("\n")
+    assert loaded == "[]", result.stderr
+    rows = read(text)
+    shares = [[float(row["p_ALL"]), float(row["p_HEM"])] for row in rows]
+    np.testing.assert_allclose(shares, fitted.predict_proba(list_images(new_cells)), atol=1e-4)

@@ -31,14 +31,16 @@ def add_parser(commands: Any) -> None:
     add("model", metavar="MODEL", type=Path, help=".effboost file")
     add("-o", "--out", type=Path, required=True, metavar="PATH", help="file, or folder, to write")
     add("--standalone", action="store_true", help="write a folder with a script and its needs")
-    add("--force", action="store_true", help="overwrite --out")
+    add("--force", action="store_true", help="overwrite --out, if it is a file")
     add_format_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    check = check_new_folder if arguments.standalone else check_new
-    check(arguments.out, force=arguments.force)
+    if arguments.standalone:
+        check_new_folder(arguments.out)
+    else:
+        check_new(arguments.out, force=arguments.force)
     import effboost
 
     model = effboost.load(arguments.model)

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     facts = {"file": str(arguments.model)} | describe_model(arguments.model)
     if arguments.format != "json":
-        facts |= facts.pop("parameters")
+        facts |= facts.pop("parameters", {})
     print_facts(list(facts.items()), arguments.format)
 
 

@@ -52,13 +52,13 @@ def check_new(file: Path, *, force: bool) -> None:
         raise FileExistsError(f"{str(file)!r} exists: name another file, or give --force")
 
 
-def check_new_folder(folder: Path, *, force: bool) -> None:
-    """Make sure that a folder can be written, and that nothing in it is overwritten unasked."""
+def check_new_folder(folder: Path) -> None:
+    """Make sure that a folder can be written, and that there is nothing in it."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
     _check_writable(folder)
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise FileExistsError(f"{str(folder)!r} is not empty: name another one, or give --force")
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{str(folder)!r} is not empty: name another folder")
 
 
 def _check_file(file: Path) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from effboost._transforms import ImageTransform
 from effboost.persistence._archive import RefusedError
 
-__all__ = ["check_plain", "describe", "read_description"]
+__all__ = ["check_plain", "describe", "read_description", "read_metadata"]
 
 _FORMAT: Final = 1
 _LABEL_TYPES: Final = {"bool", "float64", "int64", "object", "str"}
@@ -111,6 +111,8 @@ _REFUSED: Final[dict[tuple[str, int], str]] = {
 }
 _DOMAINS: Final = (b"", b"ai.onnx", b"ai.onnx.ml")
 _MAX_DEPTH: Final = 12
+# Of a model in onnx.proto.
+_METADATA: Final = 14
 
 
 def check_plain(content: bytes) -> None:
@@ -128,6 +130,26 @@ def check_plain(content: bytes) -> None:
         _check_message(memoryview(content), "model", 0)
     except (IndexError, OverflowError) as error:
         raise RefusedError("is no ONNX file, or is damaged or truncated") from error
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
+    """Give the metadata of an ONNX file; the graph is not looked at.
+
+    Raises
+    ------
+    RefusedError
+        If it is no ONNX file.
+    """
+    metadata = {}
+    try:
+        for number, value in _fields(memoryview(content)):
+            if number == _METADATA and isinstance(value, memoryview):
+                pair = {part: text for part, text in _fields(value) if not isinstance(text, int)}
+                key, text = (str(pair.get(part, b""), "utf-8") for part in (1, 2))
+                metadata[key] = text
+    except (IndexError, OverflowError, UnicodeDecodeError) as error:
+        raise RefusedError("is no ONNX file, or is damaged or truncated") from error
+    return metadata
 
 
 def _check_message(data: memoryview, message: str, depth: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ from effboost.exceptions import ModelFileError
 from effboost.persistence._archive import Archive, RefusedError
 from effboost.persistence._foreign import HEAD_BYTES, check_is_ours
 from effboost.persistence._manifest import read_manifest
+from effboost.persistence._onnx_file import read_description, read_metadata
 
 __all__ = ["describe_model"]
 
@@ -22,7 +24,7 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     Parameters
     ----------
     path : str or path
-        A file that `save` wrote.
+        A file that `save` or `export_onnx` wrote; the latter by its suffix ``.onnx``.
 
     Returns
     -------
@@ -30,7 +32,8 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         Plain data: "kind", "format", "classes", "backbone", "features" (their number), "image"
         (crop, size and normalisation), "epochs", "heads", "parameters" (by nested name; of
         boosters those that are set), "made_with" (versions), "members" and "bytes". What a model
-        does not have is None. The file's word is taken for it: only `load` compares all of it.
+        does not have is None. Of an ONNX file "kind", "format", "classes", "image", "made_with"
+        and "bytes". The file's word is taken for it: only `load` compares all of it.
 
     Raises
     ------
@@ -49,6 +52,8 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     if file.exists() and not file.is_file():
         raise ModelFileError(os.fspath(path), "is not a regular file")
     try:
+        if file.suffix.lower() == ".onnx":
+            return _summarize_onnx(file.read_bytes())
         with file.open("rb") as stream:
             check_is_ours(stream.read(HEAD_BYTES))
             archive = Archive(stream, max_members=_MAX_MEMBERS)
@@ -56,6 +61,23 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     except RefusedError as error:
         raise ModelFileError(os.fspath(path), str(error)) from error.__cause__
     return _summarize(manifest, archive.sizes) | {"bytes": file.stat().st_size}
+
+
+def _summarize_onnx(content: bytes) -> dict[str, Any]:
+    metadata = read_metadata(content)
+    classes, _ = read_description(metadata)
+    try:
+        image = json.loads(metadata["transform"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise RefusedError(f"has damaged metadata ({error})") from error
+    return {
+        "kind": "ONNX graph",
+        "format": int(metadata["effboost_format"]),
+        "classes": classes.tolist(),
+        "image": image,
+        "made_with": {"effboost": metadata.get("effboost_version")},
+        "bytes": len(content),
+    }
 
 
 def _summarize(manifest: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
