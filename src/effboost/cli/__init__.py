@@ -13,35 +13,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-# None of these loads numpy or torch: --help, completion and wrong options are answered at once.
-from effboost.cli import (
-    _check,
-    _completion,
-    _demo,
-    _evaluate,
-    _explain,
-    _export,
-    _fit,
-    _info,
-    _predict,
-    _reproduce,
-)
-from effboost.exceptions import EffboostError
-
 __all__ = ["main", "make_parser"]
 
-_COMMANDS = (
-    _fit,
-    _evaluate,
-    _predict,
-    _explain,
-    _export,
-    _check,
-    _info,
-    _reproduce,
-    _demo,
-    _completion,
-)
 _EPILOG = """\
 examples:
   effboost check cells                          look for copies, leaks and broken images first
@@ -99,6 +72,8 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
         sys.stdout.flush()
         raise
 
+    from effboost.exceptions import EffboostError
+
     def show_warning(message: Any, category: Any, *_: Any) -> None:
         _complain("warning", message, arguments)
 
@@ -126,9 +101,35 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # None of these loads numpy or torch: --help, completion and wrong options are answered at
+    # once. Here, since Ctrl-C is in order from `main` on.
+    from effboost.cli import (
+        _check,
+        _completion,
+        _demo,
+        _evaluate,
+        _explain,
+        _export,
+        _fit,
+        _info,
+        _predict,
+        _reproduce,
+    )
+
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
+    for command in (
+        _fit,
+        _evaluate,
+        _predict,
+        _explain,
+        _export,
+        _check,
+        _info,
+        _reproduce,
+        _demo,
+        _completion,
+    ):
         command.add_parser(commands)
     return parser
 
