@@ -1,5 +1,6 @@
 """What does a model cost where it is used: to install, in memory, until an image is classified?"""
 
+import os
 import re
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def install(folder):
     """Install a standalone folder's requirements into a clean environment; give seconds and MB."""
     with tempfile.TemporaryDirectory() as place:
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        python = next(Path(place).glob("*/python*"))
+        python = Path(place, "Scripts" if os.name == "nt" else "bin", "python")
         before = size_mb(place)
         start = time.perf_counter()
         command = [python, "-m", "pip", "install", "--quiet", "-r", folder / "requirements.txt"]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from effboost._extract import _compute, extract_features
 from effboost._images import ImageSequence
-from effboost._transforms import ImageTransform
+from effboost._transforms import ORIGINAL, ImageTransform, Views
 from effboost.exceptions import ImageDecodeError
 
 
@@ -75,7 +75,7 @@ def test_few_pictures_are_in_memory_at_a_time(pixels):
             return super().run(pixels)
 
     many = ImageSequence(np.repeat(pixels[:1], 200, axis=0))
-    found = _compute(many, range(200), ImageTransform(None, 24), Counting(1, 2))
+    found = _compute(many, range(200), ImageTransform(None, 24), Counting(1, 2), ORIGINAL)
     next(found)
     time.sleep(0.1)
     assert len(done) <= 12
@@ -112,3 +112,27 @@ def test_progress_is_shown_on_stderr_when_asked_for(pixels, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "24/24" in err
+
+
+class Corner(ColourMeans):
+    """The top left pixel: other views have other ones."""
+
+    def run(self, pixels):
+        assert len(pixels) == self.batch_size
+        return pixels[:, 0, 0].astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", [(8, 1), (1, 4), (3, 2), (20, 1)], ids=str)
+def test_the_eight_views_are_all_there_is_to_a_square_whatever_the_batches(pixels, engine):
+    transform, images = ImageTransform(None, 40), ImageSequence(pixels[:9])
+    each = extract_features(
+        images, transform, lambda: Corner(*engine), 24, views=Views(dihedral=True, average=False)
+    ).reshape(9, 8, 3)
+    mean = extract_features(
+        images, transform, lambda: Corner(*engine), 3, views=Views(dihedral=True)
+    )
+    corners = pixels[:9][:, [0, 0, -1, -1], [0, -1, -1, 0]]
+    # Each corner comes to the top left by a turn, and once more by a mirrored one.
+    np.testing.assert_array_equal(each[:, :4], corners)
+    assert sorted(map(tuple, each[0, 4:])) == sorted(map(tuple, corners[0].astype(float)))
+    np.testing.assert_allclose(mean, each.mean(axis=1))

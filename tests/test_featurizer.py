@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from torchvision.transforms import v2
 
 from common.networks import TinyNet, tiny_featurizer
-from effboost import EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
+from effboost import Cache, EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
 from effboost.backbones import build_backbone, get_backbone_spec, remove_head
 from effboost.exceptions import (
     DeviceWarning,
@@ -218,3 +218,43 @@ def test_tags_tell_what_is_taken():
     assert tags.input_tags.three_d_array
     assert not tags.input_tags.two_d_array
     assert tiny_featurizer(image_shape=(4, 4)).__sklearn_tags__().input_tags.two_d_array
+
+
+def test_the_mean_over_eight_views_does_not_know_how_the_picture_lies(pixels):
+    pixels = pixels[:, :24, :24]  # a size that needs no resizing, which rounds
+    featurizer = tiny_featurizer(views="dihedral").fit(pixels)
+    upright = featurizer.transform(pixels[:4])
+    for turned in (pixels[:4, ::-1], pixels[:4].transpose(0, 2, 1, 3)):
+        np.testing.assert_allclose(featurizer.transform(turned), upright, rtol=1e-4, atol=1e-6)
+    original = tiny_featurizer().fit(pixels)
+    sides = pixels[:4], pixels[:4, :, ::-1]
+    views = [np.rot90(side, k, (1, 2)) for side in sides for k in range(4)]
+    expected = np.mean([original.transform(np.ascontiguousarray(view)) for view in views], axis=0)
+    np.testing.assert_allclose(upright, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_views_and_extra_features_are_entries_of_their_own_in_a_cache(pixels, tmp_path):
+    settings = [{}, {"views": "dihedral"}, {"extra_features": "stages"}]
+    plain = [tiny_featurizer(**params).fit(pixels).transform(pixels[:5]) for params in settings]
+    for _ in range(2):
+        for params, expected in zip(settings, plain, strict=True):
+            kept = tiny_featurizer(cache=tmp_path, **params).fit(pixels)
+            np.testing.assert_array_equal(kept.transform(pixels[:5]), expected)
+    assert len(Cache(tmp_path)) == 15
+
+
+def test_extra_features_stand_behind_the_own_ones_and_survive_a_pickle(pixels):
+    plain = tiny_featurizer().fit(pixels).transform(pixels)
+    featurizer = tiny_featurizer(extra_features=((-2, "avg"), (-1, "max"))).fit(pixels)
+    features = featurizer.transform(pixels)
+    assert features.shape == (24, 8 + 6 + 8)
+    assert len(featurizer.get_feature_names_out()) == 22
+    np.testing.assert_allclose(features[:, :8], plain, rtol=1e-5)
+    copy = pickle.loads(pickle.dumps(featurizer))
+    np.testing.assert_array_equal(copy.transform(pixels), features)
+
+
+@pytest.mark.parametrize("extra", [((-1, "median"),), ((-1,),), (("last", "avg"),)])
+def test_extra_features_that_are_none_are_refused(pixels, extra):
+    with pytest.raises(ValueError, match="pairs of a stage and a pooling"):
+        tiny_featurizer(extra_features=extra).fit(pixels)

@@ -424,3 +424,46 @@ def test_a_regressor_is_no_head(pixels, three_classes):
 def test_a_class_of_weight_zero_is_unknown_to_all_parts(pixels, three_classes):
     clf = tuned_hybrid().fit(pixels, three_classes, sample_weight=(three_classes != "other") * 1.0)
     assert clf.classes_.tolist() == clf.cnn_.classes_.tolist() == ["blast", "healthy"]
+
+
+def test_the_head_can_learn_from_all_views_and_average_their_probabilities(pixels, three_classes):
+    head = LogisticRegression(C=10.0, max_iter=500)
+    clf = tiny_hybrid(
+        featurizer=tiny_featurizer(views="dihedral"),
+        classifier=head,
+        view_averaging="probabilities",
+    ).fit(pixels, three_classes)
+    of_views = clf.featurizer_._features_of_views(pixels)
+    assert of_views.shape == (24, 8, 8)
+    rows = of_views.reshape(-1, 8)
+    alone = clone(head).set_params(random_state=clf.classifier_.random_state)
+    codes = np.unique(three_classes, return_inverse=True)[1]
+    alone.fit(rows, np.repeat(codes, 8), sample_weight=np.full(len(rows), 1 / 8))
+    expected = alone.predict_proba(rows).reshape(24, 8, 3).mean(axis=1)
+    proba = clf.predict_proba(pixels)
+    np.testing.assert_allclose(proba, expected, atol=1e-5)
+    np.testing.assert_array_equal(clf.predict(pixels), clf.classes_[proba.argmax(axis=1)])
+    assert clf.decision_function(pixels).shape == (24, 3)
+    assert clf.transform(pixels).shape == (24, 8)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_head_without_probabilities_averages_its_scores_over_the_views(pixels, n_classes):
+    y = np.arange(24) % n_classes
+    clf = tiny_hybrid(
+        featurizer=tiny_featurizer(views="dihedral"),
+        classifier=SVC(),
+        view_averaging="probabilities",
+    ).fit(pixels, y)
+    scores = clf.decision_function(pixels)
+    best = scores.argmax(axis=1) if n_classes == 3 else (scores > 0).astype(int)
+    np.testing.assert_array_equal(clf.predict(pixels), best)
+    assert (clf.predict(pixels[:, ::-1]) == best).mean() > 0.9
+
+
+def test_an_image_of_one_view_is_the_same_either_way(pixels, three_classes):
+    features, probabilities = (
+        tiny_hybrid(view_averaging=kind).fit(pixels, three_classes).predict_proba(pixels)
+        for kind in ("features", "probabilities")
+    )
+    np.testing.assert_allclose(features, probabilities, atol=1e-6)

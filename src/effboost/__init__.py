@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
     from effboost._hybrid import HybridClassifier
     from effboost._images import ImageSequence
+    from effboost._linear_boosted import LinearBoostedClassifier
     from effboost._stream import Prediction, iter_predictions
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
@@ -38,6 +39,7 @@ __all__ = [
     "ImageFeaturizer",
     "ImageSequence",
     "ImageTransform",
+    "LinearBoostedClassifier",
     "OnnxClassifier",
     "Prediction",
     "backbones",
@@ -69,6 +71,7 @@ _HOME = {
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
+    "LinearBoostedClassifier": "_linear_boosted",
     "OnnxClassifier": "persistence",
     "Prediction": "_stream",
     "describe_model": "persistence",

@@ -197,7 +197,10 @@ class CNNClassifier(
             return features[:, :k]
         weight, bias = (p.detach().numpy() for p in (head.weight, head.bias))
         # Row by row: a product of matrices sums in an order that depends on their number.
-        scores: npt.NDArray[np.float32] = np.stack([weight @ row for row in features]) + bias
+        scores: npt.NDArray[np.float32] = np.stack(
+            [weight @ row[: weight.shape[1]] for row in features]
+        )
+        scores += bias
         return scores
 
     def __sklearn_tags__(self) -> Any:

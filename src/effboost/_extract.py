@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from effboost._cache import Cache, digest_of
 from effboost._images import ImageSequence
 from effboost._ordered import in_order
-from effboost._transforms import ImageTransform
+from effboost._transforms import ORIGINAL, ImageTransform, Views
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
 
@@ -60,6 +60,7 @@ def extract_features(
     engine: Callable[[], Runtime],
     width: int,
     *,
+    views: Views = ORIGINAL,
     shelf: Shelf | None = None,
     progress: bool = False,
 ) -> npt.NDArray[np.float32]:
@@ -78,7 +79,9 @@ def extract_features(
     engine : callable
         Gives the network's runtime; called only if something is to be computed.
     width : int
-        Number of features.
+        Number of values of a row: of the features, or of those of all views one after another.
+    views : Views, default=ORIGINAL
+        How each picture is shown to the network.
     shelf : Shelf, default=None
         Where features may lie already, and are put.
     progress : bool, default=False
@@ -98,13 +101,13 @@ def extract_features(
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         if shelf is None:
-            for part, rows in _compute(images, range(n), transform, engine()):
+            for part, rows in _compute(images, range(n), transform, engine(), views):
                 features[part] = rows
                 bar.update(len(part))
             return features
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
-            features[block] = _look_up(images, block, transform, engine, shelf)
+            features[block] = _look_up(images, block, transform, engine, views, shelf)
             bar.update(len(block))
     return features
 
@@ -114,6 +117,7 @@ def _look_up(
     block: range,
     transform: ImageTransform,
     engine: Callable[[], Runtime],
+    views: Views,
     shelf: Shelf,
 ) -> list[_Rows]:
     """Take features from the shelf, and compute and keep those that are missing."""
@@ -122,7 +126,7 @@ def _look_up(
     # Equal images have one key: each content is computed once.
     missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
     if missing:
-        parts = _compute(images, list(missing.values()), transform, engine())
+        parts = _compute(images, list(missing.values()), transform, engine(), views)
         found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
         # A file that was replaced between its hashing and its decoding belongs to another key.
         shelf.put({key: found[key] for key, i in missing.items() if shelf.key(images, i) == key})
@@ -131,22 +135,36 @@ def _look_up(
 
 
 def _compute(
-    images: ImageSequence, positions: Sequence[int], transform: ImageTransform, runtime: Runtime
+    images: ImageSequence,
+    positions: Sequence[int],
+    transform: ImageTransform,
+    runtime: Runtime,
+    views: Views,
 ) -> Iterator[tuple[Sequence[int], _Rows]]:
     """Compute the features of some images, and give them batch by batch with their positions."""
-    size, side = runtime.batch_size, transform.image_size
+    size = max(1, runtime.batch_size // views.count)
     parts = [positions[start : start + size] for start in range(0, len(positions), size)]
 
     def work(part: Sequence[int]) -> _Rows:
-        # The last batch is not full: what stands in its other rows does not matter.
-        pixels = np.zeros((size, side, side, 3), dtype=np.uint8)
-        for row, i in enumerate(part):
-            pixels[row] = np.asarray(transform.resize(images.decode(i)))
-        rows = runtime.run(pixels)[: len(part)]
+        pictures = (np.asarray(transform.resize(images.decode(i))) for i in part)
+        shown = [view for picture in pictures for view in views.show(picture)]
+        rows = views.gather(_run(runtime, shown))
         _check_finite(rows, images, part)
         return rows
 
     return zip(parts, in_order(work, parts, runtime.n_workers), strict=True)
+
+
+def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
+    """Carry pictures through the network, in batches of the one size that it takes."""
+    size, found = runtime.batch_size, []
+    for start in range(0, len(pictures), size):
+        some = pictures[start : start + size]
+        # The last batch is not full: what stands in its other rows does not matter.
+        pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
+        pixels[: len(some)] = some
+        found.append(runtime.run(pixels)[: len(some)])
+    return np.concatenate(found)
 
 
 def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:

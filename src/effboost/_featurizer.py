@@ -27,9 +27,10 @@ from effboost._finetune import OPTIMIZERS, EpochWatch, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
 from effboost._steps import Steps, describe_data
-from effboost._transforms import Augmentation, ImageTransform
+from effboost._transforms import Augmentation, ImageTransform, Views
 from effboost._tuned import fine_tune_once
 from effboost.backbones import (
+    POOLINGS,
     BackboneSpec,
     build_backbone,
     feature_width,
@@ -120,6 +121,15 @@ class ImageFeaturizer(
         What the last linear layer takes (for EfficientNet-B0 the 1280 spatial means of its last
         feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
         cross-entropy over its first n_classes outputs.
+    extra_features : None, "stages" or tuple of (int, str), default=None
+        What to append to these features from maps of earlier stages: of each stage (-1 is the
+        last one) how its map is pooled over its positions, "avg", "max", "std" or "gem" (the
+        generalised mean, of power 3), such as ``((-1, "max"), (-3, "avg"))``. "stages" means
+        mean and standard deviation of the five stages before the last: 1344 more values for
+        MobileNetV2, 1488 for EfficientNet-B0. The network alone decides without them.
+    views : {"original", "dihedral"}, default="original"
+        "dihedral" averages the features over the eight orientations of a picture, quarter turns
+        and their mirror images, which takes eight times as long: cells have no orientation.
     cache : path, Cache or None, default=None
         Folder that keeps the features of each image, and the tuned network if `random_state` is
         an integer, for all fits that would compute the same: in the folds and candidates of a
@@ -224,6 +234,8 @@ class ImageFeaturizer(
         "image_shape": [tuple, list, None],
         "normalize": [StrOptions({"unit", "imagenet", "backbone"})],
         "features": [StrOptions({"pooled", "logits"})],
+        "extra_features": [StrOptions({"stages"}), tuple, list, None],
+        "views": [StrOptions({"original", "dihedral"})],
         "cache": [str, os.PathLike, Cache, None],
         "runtime": [StrOptions(set(RUNTIMES))],
         "device": [str, torch.device],
@@ -256,6 +268,8 @@ class ImageFeaturizer(
         image_shape: tuple[int, ...] | None = None,
         normalize: str = "unit",
         features: str = "pooled",
+        extra_features: str | Sequence[tuple[int, str]] | None = None,
+        views: str = "original",
         cache: str | os.PathLike[str] | Cache | None = None,
         runtime: str = "auto",
         device: str | torch.device = "auto",
@@ -284,6 +298,8 @@ class ImageFeaturizer(
         self.image_shape = image_shape
         self.normalize = normalize
         self.features = features
+        self.extra_features = extra_features
+        self.views = views
         self.cache = cache
         self.runtime = runtime
         self.device = device
@@ -428,8 +444,9 @@ class ImageFeaturizer(
         self.__dict__.pop("classes_", None)
         if classes is not None:
             self.classes_ = classes
-        self._n_features_out = width
-        self._engine = Engine(module, spec, self.transform_, self.runtime)
+        extra = _check_extra(self.extra_features)
+        self._engine = Engine(module, spec, self.transform_, self.runtime, extra)
+        self._n_features_out = self._engine.width() if extra else width
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features of images.
@@ -453,6 +470,14 @@ class ImageFeaturizer(
 
     def _features(self, X: Any) -> npt.NDArray[np.float32]:
         # Beside `transform`, whose output set_output may turn into a data frame.
+        return self._extract(X, Views(self.views == "dihedral"))
+
+    def _features_of_views(self, X: Any) -> npt.NDArray[np.float32]:
+        """Give the features of each view: shape (n_samples, n_views, n_features_out)."""
+        views = Views(self.views == "dihedral", average=False)
+        return self._extract(X, views).reshape(-1, views.count, self._n_features_out)
+
+    def _extract(self, X: Any, views: Views) -> npt.NDArray[np.float32]:
         check_is_fitted(self)
         images = self._check_images(X, reset=False)
         device = resolve_device(self.device, or_cpu=True)
@@ -460,8 +485,9 @@ class ImageFeaturizer(
             images,
             self.transform_,
             lambda: self._engine.start(device),
-            self._n_features_out,
-            shelf=self._engine.shelf(Cache.at(self.cache), device),
+            self._n_features_out * (1 if views.average else views.count),
+            views=views,
+            shelf=self._engine.shelf(Cache.at(self.cache), device, views),
             progress=bool(self.verbose),
         )
 
@@ -645,6 +671,18 @@ def _check_rates(lr: Any) -> Any:
             "ones, and of the layer that classifies"
         )
     return rates
+
+
+def _check_extra(extra: Any) -> Any:
+    if extra is None or isinstance(extra, str):
+        return extra
+    for pair in extra:
+        if len(pair) != 2 or not isinstance(pair[0], Integral) or pair[1] not in POOLINGS:
+            raise ValueError(
+                f"extra_features={extra!r}; it is pairs of a stage and a pooling, such as "
+                f'((-1, "max"), (-3, "avg")); there are {", ".join(POOLINGS)}'
+            )
+    return tuple((int(stage), pooling) for stage, pooling in extra)
 
 
 def _make_transform(featurizer: ImageFeaturizer, spec: BackboneSpec) -> ImageTransform:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_cl
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from effboost._booster import count_rounds, fit_head, paper_booster, stops_early
 from effboost._cnn import CNNClassifier
@@ -63,6 +63,10 @@ class HybridClassifier(
         Without fine-tuning the network has seen none, and the classifier learns from all.
     holdout_fraction : float, default=0.3
         Share of the images that "holdout" splits off, by subject.
+    view_averaging : {"features", "probabilities"}, default="features"
+        What is averaged over the views of an image, where the featurizer has ``views="dihedral"``:
+        the features, so that the classifier sees one row for each image; or its probabilities,
+        so that it learns from all eight, an eighth of the weight each.
     class_weight : "balanced", dict or None, default=None
         Weights of the classes, as scikit-learn has them, in the loss of the network (where the
         featurizer's own is None) and, as sample weights, in that of the classifier.
@@ -135,6 +139,7 @@ class HybridClassifier(
         "classifier": [BaseEstimator, None],
         "head_protocol": [StrOptions({"in_sample", "holdout"})],
         "holdout_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "view_averaging": [StrOptions({"features", "probabilities"})],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -147,6 +152,7 @@ class HybridClassifier(
         *,
         head_protocol: str = "in_sample",
         holdout_fraction: float = 0.3,
+        view_averaging: str = "features",
         class_weight: str | dict[Any, float] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -155,6 +161,7 @@ class HybridClassifier(
         self.classifier = classifier
         self.head_protocol = head_protocol
         self.holdout_fraction = holdout_fraction
+        self.view_averaging = view_averaging
         self.class_weight = class_weight
         self.random_state = random_state
         self.verbose = verbose
@@ -261,11 +268,15 @@ class HybridClassifier(
     ) -> dict[str, dict[str, list[float]]] | None:
         """Fit the classifier on features, and give the metrics of a booster's rounds."""
         with subtask(task, "extract-features", self):
-            train = featurizer._features(deciding.images), deciding.encode(classes)
+            train = self._head_rows(featurizer, deciding, classes)
+            weight = deciding.balanced(self.class_weight)
+            n_views = len(train[1]) // len(weight)
+            if n_views > 1 and has_fit_parameter(classifier, "sample_weight"):
+                weight = weight / n_views
             self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
             watched = None
             if validation is not None:
-                watched = featurizer._features(validation.images), validation.encode(classes)
+                watched = self._head_rows(featurizer, validation, classes)
         child = classifier if hasattr(classifier, "set_callbacks") else None
         n_rounds = count_rounds(classifier)
         with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
@@ -273,10 +284,34 @@ class HybridClassifier(
                 classifier,
                 train,
                 watched,
-                sample_weight=deciding.balanced(self.class_weight),
+                sample_weight=np.repeat(weight, n_views),
                 device=resolve_device(featurizer.device),
                 rounds=Steps("boosting-round", self, fitting, {}),
             )
+
+    def _head_rows(
+        self, featurizer: ImageFeaturizer, rows: Labelled, classes: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Give what the classifier learns from: a row for each image, or for each view of it."""
+        target = rows.encode(classes)
+        if self.view_averaging == "features":
+            return featurizer._features(rows.images), target
+        features = featurizer._features_of_views(rows.images)
+        n_views = features.shape[1]
+        return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
+
+    def _ask_head(self, method: str, X: Any) -> npt.NDArray[Any]:
+        """Give what a method of the classifier says of images."""
+        check_is_fitted(self)
+        ask = getattr(self.classifier_, method)
+        answers: npt.NDArray[Any]
+        if self.view_averaging == "features":
+            answers = ask(self._features(X))
+            return answers
+        features = self.featurizer_._features_of_views(X)
+        n, n_views = features.shape[:2]
+        answers = ask(features.reshape(n * n_views, -1))
+        return answers.reshape(n, n_views, *answers.shape[1:]).mean(axis=1)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
@@ -291,8 +326,15 @@ class HybridClassifier(
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        features = self._features(X)
-        labels: npt.NDArray[Any] = self.classes_[self.classifier_.predict(features)]
+        check_is_fitted(self)
+        if self.view_averaging == "features":
+            best = self._ask_head("predict", X)
+        elif hasattr(self.classifier_, "predict_proba"):
+            best = self._ask_head("predict_proba", X).argmax(axis=1)
+        else:
+            scores = self._ask_head("decision_function", X)
+            best = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+        labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
     @available_if(_head_has("predict_proba"))
@@ -309,9 +351,7 @@ class HybridClassifier(
         ndarray of shape (n_samples, n_classes)
             Probabilities between 0 and 1, in the order of `classes_`.
         """
-        features = self._features(X)
-        probabilities: npt.NDArray[Any] = self.classifier_.predict_proba(features)
-        return probabilities
+        return self._ask_head("predict_proba", X)
 
     @available_if(_head_has("decision_function"))
     def decision_function(self, X: Any) -> npt.NDArray[Any]:
@@ -327,9 +367,7 @@ class HybridClassifier(
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             The head's scores.
         """
-        features = self._features(X)
-        scores: npt.NDArray[Any] = self.classifier_.decision_function(features)
-        return scores
+        return self._ask_head("decision_function", X)
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features on which the classifier decides.

@@ -6,9 +6,10 @@ from typing import Any
 
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
 from effboost._hybrid import HybridClassifier
+from effboost._linear_boosted import LinearBoostedClassifier
 from effboost.backbones import get_backbone_spec
 
-__all__ = ["frozen", "paper", "paper_code"]
+__all__ = ["frozen", "paper", "paper_code", "recommended"]
 
 
 def paper(
@@ -143,6 +144,56 @@ def frozen(
     settings = {"fine_tune": False, "crop_size": None, "normalize": "backbone"} | featurizer
     return HybridClassifier(
         ImageFeaturizer(backbone, weights=weights, device=device, **settings),
+        random_state=random_state,
+        verbose=verbose,
+    )
+
+
+def recommended(
+    backbone: Any = "efficientnet_b0",
+    *,
+    weights: Any = "imagenet",
+    device: Any = "auto",
+    random_state: Any = None,
+    verbose: int = 0,
+    **featurizer: Any,
+) -> HybridClassifier:
+    """Give the hybrid that did best in effboost's own comparisons.
+
+    Features of the network's last stage, and of the five before it, are averaged over the eight
+    orientations of each picture; a linear model and column-sampled boosted trees decide
+    together.
+
+    Parameters
+    ----------
+    backbone, weights, device
+        Parameters of `ImageFeaturizer`.
+    random_state, verbose
+        Parameters of `HybridClassifier`.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, such as ``image_size``.
+
+    Returns
+    -------
+    HybridClassifier
+        Not yet fitted.
+
+    Examples
+    --------
+    >>> from effboost import presets
+    >>> presets.recommended("mobilenet_v2").classifier
+    LinearBoostedClassifier()
+    """
+    settings = {
+        "fine_tune": False,
+        "crop_size": None,
+        "normalize": "backbone",
+        "extra_features": "stages",
+        "views": "dihedral",
+    } | featurizer
+    return HybridClassifier(
+        ImageFeaturizer(backbone, weights=weights, device=device, **settings),
+        LinearBoostedClassifier(),
         random_state=random_state,
         verbose=verbose,
     )

@@ -190,3 +190,33 @@ def test_against_a_background_what_is_always_there_is_not_marked(spots):
     assert constant[1] < 0.7 * constant[0]
     with pytest.raises(UnsupportedInputError, match="got no images"):
         hybrid_attribution(clf, X, background=X[:0])
+
+
+def test_of_eight_views_the_maps_lie_as_the_picture_does(spots):
+    X, y, corner = spots
+    clf = fitted(X, y, views="dihedral")
+    found = hybrid_attribution(clf, X)
+    assert_complete(found)
+    turned = hybrid_attribution(clf, np.rot90(X, axes=(1, 2)))
+    apart = np.abs(turned.maps - np.rot90(found.maps, axes=(2, 3))).max(axis=(1, 2, 3))
+    # The mean of the same views in another order may fall to the other side of a split.
+    assert np.mean(apart < 1e-4) > 0.9
+    codes = np.unique(y, return_inverse=True)[1]
+    own = found.maps[np.arange(60), codes]
+    places = np.array(PLACES)[corner] // 4
+    highest = np.stack(np.unravel_index(own.reshape(60, -1).argmax(axis=1), (6, 6)), axis=1)
+    assert np.mean(np.abs(highest - places).max(axis=1) <= 1) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("hybrid", "featurizer", "message"),
+    [
+        ({"view_averaging": "probabilities"}, {"views": "dihedral"}, "a mean of eight"),
+        ({}, {"extra_features": "stages"}, "features of several stages"),
+    ],
+)
+def test_means_of_decisions_and_of_stages_are_refused(spots, hybrid, featurizer, message):
+    X, y, _ = spots
+    clf = HybridClassifier(tiny_featurizer(**featurizer), random_state=0, **hybrid).fit(X, y)
+    with pytest.raises(UnsupportedInputError, match=message):
+        hybrid_attribution(clf, X[:2])

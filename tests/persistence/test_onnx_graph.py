@@ -1,53 +1,13 @@
-import functools
-
 import numpy as np
-import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import checker, numpy_helper, parser
-from PIL import Image
 
-from effboost import ImageTransform
 from effboost._sessions import start_session
-from effboost.persistence._onnx_graph import as_model, average_views, decide, join, preprocess
+from effboost.persistence._onnx_graph import as_model, average_views, decide, join
 
 
 def run(model, output, **inputs):
     return start_session(model.SerializeToString()).run([output], inputs)[0]
-
-
-@functools.cache
-def session_of(transform):
-    return start_session(preprocess(transform).SerializeToString())
-
-
-sides = st.integers(8, 160)
-
-
-@pytest.mark.filterwarnings("ignore:images smaller than crop_size")
-@settings(max_examples=200, deadline=None)
-@given(
-    sides,
-    sides,
-    st.sampled_from([(None, 24), (None, 61), (36, 24), (37, 37), (61, 24), (24, 61)]),
-    st.integers(0, 10),
-)
-def test_images_of_any_size_are_cropped_and_resized_as_by_pillow_to_the_bit(
-    height, width, sizes, seed
-):
-    transform = ImageTransform(*sizes)
-    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    (got,) = session_of(transform).run(["pixels"], {"image": image})
-    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
-
-
-@pytest.mark.parametrize("shape", [(450, 450), (450, 300), (300, 450), (700, 90), (90, 700)])
-def test_so_are_those_of_the_paper_s_size(shape):
-    transform = ImageTransform(None, 224)
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    (got,) = session_of(transform).run(["pixels"], {"image": image})
-    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
 
 
 def weighing_network(side):
@@ -114,11 +74,3 @@ def test_parts_with_the_same_names_inside_do_not_mix():
     model = join(as_model(first), as_model(second))
     got = run(model, "c", a=np.array([1.0], dtype=np.float32))
     np.testing.assert_allclose(got, np.exp([-1.0]), rtol=1e-6)
-
-
-def test_shapes_are_inferred_through_the_preprocessing():
-    model = onnx.shape_inference.infer_shapes(
-        preprocess(ImageTransform(36, 24)), check_type=True, strict_mode=True, data_prop=True
-    )
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    assert [dim.dim_value for dim in dims] == [1, 24, 24, 3]

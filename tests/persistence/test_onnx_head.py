@@ -3,6 +3,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -80,6 +81,15 @@ def test_probabilities_are_those_of_the_head(name, k):
     X = np.concatenate([table(k)[0], table(k, seed=1)[0]])
     got = scores(convert_head(head, X.mean(axis=0)), X)
     assert got.dtype == np.float32
+    assert np.abs(got - head.predict_proba(X)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("method", ["temperature", "sigmoid"])
+def test_a_head_that_was_calibrated_after_it_was_fitted(method):
+    frozen = FrozenEstimator(fitted(vote(), 3))
+    X, y = table(3, seed=1)
+    head = CalibratedClassifierCV(frozen, method=method).fit(X, y)
+    got = scores(convert_head(head, X.mean(axis=0)), X)
     assert np.abs(got - head.predict_proba(X)).max() <= 1e-5
 
 

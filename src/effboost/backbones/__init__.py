@@ -10,10 +10,13 @@ from effboost.backbones._build import (
     remove_head,
 )
 from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
+from effboost.backbones._stages import POOLINGS, append_stages
 
 __all__ = [
     "BACKBONES",
+    "POOLINGS",
     "BackboneSpec",
+    "append_stages",
     "build_backbone",
     "feature_width",
     "get_backbone_spec",

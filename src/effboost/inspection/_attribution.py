@@ -169,6 +169,11 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
             "split exactly over its features; effboost.inspection.occlusion_attribution takes any "
             "classifier"
         )
+    if clf.view_averaging == "probabilities" and clf.featurizer_.views == "dihedral":
+        raise UnsupportedInputError(
+            'view_averaging="probabilities": the decision is a mean of eight, and no margin of one '
+            "booster; effboost.inspection.occlusion_attribution takes any classifier"
+        )
     images = clf.featurizer_._check_images(X, reset=False)
     reader = FeatureMaps(clf.featurizer_)
     reference = clf.feature_means_[:, np.newaxis, np.newaxis]

@@ -14,6 +14,7 @@ from torch import nn
 from effboost._device import resolve_device
 from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence
+from effboost._transforms import Views
 from effboost.exceptions import UnsupportedInputError
 from effboost.runtime import OnnxRuntime, TorchRuntime
 
@@ -35,7 +36,13 @@ class FeatureMaps:
     """
 
     def __init__(self, featurizer: ImageFeaturizer):
-        self._featurizer = featurizer
+        if featurizer.extra_features:
+            raise UnsupportedInputError(
+                f"extra_features={featurizer.extra_features!r}: features of several stages are "
+                "not the spatial means of one feature map; "
+                "effboost.inspection.occlusion_attribution asks for no such thing"
+            )
+        self._featurizer, self._transform = featurizer, featurizer.transform_
         self._reader: _Reader
         if featurizer.runtime_ == "onnxruntime":
             self._reader = _OnnxReader(featurizer)
@@ -55,7 +62,8 @@ class FeatureMaps:
         features : ndarray of shape (n_samples, n_features), float32, or None
             Where torch computes the features, those of the same pass, to the bit.
         maps : ndarray of shape (n_samples, n_features, h, w), float32
-            Their mean over h and w are the features.
+            Their mean over h and w are the features. Of several views, the mean of their maps,
+            each turned back first.
 
         Raises
         ------
@@ -73,14 +81,24 @@ class FeatureMaps:
         return features if same else None, maps
 
     def _run(self, images: ImageSequence, part: range) -> tuple[_Floats, _Floats]:
-        transform = self._featurizer.transform_
-        side = transform.image_size
-        # A batch of one fixed size, as in the extraction of features.
-        pixels = np.zeros((self._reader.batch_size, side, side, 3), dtype=np.uint8)
-        for row, i in enumerate(part):
-            pixels[row] = np.asarray(transform.resize(images.decode(i)))
-        features, maps = self._reader.run(pixels)
-        return features[: len(part)], maps[: len(part)]
+        views = Views(self._featurizer.views == "dihedral")
+        pictures = [np.asarray(self._transform.resize(images.decode(i))) for i in part]
+        shown = [view for picture in pictures for view in views.show(picture)]
+        features, maps = self._read(shown)
+        n, count = len(pictures), views.count
+        upright = [views.turn_back(of_view) for of_view in maps.reshape(n, count, *maps.shape[1:])]
+        return views.gather(features), np.stack(upright)
+
+    def _read(self, pictures: list[_Pixels]) -> tuple[_Floats, _Floats]:
+        size, found = self._reader.batch_size, []
+        for start in range(0, len(pictures), size):
+            some = pictures[start : start + size]
+            # A batch of one fixed size, as in the extraction of features.
+            pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
+            pixels[: len(some)] = some
+            found.append(tuple(values[: len(some)] for values in self._reader.run(pixels)))
+        features, maps = (np.concatenate(column) for column in zip(*found, strict=True))
+        return features, maps
 
 
 class _Reader(Protocol):

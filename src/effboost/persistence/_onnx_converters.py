@@ -10,6 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
 
 from effboost._compat import load_extra, load_xgboost
 
@@ -74,8 +75,12 @@ def _convert_vote(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
-    """Convert a calibrated classifier; the temperature is not known to skl2onnx (1.20)."""
-    calibrated = operator.raw_operator
+    """Convert a calibrated classifier.
+
+    Can go when skl2onnx (1.20) knows of temperatures and of estimators that are frozen.
+    """
+    calibrated = operator.raw_operator = copy.copy(operator.raw_operator)
+    calibrated.calibrated_classifiers_ = [_thaw(p) for p in calibrated.calibrated_classifiers_]
     if calibrated.method != "temperature":
         module = load_extra("skl2onnx.operator_converters.calibrated_classifier_cv", "export")
         module.convert_sklearn_calibrated_classifier_cv(scope, operator, container)
@@ -88,6 +93,14 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     container.add_node("Mean", parts, probabilities, name=scope.get_unique_operator_name("Mean"))
     name = scope.get_unique_operator_name("ArgMax")
     container.add_node("ArgMax", probabilities, label, name=name, axis=1, keepdims=0)
+
+
+def _thaw(part: Any) -> Any:
+    """Give a calibrated classifier without the wrapper that kept its estimator as it was."""
+    part = copy.copy(part)
+    if isinstance(part.estimator, FrozenEstimator):
+        part.estimator = part.estimator.estimator
+    return part
 
 
 def _add_temperature(scope: Any, operator: Any, container: Any, part: Any) -> str:

@@ -17,8 +17,9 @@ from effboost._hybrid import HybridClassifier
 from effboost._write import write_whole
 from effboost.exceptions import UnsupportedInputError
 from effboost.persistence._onnx_file import describe
-from effboost.persistence._onnx_graph import as_model, average_views, decide, join, preprocess
+from effboost.persistence._onnx_graph import as_model, average_views, decide, join
 from effboost.persistence._onnx_head import convert_head, linear_head
+from effboost.persistence._onnx_preprocess import preprocess
 from effboost.persistence._standalone import write_folder
 
 __all__ = ["export_onnx"]

@@ -105,7 +105,7 @@ def _compare(
 ) -> None:
     expected = classifier.predict_proba(probes)
     difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
-    # Not <=: NaN is no agreement.
+    # Not `>`: a difference of NaN is one, too.
     if not difference <= _TOLERANCE:
         raise _refuse(classifier, f"its graph gives other probabilities (by {difference:.2g})")
     chosen = expected[np.arange(len(expected)), classifier.predict(probes)]
