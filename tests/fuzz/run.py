@@ -8,6 +8,7 @@ with its number, by which `--case` runs it again. Exits with 1 if there were any
 import argparse
 import multiprocessing
 import resource
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -66,6 +67,8 @@ def follow(name, n_cases, n_workers):
                 continue
             known = result in ("refused", "accepted", "unfit", "crash", "hang", "memory")
             counts[result if known else "other failure"] += 1
+            if sum(counts.values()) % 1000 == 0:
+                print(dict(counts), file=sys.stderr)
             if result not in ("refused", "accepted", "unfit"):
                 bad[number] = result
     return counts, bad

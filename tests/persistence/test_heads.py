@@ -6,8 +6,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -135,6 +137,52 @@ def test_slots_without_a_booster_are_refused():
 
     attack(LogisticRegression().fit(*numbers()), change, "a booster that there is not")
     assert BoosterSlot(3).number == 3
+
+
+def attributes(node):
+    return node["content"]["content"]
+
+
+def test_a_tree_can_only_be_asked_through_its_classifier():
+    """Asked alone, a tree would look at whatever features it names."""
+    head = AdaBoostClassifier(n_estimators=2, random_state=0).fit(*numbers())
+
+    def alone(schema, parts):
+        stumps = attributes(root(schema))["estimators_"]["content"]
+        stumps[0] = attributes(stumps[0])["tree_"]
+
+    attack(head, alone, "a tree without a classifier around it")
+
+    def under_another_name(schema, parts):
+        stumps = attributes(root(schema))["estimators_"]["content"]
+        attributes(stumps[0])["estimator_"] = attributes(stumps[0])["tree_"]
+
+    attack(head, under_another_name, "a tree without a classifier around it")
+
+    def shared(schema, parts):
+        stumps = attributes(root(schema))["estimators_"]["content"]
+        tree = attributes(stumps[0])["tree_"]
+        stumps[1] = {
+            "__module__": "builtins",
+            "__class__": "str",
+            "__loader__": "JsonNode",
+            "content": "1",
+            "__id__": tree["__id__"],
+        }
+
+    attack(head, shared, "one place for two things")
+
+    def shared_attributes(schema, parts):
+        stumps = attributes(root(schema))["estimators_"]["content"]
+        attributes(root(schema))["named"] = stumps[0]["content"]
+
+    attack(head, shared_attributes, "shares the attributes of a classifier")
+
+
+def test_a_memory_of_pickles_is_refused(tmp_path):
+    head = make_pipeline(StandardScaler(), LogisticRegression(), memory=str(tmp_path))
+    with pytest.raises(RefusedError, match="a Pipeline has a memory; set memory=None"):
+        write_heads({"head": head})
 
 
 def test_the_users_own_head_is_not_touched():
