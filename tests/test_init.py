@@ -29,6 +29,7 @@ def test_import_effboost_loads_nothing_heavy():
         "from effboost import ImageSequence",
         "from effboost import ImageTransform",
         "import effboost.cli",
+        "import effboost.persistence",
     ],
 )
 def test_reading_splitting_and_the_command_line_load_no_torch(statement):

@@ -25,7 +25,7 @@ def work(name, first, step, last, pipe):
     """Run every step-th case, and send what came of each."""
     target = TARGETS[name]()
     with tempfile.TemporaryDirectory() as folder:
-        target.run(0, folder)  # whatever is loaded at the first time
+        target.warm_up(folder)
         _limit_memory()
         before = _peak()
         for number in range(first, last, step):
@@ -71,6 +71,7 @@ def follow(name, n_cases, n_workers):
                 print(dict(counts), file=sys.stderr)
             if result not in ("refused", "accepted", "unfit"):
                 bad[number] = result
+                print(f"case {number}: {result}", file=sys.stderr)
     return counts, bad
 
 
@@ -109,7 +110,5 @@ def main():
             print(TARGETS[options.target]().run(options.case, folder))
         return 0
     counts, bad = follow(options.target, options.cases, options.workers)
-    for number, result in sorted(bad.items()):
-        print(f"case {number}: {result}")
     print(f"{sum(counts.values())} cases: {dict(counts)}")
     return 1 if bad else 0
