@@ -157,9 +157,9 @@ def _dump(heads: dict[str, Any]) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         arrays = {name: archive.read(name) for name in archive.namelist() if name != "schema.json"}
         schema = archive.read("schema.json").decode()
-    # skops numbers things by their places in memory.
+    # skops numbers things by their places in memory. From 1 on, for 0 is no number to it.
     places: dict[str, str] = {}
-    schema = _PLACE.sub(lambda m: f"{m[1]}{places.setdefault(m[2], str(len(places)))}", schema)
+    schema = _PLACE.sub(lambda m: f"{m[1]}{places.setdefault(m[2], str(len(places) + 1))}", schema)
     renamed = {f"{places[name.removesuffix('.npy')]}.npy": part for name, part in arrays.items()}
     stream = io.BytesIO()
     write_archive(stream, {"schema.json": schema.encode(), **renamed})
