@@ -8,6 +8,7 @@ with its number, by which `--case` runs it again. Exits with 1 if there were any
 import argparse
 import multiprocessing
 import resource
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,7 +25,7 @@ def work(name, first, step, last, pipe):
     """Run every step-th case, and send what came of each."""
     target = TARGETS[name]()
     with tempfile.TemporaryDirectory() as folder:
-        target.run(0, folder)  # whatever is loaded at the first time
+        target.warm_up(folder)
         _limit_memory()
         before = _peak()
         for number in range(first, last, step):
@@ -66,8 +67,11 @@ def follow(name, n_cases, n_workers):
                 continue
             known = result in ("refused", "accepted", "unfit", "crash", "hang", "memory")
             counts[result if known else "other failure"] += 1
+            if sum(counts.values()) % 1000 == 0:
+                print(dict(counts), file=sys.stderr)
             if result not in ("refused", "accepted", "unfit"):
                 bad[number] = result
+                print(f"case {number}: {result}", file=sys.stderr)
     return counts, bad
 
 
@@ -106,7 +110,5 @@ def main():
             print(TARGETS[options.target]().run(options.case, folder))
         return 0
     counts, bad = follow(options.target, options.cases, options.workers)
-    for number, result in sorted(bad.items()):
-        print(f"case {number}: {result}")
     print(f"{sum(counts.values())} cases: {dict(counts)}")
     return 1 if bad else 0

@@ -26,6 +26,13 @@ class Target:
         self.suffixes = [path.suffix for path in seeds]
         self._change, self._use = change, use
 
+    def warm_up(self, folder):
+        """Use each file as it is, so that no case pays for what is loaded at the first time."""
+        for suffix, content in zip(self.suffixes, self.seeds, strict=True):
+            path = Path(folder, f"whole{suffix}")
+            path.write_bytes(content)
+            assert self._use(path) == "accepted"
+
     def run(self, number, folder):
         """Run one case, always the same for one number, and give what came of it.
 

@@ -13,6 +13,7 @@ from sklearn.ensemble import (
     BaggingClassifier,
     RandomForestClassifier,
     StackingClassifier,
+    VotingClassifier,
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
@@ -23,6 +24,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import LRScheduler
 from xgboost import XGBClassifier, XGBRFClassifier
 
@@ -114,6 +116,9 @@ def test_a_loaded_model_is_the_same_to_the_bit(make, booster, pixels, three_clas
         BaggingClassifier(XGBClassifier(n_estimators=2, n_jobs=1), n_estimators=2),
         StackingClassifier([("nb", GaussianNB()), ("lr", LogisticRegression())], cv=2),
         make_pipeline(SelectKBest(k=3), MinMaxScaler(), LogisticRegression()),
+        VotingClassifier(
+            [("tree", DecisionTreeClassifier(max_depth=2)), ("nb", GaussianNB())], voting="soft"
+        ),
         XGBRFClassifier(n_estimators=3, n_jobs=1),
         XGBClassifier(n_estimators=3, booster="dart", rate_drop=0.5, n_jobs=1),
         XGBClassifier(n_estimators=3, tree_method="exact", gamma=1, n_jobs=1),
@@ -352,6 +357,12 @@ def test_other_heads_are_refused_by_name(head, message, hybrid, tmp_path):
 def test_models_that_are_not_fitted_are_refused(tmp_path):
     with pytest.raises(NotFittedError):
         effboost.save(HybridClassifier(), tmp_path / "model.effboost")
+
+
+def test_parameters_that_were_changed_after_fit_are_refused(hybrid, tmp_path):
+    hybrid.featurizer_.set_params(crop_size=30)
+    with pytest.raises(ModelFileError, match="changed after fit; fit it again"):
+        effboost.save(hybrid, tmp_path / "model.effboost")
 
 
 def test_without_skops_the_extra_is_named(voting, hybrid, tmp_path, monkeypatch):

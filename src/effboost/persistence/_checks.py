@@ -37,6 +37,9 @@ def check_numbers(estimator: Any) -> None:
     jobs = values.get("n_jobs")
     if jobs is not None and not (isinstance(jobs, int) and abs(jobs) <= _MAX_JOBS):
         raise RefusedError(f"n_jobs={jobs!r} of a {type(estimator).__name__} is no number of jobs")
+    if values.get("memory") is not None:
+        # A folder of pickles, which a later fit would read.
+        raise RefusedError(f"a {type(estimator).__name__} has a memory; set memory=None")
     try:
         if isinstance(estimator, DecisionTreeClassifier) and "tree_" in values:
             _check_tree(estimator)

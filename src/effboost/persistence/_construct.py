@@ -23,7 +23,13 @@ from effboost.persistence._archive import RefusedError, name_plainly
 from effboost.persistence._describe import FEATURIZERS
 from effboost.persistence._heads import MAX_BYTES, read_heads
 from effboost.persistence._json import check_fields
-from effboost.persistence._tensors import Shapes, check_tensors, list_shapes, read_tensors
+from effboost.persistence._tensors import (
+    Shapes,
+    check_tensors,
+    list_all_tensors,
+    list_shapes,
+    read_tensors,
+)
 from effboost.persistence._values import decode
 
 __all__ = ["NETWORK", "Construction"]
@@ -218,8 +224,8 @@ class Construction:
     ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
         """Give the network with its weights, and all tensors of the file.
 
-        It is built without memory first, so that a file can only make a network take memory
-        whose weights it holds.
+        It is built without memory, and takes the file's tensors for its own once they were found
+        to fit: a file cannot make a network take memory whose weights it does not hold.
         """
         own = featurizer._check_backbone().factory is not None
         module = _build_module(featurizer, what, weightless=not own)
@@ -228,9 +234,12 @@ class Construction:
         content = self.read(NETWORK, n_bytes + _MAX_HEADER)
         check_tensors(content, expected)
         tensors = read_tensors(content)
-        if not own:
+        weights = _cut(tensors, "network")
+        module.load_state_dict(weights, assign=True)
+        if any(tensor.is_meta for tensor in list_all_tensors(module)):
+            # It has tensors that are no weights, and that only building it for real computes.
             module = _build_module(featurizer, what, weightless=False)
-        module.load_state_dict(_cut(tensors, "network"), assign=True)
+            module.load_state_dict(weights, assign=True)
         return module, tensors
 
 

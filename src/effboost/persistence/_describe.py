@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from effboost._cnn import CNNClassifier
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer, _make_transform
 from effboost._hybrid import HybridClassifier
 from effboost.backbones import BackboneSpec, get_backbone_spec
 from effboost.persistence._archive import RefusedError
@@ -105,6 +105,8 @@ def _describe_hybrid(model: HybridClassifier, described: Described) -> None:
 
 
 def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[str, Any]:
+    if _make_transform(featurizer, featurizer.spec_) != featurizer.transform_:
+        raise RefusedError("its featurizer's parameters were changed after fit; fit it again")
     described.modules["network"] = featurizer.module_
     if featurizer.head_ is not None:
         described.modules["head"] = featurizer.head_

@@ -17,11 +17,11 @@ from effboost.persistence._archive import Archive, RefusedError, name_plainly, w
 from effboost.persistence._boosters import build_booster, describe_booster, is_booster
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._json import check_fields, parse_json
-from effboost.persistence._sklearn_types import FUNCTIONS, LOADERS, TYPES
+from effboost.persistence._sklearn_types import FUNCTIONS, LOADERS, TREES, TYPES
 
 __all__ = ["MAX_BYTES", "BoosterSlot", "HeadFiles", "read_heads", "write_heads"]
 
-MAX_BYTES: Final = 2**28
+MAX_BYTES: Final = 2**27
 _SKOPS: Final = "heads.skops"
 _MAX_ARRAYS: Final = 100_000
 _MAX_SCHEMA: Final = 2**24
@@ -145,6 +145,7 @@ def _dump(heads: dict[str, Any]) -> bytes:
     """Write estimators by skops, the same ones as the same bytes."""
     skops = load_extra("skops.io", "persist")
     for part in _walk(heads):
+        check_numbers(part)
         # A stream of random numbers is no part of what was learned, and native code trusts it.
         for name, value in list(getattr(part, "__dict__", {}).items()):
             if isinstance(value, np.random.RandomState | np.random.Generator):
@@ -156,9 +157,9 @@ def _dump(heads: dict[str, Any]) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         arrays = {name: archive.read(name) for name in archive.namelist() if name != "schema.json"}
         schema = archive.read("schema.json").decode()
-    # skops numbers things by their places in memory.
+    # skops numbers things by their places in memory. From 1 on, for 0 is no number to it.
     places: dict[str, str] = {}
-    schema = _PLACE.sub(lambda m: f"{m[1]}{places.setdefault(m[2], str(len(places)))}", schema)
+    schema = _PLACE.sub(lambda m: f"{m[1]}{places.setdefault(m[2], str(len(places) + 1))}", schema)
     renamed = {f"{places[name.removesuffix('.npy')]}.npy": part for name, part in arrays.items()}
     stream = io.BytesIO()
     write_archive(stream, {"schema.json": schema.encode(), **renamed})
@@ -195,43 +196,85 @@ def _audit(stream: io.BytesIO) -> None:
     # Its older protocols are read by other code than was looked at here.
     if type(schema.get("protocol")) is not int or schema["protocol"] != _PROTOCOL:
         raise RefusedError(f"{_SKOPS} has protocol {schema.get('protocol')!r}, not {_PROTOCOL}")
-    used: set[str] = set()
+    audit = _SchemaAudit()
     try:
-        _audit_node(schema, used, 0)
+        audit.check(schema)
     except (AttributeError, KeyError, TypeError) as error:
         raise RefusedError(f"{_SKOPS}: schema.json lacks a part ({error})") from error
-    if used | {"schema.json"} != archive.sizes.keys():
+    if audit.arrays | {"schema.json"} != archive.sizes.keys():
         raise RefusedError(f"{_SKOPS} has arrays too many, or too few")
-    for name in sorted(used):
+    for name in sorted(audit.arrays):
         _check_npy(archive.read(name, MAX_BYTES), f"{_SKOPS}: {name}")
 
 
-def _audit_node(node: Any, used: set[str], depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise RefusedError(f"{_SKOPS} is nested too deeply")
-    loader, name = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
-    if name not in LOADERS.get(loader, ()):
-        raise RefusedError(
-            f"{_SKOPS} holds a {name_plainly(name)}, which is not among the types that effboost "
-            "writes and reads; heads that it keeps are XGBoost's and the scikit-learn classifiers "
-            "of the guide's page on files. joblib.dump keeps any, as a pickle"
-        )
+class _SchemaAudit:
+    """Walks what skops would make, and refuses what it should not.
+
+    Attributes
+    ----------
+    arrays : set of str
+        The members that arrays are read from.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: set[str] = set()
+        self._known: dict[Any, tuple[str, str]] = {}
+        self._unshared: set[Any] = set()
+
+    def check(self, node: Any, depth: int = 0, owner: str = "", key: str = "") -> None:
+        """Check a node, and all below it.
+
+        `owner` is the estimator whose attributes stand in this node or, with `key`, whose
+        attribute of that name it is.
+        """
+        loader, name = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
+        if depth > _MAX_DEPTH:
+            raise RefusedError(f"{_SKOPS} is nested too deeply")
+        if name not in LOADERS.get(loader, ()):
+            raise RefusedError(
+                f"{_SKOPS} holds a {name_plainly(name)}, which is not among the types that "
+                "effboost writes and reads; heads that it keeps are XGBoost's and the scikit-learn "
+                "classifiers of the guide's page on files. joblib.dump keeps any, as a pickle"
+            )
+        self._check_sharing(node, loader, name, attributes=owner in TREES and not key)
+        # Only where it is somebody's tree is it compared with the features of its owner.
+        if loader == "TreeNode" and (owner not in TREES or key != "tree_"):
+            raise RefusedError(f"{_SKOPS} has a tree without a classifier around it")
+        if loader == "NdArrayNode" and node["type"] != "json":
+            self.arrays.add(node["file"])
+        inside = owner if loader == "DictNode" and not key else ""
+        for part, child in _children(node, loader):
+            below = name if loader == "ObjectNode" else inside
+            self.check(child, depth + 1, below, part if below == inside else "")
+
+    def _check_sharing(self, node: Any, loader: str, name: str, *, attributes: bool) -> None:
+        """Check that two places share what they may: skops takes the first for both, unseen."""
+        place = node.get("__id__")
+        if not place:
+            return
+        shared = place in self._known
+        if self._known.setdefault(place, (loader, name)) != (loader, name):
+            raise RefusedError(f"{_SKOPS} has one place for two things")
+        if (shared and attributes) or place in self._unshared:
+            raise RefusedError(f"{_SKOPS} shares the attributes of a classifier")
+        if attributes:
+            self._unshared.add(place)
+
+
+def _children(node: Any, loader: str) -> list[tuple[str, Any]]:
+    """Give the nodes below one, with the names that they have in a dictionary."""
     content = node.get("content")
-    children: list[Any] = []
     if loader == "DictNode":
-        children = [node["key_types"], *content.values()]
-    elif loader in ("ListNode", "TupleNode"):
-        children = list(content)
-    elif loader == "ObjectNode":
-        children = [] if content is None else [content]
-    elif loader == "TreeNode":
-        children = [content, node["__reduce__"]["args"]]
-    elif loader == "NdArrayNode" and node["type"] == "json":
-        children = [node["shape"], *content]
-    elif loader == "NdArrayNode":
-        used.add(node["file"])
-    for child in children:
-        _audit_node(child, used, depth + 1)
+        return [("", node["key_types"]), *content.items()]
+    if loader in ("ListNode", "TupleNode"):
+        return [("", child) for child in content]
+    if loader == "ObjectNode":
+        return [] if content is None else [("", content)]
+    if loader == "TreeNode":
+        return [("", content), ("", node["__reduce__"]["args"])]
+    if loader == "NdArrayNode" and node["type"] == "json":
+        return [("", node["shape"]), *(("", child) for child in content)]
+    return []
 
 
 def _check_npy(content: bytes, what: str) -> None:

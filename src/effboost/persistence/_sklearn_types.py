@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FUNCTIONS", "LOADERS", "TYPES"]
+__all__ = ["FUNCTIONS", "LOADERS", "TREES", "TYPES"]
 
 _CONTAINERS: Final = {
     "DictNode": {"builtins.dict", "sklearn.utils._bunch.Bunch"},
@@ -88,6 +88,7 @@ TYPES: Final = frozenset(
         "sklearn.tree._classes.ExtraTreeClassifier",
     }
 )
+TREES: Final = frozenset(name for name in TYPES if name.startswith("sklearn.tree."))
 FUNCTIONS: Final = frozenset(
     {
         "sklearn.feature_selection._univariate_selection.chi2",

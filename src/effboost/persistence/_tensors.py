@@ -14,7 +14,14 @@ from torch.overrides import TorchFunctionMode
 from effboost.persistence._archive import RefusedError, name_plainly
 from effboost.persistence._json import check_fields, parse_json
 
-__all__ = ["Shapes", "check_tensors", "list_shapes", "read_tensors", "write_tensors"]
+__all__ = [
+    "Shapes",
+    "check_tensors",
+    "list_all_tensors",
+    "list_shapes",
+    "read_tensors",
+    "write_tensors",
+]
 
 _Shape = tuple[torch.dtype, tuple[int, ...]]
 
@@ -56,6 +63,16 @@ def list_shapes(parts: Mapping[str, nn.Module]) -> dict[str, _Shape]:
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
+
+
+def list_all_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """Give every tensor of a module, also those that its state dict leaves out."""
+    plain = [value for part in module.modules() for value in vars(part).values()]
+    return [
+        *module.parameters(),
+        *module.buffers(),
+        *(value for value in plain if isinstance(value, torch.Tensor)),
+    ]
 
 
 def write_tensors(parts: Mapping[str, nn.Module], others: Mapping[str, torch.Tensor]) -> bytes:
