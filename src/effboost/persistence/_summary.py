@@ -116,7 +116,8 @@ def _list_heads(heads: dict[str, Any]) -> list[str] | None:
     if not heads:
         return None
     boosters = heads.get("boosters")
-    kinds = {str(_part({"it": one}, "it").get("kind")) for one in boosters or ()}
+    known = boosters if isinstance(boosters, list) else []
+    kinds = {str(one.get("kind")) for one in known if isinstance(one, dict)}
     wrapped = _part(heads, "heads").get("classifier_") == "skops"
     return [*sorted(kinds), *(["scikit-learn"] if wrapped else [])]
 
