@@ -125,6 +125,10 @@ class WeightsError(EffboostError, ValueError):
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
     """The weights are neither on this machine nor to be had from the network."""
 
+    # What tblib (of dask, which skops loads) makes errors anew by, where ValueError's stands first
+    # and refuses an OSError.
+    __new__ = FileNotFoundError.__new__  # type: ignore[assignment]
+
 
 class WeightsMismatchError(WeightsError):
     """The weights belong to another architecture.

@@ -94,7 +94,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="NAME",
         help="settings to start from, a function of effboost.presets: paper, paper-code, frozen, "
-        "... (default: paper)",
+        "recommended, ... (default: paper)",
     )
     add("--frozen", action="store_true", help="the same as --preset frozen")
     add("--backbone", metavar="NAME", help="network (default: what the preset takes)")
