@@ -16,7 +16,7 @@ from effboost import exceptions
         (exceptions.WeightsNotFoundError("x"), (FileNotFoundError, ValueError)),
         (exceptions.WeightsMismatchError("x", ("a",), ("b",), ("c",)), (ValueError,)),
         (exceptions.MissingDependencyError("x"), (ImportError,)),
-        (exceptions.ModelFileError("x"), (ValueError,)),
+        (exceptions.ModelFileError("a.effboost", "is empty"), (ValueError,)),
         (exceptions.RuntimeUnavailableError("x"), (RuntimeError,)),
         (exceptions.DatasetError("x"), (ValueError,)),
         (exceptions.UnknownBackboneError("x"), (ValueError,)),

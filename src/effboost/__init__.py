@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,9 +25,10 @@ if TYPE_CHECKING:
     from effboost._images import ImageSequence
     from effboost._linear_boosted import LinearBoostedClassifier
     from effboost._recipe import FineTuning
+    from effboost._stream import Prediction, iter_predictions
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
-    from effboost.persistence import OnnxClassifier, export_onnx
+    from effboost.persistence import OnnxClassifier, describe_model, export_onnx, load, save
 
 __all__ = [
     "Augmentation",
@@ -43,18 +43,23 @@ __all__ = [
     "ImageTransform",
     "LinearBoostedClassifier",
     "OnnxClassifier",
+    "Prediction",
     "backbones",
     "comparators",
     "datasets",
+    "describe_model",
     "evaluate",
     "exceptions",
     "export_onnx",
     "inspection",
+    "iter_predictions",
+    "load",
     "metrics",
     "model_selection",
     "persistence",
     "presets",
     "reproduction",
+    "save",
 ]
 
 # Loaded when first asked for (PEP 562): torch alone takes a second.
@@ -71,13 +76,20 @@ _HOME = {
     "ImageTransform": "_transforms",
     "LinearBoostedClassifier": "_linear_boosted",
     "OnnxClassifier": "persistence",
+    "Prediction": "_stream",
+    "describe_model": "persistence",
     "evaluate": "evaluation",
     "export_onnx": "persistence",
+    "iter_predictions": "_stream",
+    "load": "persistence",
+    "save": "persistence",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("effboost")
     if name in _HOME:
         value = getattr(importlib.import_module(f"effboost.{_HOME[name]}"), name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -34,6 +36,7 @@ _Decoded = TypeVar("_Decoded")
 _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
+_LARGE_READ: Final = 2**20
 _TURN: Final = threading.Lock()
 
 
@@ -142,8 +145,20 @@ def _guarded(decode: Callable[[], _Decoded]) -> _Decoded:
         raise UnreadableError(f"is damaged or truncated ({reason})") from error
 
 
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more than it has.
+
+    Where a damaged file says that gigabytes follow, Python would reserve them before it looks.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE_READ:
+            size = min(size, os.fstat(self.fileno()).st_size)
+        return super().read(size)
+
+
 def _decode_file(name: str) -> Image.Image:
-    with Image.open(name, formats=_FORMATS) as image:
+    with _Bounded(io.FileIO(name)) as file, Image.open(file, formats=_FORMATS) as image:
         if image.width * image.height > _MAX_PIXELS:
             raise UnreadableError(
                 f"is {image.width} x {image.height} pixels, more than the {_MAX_PIXELS:,} that "

@@ -21,6 +21,7 @@ __all__ = [
     "LeakageError",
     "MissingDependencyError",
     "ModelFileError",
+    "ModelFileWarning",
     "SplitError",
     "TrainingError",
     "UnknownBackboneError",
@@ -124,6 +125,10 @@ class WeightsError(EffboostError, ValueError):
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
     """The weights are neither on this machine nor to be had from the network."""
 
+    # What tblib (of dask, which skops loads) makes errors anew by, where ValueError's stands first
+    # and refuses an OSError.
+    __new__ = FileNotFoundError.__new__  # type: ignore[assignment]
+
 
 class WeightsMismatchError(WeightsError):
     """The weights belong to another architecture.
@@ -151,12 +156,28 @@ class WeightsMismatchError(WeightsError):
         return str(self.args[0])
 
 
+class ModelFileError(EffboostError, ValueError):
+    """A model cannot be written to a file, or a file is no model that can be read safely.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    reason : str
+        What is wrong, where in the file, and what would help.
+    """
+
+    def __init__(self, path: str, reason: str):
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: {self.reason}"
+
+
 class MissingDependencyError(EffboostError, ImportError):
     """A package that this feature needs is missing or does not fit the others."""
-
-
-class ModelFileError(EffboostError, ValueError):
-    """A model file that is damaged, foreign, or not to be trusted."""
 
 
 class RuntimeUnavailableError(EffboostError, RuntimeError):
@@ -181,6 +202,10 @@ class ImageWarning(UserWarning):
 
 class IncompleteDataWarning(UserWarning):
     """A known data set on disk does not have the images that its release has."""
+
+
+class ModelFileWarning(UserWarning):
+    """A model was saved without something that only its training used."""
 
 
 class DroppedRowsWarning(UserWarning):

@@ -1,12 +1,12 @@
 import csv
 import json
 
-import joblib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import effboost
 from effboost.backbones import build_backbone, get_backbone_spec
 from effboost.cli import _demo, main
 
@@ -31,7 +31,7 @@ def test_the_demo_says_at_once_that_its_weights_are_random(small, tmp_path, caps
     assert {file.name for file in out.iterdir()} >= {
         "cells",
         "cells.png",
-        "model.joblib",
+        "model.effboost",
         "image_level.json",
         "subject_wise.json",
         "subject_wise.txt",
@@ -61,7 +61,7 @@ def test_its_cells_can_be_evaluated_and_its_model_used(small, tmp_path, capsys):
     assert len(rows) == 24
     with Image.open(out / "cells" / rows[0]["file"]) as cell:
         assert cell.size == (40, 40)
-    model = joblib.load(out / "model.joblib")
+    model = effboost.load(out / "model.effboost")
     proba = model.predict_proba([str(out / "cells" / row["file"]) for row in rows])
     assert proba.shape == (24, 2)
     assert np.isfinite(proba).all()

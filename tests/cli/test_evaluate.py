@@ -86,7 +86,9 @@ def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
     )
     usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights}"
     assert main(["evaluate", str(folder), "--frozen", "--quiet", *usual.split()]) == 0
-    assert "No subjects are known" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("effboost: warning: no subjects are known")
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,9 @@ def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
         (["--drop-class", "basophil"], "no class 'basophil' to drop"),
         (["--backbone", "efficientnet-b0"], "did you mean"),
         (["--weights", "nowhere.pth"], "'nowhere.pth' does not exist"),
-        (["--weights", "imagenet"], "weights=None for random weights"),
+        (["--weights", "imagenet"], "--weights none for random weights"),
+        (["--preset", "best"], "there is no preset 'best'; the presets are"),
+        (["--preset", "paper"], "--frozen and --preset paper exclude each other"),
         (["--backbone", "resnet18"], "another architecture"),
         (["--epochs", "3"], "--frozen trains nothing"),
         (["--folds", "40"], "there are 12 subjects"),
@@ -124,6 +128,36 @@ def test_a_broken_image_is_named(folder, paths, weights, capsys):
 def test_an_output_that_is_a_file_is_refused_before_any_work(folder, weights, paths, capsys):
     assert run(folder, weights, "--out", paths[0]) == 1
     assert "is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_the_report_can_be_printed_for_programs(folder, weights, tmp_path, capsys, format):
+    out = tmp_path / "results"
+    assert run(folder, weights, "--format", format, "--quiet", "--out", str(out)) == 0
+    printed = capsys.readouterr().out
+    if format == "json":
+        assert (
+            json.loads(printed)["metrics"]
+            == json.loads((out / "report.json").read_text())["metrics"]
+        )
+    else:
+        assert printed == (out / "report_predictions.csv").read_text(encoding="utf-8")
+        assert len(list(csv.DictReader(printed.splitlines()))) == 24
+
+
+def test_padding_is_warned_of_in_terms_of_the_options(folder, weights, capsys):
+    usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights} --quiet"
+    more = "--group patient --frozen --crop-size 48"
+    assert main(["evaluate", str(folder), *usual.split(), *more.split()]) == 0
+    warning = capsys.readouterr().err
+    assert "smaller than --crop-size 48 x 48 are padded with black" in warning
+    assert "--crop-size none takes each image whole" in warning
+
+
+def test_features_are_kept_in_a_cache(folder, weights, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    assert run(folder, weights, "--quiet", "--cache", str(cache), "--preset", "frozen") == 0
+    assert any(cache.rglob("*"))
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(folder, weights, monkeypatch, capsys):

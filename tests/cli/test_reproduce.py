@@ -53,7 +53,7 @@ def test_a_failure_is_printed_and_is_the_exit_status(folder, tmp_path, capsys):
     ("options", "message"),
     [
         (["--systems", "vgg"], "no system 'vgg'"),
-        (["--positive", "ALL"], "positive='ALL' is none of"),
+        (["--positive", "ALL"], "--positive 'ALL' is none of"),
         (["--target", "colour"], "no column 'colour'"),
     ],
 )

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from effboost.cli._options import add_command
 from effboost.cli._output import check_folder, write_report
-from effboost.evaluation._report import format_columns
 
 __all__ = ["add_parser"]
 
@@ -19,6 +19,10 @@ _CELL_PIXELS = 128
 _IMAGE_SIZE = 64
 _EPOCHS = 6
 _FOLDS = 3
+_EXAMPLES = """\
+  effboost demo                     into the folder effboost-demo
+  effboost demo --out /tmp/demo --seed 1
+"""
 _EXPLANATION = """\
 Image-level: cells of one subject stand on both sides of the split, so the model may recognise
 the subject's stain and light instead of the disease. Subject-wise: every subject is new to the
@@ -27,11 +31,13 @@ network (CNN) with boosted trees in place of its last layer."""
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "demo",
         help="generate cells, train, and show why to split by subject",
         description="Generate blood cells, fine-tune a network on them with boosted trees on top, "
         "and report both twice: split by image and split by subject.",
+        examples=_EXAMPLES,
     )
     parser.add_argument(
         "--out",
@@ -45,11 +51,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import joblib
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedKFold
 
-    from effboost import evaluate, presets
+    from effboost import evaluate, presets, save
     from effboost.inspection import HTMLReport
 
     start = time.perf_counter()
@@ -80,13 +85,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(subject_wise)
     print("\nFitting on all cells ...", flush=True)
     model = clone(clf).fit(paths, target, groups=groups)
-    joblib.dump(model, out / "model.joblib")
+    save(model, out / "model.effboost")
     write_report(image_level, out, paths, "image_level")
     write_report(subject_wise, out, paths, "subject_wise")
     HTMLReport.from_evaluation(subject_wise, paths).save(out / "report.html")
     print(f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (open it in a")
-    print("browser), model.joblib (fitted on all cells), the reports as JSON and text, cells.png,")
-    print("and pictures of confusion, subjects, calibration and training.")
+    print("browser), model.effboost (fitted on all cells), the reports as JSON and text,")
+    print("cells.png, and pictures of confusion, subjects, calibration and training.")
 
 
 def _imagenet_or_none() -> str | None:
@@ -141,6 +146,8 @@ def _contact_sheet(cells: Any) -> Any:
 
 
 def _compare(image_level: Any, subject_wise: Any) -> str:
+    from effboost.evaluation._report import format_columns
+
     columns = {"image-level split": image_level, "subject-wise split": subject_wise}
     lines = ["", *format_columns({title: {} for title in columns})]
     for name, metrics_of in (

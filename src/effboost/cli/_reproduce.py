@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from effboost.cli._evaluate import positive_number
+from effboost.cli._options import add_command, positive_number
 from effboost.cli._output import check_folder
 
 __all__ = ["add_parser"]
 
 _EXAMPLES = """\
-examples:
   effboost reproduce --quick                          generated cells, minutes: shows that it runs
   effboost reproduce C-NMC_Leukemia --positive ALL    the paper's data; days on a CPU
   effboost reproduce cells --target label --group patient --systems rezayi_cnn,res_rand_svm
@@ -22,14 +21,14 @@ examples:
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "reproduce",
         help="train every system of the paper on two splits and write its tables and figures",
         description="Train every system that the paper compares on a split as the paper's and on "
         "a subject-wise one, and write the paper's tables and figures. A run that was stopped "
         "goes on where it was.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     add = parser.add_argument
     add(

@@ -16,7 +16,7 @@ from sklearn.utils import Bunch
 
 from effboost.exceptions import DatasetError, DroppedRowsWarning
 
-__all__ = ["load_image_folder"]
+__all__ = ["list_images", "load_image_folder", "read_image_folder"]
 
 _TABLE: Final = "labels.csv"
 _SUFFIXES: Final = frozenset(
@@ -82,16 +82,69 @@ def load_image_folder(
     >>> data = load_image_folder("cells", group="patient")  # doctest: +SKIP
     >>> data.paths[:2], data.target[:2]  # doctest: +SKIP
     """
+    folder = _check_folder(root)
+    data = read_image_folder(folder, target, group)
+    if data.table:
+        _check_files(data.paths, folder)
+    dropped = {drop_classes} if isinstance(drop_classes, str) else set(drop_classes)
+    return _drop(data, dropped, folder)
+
+
+def list_images(root: str | os.PathLike[str]) -> list[str]:
+    """List the images of a folder, at any depth; none is opened.
+
+    Parameters
+    ----------
+    root : path
+        The folder.
+
+    Returns
+    -------
+    list of str
+        The paths of its files with the suffix of an image (.bmp, .gif, .jpeg, .jpg, .png, .ppm,
+        .tif, .tiff, .webp), sorted. What lies in hidden folders is left out.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> from effboost.datasets import list_images
+    >>> list_images("cells")  # doctest: +SKIP
+    """
+    folder = _check_folder(root)
+    return [str(folder / below) for below in _find_below(folder)]
+
+
+def _check_folder(root: str | os.PathLike[str]) -> Path:
     folder = Path(root)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DatasetError(f"{str(folder)!r} {what}; give the folder that holds the images")
+    return folder
+
+
+def _find_below(folder: Path) -> list[Path]:
+    found = (
+        path.relative_to(folder)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _SUFFIXES and path.is_file()
+    )
+    return [below for below in found if not any(map(_is_hidden, below.parts))]
+
+
+def read_image_folder(
+    folder: Path, target: str | None, group: str | None, *, unlabelled: bool = False
+) -> Bunch:
+    """Read a folder as `load_image_folder` does, faults included: files may be missing.
+
+    With `unlabelled`, the files of class folders that lie in none come, too, with an empty target.
+    """
     if (folder / _TABLE).is_file():
-        data = _load_table(folder, target, group)
-    else:
-        data = _load_class_folders(folder, target, group)
-    dropped = {drop_classes} if isinstance(drop_classes, str) else set(drop_classes)
-    return _drop(data, dropped, folder)
+        return _load_table(folder, target, group)
+    return _load_class_folders(folder, target, group, 0 if unlabelled else 1)
 
 
 def _load_table(folder: Path, target: str | None, group: str | None) -> Bunch:
@@ -100,6 +153,12 @@ def _load_table(folder: Path, target: str | None, group: str | None) -> Bunch:
     targets = table[_choose_column(table, target, _TARGET_COLUMNS, "target") or ""]
     group_column = _choose_column(table, group, _GROUP_COLUMNS, "group", required=False)
     paths = np.array([str(folder / file) for file in files], dtype=object)
+    groups = None if group_column is None else table[group_column]
+    return Bunch(paths=paths, target=targets, groups=groups, table=table)
+
+
+def _check_files(paths: np.ndarray, folder: Path) -> None:
+    """Check that each file of a table is there, and named once."""
     missing = [(i, path) for i, path in enumerate(paths) if not Path(path).is_file()]
     if missing:
         row, path = missing[0]
@@ -113,10 +172,9 @@ def _load_table(folder: Path, target: str | None, group: str | None) -> Bunch:
     if (counts > 1).any():
         raise DatasetError(
             f"{_TABLE} names {(counts > 1).sum()} files more than once, such as "
-            f"{str(files[first[np.argmax(counts)]])!r}: keep one row for each image"
+            f"{os.path.relpath(paths[first[np.argmax(counts)]], folder)!r}: keep one row for each "
+            "image"
         )
-    groups = None if group_column is None else table[group_column]
-    return Bunch(paths=paths, target=targets, groups=groups, table=table)
 
 
 def _read_table(file: Path) -> dict[str, np.ndarray]:
@@ -170,31 +228,28 @@ def _choose_column(
     )
 
 
-def _load_class_folders(folder: Path, target: str | None, group: str | None) -> Bunch:
+def _load_class_folders(
+    folder: Path, target: str | None, group: str | None, depth: int = 1
+) -> Bunch:
     if target is not None:
         raise DatasetError(
             f"target={target!r} names a column, but {str(folder)!r} holds no {_TABLE}: in class "
             "folders the folder's name is the target"
         )
-    found = [
-        (path, path.relative_to(folder))
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES and path.is_file()
-    ]
-    found = [
-        (path, below)
-        for path, below in found
-        if len(below.parts) > 1 and not any(map(_is_hidden, below.parts))
-    ]
+    found = [below for below in _find_below(folder) if len(below.parts) > depth]
     groups = None
     if group is not None:
-        groups = np.array([_subject_in(below.as_posix(), group) for _, below in found])
+        groups = np.array([_subject_in(below.as_posix(), group) for below in found])
     return Bunch(
-        paths=np.array([str(path) for path, _ in found], dtype=object),
-        target=np.array([below.parts[0] for _, below in found], dtype=str),
+        paths=np.array([str(folder / below) for below in found], dtype=object),
+        target=np.array([_class_of(below) for below in found], dtype=str),
         groups=groups,
         table={},
     )
+
+
+def _class_of(below: Path) -> str:
+    return below.parts[0] if len(below.parts) > 1 else ""
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Fitted models as files: see `export_onnx`."""
+"""Models as files: written whole, read without running anything in them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from effboost.persistence._load import load
     from effboost.persistence._onnx_classifier import OnnxClassifier
     from effboost.persistence._onnx_export import export_onnx
+    from effboost.persistence._save import save
+    from effboost.persistence._summary import describe_model
 
-__all__ = ["OnnxClassifier", "export_onnx"]
+__all__ = ["OnnxClassifier", "describe_model", "export_onnx", "load", "save"]
 
 # Loaded when first asked for: what runs an exported model has no torch.
-_HOME = {"OnnxClassifier": "_onnx_classifier", "export_onnx": "_onnx_export"}
+_HOME = {
+    "OnnxClassifier": "_onnx_classifier",
+    "describe_model": "_summary",
+    "export_onnx": "_onnx_export",
+    "load": "_load",
+    "save": "_save",
+}
 
 
 def __getattr__(name: str) -> Any:

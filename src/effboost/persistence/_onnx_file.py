@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from effboost._transforms import ImageTransform
-from effboost.exceptions import ModelFileError
+from effboost.persistence._archive import RefusedError
 
-__all__ = ["check_plain", "describe", "read_description"]
+__all__ = ["check_plain", "describe", "read_description", "read_metadata"]
 
 _FORMAT: Final = 1
 _LABEL_TYPES: Final = {"bool", "float64", "int64", "object", "str"}
@@ -52,21 +52,21 @@ def read_description(
 
     Raises
     ------
-    ModelFileError
+    RefusedError
         If they are missing, damaged, or of a format that is not known.
     """
     written = metadata.get("effboost_format")
     if written is None:
-        raise ModelFileError("was not exported by effboost: export a model by effboost.export_onnx")
+        raise RefusedError("was not exported by effboost: export a model by effboost.export_onnx")
     if written != str(_FORMAT):
-        raise ModelFileError(
+        raise RefusedError(
             f"has format {written!r}, this effboost reads format {_FORMAT}: install the version "
             f"that it comes from, effboost {metadata.get('effboost_version')}, or a newer one"
         )
     try:
         return _read_classes(metadata), _read_shape(metadata)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"has damaged metadata ({error})") from error
+        raise RefusedError(f"has damaged metadata ({error})") from error
 
 
 def _read_classes(metadata: Mapping[str, str]) -> npt.NDArray[Any]:
@@ -111,6 +111,8 @@ _REFUSED: Final[dict[tuple[str, int], str]] = {
 }
 _DOMAINS: Final = (b"", b"ai.onnx", b"ai.onnx.ml")
 _MAX_DEPTH: Final = 12
+# Of a model in onnx.proto.
+_METADATA: Final = 14
 
 
 def check_plain(content: bytes) -> None:
@@ -121,34 +123,54 @@ def check_plain(content: bytes) -> None:
 
     Raises
     ------
-    ModelFileError
+    RefusedError
         If it is no ONNX file, or holds something else; the message goes on after its name.
     """
     try:
         _check_message(memoryview(content), "model", 0)
     except (IndexError, OverflowError) as error:
-        raise ModelFileError("is no ONNX file, or is damaged or truncated") from error
+        raise RefusedError("is no ONNX file, or is damaged or truncated") from error
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
+    """Give the metadata of an ONNX file; the graph is not looked at.
+
+    Raises
+    ------
+    RefusedError
+        If it is no ONNX file.
+    """
+    metadata = {}
+    try:
+        for number, value in _fields(memoryview(content)):
+            if number == _METADATA and isinstance(value, memoryview):
+                pair = {part: text for part, text in _fields(value) if not isinstance(text, int)}
+                key, text = (str(pair.get(part, b""), "utf-8") for part in (1, 2))
+                metadata[key] = text
+    except (IndexError, OverflowError, UnicodeDecodeError) as error:
+        raise RefusedError("is no ONNX file, or is damaged or truncated") from error
+    return metadata
 
 
 def _check_message(data: memoryview, message: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise ModelFileError("holds graphs within graphs, too deep to be an export of effboost")
+        raise RefusedError("holds graphs within graphs, too deep to be an export of effboost")
     n_values = 1
     for number, value in _fields(data):
         if (message, number) in _REFUSED:
-            raise ModelFileError(f"holds {_REFUSED[message, number]}, which no export needs")
+            raise RefusedError(f"holds {_REFUSED[message, number]}, which no export needs")
         inner = _INSIDE[message].get(number)
         if inner is not None and isinstance(value, memoryview):
             _check_message(value, inner, depth + 1)
         elif message == "node" and number == 7 and bytes(value) not in _DOMAINS:
-            raise ModelFileError(f"needs operators of {bytes(value)!r:.60}, which are no standard")
+            raise RefusedError(f"needs operators of {bytes(value)!r:.60}, which are no standard")
         elif message == "tensor" and number == 14 and value != 0:
-            raise ModelFileError(f"holds {_REFUSED['tensor', 13]}, which no export needs")
+            raise RefusedError(f"holds {_REFUSED['tensor', 13]}, which no export needs")
         elif message == "tensor" and number == 1:
             n_values *= math.prod(_integers(value))
     # Two values of half a byte are the smallest that ONNX knows.
     if message == "tensor" and n_values > 2 * len(data):
-        raise ModelFileError(f"declares a tensor of {n_values:,} values and holds fewer")
+        raise RefusedError(f"declares a tensor of {n_values:,} values and holds fewer")
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

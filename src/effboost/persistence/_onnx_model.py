@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from effboost._sessions import start_session
 from effboost.exceptions import ModelFileError
+from effboost.persistence._archive import RefusedError
 from effboost.persistence._onnx_file import check_plain, read_description
 
 __all__ = ["OnnxModel"]
@@ -33,8 +34,8 @@ class OnnxModel:
             check_plain(content)
             self._session = _start(content)
             self.classes, self.image_shape = _read(self._session)
-        except ModelFileError as error:
-            raise ModelFileError(f"{name!r} {error}") from error.__cause__
+        except RefusedError as error:
+            raise ModelFileError(name, str(error)) from error.__cause__
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> OnnxModel:
@@ -52,7 +53,7 @@ class OnnxModel:
         try:
             (scores,) = self._session.run(["probabilities"], {"image": image})
         except Exception as error:  # of onnxruntime, which documents none
-            raise ModelFileError(f"{self.name!r} cannot be run ({_reason(error)})") from error
+            raise ModelFileError(self.name, f"cannot be run ({_reason(error)})") from error
         probabilities: npt.NDArray[np.float32] = scores[0]
         return probabilities
 
@@ -66,7 +67,7 @@ def _start(content: bytes) -> Any:
     except ImportError:
         raise
     except Exception as error:  # of onnxruntime, which documents none
-        raise ModelFileError(f"is refused by onnxruntime ({_reason(error)})") from error
+        raise RefusedError(f"is refused by onnxruntime ({_reason(error)})") from error
 
 
 def _read(session: Any) -> tuple[npt.NDArray[Any], tuple[int, ...] | None]:
@@ -76,11 +77,11 @@ def _read(session: Any) -> tuple[npt.NDArray[Any], tuple[int, ...] | None]:
         inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}
         outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
     except UnicodeDecodeError as error:
-        raise ModelFileError(f"holds damaged text ({error})") from error
+        raise RefusedError(f"holds damaged text ({error})") from error
     classes, image_shape = read_description(metadata)
     expected = ("tensor(float)", [1, len(classes)])
     if inputs != {"image": ("tensor(uint8)", [3])} or outputs.get("probabilities") != expected:
-        raise ModelFileError(
+        raise RefusedError(
             f"takes {sorted(inputs)} and gives {sorted(outputs)}; an export takes an image and "
             f"gives the probabilities of its {len(classes)} classes"
         )

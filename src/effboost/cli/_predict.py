@@ -1,0 +1,164 @@
+"""``effboost predict``: the class and the probabilities of images, as they come."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from effboost.cli._models import keep_bytes, list_inputs, load_model
+from effboost.cli._options import add_command, add_format_option, positive_number
+from effboost.cli._output import check_new
+from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
+
+__all__ = ["add_parser"]
+
+_EXAMPLES = """\
+  effboost predict model.effboost new_cells                       a folder, at any depth
+  effboost predict model.onnx a.png b.bmp --format table          without loading torch
+  effboost predict model.effboost new_cells --out p.csv           written as they come ...
+  effboost predict model.effboost new_cells --out p.csv --resume  ... and continued
+  find . -name '*.tif' | effboost predict model.effboost - --format json
+"""
+# Of the digits that are written, and of engines that add up in another order.
+_TOLERANCE: Final = 1e-3
+
+
+def add_parser(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "predict",
+        help="classify images, in bounded memory and resumable",
+        description="Write the class and the probabilities of images as they come: a row each, in "
+        "CSV or JSON lines. An image that cannot be read gives a row that says why, and the exit "
+        "status 1 at the end.",
+        examples=_EXAMPLES,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help=".effboost or .onnx file")
+    add(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help='files; folders, at any depth; "-" for a list of paths on stdin',
+    )
+    add("-o", "--out", type=Path, metavar="FILE", help="where to write (default: stdout)")
+    add_format_option(parser, default="csv", json="one object a line")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the images that --out does not have yet, after whatever happened",
+    )
+    existing.add_argument("--force", action="store_true", help="overwrite --out")
+    add(
+        "--block-size",
+        type=positive_number,
+        default=64,
+        metavar="N",
+        help="images at a time; so many are lost at most when it is killed (default: %(default)s)",
+    )
+    add("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    _check_out(arguments)
+    images = list_inputs(arguments.images)
+    model = load_model(arguments.model)
+    writer = make_writer(arguments.format, model, images)
+    with ExitStack() as stack:
+        recorded = Recorded()
+        if arguments.resume and arguments.out.exists():
+            recorded = read_recorded(arguments.out, writer)
+            _check_same_model(model, recorded, arguments.out)
+        file = _open(arguments.out, recorded, stack)
+        rest = [image for image in images if image not in recorded.images]
+        n_failed = recorded.n_failed + _write(model, rest, writer, file, recorded, arguments)
+    if n_failed:
+        print(f"effboost: {n_failed} images could not be read, see their rows", file=sys.stderr)
+    return 1 if n_failed else 0
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    if arguments.out is not None:
+        check_new(arguments.out, force=arguments.force or arguments.resume)
+    if not arguments.resume:
+        return
+    if arguments.out is None:
+        raise ValueError("--resume needs --out: what was printed cannot be read back")
+    if arguments.format == "table":
+        raise ValueError("--resume reads CSV and JSON, not tables: leave out --format table")
+
+
+def _open(out: Path | None, recorded: Recorded, stack: ExitStack) -> TextIO:
+    if out is None:
+        keep_bytes(sys.stdout)
+        return sys.stdout
+    if recorded.size:
+        # A row that was cut off goes.
+        with out.open("r+b") as whole:
+            whole.truncate(recorded.size)
+    # Names of files need not be UTF-8: their bytes come back as they were.
+    file = out.open(
+        "a" if recorded.size else "w", newline="", encoding="utf-8", errors="surrogateescape"
+    )
+    return stack.enter_context(file)
+
+
+def _write(
+    model: Any,
+    images: list[str],
+    writer: RowWriter,
+    file: TextIO,
+    recorded: Recorded,
+    arguments: argparse.Namespace,
+) -> int:
+    """Write a row for each image, and give the number of those that could not be read."""
+    from tqdm.auto import tqdm
+
+    from effboost import iter_predictions
+
+    if not recorded.size:
+        writer.write_header(file)
+    n_failed = 0
+    n_known = len(recorded.images)
+    with tqdm(
+        desc="predict",
+        total=n_known + len(images),
+        initial=n_known,
+        unit="image",
+        leave=None,
+        disable=arguments.quiet,
+    ) as bar:
+        for start in range(0, len(images), arguments.block_size):
+            block = images[start : start + arguments.block_size]
+            for prediction in iter_predictions(model, block, block_size=len(block)):
+                writer.write(prediction, file)
+                n_failed += prediction.error is not None
+            file.flush()
+            bar.update(len(block))
+    return n_failed
+
+
+def _check_same_model(model: Any, recorded: Recorded, out: Path) -> None:
+    """Predict one image again: rows of two models in one file would look like one model's."""
+    from effboost import iter_predictions
+
+    sample = next(((name, row) for name, row in recorded.samples if Path(name).is_file()), None)
+    if sample is None:
+        return
+    name, (label, shares) = sample
+    again = next(iter_predictions(model, [name]))
+    if again.error is not None:
+        return
+    now = [] if again.probabilities is None else [float(p) for p in again.probabilities]
+    differ = any(abs(a - b) > _TOLERANCE for a, b in zip(now, shares, strict=True))
+    if differ or (not now and str(again.label) != label):
+        raise ValueError(
+            f"{str(out)!r} has {name!r} as {label} {shares}, this model gives "
+            f"{again.label} {[round(p, 6) for p in now]}: it was written by another model, or the "
+            "image has changed; name another --out"
+        )

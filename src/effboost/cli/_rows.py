@@ -1,0 +1,232 @@
+"""Rows of predictions: written as they come, and read back."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, TextIO
+
+__all__ = ["Recorded", "RowWriter", "make_writer", "read_recorded"]
+
+_DIGITS: Final = 6
+_WIDEST: Final = 60
+# Images by which a model is known again: some may be gone.
+_SAMPLES: Final = 20
+
+_Row = tuple[str, str, list[float], str]
+
+
+class RowWriter(Protocol):
+    """Writes predictions in one format, and reads them back."""
+
+    def write_header(self, file: TextIO) -> None: ...
+
+    def write(self, prediction: Any, file: TextIO) -> None: ...
+
+    def check_header(self, line: str) -> bool:
+        """Tell whether a first line is a header; a ValueError if it is one of other columns."""
+
+    def is_whole(self, record: bytes) -> bool:
+        """Tell whether lines make a row."""
+
+    def read(self, record: str) -> _Row:
+        """Give image, class, probabilities and error; a ValueError where it is no row."""
+
+
+@dataclasses.dataclass
+class Recorded:
+    """What a file of predictions holds already.
+
+    Attributes
+    ----------
+    images : set of str
+        The images that have a row.
+    n_failed : int
+        How many of them could not be read.
+    size : int
+        Bytes of the file up to the end of the last whole row.
+    samples : list of (str, (str, list of float))
+        Some images with their class and probabilities.
+    """
+
+    images: set[str] = dataclasses.field(default_factory=set)
+    n_failed: int = 0
+    size: int = 0
+    samples: list[tuple[str, tuple[str, list[float]]]] = dataclasses.field(default_factory=list)
+
+    def add(self, row: _Row) -> None:
+        """Take note of a row."""
+        image, label, shares, error = row
+        self.images.add(image)
+        if error:
+            self.n_failed += 1
+        elif len(self.samples) < _SAMPLES:
+            self.samples.append((image, (label, shares)))
+
+
+def make_writer(format: str, model: Any, images: Sequence[str]) -> RowWriter:
+    """Give what writes the predictions of a model in a format."""
+    classes = [str(label) for label in model.classes_]
+    shown = classes if hasattr(model, "predict_proba") else []
+    if format == "csv":
+        return _CsvWriter(shown)
+    return _JsonWriter(shown) if format == "json" else _TableWriter(shown, classes, images)
+
+
+def read_recorded(path: Path, writer: RowWriter) -> Recorded:
+    """Read a file of predictions, of which the last row may be cut off anywhere."""
+    recorded = Recorded()
+    number = 0
+    for number, record in enumerate(_records(path, writer), 1):
+        text = record.decode("utf-8", "surrogateescape")
+        try:
+            if number > 1 or not writer.check_header(text):
+                recorded.add(writer.read(text))
+        except ValueError as error:
+            raise ValueError(
+                f"row {number} of {str(path)!r} is none that could be continued ({error}): name "
+                "another --out, or give --force instead of --resume"
+            ) from error
+        recorded.size += len(record)
+    return recorded
+
+
+def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
+    """Give the whole rows of a file."""
+    record = b""
+    with path.open("rb") as file:
+        for line in file:
+            record += line
+            if record.endswith(b"\n") and writer.is_whole(record):
+                yield record
+                record = b""
+
+
+class _CsvWriter:
+    """Columns image, class, p_<class> of each class, error."""
+
+    def __init__(self, shown: list[str]):
+        self._shown = shown
+        self._header = ["image", "class", *(f"p_{label}" for label in shown), "error"]
+
+    def write_header(self, file: TextIO) -> None:
+        _make_csv(file).writerow(self._header)
+
+    def write(self, prediction: Any, file: TextIO) -> None:
+        shares: list[Any] = [""] * len(self._shown)
+        if prediction.probabilities is not None:
+            shares = [f"{float(p):.{_DIGITS}f}" for p in prediction.probabilities]
+        label = "" if prediction.label is None else str(prediction.label)
+        _make_csv(file).writerow([prediction.image, label, *shares, prediction.error or ""])
+
+    def check_header(self, line: str) -> bool:
+        found = _split(line)
+        if found != self._header:
+            raise ValueError(f"its columns are {found}, those of this model {self._header}")
+        return True
+
+    def is_whole(self, record: bytes) -> bool:
+        # A line's end between quotes is part of a name.
+        return record.count(b'"') % 2 == 0
+
+    def read(self, record: str) -> _Row:
+        values = _split(record)
+        if len(values) != len(self._header):
+            raise ValueError(f"it has {len(values)} values, not {len(self._header)}")
+        image, label, *shares, error = values
+        return image, label, [float(share) for share in shares if share], error
+
+
+def _make_csv(file: TextIO) -> Any:
+    return csv.writer(file, lineterminator="\n")
+
+
+def _split(record: str) -> list[str]:
+    return next(csv.reader([record], strict=True), [])
+
+
+class _JsonWriter:
+    """One object a line."""
+
+    def __init__(self, shown: list[str]):
+        self._shown = shown
+
+    def write_header(self, file: TextIO) -> None:
+        pass
+
+    def write(self, prediction: Any, file: TextIO) -> None:
+        shares = None
+        if prediction.probabilities is not None:
+            values = (round(float(p), _DIGITS) for p in prediction.probabilities)
+            shares = dict(zip(self._shown, values, strict=True))
+        row = {
+            "image": prediction.image,
+            "class": None if prediction.label is None else str(prediction.label),
+            "probabilities": shares,
+            "error": prediction.error,
+        }
+        file.write(json.dumps(row) + "\n")
+
+    def check_header(self, line: str) -> bool:
+        return False
+
+    def is_whole(self, record: bytes) -> bool:
+        return True
+
+    def read(self, record: str) -> _Row:
+        row = json.loads(record)
+        if not isinstance(row, dict) or not {"image", "class", "error"} <= row.keys():
+            raise ValueError('it is no object with "image", "class" and "error"')
+        shares = row.get("probabilities") or {}
+        if not row["error"] and list(shares) != self._shown:
+            raise ValueError(f"its classes are {list(shares)}, those of this model {self._shown}")
+        return row["image"], row["class"] or "", list(shares.values()), row["error"] or ""
+
+
+class _TableWriter:
+    """Columns of one width, for eyes alone."""
+
+    def __init__(self, shown: list[str], classes: list[str], images: Sequence[str]):
+        from effboost._plain import show_plainly
+
+        self._plainly = show_plainly
+        self._shown = [show_plainly(f"p_{label}") for label in shown]
+        self._widths = [
+            min(_WIDEST, max(map(len, ["image", *map(show_plainly, images)]))),
+            max(map(len, ["class", *map(show_plainly, classes)])),
+        ]
+
+    def write_header(self, file: TextIO) -> None:
+        file.write(self._join("image", "class", self._shown))
+
+    def write(self, prediction: Any, file: TextIO) -> None:
+        image = self._shorten(self._plainly(prediction.image))
+        if prediction.error is not None:
+            file.write(self._join(image, "-", [f"error: {self._plainly(prediction.error)}"]))
+            return
+        shares = prediction.probabilities
+        texts = [
+            f"{share:{len(name)}.3f}"
+            for name, share in zip(self._shown, [] if shares is None else shares, strict=True)
+        ]
+        file.write(self._join(image, self._plainly(prediction.label), texts))
+
+    def check_header(self, line: str) -> bool:
+        raise ValueError("it is a table")
+
+    def is_whole(self, record: bytes) -> bool:
+        return True
+
+    def read(self, record: str) -> _Row:
+        raise ValueError("it is a table")
+
+    def _shorten(self, image: str) -> str:
+        # Files of one folder differ at their ends.
+        return image if len(image) <= _WIDEST else f"…{image[1 - _WIDEST :]}"
+
+    def _join(self, image: str, label: str, rest: list[str]) -> str:
+        cells = [f"{image:<{self._widths[0]}}", f"{label:<{self._widths[1]}}", *rest]
+        return "  ".join(cells).rstrip() + "\n"

@@ -1,0 +1,389 @@
+"""What is wrong with a set of images, before a model learns it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import check_consistent_length
+from tqdm.auto import tqdm
+
+from effboost._images import ImageSequence, as_images
+from effboost._threads import count_threads
+from effboost.datasets._alike import DisjointSets, join_alike, make_thumbnail, shrink
+from effboost.datasets._findings import KINDS, DataCheck, Finding
+from effboost.datasets._folder import read_image_folder
+from effboost.exceptions import DatasetError, ImageDecodeError, LeakageError
+from effboost.model_selection._leakage import check_group_leakage
+from effboost.model_selection._subjects import is_missing
+
+__all__ = ["check_image_folder", "check_images"]
+
+# Range of grey levels of the means of 64 x 64 parts: what sensor noise and JPEG leave of nothing.
+_BLANK: Final = 8
+_SPLIT_COLUMNS: Final = ("split", "fold", "partition", "subset")
+_SPLIT_FOLDER: Final = re.compile(
+    r"(train|training|val|valid|validation|dev|test|testing|fold[ _-]?\d+)", re.IGNORECASE
+)
+
+
+def check_images(
+    X: Any,
+    *,
+    target: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
+    split: npt.ArrayLike | None = None,
+    crop_size: int | None = None,
+    max_distance: float | None = 3.0,
+    progress: bool = False,
+) -> DataCheck:
+    """Look for faults in a set of images that would spoil a model or flatter its evaluation.
+
+    Found are images that cannot be read, are blank, have another size than most, or lack a label
+    or a subject; copies, equal to the byte or to the eye; copies that stand under several
+    labels, subjects or splits; and subjects that stand in several splits.
+
+    Parameters
+    ----------
+    X : images, n_samples of them
+        What `ImageSequence` takes. Each is read once and not kept: 1 kB an image is.
+    target : array-like of shape (n_samples,), default=None
+        The label of each image; None or empty where it has none.
+    groups : array-like of shape (n_samples,), default=None
+        The subject of each image; None takes the groups that an `ImageSequence` carries.
+    split : array-like of shape (n_samples,), default=None
+        The part of the data that each image belongs to, such as "train" and "test".
+    crop_size : int, default=None
+        Find images that are smaller than this many pixels a side, too.
+    max_distance : float, default=3.0
+        How far copies may differ, in grey levels: root mean square over the 16 x 16 parts of
+        the pictures. None finds no copies but those that are equal to the byte.
+    progress : bool, default=False
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    DataCheck
+        What was found. It prints as a table.
+
+    See Also
+    --------
+    check_image_folder : The same for a folder.
+    effboost.model_selection.check_leakage : Raises an error if a split leaks.
+
+    Notes
+    -----
+    Copies are found if they were re-encoded, resized, turned by quarters or mirrored; not if
+    they were cut, moved, or changed in brightness. An image is blank if the means of its 64 x 64
+    parts lie within 8 grey levels in each channel. Sizes are looked at where most images are of
+    one size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.datasets import check_images
+    >>> X = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    >>> X[1], X[3] = X[0, ::-1], 7
+    >>> found = check_images(X, target=["ALL", "HEM", "HEM", "ALL"])
+    >>> found.counts
+    {'several_labels': 1, 'near_duplicate': 1, 'blank': 1}
+    >>> found.findings[0]
+    Finding(kind='several_labels', images=('position 0', 'position 1'), detail='ALL, HEM')
+    """
+    images = as_images(X)
+    rows = _Rows.of(images, target, images.groups if groups is None else groups, split)
+    looks = _look_at_all(images, progress)
+    sizes = Counter(look.size for look in looks if look.size is not None)
+    findings = [
+        *_find_leaking_subjects(rows),
+        *_find_copies(rows, looks, max_distance),
+        *_find_alone(rows, looks),
+        *_find_sizes(rows, looks, sizes, crop_size),
+    ]
+    order = list(KINDS)
+    return DataCheck(
+        tuple(sorted(findings, key=lambda finding: order.index(finding.kind))),
+        n_images=len(images),
+        n_subjects=rows.count_subjects(range(len(images))),
+        classes=rows.count_by(rows.target),
+        splits=rows.count_by(rows.split),
+        sizes=dict(sizes.most_common()),
+    )
+
+
+def check_image_folder(
+    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    target: str | None = None,
+    group: str | None = None,
+    split: str | None = None,
+    crop_size: int | None = None,
+    max_distance: float | None = 3.0,
+    progress: bool = False,
+) -> DataCheck:
+    r"""Look for faults in a folder of labelled images; see `check_images`.
+
+    Parameters
+    ----------
+    root : path, or sequence of paths
+        A folder as `load_image_folder` reads it; or one whose folders are called as parts of
+        the data ("train", "val", "test", "fold_0", ...), each such a folder; or several folders,
+        each of them one part.
+    target, group : str, default=None
+        See `load_image_folder`.
+    split : str, default=None
+        Column of the table with the part of the data; None takes the first there is of "split",
+        "fold", "partition" and "subset".
+    crop_size, max_distance, progress
+        See `check_images`.
+
+    Returns
+    -------
+    DataCheck
+        What was found. Files that a table names and that are missing are found as unreadable.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder or column, or no image in it.
+
+    Examples
+    --------
+    >>> from effboost.datasets import check_image_folder
+    >>> print(check_image_folder("cells", group=r"UID_(H?\d+)_"))  # doctest: +SKIP
+    """
+    roots = [root] if isinstance(root, str | os.PathLike) else list(root)
+    parts = _find_parts([Path(place) for place in roots])
+    found = [_read_part(name, place, target, group, split) for name, place in parts]
+    columns = zip(*found, strict=True)
+    paths, labels, groups, splits = (list(itertools.chain(*column)) for column in columns)
+    if not paths:
+        raise DatasetError(f"there is no image in {', '.join(repr(str(place)) for place in roots)}")
+    return check_images(
+        paths,
+        target=labels,
+        groups=groups if any(map(_is_there, groups)) else None,
+        split=splits if any(map(_is_there, splits)) else None,
+        crop_size=crop_size,
+        max_distance=max_distance,
+        progress=progress,
+    )
+
+
+# --- folders -------------------------------------------------------------------------------
+
+
+def _find_parts(roots: list[Path]) -> list[tuple[str, Path]]:
+    """Give the parts of the data with their names; one without a name where it is in one."""
+    for root in roots:
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise DatasetError(f"{str(root)!r} {what}; give the folder that holds the images")
+    if len(roots) > 1:
+        return [(str(root), root) for root in roots]
+    below = sorted(
+        path
+        for path in roots[0].iterdir()
+        if path.is_dir() and not path.name.startswith((".", "_"))
+    )
+    named = bool(below) and all(_SPLIT_FOLDER.fullmatch(path.name) for path in below)
+    if not named or (roots[0] / "labels.csv").is_file():
+        return [("", roots[0])]
+    return [(path.name, path) for path in below]
+
+
+def _read_part(
+    name: str, folder: Path, target: str | None, group: str | None, split: str | None
+) -> tuple[Iterable[Any], ...]:
+    """Give the path, label, subject and split of each image of a folder."""
+    data = read_image_folder(folder, target, group, unlabelled=True)
+    n = len(data.paths)
+    usual = _SPLIT_COLUMNS if split is None else (split,)
+    column = next((usual_name for usual_name in usual if usual_name in data.table), None)
+    if column is None and split is not None:
+        raise DatasetError(
+            f"there is no column {split!r} for the split in {str(folder)!r}; its columns are "
+            f"{', '.join(data.table) or 'none: it has no labels.csv'}"
+        )
+    splits = itertools.repeat(name, n) if name or column is None else data.table[column]
+    groups = itertools.repeat(None, n) if data.groups is None else data.groups
+    return data.paths, data.target, groups, splits
+
+
+# --- images one by one ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Look:
+    """What is kept of one image."""
+
+    fingerprint: str | None = None
+    size: tuple[int, int] | None = None
+    thumbnail: npt.NDArray[np.uint8] | None = None
+    range: int = 0
+    error: str | None = None
+
+
+def _look_at_all(images: ImageSequence, progress: bool) -> list[_Look]:
+    # Threads: Pillow decodes without holding Python's lock.
+    workers = joblib.Parallel(count_threads(), backend="threading", return_as="generator")
+    looks = workers(joblib.delayed(_look_at)(images, i) for i in range(len(images)))
+    bar = tqdm(looks, "check", len(images), unit="image", leave=None, disable=not progress)
+    return list(bar)
+
+
+def _look_at(images: ImageSequence, index: int) -> _Look:
+    try:
+        fingerprint = images.fingerprint(index)
+        picture = images.decode(index)
+    except ImageDecodeError as error:
+        return _Look(error=error.reason)
+    small = shrink(picture)
+    flat = small.reshape(-1, 3)
+    spread = int((flat.max(axis=0).astype(int) - flat.min(axis=0)).max())
+    return _Look(fingerprint, picture.size, make_thumbnail(small), spread)
+
+
+# --- what is known of the images -----------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Name, label, subject and split of each image; None where it is not known."""
+
+    names: list[str]
+    target: list[str | None] | None
+    groups: list[str | None] | None
+    split: list[str | None] | None
+
+    @classmethod
+    def of(cls, images: ImageSequence, target: Any, groups: Any, split: Any) -> _Rows:
+        columns = [_as_text(column) for column in (target, groups, split)]
+        check_consistent_length(images, *columns)
+        return cls([images.name(i) for i in range(len(images))], *columns)
+
+    def name(self, positions: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self.names[i] for i in positions)
+
+    def count_subjects(self, positions: Iterable[int]) -> int | None:
+        if self.groups is None:
+            return None
+        return len({self.groups[i] for i in positions} - {None})
+
+    def count_by(self, column: list[str | None] | None) -> dict[str, tuple[int, int | None]]:
+        """Give the number of images and subjects for each value of a column."""
+        where: dict[str, list[int]] = {}
+        for i, value in enumerate(column or ()):
+            if value is not None:
+                where.setdefault(value, []).append(i)
+        return {
+            value: (len(where[value]), self.count_subjects(where[value])) for value in sorted(where)
+        }
+
+
+def _as_text(column: Any) -> list[str | None] | None:
+    if column is None:
+        return None
+    return [str(value) if _is_there(value) else None for value in np.asarray(column, dtype=object)]
+
+
+def _is_there(value: Any) -> bool:
+    return not is_missing(value) and value != ""
+
+
+# --- faults --------------------------------------------------------------------------------
+
+
+def _find_leaking_subjects(rows: _Rows) -> Iterator[Finding]:
+    if rows.groups is None or rows.split is None:
+        return
+    subjects: dict[str, dict[str, int]] = {}
+    for i, (subject, part) in enumerate(zip(rows.groups, rows.split, strict=True)):
+        if subject is not None and part is not None:
+            subjects.setdefault(part, {}).setdefault(subject, i)
+    leaking: dict[str, dict[str, int]] = {}
+    for one, other in itertools.combinations(subjects, 2):
+        try:
+            check_group_leakage(list(subjects[one]), list(subjects[other]))
+        except LeakageError as error:
+            for subject in error.groups:
+                found = leaking.setdefault(subject, {})
+                found.update({part: subjects[part][subject] for part in (one, other)})
+    for subject, first in leaking.items():
+        detail = f"subject {subject} in {', '.join(first)}"
+        yield Finding("leaking_subject", rows.name(first.values()), detail)
+
+
+def _find_copies(rows: _Rows, looks: list[_Look], max_distance: float | None) -> Iterator[Finding]:
+    sets = DisjointSets(len(looks))
+    first: dict[str, int] = {}
+    for i, look in enumerate(looks):
+        if look.fingerprint is not None:
+            sets.join(first.setdefault(look.fingerprint, i), i)
+    for group in sets.groups():
+        yield Finding("duplicate", rows.name(group), "equal to the byte")
+    if max_distance is not None:
+        # All blank images are alike, and found as such.
+        alone = [i for i in first.values() if looks[i].range > _BLANK]
+        if alone:
+            thumbnails = np.array([looks[i].thumbnail for i in alone], dtype=np.uint8)
+            join_alike(sets, np.array(alone), thumbnails, max_distance)
+    originals = set(first.values())
+    for group in sets.groups():
+        different = [i for i in group if i in originals]
+        if len(different) > 1:
+            yield Finding("near_duplicate", rows.name(different), "alike to the eye")
+        yield from _find_conflicts(rows, group)
+
+
+def _find_conflicts(rows: _Rows, group: list[int]) -> Iterator[Finding]:
+    columns = {
+        "leaking_image": rows.split,
+        "several_labels": rows.target,
+        "several_subjects": rows.groups,
+    }
+    for kind, column in columns.items():
+        values = [] if column is None else sorted({column[i] for i in group} - {None}, key=str)
+        if len(values) > 1:
+            yield Finding(kind, rows.name(group), ", ".join(map(str, values)))
+
+
+def _find_alone(rows: _Rows, looks: list[_Look]) -> Iterator[Finding]:
+    """Find what is wrong with images by themselves."""
+    for name, look in zip(rows.names, looks, strict=True):
+        if look.error is not None:
+            yield Finding("unreadable", (name,), look.error)
+        elif look.range <= _BLANK:
+            yield Finding("blank", (name,), f"its colours lie within {look.range} of 255 levels")
+    for kind, column in (("no_label", rows.target), ("no_subject", rows.groups)):
+        for name, value in zip(rows.names, column or (), strict=False):
+            if value is None:
+                yield Finding(kind, (name,), KINDS[kind].replace("images", "an image"))
+
+
+def _find_sizes(
+    rows: _Rows, looks: list[_Look], sizes: Counter[Any], crop_size: int | None
+) -> Iterator[Finding]:
+    usual, n = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
+    # Where cells were cut out one by one, no size is the right one.
+    one_size = 2 * n > sizes.total()
+    for name, look in zip(rows.names, looks, strict=True):
+        if look.size is None:
+            continue
+        reasons = []
+        if one_size and look.size != usual:
+            reasons.append(f"{n} of {sizes.total()} are {usual[0]} x {usual[1]}")
+        if crop_size is not None and min(look.size) < crop_size:
+            reasons.append(f"the crop is {crop_size} x {crop_size}")
+        if reasons:
+            detail = f"{look.size[0]} x {look.size[1]}; {'; '.join(reasons)}"
+            yield Finding("size", (name,), detail)

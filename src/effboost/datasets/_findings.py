@@ -1,0 +1,145 @@
+"""What a check of images found, as text, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+from effboost._plain import show_plainly
+
+__all__ = ["KINDS", "DataCheck", "Finding"]
+
+# What each kind of finding is called, the gravest first.
+KINDS: Final = {
+    "leaking_subject": "subjects in more than one split",
+    "leaking_image": "images in more than one split",
+    "several_labels": "images under several labels",
+    "several_subjects": "images under several subjects",
+    "unreadable": "unreadable images",
+    "duplicate": "copies, equal to the byte",
+    "near_duplicate": "copies that were re-encoded, resized, turned or mirrored",
+    "blank": "blank images",
+    "size": "images of the wrong size",
+    "no_label": "images without a label",
+    "no_subject": "images without a subject",
+}
+_SHOWN: Final = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind : str
+        "leaking_subject", "leaking_image", "several_labels", "several_subjects", "unreadable",
+        "duplicate", "near_duplicate", "blank", "size", "no_label" or "no_subject".
+    images : tuple of str
+        The images that it concerns: paths, or positions of images in memory.
+    detail : str
+        What is wrong, such as the reason why an image cannot be read.
+    """
+
+    kind: str
+    images: tuple[str, ...]
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DataCheck:
+    """What `check_images` found.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        All that is wrong, the gravest first. Empty if nothing is.
+    n_images : int
+        Number of images.
+    n_subjects : int or None
+        Number of subjects; None where none is known.
+    classes, splits : dict of str to (int, int or None)
+        Images and subjects of each class and of each split.
+    sizes : dict of (int, int) to int
+        Images of each width and height, in pixels, the most frequent first.
+    """
+
+    findings: tuple[Finding, ...]
+    n_images: int
+    n_subjects: int | None
+    classes: dict[str, tuple[int, int | None]]
+    splits: dict[str, tuple[int, int | None]]
+    sizes: dict[tuple[int, int], int]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each kind that occurs, the gravest first."""
+        counted = Counter(finding.kind for finding in self.findings)
+        return {kind: counted[kind] for kind in KINDS if kind in counted}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all as a dictionary that JSON can hold."""
+        return {
+            "n_images": self.n_images,
+            "n_subjects": self.n_subjects,
+            "classes": _as_counts(self.classes),
+            "splits": _as_counts(self.splits),
+            "sizes": {f"{width} x {height}": n for (width, height), n in self.sizes.items()},
+            "counts": self.counts,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+
+    def to_csv(self) -> str:
+        """Give the findings as CSV: number of the finding, kind, image, detail; a row an image."""
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["finding", "kind", "image", "detail"])
+        for number, finding in enumerate(self.findings, 1):
+            writer.writerows(
+                [number, finding.kind, image, finding.detail] for image in finding.images
+            )
+        return file.getvalue()
+
+    def __str__(self) -> str:
+        return "\n".join(_format_check(self))
+
+
+def _as_counts(counts: dict[str, tuple[int, int | None]]) -> dict[str, dict[str, int | None]]:
+    return {name: {"images": n, "subjects": subjects} for name, (n, subjects) in counts.items()}
+
+
+def _format_check(check: DataCheck) -> Iterator[str]:
+    known = "" if check.n_subjects is None else f" of {check.n_subjects} subjects"
+    yield f"{check.n_images} images{known}"
+    for title, counts in (("class", check.classes), ("split", check.splits)):
+        yield from _format_counts(title, counts)
+    if check.sizes:
+        (width, height), n = next(iter(check.sizes.items()))
+        others = f", {len(check.sizes) - 1} other sizes" if len(check.sizes) > 1 else ""
+        yield f"\nmost frequent size: {width} x {height} pixels ({n} images){others}"
+    if not check.findings:
+        yield "\nnothing is wrong"
+    for kind, n in check.counts.items():
+        yield f"\n{KINDS[kind]}: {n}"
+        found = [finding for finding in check.findings if finding.kind == kind]
+        for finding in found[:_SHOWN]:
+            images = ", ".join(map(show_plainly, finding.images[:3]))
+            more = f" and {len(finding.images) - 3} more" if len(finding.images) > 3 else ""
+            yield f"  {images}{more}: {show_plainly(finding.detail)}"
+        if len(found) > _SHOWN:
+            yield f"  ... and {len(found) - _SHOWN} more"
+
+
+def _format_counts(title: str, counts: dict[str, tuple[int, int | None]]) -> Iterator[str]:
+    if not counts:
+        return
+    names = {name: show_plainly(name) for name in counts}
+    width = max(map(len, [title, *names.values()]))
+    subjects = next(iter(counts.values()))[1] is not None
+    yield f"\n{title:<{width}}   images" + ("  subjects" if subjects else "")
+    for name, (n, of) in counts.items():
+        yield f"{names[name]:<{width}} {n:8d}" + (f" {of:9d}" if subjects else "")

@@ -1,0 +1,172 @@
+"""A zip file so plain that there is nothing in it to be fooled by."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import BinaryIO, Final
+
+from effboost._plain import show_plainly
+
+__all__ = ["Archive", "RefusedError", "digest", "name_plainly", "write_archive"]
+
+_END: Final = struct.Struct("<4s4H2LH")
+_LOCAL_HEADER: Final = 30
+_UNIX: Final = 3
+_MEMBER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*\.[a-z]+")
+_STAMP: Final = (1980, 1, 1, 0, 0, 0)
+_FIXED: Final = (
+    "create_system",
+    "create_version",
+    "date_time",
+    "external_attr",
+    "extract_version",
+    "internal_attr",
+    "volume",
+)
+_SHOWN: Final = 80
+
+
+class RefusedError(Exception):
+    """Says what is wrong with a model file; its reader adds which file."""
+
+
+class Archive:
+    """The members of a zip file, each read whole and within a limit.
+
+    They lie one behind the other, uncompressed, with nothing before, between or behind them. So
+    none is larger than the file, none can hide behind another, and every byte belongs to one. zip
+    files that keep to the format but are not, to the bit, what `write_archive` makes of the same
+    members are refused.
+
+    Parameters
+    ----------
+    stream : binary file
+        Open for reading, and able to seek.
+    max_members : int
+        How many there may be.
+
+    Raises
+    ------
+    RefusedError
+        If it is another zip file, or damaged.
+    """
+
+    def __init__(self, stream: BinaryIO, *, max_members: int):
+        end = _find_directory(stream, max_members)
+        try:
+            self._zip = zipfile.ZipFile(stream)
+        # Damaged directories end in whatever exception their bytes happen to lead to.
+        except Exception as error:
+            raise RefusedError(f"its directory is damaged ({error})") from error
+        self._members = _check_layout(self._zip.infolist(), end)
+        self._check_headers(stream, end)
+
+    def _check_headers(self, stream: BinaryIO, end: int) -> None:
+        """Check what is left in headers, here and there, that zipfile does not look at."""
+        stream.seek(end)
+        for name, info in self._members.items():
+            expected = _describe(name)
+            entry = stream.read(46 + len(name))
+            same = all(getattr(info, field) == getattr(expected, field) for field in _FIXED)
+            same = same and not any(entry[30:34])  # lengths of parts that it does not have
+            place = stream.tell()
+            stream.seek(info.header_offset)
+            # Name and numbers stand in both places, in the same order.
+            if not same or stream.read(_LOCAL_HEADER + len(name))[4:] != entry[6:32] + entry[46:]:
+                raise RefusedError(f"the header of its member {name_plainly(name)} is damaged")
+            stream.seek(place)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each member."""
+        return {name: info.file_size for name, info in self._members.items()}
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Read a member, if it has at most `limit` bytes."""
+        info = self._members.get(name)
+        if info is None:
+            raise RefusedError(f"it has no member {name_plainly(name)}")
+        if info.file_size > limit:
+            raise RefusedError(
+                f"its member {name_plainly(name)} has {info.file_size:,} bytes; {limit:,} is the "
+                "most that it may have"
+            )
+        try:
+            return self._zip.read(info)
+        except Exception as error:
+            raise RefusedError(f"its member {name_plainly(name)} is damaged ({error})") from error
+
+
+def write_archive(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
+    """Write members as `Archive` reads them; the same members give the same bytes."""
+    try:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
+            for name, content in members.items():
+                archive.writestr(_describe(name), content)
+    except (zipfile.LargeZipFile, struct.error) as error:
+        raise RefusedError("the model is larger than the 4 GB that a file can hold") from error
+
+
+def _describe(name: str) -> zipfile.ZipInfo:
+    """Give what a directory says of a member beside its size, the same everywhere and always."""
+    info = zipfile.ZipInfo(name, _STAMP)
+    info.create_system, info.external_attr = _UNIX, 0o600 << 16
+    return info
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def name_plainly(name: str) -> str:
+    """Show a name that came from a file: visible, and not too long."""
+    plain = show_plainly(name)
+    return repr(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}...")
+
+
+def _find_directory(stream: BinaryIO, max_members: int) -> int:
+    """Give where the members end, from the record at the end, before anything is allocated."""
+    size = stream.seek(0, os.SEEK_END)
+    if size < _END.size:
+        raise RefusedError(f"it is truncated: {size} bytes are no zip file")
+    stream.seek(max(0, size - _END.size - 20))
+    tail = stream.read()
+    signature, *disks, n_members, length, start, comment = _END.unpack(tail[-_END.size :])
+    if signature != b"PK\5\6" or comment or disks != [0, 0, n_members]:
+        raise RefusedError("it is truncated, or something was appended to it")
+    if n_members > max_members:
+        raise RefusedError(f"it has {n_members:,} members; {max_members:,} is the most")
+    if start + length + _END.size != size or tail[-_END.size - 20 :].startswith(b"PK\6\7"):
+        raise RefusedError("its directory does not lie where it says")
+    return int(start)
+
+
+def _check_layout(infos: list[zipfile.ZipInfo], end: int) -> dict[str, zipfile.ZipInfo]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    place = 0
+    for info in infos:
+        name, shown = info.orig_filename, name_plainly(info.orig_filename)
+        if not _MEMBER.fullmatch(name):
+            raise RefusedError(f"its member {shown} has a name that no member has: paths are none")
+        if name in members:
+            raise RefusedError(f"its member {shown} is there twice")
+        if info.flag_bits & 1:
+            raise RefusedError(f"its member {shown} is encrypted")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise RefusedError(
+                f"its member {shown} is compressed; members are stored as they are, so that none "
+                "is larger than the file"
+            )
+        if info.header_offset != place or info.flag_bits or info.extra or info.comment:
+            raise RefusedError(f"its member {shown} does not follow the one before it")
+        place += _LOCAL_HEADER + len(name) + info.file_size
+        members[name] = info
+    if place != end:
+        raise RefusedError("bytes stand between its members and its directory")
+    return members

@@ -1,0 +1,96 @@
+"""The first member of a model file: what the others are, and what is no array."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from effboost.persistence._archive import Archive, RefusedError, digest, name_plainly
+from effboost.persistence._json import check_fields, parse_json
+
+__all__ = ["MANIFEST", "read_manifest", "read_member", "write_manifest"]
+
+MANIFEST: Final = "manifest.json"
+_FORMAT: Final = "effboost-model"
+VERSION: Final = 1
+# From each version before to the one behind it. A change of the format brings an entry here, and
+# a file of the version before into tests/persistence/golden.
+MIGRATIONS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+_MAX_BYTES: Final = 2**22
+_MADE_WITH: Final = ("effboost", "numpy", "scikit-learn", "torch", "torchvision", "xgboost")
+
+
+def write_manifest(kind: str, model: dict[str, Any], members: Mapping[str, bytes]) -> bytes:
+    """Describe a model and the members that lie beside the manifest."""
+    manifest = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "made_with": {name: version(name) for name in _MADE_WITH},
+        "kind": kind,
+        "model": model,
+        "members": {
+            name: {"size": len(content), "sha256": digest(content)}
+            for name, content in members.items()
+        },
+    }
+    content = json.dumps(manifest, indent=1, allow_nan=False).encode()
+    if len(content) > _MAX_BYTES:
+        raise RefusedError(
+            f"its parameters and histories take {len(content):,} bytes; {_MAX_BYTES:,} is the most"
+        )
+    return content
+
+
+def read_manifest(archive: Archive) -> dict[str, Any]:
+    """Read a manifest of this version or of an older one, as one of this version."""
+    manifest = parse_json(archive.read(MANIFEST, _MAX_BYTES), MANIFEST)
+    if manifest.get("format") != _FORMAT or type(manifest.get("version")) is not int:
+        raise RefusedError(f"its {MANIFEST} is not that of a model")
+    number, made_with = manifest["version"], manifest.get("made_with")
+    if number > VERSION:
+        newer = made_with.get("effboost") if isinstance(made_with, dict) else None
+        raise RefusedError(
+            f"has format {number}, of effboost {name_plainly(str(newer))}; this is effboost "
+            f"{version('effboost')}, which reads formats up to {VERSION}: update it"
+        )
+    if number < 1:
+        raise RefusedError(f"has format {number}, which there never was")
+    for former in range(number, VERSION):
+        manifest = MIGRATIONS[former](manifest)
+    check_fields(
+        manifest,
+        MANIFEST,
+        {
+            "format": str,
+            "version": int,
+            "made_with": dict,
+            "kind": str,
+            "model": dict,
+            "members": dict,
+        },
+    )
+    _check_members(manifest["members"], archive.sizes)
+    return manifest
+
+
+def read_member(archive: Archive, manifest: dict[str, Any], name: str, limit: int) -> bytes:
+    """Read a member, and compare it with its hash."""
+    content = archive.read(name, limit)
+    if digest(content) != manifest["members"][name]["sha256"]:
+        raise RefusedError(
+            f"its member {name_plainly(name)} is damaged: its SHA-256 is not the one in {MANIFEST}"
+        )
+    return content
+
+
+def _check_members(listed: dict[str, Any], sizes: Mapping[str, int]) -> None:
+    for name in sizes:
+        if name not in listed and name != MANIFEST:
+            raise RefusedError(f"its member {name_plainly(name)} is not listed in {MANIFEST}")
+    for name, entry in listed.items():
+        what = f"{MANIFEST}: member {name_plainly(name)}"
+        check_fields(entry, what, {"size": int, "sha256": str})
+        if name == MANIFEST or sizes.get(name) != entry["size"]:
+            raise RefusedError(f"{what} is not there, or not of this size")

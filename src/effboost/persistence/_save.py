@@ -1,0 +1,110 @@
+"""From a fitted model to a file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from effboost._write import replacing
+from effboost.exceptions import ModelFileError, ModelFileWarning
+from effboost.persistence._archive import RefusedError, write_archive
+from effboost.persistence._construct import NETWORK
+from effboost.persistence._describe import describe
+from effboost.persistence._manifest import MANIFEST, write_manifest
+from effboost.persistence._tensors import write_tensors
+
+__all__ = ["save"]
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> Path:
+    """Write a fitted model to a file that can be loaded without running code from it.
+
+    The file is a zip of a JSON manifest, the network's weights (safetensors), boosted trees (UBJ)
+    and, for a head of scikit-learn, what skops writes. It appears in one step: neither an error
+    nor a killed process nor a power cut leaves half of it, or touches the one that was there.
+
+    Parameters
+    ----------
+    model : HybridClassifier, CNNClassifier, ImageFeaturizer or EfficientNetFeaturizer
+        The model, fitted.
+    path : str or path
+        The file, in a folder that exists; ``model.effboost`` for example. One that is there is
+        replaced.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ModelFileError
+        If the model is of another class, or its head is one that cannot be kept.
+    NotFittedError
+        If it is not fitted.
+    MissingDependencyError
+        If its head is one of scikit-learn and skops is not installed.
+
+    Warns
+    -----
+    ModelFileWarning
+        If a parameter is code and matters for training alone (callbacks, an optimizer or an
+        augmentation of your own), or a stream of random numbers. The loaded model has its
+        default instead.
+
+    See Also
+    --------
+    load : Read the file.
+
+    Notes
+    -----
+    The cache is not saved, for it is a folder of this machine. Neither is a network's code where
+    it is your own: `load` takes it again as `backbone`.
+
+    Memory holds the weights three times for a moment.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import effboost
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> clf = effboost.presets.frozen(
+    ...     "resnet18", weights=None, image_size=32, random_state=0
+    ... ).fit(cells.images, cells.target)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = effboost.save(clf, Path(folder, "model.effboost"))
+    ...     again = effboost.load(path)
+    >>> bool((again.predict_proba(cells.images) == clf.predict_proba(cells.images)).all())
+    True
+    """
+    try:
+        described = describe(_fitted(model))
+        network = write_tensors(described.modules, described.tensors)
+        members = {NETWORK: network, **described.members}
+        manifest = write_manifest(type(model).__name__, described.model, members)
+        with replacing(path) as file:
+            write_archive(file, {MANIFEST: manifest, **members})
+    except RefusedError as error:
+        raise ModelFileError(os.fspath(path), str(error)) from error.__cause__
+    if described.dropped:
+        names = ", ".join(sorted(set(described.dropped)))
+        warnings.warn(
+            f"saved without {names}: code and streams of random numbers go into no file. The "
+            "loaded model predicts the same; to fit it anew, set them again",
+            ModelFileWarning,
+            stacklevel=2,
+        )
+    return Path(path)
+
+
+def _fitted(model: Any) -> Any:
+    # What is no estimator is refused by its class.
+    if hasattr(model, "fit"):
+        check_is_fitted(model)
+    return model

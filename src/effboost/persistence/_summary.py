@@ -1,0 +1,152 @@
+"""What a model file says about itself, read without building the model."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from effboost.exceptions import ModelFileError
+from effboost.persistence._archive import Archive, RefusedError
+from effboost.persistence._foreign import HEAD_BYTES, check_is_ours
+from effboost.persistence._manifest import read_manifest
+from effboost.persistence._onnx_file import read_description, read_metadata
+
+__all__ = ["describe_model"]
+
+_MAX_MEMBERS: Final = 1024
+
+
+def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Tell what a model file holds, without building the model and without torch.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that `save` or `export_onnx` wrote; the latter by its suffix ``.onnx``.
+
+    Returns
+    -------
+    dict
+        Plain data: "kind", "format", "classes", "backbone", "features" (their number), "image"
+        (crop, size and normalisation), "epochs", "heads", "parameters" (by nested name; of
+        boosters those that are set), "made_with" (versions), "members" and "bytes". What a model
+        does not have is None. Of an ONNX file "kind", "format", "classes", "image", "made_with"
+        and "bytes". The file's word is taken for it: only `load` compares all of it.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no model, or its manifest is damaged.
+    FileNotFoundError
+        If there is no file.
+
+    Examples
+    --------
+    >>> import effboost
+    >>> effboost.describe_model("model.effboost")["classes"]  # doctest: +SKIP
+    ['ALL', 'HEM']
+    """
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise ModelFileError(os.fspath(path), "is not a regular file")
+    try:
+        if file.suffix.lower() == ".onnx":
+            return _summarize_onnx(file.read_bytes())
+        with file.open("rb") as stream:
+            check_is_ours(stream.read(HEAD_BYTES))
+            archive = Archive(stream, max_members=_MAX_MEMBERS)
+            manifest = read_manifest(archive)
+    except RefusedError as error:
+        raise ModelFileError(os.fspath(path), str(error)) from error.__cause__
+    return _summarize(manifest, archive.sizes) | {"bytes": file.stat().st_size}
+
+
+def _summarize_onnx(content: bytes) -> dict[str, Any]:
+    metadata = read_metadata(content)
+    classes, _ = read_description(metadata)
+    try:
+        image = json.loads(metadata["transform"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise RefusedError(f"has damaged metadata ({error})") from error
+    return {
+        "kind": "ONNX graph",
+        "format": int(metadata["effboost_format"]),
+        "classes": classes.tolist(),
+        "image": image,
+        "made_with": {"effboost": metadata.get("effboost_version")},
+        "bytes": len(content),
+    }
+
+
+def _summarize(manifest: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
+    model = manifest["model"]
+    # A featurizer that is saved alone is the model itself.
+    featurizer = _part(model, "featurizer_") or model
+    history = _plain(featurizer.get("history"))
+    return {
+        "kind": manifest["kind"],
+        "format": manifest["version"],
+        "classes": _plain(model.get("classes", featurizer.get("classes"))),
+        "backbone": _name_backbone(featurizer.get("backbone")),
+        "features": featurizer.get("width"),
+        "image": _plain_fields(_part(featurizer, "transform")),
+        "epochs": len(history) if isinstance(history, list) else None,
+        "heads": _list_heads(_part(model, "heads")),
+        "parameters": _list_parameters(model, featurizer),
+        "made_with": _plain_fields(_part(manifest, "made_with")),
+        "members": sizes,
+    }
+
+
+def _part(data: Any, name: str) -> dict[str, Any]:
+    """Give an object of the manifest, or an empty one where something else stands."""
+    found = data.get(name) if isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _name_backbone(backbone: Any) -> str | None:
+    name = backbone if isinstance(backbone, str) else _part(backbone, "spec").get("name")
+    return name if isinstance(name, str) else None
+
+
+def _list_heads(heads: dict[str, Any]) -> list[str] | None:
+    """Name the fitted head: the boosters in it, and whether scikit-learn's are around them."""
+    if not heads:
+        return None
+    boosters = heads.get("boosters")
+    known = boosters if isinstance(boosters, list) else []
+    kinds = {str(one.get("kind")) for one in known if isinstance(one, dict)}
+    wrapped = _part(heads, "heads").get("classifier_") == "skops"
+    return [*sorted(kinds), *(["scikit-learn"] if wrapped else [])]
+
+
+def _list_parameters(model: dict[str, Any], featurizer: dict[str, Any]) -> dict[str, Any]:
+    own = {} if model is featurizer else _plain_fields(_part(model, "params"))
+    prefix = "" if model is featurizer else "featurizer__"
+    of_featurizer = _plain_fields(_part(featurizer, "params"))
+    found = own | {f"{prefix}{name}": value for name, value in of_featurizer.items()}
+    heads = _part(model, "heads")
+    number = _part(heads, "heads").get("classifier_")
+    boosters = heads.get("boosters")
+    if type(number) is int and isinstance(boosters, list) and 0 <= number < len(boosters):
+        of_head = _plain_fields(_part(boosters[number], "params"))
+        found |= {f"classifier__{k}": v for k, v in of_head.items() if v is not None}
+    return found
+
+
+def _plain_fields(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in data.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Give a value of the manifest as JSON has it, without what it says of types."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    kind, content = next(iter(value.items()))
+    if kind in ("array", "scalar") and isinstance(content, list) and len(content) == 2:
+        return _plain(content[1])
+    return _plain(content) if kind in ("tuple", "dict", "float", "path") else value

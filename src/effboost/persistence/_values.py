@@ -1,0 +1,135 @@
+"""Parameters as typed JSON: what comes back is what was there, type included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._transforms import Augmentation
+from effboost.persistence._archive import RefusedError, name_plainly
+
+__all__ = ["NotPlainError", "decode", "encode"]
+
+# Plain data by nature: frozen dataclasses of numbers and strings, which check themselves.
+_DATA: Final[dict[str, Any]] = {"Augmentation": Augmentation}
+_ODD_FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_MAX_ARRAY_BYTES: Final = 2**26
+
+
+class NotPlainError(Exception):
+    """A value is neither a number nor a string nor made of them."""
+
+
+def encode(value: Any) -> Any:
+    """Describe a value by what JSON has.
+
+    Raises
+    ------
+    NotPlainError
+        If it is code, or of a class whose values are not known to be plain.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return {"tuple": [encode(item) for item in value]}
+    if kind is dict:
+        return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        return {"scalar": [value.dtype.str, encode(value.item())]}
+    if kind is np.ndarray and value.ndim == 1 and value.dtype.kind in "biufUO":
+        return {"array": [value.dtype.str, [encode(item) for item in value.tolist()]]}
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
+    if _DATA.get(kind.__name__) is kind:
+        return {kind.__name__: {name: encode(field) for name, field in vars(value).items()}}
+    raise NotPlainError(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def decode(value: Any, what: str) -> Any:
+    """Give the value that `encode` described.
+
+    Raises
+    ------
+    RefusedError
+        If nothing that `encode` gives looks like this.
+    """
+    if isinstance(value, list):
+        return [decode(item, what) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) != 1:
+        raise RefusedError(f"{what} is of no known kind")
+    kind, content = next(iter(value.items()))
+    if kind in _DATA:
+        return _decode_data(kind, content, what)
+    if kind not in _DECODERS:
+        raise RefusedError(f"{what} is of kind {name_plainly(kind)}, which is unknown")
+    try:
+        return _DECODERS[kind](content, what)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise RefusedError(f"{what} is no {kind}") from error
+
+
+def _decode_data(kind: str, content: Any, what: str) -> Any:
+    if not isinstance(content, dict):
+        raise RefusedError(f"{what} is no {kind}")
+    try:
+        return _DATA[kind](**{name: decode(field, what) for name, field in content.items()})
+    except (TypeError, ValueError) as error:
+        raise RefusedError(f"{what} is no {kind}: {error}") from error
+
+
+def _decode_list(content: Any, what: str) -> list[Any]:
+    if not isinstance(content, list):
+        raise TypeError
+    return [decode(item, what) for item in content]
+
+
+def _decode_dict(content: Any, what: str) -> dict[Any, Any]:
+    return dict(_decode_list(content, what))
+
+
+def _decode_scalar(content: Any, what: str) -> Any:
+    dtype, item = _decode_list(content, what)
+    return _make_array(dtype, [item])[0]
+
+
+def _decode_array(content: Any, what: str) -> npt.NDArray[Any]:
+    dtype, items = _decode_list(content, what)
+    return _make_array(dtype, items)
+
+
+def _make_array(name: Any, items: Any) -> npt.NDArray[Any]:
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.str != name or dtype.kind not in "biufUO":
+        raise TypeError
+    if not isinstance(items, list) or dtype.itemsize * len(items) > _MAX_ARRAY_BYTES:
+        raise ValueError
+    if not all(isinstance(item, bool | int | float | str) for item in items):
+        raise TypeError
+    array = np.empty(len(items), dtype)
+    for i, item in enumerate(items):
+        array[i] = item
+    if array.tolist() != items and dtype.kind != "f":
+        raise ValueError
+    return array
+
+
+_DECODERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "float": lambda content, what: _ODD_FLOATS[content],
+    "tuple": lambda content, what: tuple(_decode_list(content, what)),
+    "dict": _decode_dict,
+    "scalar": _decode_scalar,
+    "array": _decode_array,
+    "path": lambda content, what: Path(content),
+}

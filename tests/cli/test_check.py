@@ -1,0 +1,101 @@
+import csv
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from effboost.cli import main
+from effboost.datasets import make_blood_cells
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """Three splits of two classes, whose subjects are in the names of the files."""
+    made = make_blood_cells(n_subjects=6, images_per_subject=4, image_size=64, random_state=0)
+    for i, (picture, label, subject) in enumerate(
+        zip(made.images, made.target, made.groups, strict=True)
+    ):
+        part = ("train", "train", "test")[int(subject[1:]) // 2]
+        folder = tmp_path / "data" / part / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{subject}_{i:02d}.png")
+    return tmp_path / "data"
+
+
+def check(folder, *more):
+    return main(["check", str(folder), "--group", r"(S\d+)_", "--quiet", *more])
+
+
+def test_clean_data_end_with_0(cells, capsys):
+    assert check(cells) == 0
+    printed = capsys.readouterr()
+    assert "24 images of 6 subjects" in printed.out
+    assert "nothing is wrong" in printed.out
+    assert printed.err == ""
+
+
+def test_what_is_found_ends_with_1_and_comes_as_text_csv_and_json(cells, capsys):
+    first, second = sorted(cells.glob("train/ALL/*"))[:2]
+    shutil.copy(first, cells / "test" / "ALL" / first.name)
+    second.write_bytes(b"")
+    assert check(cells) == 1
+    text = capsys.readouterr().out
+    assert "subjects in more than one split: 1" in text
+    assert "images in more than one split: 1" in text
+    assert "unreadable images: 1" in text
+    assert check(cells, "--format", "csv") == 1
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert {row["kind"] for row in rows} == {
+        "leaking_subject",
+        "leaking_image",
+        "unreadable",
+        "duplicate",
+    }
+    assert any(row["image"] == str(second) for row in rows)
+    assert check(cells, "--format", "json") == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["splits"].keys() == {"train", "test"}
+    assert data["counts"]["leaking_image"] == 1
+
+
+def test_several_folders_are_the_splits(cells, capsys):
+    folders = [str(cells / "train"), str(cells / "test")]
+    assert main(["check", *folders, "--group", r"(S\d+)_", "--format", "json", "--quiet"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["splits"]) == sorted(folders)
+
+
+def test_turned_copies_can_be_let_through(cells):
+    picture = next(cells.glob("train/ALL/*"))
+    Image.open(picture).transpose(Image.Transpose.ROTATE_90).save(picture.with_name("S0_x.png"))
+    assert check(cells) == 1
+    assert check(cells, "--max-distance", "none") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--split", "part"], "no column 'part' for the split"),
+        (["--target", "colour"], "--target 'colour' names a column"),
+    ],
+)
+def test_an_error_is_one_line(cells, capsys, arguments, message):
+    assert check(cells, *arguments) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["near", "-1", "nan"])
+def test_a_distance_that_is_none_is_refused(cells, value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        check(cells, "--max-distance", value)
+    assert stop.value.code == 2
+    assert "neither none nor a number" in capsys.readouterr().err
+
+
+def test_progress_goes_to_stderr(cells, capsys):
+    assert main(["check", str(cells), "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    json.loads(printed.out)
+    assert "24/24" in printed.err

@@ -1,0 +1,82 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+import effboost
+from effboost.cli import main
+from effboost.datasets import list_images
+
+
+def explain(model_file, *arguments):
+    return main(["explain", str(model_file), *map(str, arguments), "--quiet"])
+
+
+def test_each_image_gets_a_picture(model_file, new_cells, tmp_path, capsys):
+    out = tmp_path / "new" / "maps"
+    for image in list_images(new_cells / "slide1")[3:]:
+        Path(image).unlink()
+    assert explain(model_file, new_cells / "slide1", "--out", out) == 0
+    names = sorted(file.name for file in out.iterdir())
+    assert names == ["cell_01.png", "cell_03.png", "cell_05.png"]
+    with Image.open(out / names[0]) as picture:
+        assert picture.width > 500
+        assert np.asarray(picture.convert("RGB")).std() > 10
+    assert capsys.readouterr().out == f"3 pictures written to {out}\n"
+
+
+def test_pictures_do_not_depend_on_the_images_beside(model_file, new_cells, tmp_path):
+    first, second, *_ = list_images(new_cells)
+    assert explain(model_file, first, second, "--out", tmp_path / "two") == 0
+    assert explain(model_file, second, "--out", tmp_path / "one") == 0
+    name = second.rpartition("/")[2]
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_broken_image_is_named_and_the_rest_goes_on(model_file, new_cells, tmp_path, capsys):
+    first, second, third, *_ = list_images(new_cells)
+    os.truncate(second, 80)
+    assert explain(model_file, first, second, third, "--out", tmp_path / "maps") == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"effboost: error: {second!r}: is damaged")
+    assert printed.out.startswith("2 pictures")
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
+def test_two_images_of_one_name_get_two_pictures(model_file, new_cells, tmp_path):
+    first, second, *_ = list_images(new_cells)
+    other = new_cells / "slide1" / first.rpartition("/")[2]
+    Path(second).rename(other)
+    assert explain(model_file, first, other, "--out", tmp_path / "maps") == 0
+    stem = other.stem
+    assert {file.name for file in (tmp_path / "maps").iterdir()} == {f"{stem}.png", f"{stem}_2.png"}
+
+
+def test_one_class_can_be_asked_for(model_file, new_cells, tmp_path, capsys):
+    image = list_images(new_cells)[0]
+    for label in ("ALL", "HEM"):
+        assert explain(model_file, image, "--out", tmp_path / label, "--class", label) == 0
+    assert explain(model_file, image, "--out", tmp_path / "x", "--class", "MONO") == 1
+    assert "--class 'MONO' is none of the model's: ALL, HEM" in capsys.readouterr().err
+
+
+def test_heads_without_trees_are_explained_by_hiding_parts(fitted, new_cells, tmp_path, capsys):
+    clf = effboost.presets.frozen(
+        "shufflenet_v2_x0_5", weights=None, image_size=32, runtime="torch", random_state=0
+    ).set_params(classifier=LogisticRegression())
+    images = list_images(new_cells)
+    path = effboost.save(clf.fit(images, ["ALL", "HEM"] * 10), tmp_path / "linear.effboost")
+    assert explain(path, images[0], "--out", tmp_path / "maps") == 0
+    assert len(list((tmp_path / "maps").iterdir())) == 1
+    assert explain(path, images[0], "--out", tmp_path / "maps", "--method", "tree_shap") == 1
+    assert "the head is LogisticRegression" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["file"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, place, capsys):
+    (tmp_path / place).write_text("mine")
+    assert explain("no.effboost", "a.png", "--out", tmp_path / place) == 1
+    assert "is a file; name a folder" in capsys.readouterr().err

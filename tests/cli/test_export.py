@@ -1,0 +1,66 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from effboost import OnnxClassifier, describe_model
+from effboost.cli import main
+from effboost.datasets import list_images
+
+
+def export(model_file, *arguments):
+    return main(["export", str(model_file), *map(str, arguments)])
+
+
+def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, capsys):
+    out = tmp_path / "cells.onnx"
+    assert export(model_file, "--out", out, "--format", "json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["classes"] == ["ALL", "HEM"]
+    assert facts["written to"] == [str(out)]
+    images = list_images(new_cells)
+    np.testing.assert_allclose(
+        OnnxClassifier(out).predict_proba(images), fitted.predict_proba(images), atol=1e-4
+    )
+
+
+def test_a_folder_runs_by_its_own_script(model_file, new_cells, tmp_path, capsys):
+    out = tmp_path / "edge"
+    assert export(model_file, "--standalone", "--out", out) == 0
+    assert str(out / "predict.py") in capsys.readouterr().out
+    image = list_images(new_cells)[0]
+    result = subprocess.run(
+        [sys.executable, out / "predict.py", image], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert image in result.stdout
+
+
+def test_nothing_is_overwritten_unasked(model_file, tmp_path, capsys):
+    out = tmp_path / "cells.onnx"
+    out.write_text("mine")
+    assert export("no.effboost", "--out", out) == 1
+    assert "exists: name another file, or give --force" in capsys.readouterr().err
+    assert export("no.effboost", "--standalone", "--out", tmp_path, "--force") == 1
+    assert "is not empty: name another folder" in capsys.readouterr().err
+    assert export("no.effboost", "--standalone", "--out", out) == 1
+    assert "is a file; name a folder" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert export(model_file, "--out", out, "--force") == 0
+    assert describe_model(out)["classes"] == ["ALL", "HEM"]
+
+
+@pytest.mark.parametrize("format", ["table", "json"])
+def test_an_exported_file_is_described(onnx_file, capsys, format):
+    assert main(["info", str(onnx_file), "--format", format]) == 0
+    text = capsys.readouterr().out
+    if format == "json":
+        facts = json.loads(text)
+        assert facts["classes"] == ["ALL", "HEM"]
+        assert facts["image"]["image_size"] == 32
+        assert facts["bytes"] == onnx_file.stat().st_size
+    else:
+        assert "ONNX graph" in text
+        assert "ALL, HEM" in text

@@ -1,0 +1,113 @@
+"""What holds for every command: help, exit status, interrupts, broken pipes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from effboost.cli import main, make_parser
+
+COMMANDS = (
+    "fit",
+    "evaluate",
+    "predict",
+    "explain",
+    "export",
+    "check",
+    "info",
+    "reproduce",
+    "demo",
+    "completion",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_that_the_parser_takes(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    examples = capsys.readouterr().out.partition("examples:\n")[2]
+    lines = [line.split(f"effboost {command}", 1)[1] for line in examples.splitlines()
+             if f"effboost {command}" in line]  # fmt: skip
+    assert lines
+    for line in lines:
+        # A description follows after two spaces or more.
+        words = re.split(r" {2,}| > ", line)[0].replace("'", "").split()
+        assert make_parser().parse_args([command, *words]).run
+
+
+def test_help_names_every_command_and_exit_status(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"\n    {command}" in text for command in COMMANDS)
+    assert "130  Ctrl-C" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["check"], ["info", "--format", "xml"]])
+def test_unknown_commands_and_options_end_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: effboost")
+
+
+def test_the_command_line_starts_without_numpy():
+    code = (
+        "import sys; from effboost.cli import main, make_parser\n"
+        "make_parser(); print([m for m in ('numpy', 'sklearn', 'torch') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr
+
+
+@pytest.mark.parametrize("module", ["numpy", "sklearn", "torch", "torchvision"])
+def test_ctrl_c_while_modules_load_is_one_line_and_130(module, tmp_path):
+    """The signal comes at the moment that the import of a module begins."""
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from effboost.cli import main\n"
+        f"sys.exit(main(['evaluate', {str(tmp_path)!r}, '--folds', '2', '--quiet']))"
+    )
+    for name in ("ALL/a.png", "ALL/b.png", "HEM/c.png", "HEM/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (130, "effboost: interrupted")
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupt_that_an_import_turned_into_another_error_is_an_interrupt(monkeypatch, capsys):
+    """NumPy, for one, makes an ImportError of what stops the import of its parts."""
+
+    def run(_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("numpy.core failed to import") from None
+
+    monkeypatch.setattr("effboost.cli._info.run", run)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "effboost: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "--format", "csv"]])
+def test_a_reader_that_went_away_is_no_traceback(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "effboost", *arguments]
+    # Unbuffered, argparse itself passes over what cannot be written.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    result = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")

@@ -1,0 +1,265 @@
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import effboost
+from effboost.cli import main
+from effboost.datasets import list_images
+
+
+def predict(model_file, *arguments):
+    return main(["predict", str(model_file), *map(str, arguments), "--quiet"])
+
+
+def read(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_folder_gives_what_the_model_gives(model_file, fitted, new_cells, capsys):
+    assert predict(model_file, new_cells) == 0
+    printed = capsys.readouterr()
+    rows = read(printed.out)
+    paths = list_images(new_cells)
+    assert [row["image"] for row in rows] == paths
+    assert list(rows[0]) == ["image", "class", "p_ALL", "p_HEM", "error"]
+    proba = fitted.predict_proba(paths)
+    np.testing.assert_allclose(
+        [[float(row["p_ALL"]), float(row["p_HEM"])] for row in rows], proba, atol=1e-6
+    )
+    assert [row["class"] for row in rows] == fitted.predict(paths).tolist()
+    assert printed.err == ""
+
+
+def test_json_and_tables_say_the_same_as_csv(model_file, new_cells, capsys):
+    predict(model_file, new_cells)
+    rows = read(capsys.readouterr().out)
+    assert predict(model_file, new_cells, "--format", "json") == 0
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [o["image"] for o in objects] == [row["image"] for row in rows]
+    assert [o["probabilities"]["ALL"] for o in objects] == [float(row["p_ALL"]) for row in rows]
+    assert {o["error"] for o in objects} == {None}
+    assert predict(model_file, new_cells, "--format", "table") == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["image", "class", "p_ALL", "p_HEM"]
+    assert [line.split()[1] for line in table[1:]] == [row["class"] for row in rows]
+
+
+def test_a_broken_image_gives_a_row_and_the_rest_goes_on(model_file, new_cells, capsys):
+    paths = list_images(new_cells)
+    os.truncate(paths[4], 100)
+    os.truncate(paths[11], 0)
+    assert predict(model_file, new_cells, "gone.png") == 1
+    printed = capsys.readouterr()
+    rows = {row["image"]: row for row in read(printed.out)}
+    assert len(rows) == 21
+    assert "truncated" in rows[paths[4]]["error"]
+    assert "0 bytes" in rows[paths[11]]["error"]
+    assert "no such file" in rows["gone.png"]["error"]
+    assert rows["gone.png"]["class"] == rows["gone.png"]["p_ALL"] == ""
+    assert sum(row["error"] == "" for row in rows.values()) == 18
+    assert printed.err == "effboost: 3 images could not be read, see their rows\n"
+
+
+def test_files_folders_and_stdin_in_one_call_each_image_once(
+    model_file, new_cells, capsys, monkeypatch
+):
+    first, second, *_ = list_images(new_cells)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{second}\n\n{first}\r\n"))
+    assert predict(model_file, first, "-", new_cells / "slide1") == 0
+    found = [row["image"] for row in read(capsys.readouterr().out)]
+    assert found == [first, second, *list_images(new_cells / "slide1")]
+
+
+def test_names_that_are_hostile_or_no_utf8_come_back(model_file, new_cells, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
+    names = [b'a,"b"\nc.png', b"\xff\xfe.png", "\u202egnp.exe.png".encode(), b"plain.png"]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(picture)
+    for kind in ("csv", "json"):
+        out = tmp_path / f"out.{kind}"
+        assert predict(model_file, folder, "--format", kind, "--out", out) == 0
+        assert predict(model_file, folder, "--format", kind, "--out", out, "--resume") == 0
+        with out.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            lines = list(file) if kind == "json" else list(csv.DictReader(file))
+        rows = map(json.loads, lines) if kind == "json" else lines
+        assert sorted(os.fsencode(row["image"].rpartition("/")[2]) for row in rows) == sorted(names)
+
+
+# --- an output that is there already -------------------------------------------------------
+
+
+def test_an_output_is_not_overwritten_unasked(model_file, new_cells, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    out.write_text("mine")
+    assert predict(model_file, new_cells, "--out", out) == 1
+    assert "exists: name another file, or give --force" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert predict(model_file, new_cells, "--out", out, "--force") == 0
+    assert len(read(out.read_text())) == 20
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_resume_goes_on_wherever_a_row_was_cut(model_file, new_cells, tmp_path, kind):
+    paths = list_images(new_cells)
+    os.truncate(paths[2], 50)
+    whole = tmp_path / "whole"
+    assert predict(model_file, new_cells, "--out", whole, "--format", kind) == 1
+    content = whole.read_bytes()
+    part = tmp_path / "part"
+    rng = np.random.default_rng(0)
+    for size in (0, 3, len(content) - 1, len(content), *rng.integers(0, len(content), 6)):
+        part.write_bytes(content[:size])
+        assert predict(model_file, new_cells, "--out", part, "--format", kind, "--resume") == 1
+        assert part.read_bytes() == content
+
+
+def test_resume_computes_only_what_is_missing(model_file, new_cells, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    assert predict(model_file, new_cells / "slide0", "--out", out, "--resume") == 0
+    before = out.read_bytes()
+    arguments = ["predict", str(model_file), str(new_cells), "--out", str(out), "--resume"]
+    assert main(arguments) == 0
+    assert out.read_bytes().startswith(before)
+    assert len(read(out.read_text())) == 20
+    assert "10/20" in capsys.readouterr().err  # where its progress began
+
+
+def test_resume_refuses_the_rows_of_another_model(model_file, fitted, new_cells, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    assert predict(model_file, new_cells / "slide0", "--out", out) == 0
+    content = out.read_bytes()
+    other = effboost.save(
+        effboost.load(model_file)
+        .set_params(classifier__n_estimators=1)
+        .fit(list_images(new_cells), ["ALL", "HEM"] * 10),
+        tmp_path / "other.effboost",
+    )
+    assert predict(other, new_cells, "--out", out, "--resume") == 1
+    assert "it was written by another model" in capsys.readouterr().err
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "message"),
+    [
+        ("image,class,p_x,p_y,error\n", "csv", "row 1"),
+        ("image,class,p_ALL,p_HEM,error\na.png,ALL,1\n", "csv", "it has 3 values, not 5"),
+        ("image,class,p_ALL,p_HEM,error\na.png,ALL,1,maybe,\n", "csv", "row 2"),
+        ('{"image": "a.png"}\n', "json", "it is no object"),
+        ("[1, 2]\n", "json", "it is no object"),
+        ("no json\n", "json", "row 1"),
+        (
+            '{"image": "a", "class": "x", "probabilities": {"x": 1.0}, "error": null}\n',
+            "json",
+            "its classes are ['x'], those of this model ['ALL', 'HEM']",
+        ),
+    ],
+)
+def test_resume_refuses_files_that_are_no_predictions_of_these_classes(
+    model_file, new_cells, tmp_path, capsys, content, format, message
+):
+    out = tmp_path / "p"
+    out.write_text(content)
+    assert predict(model_file, new_cells, "--out", out, "--resume", "--format", format) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert "give --force instead of --resume" in err
+    assert out.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume needs --out"),
+        (["--resume", "--out", "t", "--format", "table"], "not tables"),
+        (["--out", "no/such/folder/p.csv"], "does not exist"),
+        (["--out", "."], "is a folder"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_before_the_model_is_read(
+    new_cells, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert predict("no.effboost", new_cells, *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_model_and_a_folder_without_images_are_errors(model_file, tmp_path, capsys):
+    (tmp_path / "a.effboost").write_text("no model")
+    assert predict(tmp_path / "a.effboost", "a.png") == 1
+    assert "is no model of effboost" in capsys.readouterr().err
+    assert predict(model_file, tmp_path) == 1
+    assert "there are no images" in capsys.readouterr().err
+
+
+# --- in other processes ---------------------------------------------------------------------
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "effboost", "predict", *map(str, arguments), "--quiet"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(out, size, process):
+    while process.poll() is None and not (out.exists() and out.stat().st_size > size):
+        time.sleep(0.002)
+
+
+def test_killed_at_any_moment_it_can_be_resumed(onnx_file, many_cells, tmp_path):
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    assert predict(onnx_file, many_cells, "--out", whole) == 0
+    for size in (0, 60, 4000):
+        process = start(onnx_file, many_cells, "--out", out, "--resume", "--block-size", "4")
+        wait_for(out, size, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    assert predict(onnx_file, many_cells, "--out", out, "--resume") == 0
+    assert read(out.read_text()) == read(whole.read_text())
+
+
+def test_ctrl_c_keeps_whole_rows_and_ends_with_130(onnx_file, many_cells, tmp_path):
+    out = tmp_path / "out.csv"
+    process = start(onnx_file, many_cells, "--out", out, "--block-size", "4")
+    wait_for(out, 60, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"effboost: interrupted\n")
+    rows = read(out.read_text())
+    assert 0 < len(rows) < 300
+    assert all(len(row) == 5 and row["class"] for row in rows)
+
+
+def test_rows_come_before_all_images_are_read_and_a_closed_pipe_ends_it(onnx_file, many_cells):
+    process = start(onnx_file, many_cells, "--block-size", "4")
+    first = [process.stdout.readline() for _ in range(3)]
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+    assert err == b""
+    assert first[0].startswith(b"image,class")
+
+
+def test_an_exported_model_predicts_without_torch(onnx_file, fitted, new_cells):
+    code = (
+        "import sys; from effboost.cli import main\n"
+        f"main(['predict', {str(onnx_file)!r}, {str(new_cells)!r}, '--quiet'])\n"
+        "print([m for m in ('torch', 'xgboost', 'skorch') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    text, _, loaded = result.stdout.rpartition("\n")[0].rpartition("\n")
+    assert loaded == "[]", result.stderr
+    rows = read(text)
+    shares = [[float(row["p_ALL"]), float(row["p_HEM"])] for row in rows]
+    np.testing.assert_allclose(shares, fitted.predict_proba(list_images(new_cells)), atol=1e-4)

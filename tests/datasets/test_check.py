@@ -1,0 +1,283 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from effboost import ImageSequence
+from effboost.datasets import check_image_folder, check_images, make_blood_cells
+from effboost.exceptions import DatasetError, UnsupportedInputError
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Clean pictures, all different."""
+    return make_blood_cells(n_subjects=6, images_per_subject=4, image_size=64, random_state=0)
+
+
+@pytest.fixture
+def files(cells, tmp_path):
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    places = [folder / f"{i:02d}.png" for i in range(len(cells.images))]
+    for place, picture in zip(places, cells.images, strict=True):
+        Image.fromarray(picture).save(place)
+    return places
+
+
+def names(found, kind):
+    return [finding.images for finding in found.findings if finding.kind == kind]
+
+
+def test_nothing_is_found_in_clean_cells(cells):
+    split = np.where(np.isin(cells.groups, cells.groups[:8]), "train", "test")
+    found = check_images(cells.images, target=cells.target, groups=cells.groups, split=split)
+    assert found.findings == ()
+    assert found.counts == {}
+    assert (found.n_images, found.n_subjects) == (24, 6)
+    assert found.classes == {"ALL": (12, 3), "HEM": (12, 3)}
+    assert sum(n for n, _ in found.splits.values()) == 24
+    assert found.sizes == {(64, 64): 24}
+    assert "nothing is wrong" in str(found)
+
+
+def test_what_cannot_be_read_is_named_with_its_reason(files):
+    os.truncate(files[3], 200)
+    files[5].write_text("no image")
+    files[7].write_bytes(b"")
+    found = check_images([*map(str, files), "gone.png"])
+    reasons = {f.images[0]: f.detail for f in found.findings}
+    assert list(reasons) == [str(files[3]), str(files[5]), str(files[7]), "gone.png"]
+    assert "truncated" in reasons[str(files[3])]
+    assert "no image that effboost reads" in reasons[str(files[5])]
+    assert "0 bytes" in reasons[str(files[7])]
+    assert "no such file" in reasons["gone.png"]
+    assert found.counts == {"unreadable": 4}
+    assert found.n_images == 25
+
+
+def test_copies_to_the_byte_are_one_group_however_many(files):
+    for name in ("a.png", "b.png"):
+        shutil.copy(files[2], files[2].with_name(name))
+    found = check_images([str(p) for p in sorted(files[0].parent.iterdir())])
+    assert [len(group) for group in names(found, "duplicate")] == [3]
+    assert names(found, "near_duplicate") == []
+
+
+EDITS = {
+    "re-encoded": lambda image: image,
+    "half": lambda image: image.resize((32, 32), Image.Resampling.BICUBIC),
+    "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "upside down": lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "transposed": lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+    "transversed": lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_copies_are_found_and_no_other_cell_is_taken_for_one(files, edit):
+    copy = files[0].with_name("copy.jpg" if edit == "re-encoded" else "copy.png")
+    EDITS[edit](Image.open(files[9])).save(copy, quality=85)
+    places = [str(place) for place in (*files, copy)]
+    found = check_images(places)
+    assert names(found, "near_duplicate") == [(str(files[9]), str(copy))]
+    assert check_images(places, max_distance=None).counts.get("near_duplicate") is None
+
+
+def test_cells_of_one_subject_are_no_copies_though_they_look_alike():
+    cells = make_blood_cells(n_subjects=2, images_per_subject=150, image_size=48, random_state=1)
+    assert check_images(cells.images).findings == ()
+
+
+def test_copies_are_found_through_others_and_once(cells):
+    """What is joined by a third is one group; the search looks at blocks of 64."""
+    rng = np.random.default_rng(0)
+    steps = [cells.images[0] + np.uint8(2 * i) for i in range(5)]  # 8 levels from end to end
+    noise = rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    pictures = np.stack([steps[0], *noise, *steps[1:]])
+    found = check_images(pictures)
+    assert [len(group) for group in names(found, "near_duplicate")] == [5]
+
+
+def test_a_thousand_copies_are_one_group(cells):
+    rng = np.random.default_rng(0)
+    pictures = cells.images[:1] // 2 + rng.integers(0, 3, (1000, 1, 1, 1), dtype=np.uint8)
+    pictures[:, 0, 0, 0] = np.arange(1000) % 256  # none equal to the byte within 256
+    found = check_images(pictures, max_distance=3)
+    assert [len(group) for group in names(found, "near_duplicate")] == [
+        len({picture.tobytes() for picture in pictures})
+    ]
+
+
+def test_blank_images_are_found_and_are_no_copies_of_each_other(cells):
+    rng = np.random.default_rng(0)
+    pictures = cells.images.copy()
+    pictures[1] = 255
+    pictures[4] = (200, 30, 90)
+    pictures[6] = 128 + rng.integers(-3, 4, (64, 64, 3))
+    found = check_images(pictures)
+    blank = names(found, "blank")
+    assert blank == [("position 1",), ("position 4",), ("position 6",)]
+    assert names(found, "near_duplicate") == []
+
+
+def test_a_faint_small_cell_is_not_blank():
+    picture = np.full((1, 640, 640, 3), 240, dtype=np.uint8)
+    picture[0, 300:320, 300:320] -= 30
+    assert check_images(picture).findings == ()
+
+
+def test_sizes_that_differ_from_most_are_found(cells):
+    pictures = [*cells.images[:6], cells.images[6][:50], np.tile(cells.images[7], (2, 2, 1))]
+    found = check_images(pictures, crop_size=60)
+    details = {f.images[0]: f.detail for f in found.findings if f.kind == "size"}
+    assert details == {
+        "position 6": "64 x 50; 6 of 8 are 64 x 64; the crop is 60 x 60",
+        "position 7": "128 x 128; 6 of 8 are 64 x 64",
+    }
+
+
+def test_where_most_sizes_differ_none_is_wrong_but_below_the_crop(cells):
+    pictures = [picture[: 40 + i] for i, picture in enumerate(cells.images[:8])]
+    assert check_images(pictures).findings == ()
+    found = check_images(pictures, crop_size=42)
+    assert names(found, "size") == [("position 0",), ("position 1",)]
+
+
+def test_one_picture_under_several_labels_subjects_and_splits(cells):
+    pictures = cells.images[:5].copy()
+    pictures[3], pictures[4] = pictures[0], pictures[1][:, ::-1]
+    found = check_images(
+        pictures,
+        target=["ALL", "ALL", "ALL", "HEM", "ALL"],
+        groups=["A", "B", "C", "A", "D"],
+        split=["train", "train", "train", "train", "test"],
+    )
+    assert list(found.counts) == [
+        "leaking_image",
+        "several_labels",
+        "several_subjects",
+        "duplicate",
+        "near_duplicate",
+    ]
+    details = {f.kind: (f.images, f.detail) for f in found.findings}
+    assert details["several_labels"] == (("position 0", "position 3"), "ALL, HEM")
+    assert details["several_subjects"] == (("position 1", "position 4"), "B, D")
+    assert details["leaking_image"] == (("position 1", "position 4"), "test, train")
+
+
+def test_subjects_in_several_splits_are_found_whatever_the_splits(cells):
+    split = ["train", "val", "test", "train"] * 6
+    groups = ["A", "A", "A", "B"] + [f"S{i}" for i in range(20)]
+    found = check_images(cells.images, groups=groups, split=split)
+    leaking = [f for f in found.findings if f.kind == "leaking_subject"]
+    assert [f.detail for f in leaking] == ["subject A in train, val, test"]
+    assert leaking[0].images == ("position 0", "position 1", "position 2")
+
+
+def test_missing_labels_and_subjects_are_found(cells):
+    found = check_images(
+        cells.images[:4], target=["ALL", "", None, "HEM"], groups=["A", "B", "C", np.nan]
+    )
+    assert names(found, "no_label") == [("position 1",), ("position 2",)]
+    assert names(found, "no_subject") == [("position 3",)]
+
+
+def test_groups_come_from_the_images(cells):
+    images = ImageSequence(cells.images, groups=cells.groups)
+    assert check_images(images).n_subjects == 6
+
+
+def test_lengths_must_agree(cells):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        check_images(cells.images, target=["ALL"])
+    with pytest.raises(UnsupportedInputError, match="no images"):
+        check_images([])
+
+
+def test_a_check_becomes_json_and_csv(files):
+    files[0].write_bytes(b"")
+    shutil.copy(files[2], files[3])
+    found = check_images([str(file) for file in files])
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["counts"] == {"unreadable": 1, "duplicate": 1}
+    assert data["findings"][1]["images"] == [str(files[2]), str(files[3])]
+    assert data["sizes"] == {"64 x 64": 23}
+    lines = found.to_csv().splitlines()
+    assert lines[0] == "finding,kind,image,detail"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "2"]
+
+
+def test_text_shows_the_first_of_each_kind_and_makes_hostile_names_visible(tmp_path):
+    names = [tmp_path / f"a\u202e{i}.png" for i in range(7)]
+    for name in names:
+        name.write_bytes(b"")
+    text = str(check_images([str(name) for name in names]))
+    assert "unreadable images: 7" in text
+    assert "... and 2 more" in text
+    assert "\u202e" not in text
+    assert "\\u202e" in text
+
+
+# --- folders -------------------------------------------------------------------------------
+
+
+def write(folder, pictures):
+    folder.mkdir(parents=True)
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"P{i // 2}_{i}.png")
+
+
+def test_class_folders_and_what_lies_beside_them(cells, tmp_path):
+    write(tmp_path / "ALL", cells.images[:4])
+    write(tmp_path / "HEM", cells.images[4:8])
+    Image.fromarray(cells.images[9]).save(tmp_path / "P9_0.png")
+    found = check_image_folder(tmp_path, group=r"(P\d+)_")
+    assert found.classes == {"ALL": (4, 2), "HEM": (4, 2)}
+    assert found.counts == {"no_label": 1}
+    assert found.splits == {}
+
+
+@pytest.mark.parametrize("given", ["one folder", "three folders"])
+def test_folders_called_as_parts_of_the_data_are_its_splits(cells, tmp_path, given):
+    for number, part in enumerate(("train", "val", "test")):
+        write(tmp_path / part / "ALL", cells.images[8 * number : 8 * number + 4])
+        write(tmp_path / part / "HEM", cells.images[8 * number + 4 : 8 * number + 8])
+    roots = tmp_path if given == "one folder" else [tmp_path / p for p in ("train", "val", "test")]
+    found = check_image_folder(roots, group=r"(P\d+)_")
+    assert found.counts == {"leaking_subject": 2}
+    assert [n for n, _ in found.splits.values()] == [8, 8, 8]
+    assert set(found.classes) == {"ALL", "HEM"}
+
+
+def test_a_table_with_a_split_and_with_files_that_are_missing(files):
+    rows = [f"{file.name},{'ALL' if i % 2 else 'HEM'},S{i // 4},{i % 3}" for i, file in
+            enumerate(files)]  # fmt: skip
+    table = files[0].parent / "labels.csv"
+    table.write_text("\n".join(["file,label,patient,fold", *rows, "gone.png,ALL,S9,1"]))
+    found = check_image_folder(table.parent)
+    assert found.counts == {"leaking_subject": 6, "unreadable": 1}
+    assert found.splits.keys() == {"0", "1", "2"}
+    with pytest.raises(DatasetError, match="no column 'part' for the split"):
+        check_image_folder(table.parent, split="part")
+
+
+def test_a_folder_without_images_or_none_at_all_is_an_error(tmp_path):
+    with pytest.raises(DatasetError, match="there is no image in"):
+        check_image_folder(tmp_path)
+    with pytest.raises(DatasetError, match="does not exist"):
+        check_image_folder(tmp_path / "no")
+
+
+def test_checking_loads_no_torch(files):
+    code = (
+        "import sys; from effboost.datasets import check_image_folder\n"
+        f"check_image_folder({str(files[0].parent)!r}); print('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "False\n", result.stderr

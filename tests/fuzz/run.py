@@ -1,0 +1,114 @@
+"""Feed damaged files to effboost, in processes with little memory: `cd tests; python -m fuzz load`.
+
+Prints how many were refused and accepted, and how many crashed the process, took longer than five
+seconds or more than a gigabyte, or failed with anything but an EffboostError; each of the latter
+with its number, by which `--case` runs it again. Exits with 1 if there were any.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+
+from fuzz.targets import TARGETS
+
+__all__ = ["main"]
+
+SECONDS = 5
+BYTES = 2**30
+
+
+def work(name, first, step, last, pipe):
+    """Run every step-th case, and send what came of each."""
+    target = TARGETS[name]()
+    with tempfile.TemporaryDirectory() as folder:
+        target.warm_up(folder)
+        _limit_memory()
+        before = _peak()
+        for number in range(first, last, step):
+            pipe.send((number, None))
+            result = target.run(number, folder)
+            if _peak() - before > BYTES:
+                result = "memory"
+            pipe.send((number, result))
+        pipe.send((last, "done"))
+
+
+def _limit_memory():
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        in_use = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + BYTES, in_use + BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def follow(name, n_cases, n_workers):
+    """Run all cases, and give what came of each that did not end well, and counts."""
+    context = multiprocessing.get_context("spawn")
+    counts, bad = Counter(), {}
+    workers = [_start(context, name, first, n_workers, n_cases) for first in range(n_workers)]
+    while workers:
+        for worker in list(workers):
+            number, result = _listen(worker)
+            if result is None:
+                continue
+            if result in ("crash", "hang"):
+                worker["process"].kill()
+                workers.append(_start(context, name, number + n_workers, n_workers, n_cases))
+            if result in ("crash", "hang", "done"):
+                workers.remove(worker)
+            if result == "done":
+                continue
+            known = result in ("refused", "accepted", "unfit", "crash", "hang", "memory")
+            counts[result if known else "other failure"] += 1
+            if sum(counts.values()) % 1000 == 0:
+                print(dict(counts), file=sys.stderr)
+            if result not in ("refused", "accepted", "unfit"):
+                bad[number] = result
+                print(f"case {number}: {result}", file=sys.stderr)
+    return counts, bad
+
+
+def _start(context, name, first, step, last):
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(name, first, step, last, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return {"process": process, "pipe": ours, "number": first, "since": None}
+
+
+def _listen(worker):
+    """Give a number and what came of it; None if nothing has yet."""
+    try:
+        if not worker["pipe"].poll(0.02):
+            since = worker["since"]
+            late = since is not None and time.monotonic() - since > SECONDS
+            return worker["number"], "hang" if late else None
+        number, result = worker["pipe"].recv()
+    except EOFError:
+        return worker["number"], "crash"
+    worker["number"] = number
+    worker["since"] = time.monotonic() if result is None else None
+    return number, result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--case", type=int, help="run this one alone, in this process")
+    options = parser.parse_args()
+    if options.case is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            print(TARGETS[options.target]().run(options.case, folder))
+        return 0
+    counts, bad = follow(options.target, options.cases, options.workers)
+    print(f"{sum(counts.values())} cases: {dict(counts)}")
+    return 1 if bad else 0

@@ -1,0 +1,25 @@
+"""The first cases of what `python -m fuzz` runs ten thousand of."""
+
+from collections import Counter
+
+import pytest
+
+from fuzz.targets import run_cases
+
+GOOD = {"refused", "accepted", "unfit"}
+
+
+@pytest.mark.parametrize(("target", "n_cases"), [("load", 120), ("images", 600)])
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_refused_and_harm_nothing(target, n_cases):
+    results = run_cases(target, range(n_cases))
+    bad = {number: result for number, result in results.items() if result not in GOOD}
+    assert not bad
+    counts = Counter(results.values())
+    assert counts["refused"] > n_cases / 4
+    assert counts["accepted"] > n_cases / 20
+
+
+def test_cases_are_the_same_each_time():
+    numbers = range(60)
+    assert run_cases("images", numbers) == run_cases("images", numbers)

@@ -1,0 +1,124 @@
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier, ImageSequence, iter_predictions
+
+
+@pytest.fixture
+def clf(pixels, three_classes):
+    return HybridClassifier(tiny_featurizer(), random_state=0).fit(pixels, three_classes)
+
+
+class Counting:
+    """Counts the pictures that are read."""
+
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self, picture):
+        self.n += 1
+        return picture
+
+
+@pytest.mark.parametrize("block_size", [1, 5, 24, 64])
+def test_blocks_of_any_size_give_what_the_classifier_gives(clf, paths, block_size):
+    found = list(iter_predictions(clf, paths, block_size=block_size))
+    assert [p.image for p in found] == paths
+    np.testing.assert_array_equal([p.probabilities for p in found], clf.predict_proba(paths))
+    np.testing.assert_array_equal([p.label for p in found], clf.predict(paths))
+    assert {p.error for p in found} == {None}
+
+
+def test_no_more_than_a_block_is_read_before_the_first_prediction_comes(clf, pixels):
+    counting = Counting()
+    predictions = iter_predictions(clf, ImageSequence(pixels).map(counting), block_size=4)
+    assert counting.n == 0
+    for n in range(1, 25):
+        next(predictions)
+        assert counting.n == 4 * ((n + 3) // 4)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(clf, paths):
+    def measure(n):
+        tracemalloc.start()
+        for _ in iter_predictions(clf, paths * n, block_size=8):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    measure(1)
+    growth = measure(40) - measure(10)
+    # A path and its place take some 70 bytes; a picture of 40 x 40 would take 4,800.
+    assert growth < 720 * 300
+
+
+def test_broken_images_are_told_and_the_others_predicted(clf, paths):
+    expected = clf.predict_proba(paths)
+    broken = [0, 5, 6, 7, 23]
+    for i in broken:
+        os.truncate(paths[i], 30 * (i % 3))
+    paths[12] = "gone.png"
+    found = list(iter_predictions(clf, paths, block_size=8))
+    assert [i for i, p in enumerate(found) if p.error is not None] == [0, 5, 6, 7, 12, 23]
+    assert "0 bytes" in found[0].error
+    assert "no such file" in found[12].error
+    assert found[5].label is found[5].probabilities is None
+    good = [i for i, p in enumerate(found) if p.error is None]
+    np.testing.assert_array_equal([found[i].probabilities for i in good], expected[good])
+
+
+def test_a_block_of_which_nothing_can_be_read(clf, paths):
+    for path in paths[8:16]:
+        os.truncate(path, 0)
+    found = list(iter_predictions(clf, paths, block_size=8))
+    assert [p.error is None for p in found] == [True] * 8 + [False] * 8 + [True] * 8
+
+
+def test_a_broken_image_costs_no_more_than_its_block_twice(clf, pixels):
+    class Breaking(Counting):
+        def __call__(self, picture):
+            super().__call__(picture)
+            return picture.resize((4, 4)) if np.asarray(picture)[0, 0, 0] % 2 else picture
+
+    pixels[:, 0, 0, 0] = np.arange(24)
+    breaking = Breaking()
+    found = list(iter_predictions(clf, ImageSequence(pixels).map(breaking), block_size=24))
+    assert [p.error is not None for p in found] == [False, True] * 12
+    assert "is 4 x 4 pixels" in found[1].error
+    assert breaking.n < 3 * 24
+
+
+def test_heads_without_probabilities_give_classes(pixels, three_classes):
+    clf = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(pixels, three_classes)
+    found = list(iter_predictions(clf, pixels))
+    assert [p.label for p in found] == clf.predict(pixels).tolist()
+    assert {p.probabilities is None for p in found} == {True}
+
+
+def test_images_in_memory_are_named_by_position(pixels, three_classes):
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression()).fit(pixels, three_classes)
+    found = list(iter_predictions(clf, pixels[:2]))
+    assert [p.image for p in found] == ["position 0", "position 1"]
+
+
+def test_what_cannot_work_is_refused_at_once(clf, pixels):
+    with pytest.raises(ValueError, match="block_size=0 must be 1 or more"):
+        iter_predictions(clf, pixels, block_size=0)
+    with pytest.raises(NotFittedError):
+        iter_predictions(HybridClassifier(), pixels)
+
+
+def test_it_loads_no_torch():
+    code = "import sys; from effboost import iter_predictions; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "False\n", result.stderr
