@@ -85,7 +85,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
     >>> from sklearn.datasets import load_iris
     >>> from effboost import LinearBoostedClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = LinearBoostedClassifier(linear__C=1.0, random_state=0).fit(X, y)
+    >>> clf = LinearBoostedClassifier(random_state=0).set_params(linear__C=1.0).fit(X, y)
     >>> round(clf.score(X, y), 2)
     0.97
     """

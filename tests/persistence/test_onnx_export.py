@@ -8,10 +8,18 @@ import pytest
 from onnx import checker
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from xgboost import XGBClassifier
 
 from common.exported import cells, tiny_file, tiny_hybrid
 from common.networks import tiny_featurizer
-from effboost import CNNClassifier, HybridClassifier, ImageSequence, OnnxClassifier, export_onnx
+from effboost import (
+    CNNClassifier,
+    HybridClassifier,
+    ImageSequence,
+    LinearBoostedClassifier,
+    OnnxClassifier,
+    export_onnx,
+)
 from effboost._sessions import start_session
 from effboost.exceptions import RuntimeUnavailableError, UnsupportedInputError
 from runtime.test_torch import Branching
@@ -129,3 +137,33 @@ def test_a_network_that_cannot_be_exported_is_an_error(tmp_path):
     clf = HybridClassifier(featurizer, LogisticRegression()).fit(X, y)
     with pytest.raises(RuntimeUnavailableError):
         export_onnx(clf, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7, 1.0])
+def test_the_recommended_hybrid_in_one_graph(tmp_path, weight):
+    X, y = cells()
+    featurizer = tiny_featurizer(
+        views="dihedral", extra_features="stages", crop_size=36, runtime="onnxruntime"
+    )
+    head = LinearBoostedClassifier(trees=XGBClassifier(n_estimators=9), linear_weight=weight)
+    clf = HybridClassifier(featurizer, head, random_state=0).fit(X, y)
+    images = new_cells()
+    got = OnnxClassifier(export_onnx(clf, tmp_path / "model.onnx"))
+    assert np.abs(got.predict_proba(images) - clf.predict_proba(images)).max() <= 1e-5
+    assert got.predict(images).tolist() == clf.predict(images).tolist()
+
+
+def test_the_network_alone_decides_without_the_features_of_other_stages(tmp_path):
+    X, y = cells()
+    featurizer = tiny_featurizer(fine_tune=True, max_epochs=1, extra_features="stages")
+    cnn = CNNClassifier(featurizer).fit(X, y)
+    got = OnnxClassifier(export_onnx(cnn, tmp_path / "cnn.onnx"))
+    assert np.abs(got.predict_proba(X) - cnn.predict_proba(X)).max() <= 1e-5
+
+
+def test_a_mean_of_the_heads_probabilities_over_views_is_refused(tmp_path):
+    X, y = cells()
+    clf = HybridClassifier(tiny_featurizer(views="dihedral"), view_averaging="probabilities")
+    with pytest.raises(UnsupportedInputError, match="averages the features"):
+        export_onnx(clf.fit(X, y), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

@@ -36,8 +36,10 @@ from effboost import (
     Cache,
     CNNClassifier,
     EfficientNetFeaturizer,
+    FineTuning,
     HybridClassifier,
     ImageFeaturizer,
+    LinearBoostedClassifier,
 )
 from effboost.backbones import BackboneSpec
 from effboost.exceptions import DeviceWarning, ModelFileError, ModelFileWarning
@@ -370,3 +372,14 @@ def test_without_skops_the_extra_is_named(voting, hybrid, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "skops.io", None)
     with pytest.raises(effboost.exceptions.MissingDependencyError, match=r"effboost\[persist\]"):
         effboost.save(hybrid, tmp_path / "model.effboost")
+
+
+def test_the_recommended_hybrid_comes_back(pixels, three_classes, tmp_path):
+    featurizer = tiny_featurizer(
+        **TUNED, views="dihedral", extra_features="stages", recipe=FineTuning(schedule="cosine")
+    )
+    clf = HybridClassifier(featurizer, LinearBoostedClassifier(), random_state=0)
+    clf.fit(pixels, three_classes)
+    again = reload(clf, tmp_path, backbone=TinyNet)
+    assert_same(clf, again, pixels)
+    assert again.featurizer.recipe == FineTuning(schedule="cosine")

@@ -92,6 +92,12 @@ def _build(model: Any) -> onnx.ModelProto:
         )
     check_is_fitted(model)
     featurizer: ImageFeaturizer = model.featurizer_
+    n_views = 8 if featurizer.views == "dihedral" else 1
+    if n_views > 1 and getattr(model, "view_averaging", "features") == "probabilities":
+        raise UnsupportedInputError(
+            'view_averaging="probabilities" cannot be exported: the graph averages the features '
+            'of the views; fit with view_averaging="features"'
+        )
     network = _part(onnx.load_from_string(featurizer._engine.graph()).graph, "network")
     if isinstance(model, HybridClassifier):
         head = convert_head(model.classifier_, model.feature_means_)
@@ -99,7 +105,7 @@ def _build(model: Any) -> onnx.ModelProto:
         head = linear_head(featurizer.head_, featurizer._n_features_out, len(model.classes_))
     whole = join(
         preprocess(featurizer.transform_),
-        average_views(network, _count_views(featurizer)),
+        average_views(network, n_views),
         head,
         decide(model.classes_),
     )
@@ -119,8 +125,3 @@ def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:
         del noted.metadata_props[:]
         noted.doc_string = ""
     return as_model(graph)
-
-
-def _count_views(featurizer: ImageFeaturizer) -> int:
-    """Give the number of views over which the featurizer averages."""
-    return 8 if featurizer.get_params(deep=False).get("views") == "dihedral" else 1

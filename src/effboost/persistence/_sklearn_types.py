@@ -36,6 +36,7 @@ _SCALARS: Final = {
 
 TYPES: Final = frozenset(
     {
+        "effboost._linear_boosted.LinearBoostedClassifier",
         "effboost.persistence._heads.BoosterSlot",
         "sklearn.calibration.CalibratedClassifierCV",
         "sklearn.calibration._CalibratedClassifier",

@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from effboost._recipe import FineTuning
 from effboost._transforms import Augmentation
 from effboost.persistence._archive import RefusedError, name_plainly
 
 __all__ = ["NotPlainError", "decode", "encode"]
 
 # Plain data by nature: frozen dataclasses of numbers and strings, which check themselves.
-_DATA: Final[dict[str, Any]] = {"Augmentation": Augmentation}
+_DATA: Final[dict[str, Any]] = {"Augmentation": Augmentation, "FineTuning": FineTuning}
 _ODD_FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _MAX_ARRAY_BYTES: Final = 2**26
 
