@@ -174,7 +174,7 @@ def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes
     assert np.array_equal(again.transform(pixels), featurizer.transform(pixels))
 
 
-@pytest.mark.parametrize("name", ["regnet_y_400mf", "googlenet", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["regnet_y_400mf", "mnasnet0_5", "googlenet", "efficientnet_b0"])
 def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
     kind = EfficientNetFeaturizer if name.startswith("efficientnet") else ImageFeaturizer
     featurizer = kind(

@@ -26,6 +26,7 @@ from effboost.persistence._json import check_fields
 from effboost.persistence._tensors import (
     Shapes,
     check_tensors,
+    fill,
     list_all_tensors,
     list_shapes,
     read_tensors,
@@ -205,7 +206,7 @@ class Construction:
         heads = {} if head is None else {"head": head}
         module, tensors = self._build_network(featurizer, heads, others, what)
         if head is not None:
-            head.load_state_dict(_cut(tensors, "head"), assign=True)
+            fill(head, tensors, "head")
         featurizer._become(featurizer._check_backbone(), module, width, head, history, classes)
         _check_transform(featurizer, description["transform"], what)
         for name, value in check_fields(
@@ -234,12 +235,11 @@ class Construction:
         content = self.read(NETWORK, n_bytes + _MAX_HEADER)
         check_tensors(content, expected)
         tensors = read_tensors(content)
-        weights = _cut(tensors, "network")
-        module.load_state_dict(weights, assign=True)
+        fill(module, tensors, "network")
         if any(tensor.is_meta for tensor in list_all_tensors(module)):
             # It has tensors that are no weights, and that only building it for real computes.
             module = _build_module(featurizer, what, weightless=False)
-            module.load_state_dict(weights, assign=True)
+            fill(module, tensors, "network")
         return module, tensors
 
 
@@ -360,8 +360,3 @@ def _check_transform(featurizer: ImageFeaturizer, described: dict[str, Any], wha
             f"{what}: its transform was {described}; its parameters and backbone now give "
             f"{featurizer.transform_.to_dict()}"
         )
-
-
-def _cut(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}

@@ -17,6 +17,7 @@ from effboost.persistence._json import check_fields, parse_json
 __all__ = [
     "Shapes",
     "check_tensors",
+    "fill",
     "list_all_tensors",
     "list_shapes",
     "read_tensors",
@@ -73,6 +74,15 @@ def list_all_tensors(module: nn.Module) -> list[torch.Tensor]:
         *module.buffers(),
         *(value for value in plain if isinstance(value, torch.Tensor)),
     ]
+
+
+def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], part: str) -> None:
+    """Make the tensors of a checked file, under the name of a part, those of a module."""
+    # Beside its tensors, a state dict notes versions of layers; without, MNASNet takes none.
+    state = module.state_dict()
+    for name in state:
+        state[name] = tensors[f"{part}.{name}"]
+    module.load_state_dict(state, assign=True)
 
 
 def write_tensors(parts: Mapping[str, nn.Module], others: Mapping[str, torch.Tensor]) -> bytes:
