@@ -49,6 +49,8 @@ _FITTED: Final = {
     "seen": dict,
     "output": (dict, type(None)),
 }
+# Of a network whose earlier stages give features, too: how many are its own.
+_MORE: Final = {"own_width": int}
 _FEATURIZER: Final = {"kind": str, "params": dict, "backbone": (str, dict)}
 _CNN: Final = {"params": dict, "featurizer": (dict, type(None)), "featurizer_": dict}
 _HYBRID: Final = {
@@ -150,7 +152,7 @@ class Construction:
     def _build_featurizer(
         self, description: Any, what: str, fields: Mapping[str, Any]
     ) -> ImageFeaturizer:
-        check_fields(description, what, fields)
+        check_fields(description, what, fields, _MORE)
         kind = FEATURIZERS.get(description["kind"])
         if kind is None:
             raise RefusedError(f"{what} is a {name_plainly(description['kind'])}, which is unknown")
@@ -195,13 +197,14 @@ class Construction:
         """Give a fitted featurizer, and the other tensors of the file."""
         featurizer = self._build_featurizer(description, what, {**_FEATURIZER, **_FITTED})
         width, classes = _check_width(description), description["classes"]
+        own_width = _check_width(description, "own_width") if "own_width" in description else width
         classes = None if classes is None else _decode_classes(classes)
         head = None
         if description["has_head"]:
             if classes is None:
                 raise RefusedError(f"{what} has a layer for classes, but no classes")
             with Shapes():
-                head = torch.nn.Linear(width, len(classes)).eval()
+                head = torch.nn.Linear(own_width, len(classes)).eval()
         history = decode(description["history"], f"{what}: history")
         heads = {} if head is None else {"head": head}
         module, tensors = self._build_network(featurizer, heads, others, what)
@@ -317,10 +320,10 @@ def _decode_classes(described: Any) -> np.ndarray[Any, Any]:
     return classes
 
 
-def _check_width(description: Any) -> int:
-    width = description.get("width")
+def _check_width(description: Any, name: str = "width") -> int:
+    width = description.get(name)
     if type(width) is not int or not 1 <= width <= _MAX_WIDTH:
-        raise RefusedError("manifest.json: width is no number of features")
+        raise RefusedError(f"manifest.json: {name} is no number of features")
     return width
 
 

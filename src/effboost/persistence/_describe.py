@@ -115,15 +115,22 @@ def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[
         for name in ("n_features_in_", "feature_names_in_")
         if name in vars(featurizer)
     }
-    return _describe_featurizer(featurizer, described) | {
-        "width": featurizer._n_features_out,
-        "transform": featurizer.transform_.to_dict(),
-        "has_head": featurizer.head_ is not None,
-        "classes": encode(getattr(featurizer, "classes_", None)),
-        "history": encode(_plain(featurizer.history_)),
-        "seen": seen,
-        "output": encode(vars(featurizer).get("_sklearn_output_config")),
-    }
+    own = {}
+    if featurizer.extra_features and featurizer.head_ is not None:
+        own["own_width"] = featurizer.head_.in_features
+    return (
+        _describe_featurizer(featurizer, described)
+        | own
+        | {
+            "width": featurizer._n_features_out,
+            "transform": featurizer.transform_.to_dict(),
+            "has_head": featurizer.head_ is not None,
+            "classes": encode(getattr(featurizer, "classes_", None)),
+            "history": encode(_plain(featurizer.history_)),
+            "seen": seen,
+            "output": encode(vars(featurizer).get("_sklearn_output_config")),
+        }
+    )
 
 
 def _describe_featurizer(featurizer: ImageFeaturizer, described: Described) -> dict[str, Any]:
