@@ -30,7 +30,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from effboost import ImageSequence, evaluate, presets
+from effboost import (
+    Augmentation,
+    FineTuning,
+    ImageSequence,
+    LinearBoostedClassifier,
+    evaluate,
+    presets,
+)
 from effboost.model_selection import SubjectKFold
 
 METRICS = ("accuracy", "log_loss", "calibration_error")
@@ -114,6 +121,54 @@ def frozen_recipes(settings):
 
 
 STILL = {"crop_size": None}
+TURNED = Augmentation(horizontal_flip=0.5, vertical_flip=0.5, rotation=180.0)
+
+
+def tuned_recipes(settings):
+    """The paper's training and head, and what changes on the way."""
+
+    def start(**featurizer):
+        return presets.paper(**(settings | featurizer))
+
+    def recommended(**featurizer):
+        own = {k: v for k, v in settings.items() if k not in ("normalize", "lr", "max_epochs")}
+        return presets.recommended(**(own | {"fine_tune": True} | featurizer))
+
+    def with_recipe(**recipe):
+        return start(recipe=FineTuning(**recipe))
+
+    return {
+        "paper": start(),
+        "paper, frozen": start(fine_tune=False),
+        "paper, any orientation": start(augmentation=TURNED),
+        "paper, twice the epochs": start(max_epochs=2 * settings["max_epochs"]),
+        "paper, lr 3e-4": start(lr=3e-4),
+        "paper, lr by depth": start(lr=(1e-5, 1e-4, 1e-3)),
+        "paper, AdamW": start(optimizer="adamw", lr=3e-4),
+        "paper, last 3 stages": start(trainable=3),
+        "paper, cosine": with_recipe(schedule="cosine", warmup_fraction=0.1),
+        "paper, label smoothing": with_recipe(label_smoothing=0.1),
+        "paper, focal loss": with_recipe(focal_gamma=2.0),
+        "paper, mixup": with_recipe(mixup_alpha=0.2),
+        "paper, CutMix": with_recipe(cutmix_alpha=1.0),
+        "paper, EMA": with_recipe(weight_average="ema"),
+        "paper, SWA": with_recipe(weight_average="swa"),
+        "paper, subjects alike": with_recipe(sampling="subject"),
+        "paper, gradual unfreezing": with_recipe(gradual_unfreezing=1),
+        "paper, early stopping": start(early_stopping=3, validation_fraction=0.2),
+        "paper, eight views": start(views="dihedral"),
+        "paper, stages": start(extra_features="stages"),
+        "paper, linear and trees": start().set_params(classifier=LinearBoostedClassifier()),
+        "recommended": recommended(),
+        "recommended, frozen": recommended(fine_tune=False),
+        "recommended, the paper's training": recommended(
+            augmentation="paper",
+            recipe=None,
+            optimizer="adamax",
+            lr=settings["lr"],
+            max_epochs=settings["max_epochs"],
+        ),
+    }
 
 
 def measure(clf, images, y, options, cache):
