@@ -125,6 +125,11 @@ class WeightsError(EffboostError, ValueError):
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
     """The weights are neither on this machine nor to be had from the network."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where dask was imported, exceptions are pickled by tblib, which would make a ValueError
+        # of it that is no file error.
+        return type(self), self.args
+
 
 class WeightsMismatchError(WeightsError):
     """The weights belong to another architecture.
