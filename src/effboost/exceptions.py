@@ -125,9 +125,10 @@ class WeightsError(EffboostError, ValueError):
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
     """The weights are neither on this machine nor to be had from the network."""
 
-    # What tblib (of dask, which skops loads) makes errors anew by, where ValueError's stands first
-    # and refuses an OSError.
-    __new__ = FileNotFoundError.__new__  # type: ignore[assignment]
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where dask was imported, exceptions are pickled by tblib, which would make a ValueError
+        # of it that is no file error.
+        return type(self), self.args
 
 
 class WeightsMismatchError(WeightsError):
