@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from common.networks import tiny_featurizer
-from effboost import Augmentation, ImageFeaturizer, ImageSequence
+from effboost import Augmentation, FineTuning, ImageFeaturizer, ImageSequence
 from effboost._transforms import ImageTransform
 from effboost.exceptions import (
     ImageDecodeError,
@@ -474,3 +474,372 @@ def test_numpys_booleans_are_booleans(pixels, three_classes, switch, epochs):
     history = featurizer.fit(pixels, three_classes).history_
     assert ("valid_loss" in history[0]) == bool(switch)
     assert len(history) == epochs
+
+
+def by(recipe, **params):
+    return tuned(recipe=FineTuning(**recipe), **params)
+
+
+@pytest.mark.parametrize("params", [{}, {"trainable": 2}, {"early_stopping": 1}])
+def test_a_recipe_that_asks_for_nothing_changes_no_bit(pixels, three_classes, params):
+    one, other = (tuned(recipe=r, **params) for r in (None, FineTuning()))
+    for featurizer in (one, other):
+        featurizer.fit(pixels, three_classes)
+        for epoch in featurizer.history_:
+            del epoch["dur"]
+    assert same_state(state_of(one), state_of(other))
+    assert one.history_ == other.history_
+
+
+RECIPES = [
+    {"schedule": "cosine"},
+    {"warmup_fraction": 0.5},
+    {"weight_decay": 0.1},
+    {"label_smoothing": 0.2},
+    {"focal_gamma": 2},
+    {"mixup_alpha": 0.4},
+    {"cutmix_alpha": 1.0},
+    {"sampling": "class"},
+    {"weight_average": "ema"},
+    {"weight_average": "swa", "swa_start": 0},
+    {"gradual_unfreezing": 1},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_each_recipe_trains_otherwise_and_the_same_seed_gives_the_same_bits(
+    pixels, three_classes, recipe
+):
+    one, same = (state_of(by(recipe).fit(pixels, three_classes)) for _ in range(2))
+    assert same_state(one, same)
+    assert not same_state(one, state_of(tuned().fit(pixels, three_classes)))
+
+
+ALL = {
+    "schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 1e-3,
+    "label_smoothing": 0.1,
+    "focal_gamma": 1,
+    "mixup_alpha": 0.2,
+    "cutmix_alpha": 1.0,
+    "sampling": "class_subject",
+    "weight_average": "ema",
+    "ema_decay": 0.9,
+    "gradual_unfreezing": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"trainable": 2},
+        {"early_stopping": 2, "validation_fraction": 0.3},
+        {"lr": (1e-3, 1e-2, 0.1), "precision": "mixed"},
+        {"features": "logits", "freeze_batch_norm": True},
+        {"minority_augmentation": Augmentation(views=2), "class_weight": "balanced"},
+    ],
+    ids=str,
+)
+def test_everything_at_once_goes_with_every_way_of_training(
+    pixels, three_classes, subjects, params
+):
+    featurizers = [by(ALL, max_epochs=5, **params) for _ in range(2)]
+    one, same = (
+        featurizer.fit(pixels, three_classes, groups=subjects) for featurizer in featurizers
+    )
+    assert same_state(state_of(one), state_of(same))
+    assert np.isfinite(one.transform(pixels)).all()
+    assert not any(part.training for part in one.module_.modules())
+    assert all(p.requires_grad and p.grad is None for p in one.module_.parameters())
+
+
+def test_recipes_learn_what_a_small_network_can(pixels, three_classes):
+    recipe = ALL | {"gradual_unfreezing": 0}
+    featurizer = by(recipe, max_epochs=25, normalize="imagenet").fit(pixels, three_classes)
+    with torch.no_grad():
+        scores = featurizer.head_(torch.from_numpy(featurizer.transform(pixels)))
+    right = featurizer.classes_[scores.argmax(dim=1).numpy()] == three_classes
+    assert right.mean() > 0.9
+
+
+class Rates(Callback):
+    """Keeps the learning rates of each step."""
+
+    steps = ()
+
+    def on_train_begin(self, net, **_):
+        type(self).steps = []
+
+    def on_batch_begin(self, net, batch, training, **_):
+        if training:
+            self.steps.append([group["lr"] for group in net.optimizer_.param_groups])
+
+
+def test_every_step_has_its_rate_and_all_rates_move_alike(pixels, three_classes):
+    rates = (1e-4, 1e-3, 1e-2)
+    recipe = {"schedule": "cosine", "warmup_fraction": 0.25}
+    featurizer = by(recipe, lr=rates, max_epochs=4, callbacks=[Rates()])
+    featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
+    warm = [1 / 4, 2 / 4, 3 / 4]
+    factors = warm + [(1 + np.cos(np.pi * i / 9)) / 2 for i in range(9)]
+    expected = np.outer(factors, rates)
+    np.testing.assert_allclose(np.sort(Rates.steps, axis=1)[:, [0, -1]], expected[:, [0, -1]])
+    assert {len(set(step)) for step in Rates.steps} == {3}
+
+
+class Decaying(torch.optim.SGD):
+    given = None
+
+    def __init__(self, params, lr, weight_decay=0.25):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        type(self).given = {group["weight_decay"] for group in self.param_groups}
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 0.25), (0.0, 0.0), (0.5, 0.5)])
+def test_weight_decay_reaches_the_optimizer(pixels, three_classes, asked, given):
+    featurizer = by({"weight_decay": asked}, optimizer=Decaying, lr=(1e-3, 1e-3, 1e-2))
+    featurizer.fit(pixels, three_classes)
+    assert Decaying.given == {given}
+
+
+@pytest.mark.parametrize("recipe", [{"label_smoothing": 0.2}, {"focal_gamma": 2}], ids=str)
+def test_losses_are_weighted_and_validation_is_plain_cross_entropy(pixels, three_classes, recipe):
+    """In one epoch of one batch whose rate is next to 0, both can be computed by hand."""
+    weight = np.arange(1.0, 25)
+    featurizer = by(
+        recipe, backbone=PlainNet, lr=1e-12, batch_size=24, max_epochs=1, augmentation=None
+    )
+    featurizer.fit(pixels, three_classes, sample_weight=weight, X_val=pixels, y_val=three_classes)
+    with torch.no_grad():
+        scores = featurizer.head_(torch.from_numpy(featurizer.transform(pixels)))
+    target = torch.from_numpy(np.searchsorted(featurizer.classes_, three_classes))
+    plain = nn.functional.cross_entropy(scores, target, reduction="none")
+    p = torch.exp(-plain)
+    if "focal_gamma" in recipe:
+        losses = (1 - p) ** 2 * plain
+    else:
+        losses = nn.functional.cross_entropy(scores, target, reduction="none", label_smoothing=0.2)
+    (epoch,) = featurizer.history_
+    expected = np.average(losses.numpy(), weights=weight)
+    assert epoch["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert epoch["valid_loss"] == pytest.approx(plain.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("params", [{}, {"trainable": 2}, {"trainable": "head"}], ids=str)
+def test_mixed_batches_carry_both_classes_and_both_weights(pixels, three_classes, params):
+    weight = np.where(three_classes == "blast", 3.0, 1.0)
+    featurizer = by({"mixup_alpha": 1.0}, callbacks=[Recorder()], **params)
+    featurizer.fit(pixels, three_classes, sample_weight=weight, X_val=pixels, y_val=three_classes)
+    assert len(Recorder.batches) == 6
+    of_class = torch.tensor([3.0, 1.0, 1.0])
+    for inputs, target in Recorder.batches:
+        greater = inputs["weight"] / of_class[target]
+        lesser = inputs["other_weight"] / of_class[inputs["other"]]
+        torch.testing.assert_close(greater + lesser, torch.ones(8))
+        assert (greater >= 0.5).all()
+        assert sorted(inputs["other"].tolist()) == sorted(target.tolist())
+
+
+def test_the_loss_of_mixed_images_is_that_of_their_mixed_targets(pixels, three_classes):
+    featurizer = by(
+        {"mixup_alpha": 1.0},
+        backbone=PlainNet,
+        lr=1e-12,
+        batch_size=24,
+        max_epochs=1,
+        callbacks=[Recorder()],
+    ).fit(pixels, three_classes)
+    ((inputs, target),) = Recorder.batches
+    soft = torch.zeros(24, 3)
+    soft[range(24), target] += inputs["weight"]
+    soft[range(24), inputs["other"]] += inputs["other_weight"]
+    x = ImageTransform(None, 24).normalize(inputs["x"].numpy())
+    with torch.no_grad():
+        scores = featurizer.head_(featurizer.module_(torch.from_numpy(x)))
+    expected = nn.functional.cross_entropy(scores, soft).item()
+    assert featurizer.history_[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_cutmix_needs_maps(pixels, three_classes):
+    featurizer = by({"cutmix_alpha": 1.0}, trainable="head")
+    with pytest.raises(ValueError, match=r"cuts rectangles from maps.*\(8, 1, 1\).*mixup_alpha"):
+        featurizer.fit(pixels, three_classes)
+    by({"cutmix_alpha": 1.0}, trainable=2).fit(pixels, three_classes)
+
+
+@pytest.mark.parametrize("params", [{}, {"trainable": 2}], ids=str)
+def test_sampling_shows_classes_and_subjects_alike(pixels, params):
+    y = np.array(["ALL"] * 20 + ["HEM"] * 4)
+    groups = np.array(["p"] * 15 + ["q"] * 5 + ["r"] * 4)
+    common = {"max_epochs": 40, "batch_size": 24, "augmentation": None, **params}
+
+    def count(sampling):
+        featurizer = by({"sampling": sampling}, callbacks=[Recorder()], **common)
+        weight = np.ones(24)
+        weight[15:20] = 2.0  # so that batches tell subject q from p
+        featurizer.fit(pixels, y, groups=groups, sample_weight=weight)
+        drawn = [(target.numpy(), inputs["weight"].numpy()) for inputs, target in Recorder.batches]
+        target, weight = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        assert len(target) == 40 * 24
+        return np.array([(target == 1).mean(), (weight == 2).mean()])
+
+    assert count(None).tolist() == [4 / 24, 5 / 24]
+    np.testing.assert_allclose(count("class"), [1 / 2, 1 / 8], atol=0.06)
+    np.testing.assert_allclose(count("subject"), [1 / 3, 1 / 3], atol=0.06)
+    np.testing.assert_allclose(count("class_subject"), [1 / 2, 1 / 4], atol=0.06)
+
+
+def test_sampled_classes_stay_even_where_one_has_more_views(pixels):
+    y = np.array(["ALL"] * 20 + ["HEM"] * 4)
+    views = Augmentation(views=3)
+    featurizer = by(
+        {"sampling": "class"}, minority_augmentation=views, max_epochs=30, callbacks=[Recorder()]
+    )
+    featurizer.fit(pixels, y)
+    target = np.concatenate([target.numpy() for _, target in Recorder.batches])
+    assert len(target) == 30 * 32
+    assert target.mean() == pytest.approx(0.5, abs=0.06)
+
+
+class HeadPath(Callback):
+    """Keeps the head's weights after each step."""
+
+    weights = ()
+
+    def on_train_begin(self, net, **_):
+        type(self).weights = []
+
+    def on_batch_end(self, net, training, **_):
+        if training:
+            self.weights.append(net.module_.head.weight.detach().numpy().copy())
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_the_network_becomes_the_average_of_its_weights(pixels, three_classes, validated):
+    recipe = {"weight_average": "ema", "ema_decay": 0.5}
+    featurizer = by(recipe, max_epochs=3, callbacks=[HeadPath()])
+    more = {"X_val": pixels, "y_val": three_classes} if validated else {}
+    featurizer.fit(pixels, three_classes, **more)
+    expected = HeadPath.weights[0]
+    for t, weights in enumerate(HeadPath.weights[1:], start=1):
+        kept = min(0.5, (1 + t) / (10 + t))
+        expected = kept * expected + (1 - kept) * weights
+    assert len(HeadPath.weights) == 9
+    np.testing.assert_allclose(featurizer.head_.weight.detach(), expected, rtol=1e-4, atol=1e-6)
+    tuned(max_epochs=3, callbacks=[HeadPath()]).fit(pixels, three_classes, **more)
+    assert not np.allclose(HeadPath.weights[-1], expected)
+
+
+def test_averaging_leaves_the_training_itself_as_it_is(pixels, three_classes):
+    tuned(max_epochs=3, callbacks=[HeadPath()]).fit(pixels, three_classes)
+    alone = HeadPath.weights
+    featurizer = by({"weight_average": "swa"}, max_epochs=3, callbacks=[HeadPath()])
+    featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
+    np.testing.assert_array_equal(HeadPath.weights, alone)
+
+
+def test_validation_and_early_stopping_look_at_the_average(pixels, three_classes):
+    """The loss of the best epoch can be computed again, batch norms and all."""
+    featurizer = by(
+        {"weight_average": "ema", "ema_decay": 0.8},
+        max_epochs=60,
+        early_stopping=2,
+        lr=0.3,
+        normalize="imagenet",
+    ).fit(pixels[:16], three_classes[:16], X_val=pixels[16:], y_val=three_classes[16:])
+    losses = [epoch["valid_loss"] for epoch in featurizer.history_]
+    assert len(losses) < 60
+    with torch.no_grad():
+        scores = featurizer.head_(torch.from_numpy(featurizer.transform(pixels[16:])))
+    target = torch.from_numpy(np.searchsorted(featurizer.classes_, three_classes[16:]))
+    assert nn.functional.cross_entropy(scores, target).item() == pytest.approx(
+        min(losses), rel=1e-4
+    )
+
+
+def test_who_follows_the_epochs_sees_the_average(pixels, three_classes):
+    """What scikit-learn's callbacks are handed after the last epoch is what fit gives."""
+    seen = []
+
+    class Follower:
+        def setup(self, estimator, context):
+            pass
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context, **_):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **_):
+            if context.task_name == "epoch" and fitted_estimator is not None:
+                seen.append(fitted_estimator.transform(pixels))
+
+    featurizer = by({"weight_average": "ema"}, max_epochs=3)
+    featurizer.set_callbacks(Follower()).fit(pixels, three_classes)
+    assert len(seen) == 3
+    np.testing.assert_allclose(seen[-1], featurizer.transform(pixels), rtol=1e-4, atol=1e-6)
+    assert not np.allclose(seen[0], seen[-1])
+
+
+class Stages(Callback):
+    """Keeps the state of the network at the end of each epoch."""
+
+    states = ()
+
+    def on_train_begin(self, net, **_):
+        type(self).states = []
+
+    def on_epoch_end(self, net, **_):
+        state = net.module_.body.state_dict()
+        self.states.append({key: value.clone() for key, value in state.items()})
+
+
+def test_stages_stay_to_the_bit_until_their_epoch(pixels, three_classes):
+    start = state_of(tiny_featurizer().fit(pixels))
+    featurizer = by({"gradual_unfreezing": 2}, max_epochs=6, callbacks=[Stages()])
+    featurizer.fit(pixels, three_classes)
+    moved = [
+        {key.rpartition(".")[0] for key in start if not torch.equal(start[key], state[key])}
+        for state in Stages.states
+    ]
+    one, two = {"features.4"}, {"features.4", "features.3"}
+    assert moved == [set(), set(), one, one, two, two]
+    # What it never got to is as it was, batch norms included.
+    end = state_of(featurizer)
+    assert all(torch.equal(end[key], start[key]) for key in start if key < "features.2")
+
+
+def test_stages_that_are_frozen_for_good_stay_so(pixels, three_classes):
+    start = state_of(tiny_featurizer().fit(pixels))
+    recipe = {"gradual_unfreezing": 1}
+    end = state_of(by(recipe, trainable=1, max_epochs=4).fit(pixels, three_classes))
+    moved = {key.rpartition(".")[0] for key in start if not torch.equal(start[key], end[key])}
+    assert moved == {"features.4"}
+
+
+def test_the_best_epochs_frozen_stages_keep_their_statistics(pixels, three_classes):
+    """A last stage that diverges as soon as it is unfrozen: the first epochs are the best."""
+    start = state_of(tiny_featurizer().fit(pixels))
+    featurizer = by(
+        {"gradual_unfreezing": 2}, lr=(1e-3, 100.0, 0.05), max_epochs=8, early_stopping=1
+    )
+    featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
+    assert int(np.argmin([epoch["valid_loss"] for epoch in featurizer.history_])) == 1
+    assert same_state(start, state_of(featurizer))
+
+
+def test_ctrl_c_with_a_recipe_keeps_the_former_fit(pixels, three_classes):
+    class Interrupt(Callback):
+        def on_batch_end(self, net, **_):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    featurizer = by(ALL).fit(pixels, three_classes)
+    before = state_of(featurizer)
+    featurizer.callbacks = [Interrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        featurizer.fit(pixels, three_classes)
+    assert same_state(before, state_of(featurizer))

@@ -118,3 +118,26 @@ def test_class_weights_that_mean_nothing_are_refused(pixels, weights):
     rows = Labelled.check(ImageSequence(pixels), [0, 1] * 12)
     with pytest.raises(UnsupportedInputError, match=r"class_weight=.* must be finite"):
         rows.balanced(weights)
+
+
+def sampled(sampling):
+    """9 images of class a: 6 of subject p, 2 of q, 1 of r; 3 of class b: 2 of p, 1 of s."""
+    rows = Labelled.check(
+        ImageSequence(np.zeros((12, 4, 4, 3), np.uint8)),
+        np.array(list("aaaaaaaaabbb")),
+        groups=np.array(list("ppppppqqrpps")),
+    )
+    return rows.chances(sampling)
+
+
+def test_classes_subjects_or_both_are_sampled_alike():
+    assert sampled(None) is None
+    by_class = sampled("class")
+    np.testing.assert_allclose(by_class, [1 / 18] * 9 + [1 / 6] * 3)
+    by_subject = sampled("subject")
+    p, q, r, s = 1 / 4 / 8, 1 / 4 / 2, 1 / 4, 1 / 4
+    np.testing.assert_allclose(by_subject, [p] * 6 + [q] * 2 + [r] + [p] * 2 + [s])
+    both = sampled("class_subject")
+    of_a = [1 / 6 / 6] * 6 + [1 / 6 / 2] * 2 + [1 / 6]
+    np.testing.assert_allclose(both, [*of_a, 1 / 8, 1 / 8, 1 / 4])
+    np.testing.assert_allclose([by_class.sum(), by_subject.sum(), both.sum()], 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from effboost import EfficientNetFeaturizer, HybridClassifier, ImageFeaturizer, presets
+from effboost import EfficientNetFeaturizer, FineTuning, HybridClassifier, ImageFeaturizer, presets
 from effboost._finetune import OPTIMIZERS
 
 # Line by line what the paper says of its own system.
@@ -39,7 +39,10 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
         "vertical_flip": 0.2,
         "rotation": 10.0,
         "views": 1,
+        "quarter_turns": False,
     }
+    assert params["featurizer__recipe"] is None
+    assert training.recipe == FineTuning()
     assert OPTIMIZERS[params["featurizer__optimizer"]] is torch.optim.Adamax
     assert params["classifier__learning_rate"] == 0.35
     assert params["classifier__tree_method"] == "hist"

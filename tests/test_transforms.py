@@ -157,6 +157,19 @@ def test_rotations_go_to_both_sides():
     assert np.abs(centres).max() <= 18 * np.sin(np.radians(30)) + 1
 
 
+def test_quarter_turns_and_flips_give_the_eight_views_of_a_square_alike():
+    image, rng = picture(20, 20), np.random.default_rng(0)
+    augmentation = Augmentation(0.5, 0.5, 0, quarter_turns=True)
+    pixels = np.asarray(image)
+    views = [np.rot90(side, k) for side in (pixels, pixels[:, ::-1]) for k in range(4)]
+    expected = {view.tobytes(): i for i, view in enumerate(views)}
+    counts = np.zeros(8)
+    for _ in range(1600):
+        counts[expected[np.asarray(augmentation.apply(image, rng)).tobytes()]] += 1
+    assert counts.min() > 140
+    assert counts.max() < 260
+
+
 @pytest.mark.parametrize("settings", [(0.2, 0.2, 10), (1, 0, 0), (0, 0, 0)])
 def test_three_numbers_are_drawn_whatever_the_settings(settings):
     used, untouched = np.random.default_rng(5), np.random.default_rng(5)
@@ -165,9 +178,9 @@ def test_three_numbers_are_drawn_whatever_the_settings(settings):
     assert used.random() == untouched.random()
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 180), st.integers(1, 9))
-def test_an_augmentation_survives_json(horizontal, vertical, rotation, views):
-    augmentation = Augmentation(horizontal, vertical, rotation, views)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 180), st.integers(1, 9), st.booleans())
+def test_an_augmentation_survives_json(horizontal, vertical, rotation, views, turns):
+    augmentation = Augmentation(horizontal, vertical, rotation, views, turns)
     assert Augmentation.from_dict(json.loads(json.dumps(augmentation.to_dict()))) == augmentation
 
 
@@ -181,6 +194,7 @@ def test_an_augmentation_survives_json(horizontal, vertical, rotation, views):
         {"rotation": "a"},
         {"horizontal_flip": 2},
         {"vertical_flip": None},
+        {"quarter_turns": 1},
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 import effboost._tuned
 from common.networks import TinyNet, tiny_featurizer
-from effboost import Augmentation, Cache, HybridClassifier
+from effboost import Augmentation, Cache, FineTuning, HybridClassifier
 from effboost.runtime import TorchRuntime
 
 BRIEF = {"fine_tune": True, "max_epochs": 2, "batch_size": 8}
@@ -189,6 +189,23 @@ def test_a_tuned_network_comes_back_to_the_bit_with_its_history(
         {"random_state": 1},
         {"image_size": 20},
         {"precision": "mixed"},
+        *(
+            {"recipe": FineTuning(**field)}
+            for field in (
+                {"schedule": "cosine"},
+                {"warmup_fraction": 0.5},
+                {"weight_decay": 0.1},
+                {"label_smoothing": 0.1},
+                {"focal_gamma": 2},
+                {"mixup_alpha": 0.2},
+                {"cutmix_alpha": 1},
+                {"sampling": "class"},
+                {"weight_average": "ema"},
+                {"ema_decay": 0.5},
+                {"swa_start": 0.1},
+                {"gradual_unfreezing": 1},
+            )
+        ),
     ],
     ids=str,
 )
@@ -209,6 +226,26 @@ def test_other_data_is_trained_on(pixels, three_classes, tmp_path, work):
         pixels, three_classes, X_val=pixels[:6], y_val=three_classes[:6]
     )
     assert work["trainings"] == 5
+
+
+def test_other_subjects_are_other_training_where_they_are_sampled(
+    pixels, three_classes, subjects, tmp_path, work
+):
+    settings = BRIEF | {"cache": tmp_path / "cache", "recipe": FineTuning(sampling="subject")}
+    whole = np.array([f"S{i // 6}" for i in range(24)])  # each as large: the same chances
+    uneven = np.array(["A"] * 20 + ["B"] * 4)
+    for groups in (subjects, whole, uneven):
+        tiny_featurizer(**settings).fit(pixels, three_classes, groups=groups)
+    assert work["trainings"] == 2
+
+
+def test_a_network_tuned_by_a_recipe_comes_back_to_the_bit(pixels, three_classes, tmp_path, work):
+    recipe = FineTuning(schedule="cosine", mixup_alpha=0.2, weight_average="ema")
+    settings = BRIEF | {"cache": tmp_path / "cache", "recipe": recipe}
+    first, second = (tiny_featurizer(**settings).fit(pixels, three_classes) for _ in range(2))
+    assert work["trainings"] == 1
+    assert second.history_ == first.history_
+    np.testing.assert_array_equal(second.transform(pixels), first.transform(pixels))
 
 
 class Loud(Augmentation):

@@ -128,6 +128,9 @@ class Augmentation:
         Largest angle, in degrees, to either side.
     views : int, default=1
         Random views of each image in an epoch.
+    quarter_turns : bool, default=False
+        Turn by 0, 90, 180 or 270 degrees before that, each as likely: no pixel is interpolated
+        or lost. With flips of 0.5 and ``rotation=0``, all eight views of a square are as likely.
 
     Examples
     --------
@@ -141,12 +144,15 @@ class Augmentation:
     vertical_flip: float = 0.2
     rotation: float = 10.0
     views: int = 1
+    quarter_turns: bool = False
 
     def __post_init__(self) -> None:
         for name in ("horizontal_flip", "vertical_flip"):
             _check_number(name, getattr(self, name), Real, 0, 1)
         _check_number("rotation", self.rotation, Real, 0, 360)
         _check_number("views", self.views, Integral, 1, 1000)
+        if not isinstance(self.quarter_turns, bool):
+            raise ValueError(f"quarter_turns={self.quarter_turns!r} must be a boolean")
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Draw one random view of a picture.
@@ -156,7 +162,8 @@ class Augmentation:
         image : PIL.Image.Image
             A picture in mode RGB, already resized.
         rng : numpy.random.Generator
-            Where the three random numbers come from; three are drawn whatever the settings.
+            Where the random numbers come from: three, and one more for `quarter_turns`,
+            whatever the other settings.
 
         Returns
         -------
@@ -168,6 +175,8 @@ class Augmentation:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if vertical < self.vertical_flip:
             image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        if self.quarter_turns:
+            image = image.rotate(90 * int(rng.integers(4)))  # moves pixels of a square exactly
         if self.rotation:
             angle = self.rotation * (2 * turn - 1)
             image = image.rotate(angle, Image.Resampling.BILINEAR)

@@ -36,6 +36,7 @@ def test_the_settings_are_those_of_the_source():
         "vertical_flip": 0.5,
         "rotation": 180.0,
         "views": 1,
+        "quarter_turns": False,
         "shift": 0.2,
     }
     assert prellberg().n_rotations == 8
