@@ -22,6 +22,8 @@ PAPER_FEATURIZER = {
     "early_stopping": False,
     "minority_augmentation": None,
     "features": "pooled",
+    "stain": None,
+    "foreground": False,
 }
 
 
@@ -39,6 +41,7 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
         "vertical_flip": 0.2,
         "rotation": 10.0,
         "views": 1,
+        "stain_jitter": 0.0,
     }
     assert OPTIMIZERS[params["featurizer__optimizer"]] is torch.optim.Adamax
     assert params["classifier__learning_rate"] == 0.35
