@@ -15,16 +15,18 @@ from effboost.datasets import make_blood_cells
 METHODS = sorted(STAINS)
 
 
-def drawn(stains, amounts):
+def drawn(stains, amounts, light=239):
     """A picture of two stains by Beer and Lambert's law."""
-    return Image.fromarray(np.rint(239 * np.exp(-amounts @ stains)).astype(np.uint8))
+    return Image.fromarray(np.rint(light * np.exp(-amounts @ stains)).astype(np.uint8))
 
 
 @pytest.fixture
 def amounts():
     rng = np.random.default_rng(0)
     share = rng.beta(0.4, 0.4, (60, 60, 1))
-    return rng.uniform(0.3, 1.2, (60, 60, 1)) * np.concatenate([share, 1 - share], axis=2)
+    amounts = rng.uniform(0.3, 1.2, (60, 60, 1)) * np.concatenate([share, 1 - share], axis=2)
+    amounts[:6] = 0  # the light shows
+    return amounts
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +38,19 @@ def cells():
 def test_macenko_finds_the_stains_that_a_picture_was_drawn_with(amounts):
     stains = np.array([[0.65, 0.70, 0.29], [0.15, 0.95, 0.28]])
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    absorbance = _stain._absorbance(np.asarray(drawn(stains, amounts)).reshape(-1, 3).astype(float))
+    absorbance = _stain._absorbance(np.asarray(drawn(stains, amounts[6:])).reshape(-1, 3))
     assert np.abs(_stain._find_stains(absorbance) - stains).max() < 0.03
 
 
-def test_macenko_makes_pictures_of_other_stains_and_amounts_alike(amounts):
+def test_macenko_makes_pictures_of_other_stains_amounts_and_lights_alike(amounts):
     looks = [
-        ([[0.65, 0.70, 0.29], [0.15, 0.95, 0.28]], 1.0),
-        ([[0.80, 0.55, 0.24], [0.25, 0.85, 0.46]], 0.7),
-        ([[0.50, 0.75, 0.43], [0.10, 0.80, 0.60]], 1.4),
+        ([[0.65, 0.70, 0.29], [0.15, 0.95, 0.28]], 1.0, 239),
+        ([[0.80, 0.55, 0.24], [0.25, 0.85, 0.46]], 0.7, [235, 230, 200]),
+        ([[0.50, 0.75, 0.43], [0.10, 0.80, 0.60]], 1.4, 250),
     ]
-    pictures = [drawn(np.array(stains), amounts * strength) for stains, strength in looks]
+    pictures = [
+        drawn(np.array(stains), amounts * strength, light) for stains, strength, light in looks
+    ]
     before, after = (
         [np.asarray(picture, dtype=float) for picture in some]
         for some in (pictures, [normalize_stain(picture, "macenko") for picture in pictures])
@@ -58,10 +62,9 @@ def test_macenko_makes_pictures_of_other_stains_and_amounts_alike(amounts):
 
 def test_reinhard_gives_stained_pixels_the_mean_and_the_spread_of_the_reference(amounts):
     picture = drawn(np.array([[0.65, 0.70, 0.29], [0.15, 0.95, 0.28]]), amounts)
-    colours = np.asarray(normalize_stain(picture, "reinhard")).reshape(-1, 3).astype(float)
-    stained = _stain._absorbance(np.asarray(picture).reshape(-1, 3)).max(axis=1) > 0.3
-    opponent = np.log10((colours + 1) / 256 @ _stain._TO_CONES.T) @ _stain._TO_OPPONENT.T
-    found = opponent[stained]
+    stained = _stain._absorbance(np.asarray(picture)).max(axis=2) > 0.3
+    colours = np.asarray(normalize_stain(picture, "reinhard"))[stained].astype(float)
+    found = np.log10((colours + 1) / 240 @ _stain._TO_CONES.T) @ _stain._TO_OPPONENT.T
     np.testing.assert_allclose(found.mean(axis=0), _stain._REFERENCE_MEANS, atol=0.002)
     np.testing.assert_allclose(found.std(axis=0), _stain._REFERENCE_SPREADS, atol=0.002)
 
@@ -97,6 +100,12 @@ def nearly_white():
     return np.random.default_rng(0).integers(225, 256, (40, 40, 3), dtype=np.uint8)
 
 
+def cut_out():
+    pixels = plain(0, 0, 0)
+    pixels[10:30, 10:30] = 120, 60, 150
+    return pixels
+
+
 def speck():
     pixels = plain(240, 240, 240)
     pixels[3:8, 3:8] = np.random.default_rng(0).integers(60, 200, (5, 5, 3))
@@ -106,8 +115,8 @@ def speck():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "pixels",
-    [plain(0, 0, 0), plain(255, 255, 255), plain(120, 60, 150), nearly_white(), speck()],
-    ids=["black", "white", "one colour", "nearly white", "a speck"],
+    [plain(0, 0, 0), plain(255, 255, 255), plain(120, 60, 150), cut_out(), nearly_white(), speck()],
+    ids=["black", "white", "one colour", "one colour on black", "nearly white", "a speck"],
 )
 def test_where_no_stain_is_found_the_picture_stays_as_it_is(method, pixels):
     assert np.array_equal(normalize_stain(Image.fromarray(pixels), method), pixels)

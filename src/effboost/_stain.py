@@ -13,8 +13,10 @@ __all__ = ["STAINS", "jitter_stain", "normalize_stain"]
 
 _Floats = npt.NDArray[np.float64]
 
-# Light that no stain took away, in grey levels; Macenko et al. set it to 240.
+# Light that no stain took away, in grey levels, as Macenko et al. set it.
 _LIGHT: Final = 240.0
+# Where this share of a picture was cut away, so was the background that would show its light.
+_CUT_AWAY: Final = 0.01
 # What is as dark as this in all channels was cut away, not stained: nuclei leave blue through.
 _BLACK: Final = 16
 # Stained pixels absorb this much in at least one channel: bright backgrounds do not.
@@ -28,10 +30,10 @@ _LEAST_SPREAD: Final = 3e-4
 
 # The look that all pictures are brought to: medians over the white cells of BCCD (MIT licence),
 # stained by Wright's method. One for all, and nothing that is learned from the images at hand.
-_REFERENCE_STAINS: Final = np.array([[0.566, 0.820, 0.081], [0.475, 0.680, 0.559]])
-_REFERENCE_AMOUNTS: Final = np.array([1.00, 0.67])
-_REFERENCE_MEANS: Final = np.array([-0.379, -0.109, 0.0063])
-_REFERENCE_SPREADS: Final = np.array([0.079, 0.067, 0.0029])
+_REFERENCE_STAINS: Final = np.array([[0.472, 0.881, 0.0], [0.366, 0.669, 0.647]])
+_REFERENCE_AMOUNTS: Final = np.array([0.904, 0.474])
+_REFERENCE_MEANS: Final = np.array([-0.277, -0.110, 0.0089])
+_REFERENCE_SPREADS: Final = np.array([0.060, 0.0535, 0.0025])
 
 # From RGB to the responses of the eye's three cones, and from their logarithms to brightness,
 # yellow against blue, and red against green, as in Reinhard et al.
@@ -65,10 +67,15 @@ def normalize_stain(image: Image.Image, method: str) -> Image.Image:
     pixels = np.asarray(image)
     seen = pixels.max(axis=2) > _BLACK
     colours = pixels[seen].astype(np.float64)
-    stained = _absorbance(colours).max(axis=1, initial=0) > _FAINTEST
+    if len(colours) < _FEWEST_PIXELS:
+        return image
+    # Microscopes' light is rarely white, and its colour is no stain's.
+    light = np.percentile(colours, 99, axis=0) if seen.mean() > 1 - _CUT_AWAY else _LIGHT
+    absorbance = _absorbance(colours, light)
+    stained = absorbance.max(axis=1) > _FAINTEST
     if stained.sum() < max(_FEWEST_PIXELS, _SMALLEST_SHARE * len(colours)):
         return image
-    changed = STAINS[method](colours, stained)
+    changed = STAINS[method](absorbance, stained)
     return image if changed is None else _put(pixels, seen, changed)
 
 
@@ -97,20 +104,20 @@ def jitter_stain(image: Image.Image, strength: float, rng: np.random.Generator) 
     return _put(pixels, seen, _transmit((amounts * (1 + factor) + added) @ stains))
 
 
-def _reinhard(colours: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
+def _reinhard(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
     """Give all colours, shifted and scaled so that the stained ones have the reference's spread."""
-    opponent = np.log10((colours + 1) / 256 @ _TO_CONES.T) @ _TO_OPPONENT.T
+    opponent = np.log10(np.exp(-absorbance) @ _TO_CONES.T) @ _TO_OPPONENT.T
     means, spreads = opponent[stained].mean(axis=0), opponent[stained].std(axis=0)
     if spreads.min() < _LEAST_SPREAD:
         return None
     changed = (opponent - means) / spreads * _REFERENCE_SPREADS + _REFERENCE_MEANS
     cones = 10 ** (changed @ np.linalg.inv(_TO_OPPONENT).T)
-    return cones @ np.linalg.inv(_TO_CONES).T * 256 - 1
+    colours: _Floats = cones @ np.linalg.inv(_TO_CONES).T * _LIGHT - 1
+    return colours
 
 
-def _macenko(colours: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
+def _macenko(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
     """Give all colours with the two stains that they are made of replaced by the reference's."""
-    absorbance = _absorbance(colours)
     stains = _find_stains(absorbance[stained])
     if stains is None:
         return None
@@ -131,8 +138,8 @@ def _find_stains(absorbance: _Floats) -> _Floats | None:
     if np.ptp(angles) < _LEAST_ANGLE:
         return None
     stains = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T
-    # Blue dyes absorb red.
-    return stains[np.argsort(-stains[:, 0])]
+    # Nuclei are the bluer: their dye absorbs more of the red than of the blue.
+    return stains[np.argsort(stains[:, 2] - stains[:, 0])]
 
 
 STAINS: Final[dict[str, Callable[[_Floats, npt.NDArray[np.bool_]], _Floats | None]]] = {
@@ -141,8 +148,8 @@ STAINS: Final[dict[str, Callable[[_Floats, npt.NDArray[np.bool_]], _Floats | Non
 }
 
 
-def _absorbance(colours: _Floats) -> _Floats:
-    absorbance: _Floats = np.log(_LIGHT / (colours + 1))
+def _absorbance(colours: _Floats, light: float | _Floats = _LIGHT) -> _Floats:
+    absorbance: _Floats = np.log(light / (colours + 1))
     return absorbance
 
 
