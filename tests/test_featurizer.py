@@ -4,13 +4,15 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torchvision.transforms import v2
 
 from common.networks import TinyNet, tiny_featurizer
-from effboost import Cache, EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
+from effboost import Augmentation, Cache, EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
 from effboost.backbones import build_backbone, get_backbone_spec, remove_head
+from effboost.datasets import make_blood_cells
 from effboost.exceptions import (
     DeviceWarning,
     UnknownBackboneError,
@@ -58,8 +60,6 @@ def _seed_of(featurizer):
 @pytest.mark.parametrize("normalize", ["unit", "imagenet"])
 def test_features_equal_torchvisions_own_pipeline(paths, normalize):
     """The network and the transforms exactly as a torchvision user would write them."""
-    from PIL import Image
-
     steps = [
         v2.CenterCrop(32),
         v2.Resize((48, 48), antialias=True),
@@ -258,3 +258,31 @@ def test_extra_features_stand_behind_the_own_ones_and_survive_a_pickle(pixels):
 def test_extra_features_that_are_none_are_refused(pixels, extra):
     with pytest.raises(ValueError, match="pairs of a stage and a pooling"):
         tiny_featurizer(extra_features=extra).fit(pixels)
+
+
+@pytest.mark.parametrize(
+    "change", [{"stain": "macenko"}, {"stain": "reinhard"}, {"foreground": True}]
+)
+def test_stain_and_foreground_reach_the_features_and_the_key_of_the_cache(change, tmp_path):
+    X = make_blood_cells(2, 4, image_size=64, random_state=0).images
+    plain = tiny_featurizer(cache=tmp_path).fit(X)
+    usual = plain.transform(X)
+    featurizer = tiny_featurizer(cache=tmp_path, **change).fit(X)
+    features = featurizer.transform(X)
+    assert len(Cache(tmp_path)) == 16
+    assert not np.isclose(features, usual, rtol=1e-3).all(axis=1).any()
+    # 24 pixels, as the network takes them: the transform has nothing left to do.
+    seen = ImageSequence([np.asarray(featurizer.transform_.resize(Image.fromarray(x))) for x in X])
+    np.testing.assert_array_equal(plain.transform(seen), features)
+
+
+def test_stain_jitter_reaches_training(pixels):
+    y = ["ALL", "HEM"] * 12
+    settings = {"fine_tune": True, "max_epochs": 1, "batch_size": 8}
+    off, on = (
+        tiny_featurizer(**settings, augmentation=Augmentation(stain_jitter=jitter)).fit(pixels, y)
+        for jitter in (0.0, 0.2)
+    )
+    usual = tiny_featurizer(**settings).fit(pixels, y).transform(pixels)
+    assert np.array_equal(off.transform(pixels), usual)
+    assert not np.array_equal(on.transform(pixels), usual)

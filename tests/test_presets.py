@@ -22,6 +22,8 @@ PAPER_FEATURIZER = {
     "early_stopping": False,
     "minority_augmentation": None,
     "features": "pooled",
+    "stain": None,
+    "foreground": False,
 }
 
 
@@ -40,6 +42,7 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
         "rotation": 10.0,
         "views": 1,
         "quarter_turns": False,
+        "stain_jitter": 0.0,
     }
     assert params["featurizer__recipe"] is None
     assert training.recipe == FineTuning()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import warnings
 
@@ -10,6 +11,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from effboost import Augmentation, ImageTransform
+from effboost._foreground import crop_foreground
+from effboost._stain import jitter_stain, normalize_stain
+from effboost.datasets import make_blood_cells
 from effboost.exceptions import ImageWarning
 
 SIDES = st.integers(8, 90)
@@ -178,9 +182,16 @@ def test_three_numbers_are_drawn_whatever_the_settings(settings):
     assert used.random() == untouched.random()
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 180), st.integers(1, 9), st.booleans())
-def test_an_augmentation_survives_json(horizontal, vertical, rotation, views, turns):
-    augmentation = Augmentation(horizontal, vertical, rotation, views, turns)
+@given(
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 180),
+    st.integers(1, 9),
+    st.booleans(),
+    st.floats(0, 1),
+)
+def test_an_augmentation_survives_json(horizontal, vertical, rotation, views, turns, jitter):
+    augmentation = Augmentation(horizontal, vertical, rotation, views, turns, jitter)
     assert Augmentation.from_dict(json.loads(json.dumps(augmentation.to_dict()))) == augmentation
 
 
@@ -195,9 +206,56 @@ def test_an_augmentation_survives_json(horizontal, vertical, rotation, views, tu
         {"horizontal_flip": 2},
         {"vertical_flip": None},
         {"quarter_turns": 1},
+        {"stain_jitter": 1.5},
     ],
     ids=str,
 )
 def test_augmentations_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=rf"{next(iter(wrong))}=.* must be a"):
         Augmentation(**wrong)
+
+
+def test_colour_and_foreground_are_off_and_then_nothing_changes():
+    transform = ImageTransform(None, 24)
+    assert (transform.stain, transform.foreground) == (None, False)
+    # What was written down before there were such settings reads as before.
+    old = {"crop_size": None, "image_size": 24, "mean": [0.0] * 3, "std": [1.0] * 3}
+    assert ImageTransform.from_dict(old) == transform
+    image = picture(30, 50)
+    assert transform.resize(image) == image.resize((24, 24), Image.Resampling.BILINEAR)
+
+
+@pytest.mark.parametrize("stain", ["reinhard", "macenko"])
+def test_the_cell_is_cut_out_then_its_stains_are_normalised_then_it_is_cropped(stain):
+    pixels = make_blood_cells(2, 1, image_size=96, random_state=0).images[0]
+    image = Image.fromarray(pixels)
+    cut = normalize_stain(crop_foreground(image), stain)
+    assert cut != image
+    both = ImageTransform(40, 24, stain=stain, foreground=True)
+    assert both.resize(image) == ImageTransform(40, 24).resize(cut)
+    assert len({both, dataclasses.replace(both, stain=None), ImageTransform(40, 24)}) == 3
+    assert ImageTransform.from_dict(json.loads(json.dumps(both.to_dict()))) == both
+
+
+def test_an_unknown_stain_normalisation_is_refused():
+    with pytest.raises(ValueError, match=r"stain='vahadane'; it is None, or one of 'macenko', 're"):
+        ImageTransform(stain="vahadane")
+
+
+def test_views_without_jitter_are_the_bits_that_they_always_were():
+    image, rng = picture(24, 24), np.random.default_rng(11)
+    views = [Augmentation().apply(image, rng) for _ in range(5)]
+    expected, rng = [], np.random.default_rng(11)
+    for _ in range(5):
+        horizontal, vertical, turn = rng.random(3)
+        view = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if horizontal < 0.2 else image
+        view = view.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if vertical < 0.2 else view
+        expected.append(view.rotate(10 * (2 * turn - 1), Image.Resampling.BILINEAR))
+    assert views == expected
+
+
+def test_stain_jitter_follows_flips_and_rotation():
+    image, rng = picture(24, 24), np.random.default_rng(3)
+    view = Augmentation(stain_jitter=0.2).apply(image, np.random.default_rng(3))
+    assert view == jitter_stain(Augmentation().apply(image, rng), 0.2, rng)
+    assert view != Augmentation().apply(image, np.random.default_rng(3))

@@ -27,6 +27,7 @@ from effboost._finetune import OPTIMIZERS, EpochWatch, Trainee, Training
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled, check_validation, check_weight
 from effboost._recipe import FineTuning
+from effboost._stain import STAINS
 from effboost._steps import Steps, describe_data
 from effboost._transforms import Augmentation, ImageTransform, Views
 from effboost._tuned import fine_tune_once
@@ -119,6 +120,11 @@ class ImageFeaturizer(
         Side in pixels to which the crop is resized: what the network sees.
     image_shape : tuple (h, w) or (h, w, c), default=None
         Height, width and channels of an image, in pixels, where `X` holds one image per row.
+    stain : {"reinhard", "macenko"} or None, default=None
+        Bring the stains of each picture to one fixed look, before the crop: see `ImageTransform`.
+    foreground : bool, default=False
+        Cut the cell out of each picture, before all else: see `ImageTransform`. Meant to go with
+        ``crop_size=None``.
     normalize : {"unit", "imagenet", "backbone"}, default="unit"
         Pixels scaled to [0, 1] and left there, as in the paper; then normalised by the mean and
         standard deviation of ImageNet; or by those that this backbone was trained with.
@@ -238,6 +244,8 @@ class ImageFeaturizer(
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_size": [Interval(Integral, 1, None, closed="left")],
         "image_shape": [tuple, list, None],
+        "stain": [StrOptions(set(STAINS)), None],
+        "foreground": ["boolean"],
         "normalize": [StrOptions({"unit", "imagenet", "backbone"})],
         "features": [StrOptions({"pooled", "logits"})],
         "extra_features": [StrOptions({"stages"}), tuple, list, None],
@@ -273,6 +281,8 @@ class ImageFeaturizer(
         crop_size: int | None = 448,
         image_size: int = 224,
         image_shape: tuple[int, ...] | None = None,
+        stain: str | None = None,
+        foreground: bool = False,
         normalize: str = "unit",
         features: str = "pooled",
         extra_features: str | Sequence[tuple[int, str]] | None = None,
@@ -304,6 +314,8 @@ class ImageFeaturizer(
         self.crop_size = crop_size
         self.image_size = image_size
         self.image_shape = image_shape
+        self.stain = stain
+        self.foreground = foreground
         self.normalize = normalize
         self.features = features
         self.extra_features = extra_features
@@ -701,7 +713,12 @@ def _check_extra(extra: Any) -> Any:
 
 
 def _make_transform(featurizer: ImageFeaturizer, spec: BackboneSpec) -> ImageTransform:
-    transform = ImageTransform(featurizer.crop_size, featurizer.image_size)
+    transform = ImageTransform(
+        featurizer.crop_size,
+        featurizer.image_size,
+        stain=featurizer.stain,
+        foreground=bool(featurizer.foreground),
+    )
     if featurizer.normalize == "unit":
         return transform
     # A spec with nothing said about it has ImageNet's normalisation.

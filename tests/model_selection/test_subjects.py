@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from effboost.model_selection import aggregate_by_subject
+from effboost.exceptions import SplitError
+from effboost.model_selection import aggregate_by_subject, one_image_per_subject
 
 
 @st.composite
@@ -70,3 +71,24 @@ def test_what_went_in_is_left_as_it_was():
 def test_lengths_that_differ_are_refused(groups):
     with pytest.raises(ValueError, match=rf"inconsistent numbers of samples.*2, {len(groups)}\]"):
         aggregate_by_subject([[0.9, 0.1], [0.5, 0.5]], groups)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(0, 99))
+def test_each_subject_gives_one_image(groups, seed):
+    drawn = one_image_per_subject(groups, seed)
+    assert sorted(np.array(groups)[drawn]) == sorted(set(groups))
+    assert np.all(np.diff(drawn) > 0)
+    assert np.array_equal(drawn, one_image_per_subject(groups, np.random.RandomState(seed)))
+
+
+def test_each_image_of_a_subject_has_the_same_chance():
+    groups = np.repeat(["S1", "S2", "S3"], [1, 4, 3])
+    rng = np.random.RandomState(0)
+    drawn = np.concatenate([one_image_per_subject(groups, rng) for _ in range(2000)])
+    shares = np.bincount(drawn, minlength=8) / 2000
+    np.testing.assert_allclose(shares, [1, *[1 / 4] * 4, *[1 / 3] * 3], atol=0.04)
+
+
+def test_images_without_a_subject_are_refused():
+    with pytest.raises(SplitError, match="groups is missing for 1 images, the first at position 1"):
+        one_image_per_subject(["S1", None])

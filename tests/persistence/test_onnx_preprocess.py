@@ -9,6 +9,7 @@ from PIL import Image
 
 from effboost import ImageTransform
 from effboost._sessions import start_session
+from effboost.exceptions import UnsupportedInputError
 from effboost.persistence._onnx_preprocess import preprocess
 
 
@@ -51,3 +52,10 @@ def test_shapes_are_inferred_through_the_preprocessing():
     )
     dims = model.graph.output[0].type.tensor_type.shape.dim
     assert [dim.dim_value for dim in dims] == [1, 24, 24, 3]
+
+
+@pytest.mark.parametrize("what", [{"stain": "macenko"}, {"foreground": True}], ids=str)
+def test_what_has_no_graph_is_refused(what):
+    name, value = next(iter(what.items()))
+    with pytest.raises(UnsupportedInputError, match=f"^{name}={value!r} has no graph; export a"):
+        preprocess(ImageTransform(None, 24, **what))

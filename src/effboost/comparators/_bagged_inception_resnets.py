@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
-from scipy.ndimage import find_objects, label
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from effboost._cnn import CNNClassifier
-from effboost._compat import Interval, StrOptions, fit_context, load_extra
+from effboost._compat import Interval, StrOptions, fit_context
 from effboost._featurizer import ImageFeaturizer
+from effboost._foreground import cell_box, otsu_threshold
 from effboost._images import ImageSequence, as_images
 from effboost._labels import Labelled
 from effboost._nested import seed_children
@@ -41,8 +41,6 @@ _WEIGHTS: Final = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
     "inception_resnet_v2-940b1cd6.pth"
 )
-
-_MIN_SIDE: Final = 8
 
 
 def bagged_inception_resnets(
@@ -342,10 +340,9 @@ def crop_to_cell(image: Image.Image) -> Image.Image:
     PIL.Image.Image
         The part of it.
 
-    Raises
-    ------
-    MissingDependencyError
-        If scikit-image is not installed.
+    See Also
+    --------
+    ImageTransform : Cuts out a square with a margin, on bright backgrounds, too (`foreground`).
 
     Examples
     --------
@@ -356,15 +353,9 @@ def crop_to_cell(image: Image.Image) -> Image.Image:
     >>> [picture.shape for picture in ImageSequence(cells.images).map(crop_to_cell)]
     [(41, 42, 3), (31, 30, 3)]
     """
-    threshold_otsu = load_extra("skimage.filters", "comparators").threshold_otsu
     grey = np.asarray(image.convert("L"))
-    parts, n_parts = label(grey > threshold_otsu(grey))
-    if n_parts == 0:
-        return image
-    largest = np.bincount(parts.ravel())[1:].argmax()
-    rows, columns = find_objects(parts)[largest]
-    cell = image.crop((columns.start, rows.start, columns.stop, rows.stop))
-    return image if min(cell.size) < _MIN_SIDE else cell
+    box = cell_box(grey > otsu_threshold(grey))
+    return image if box is None else image.crop(box)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 
 from effboost.exceptions import SplitError
 
-__all__ = ["aggregate_by_subject", "check_groups", "is_missing", "label_subjects"]
+__all__ = [
+    "aggregate_by_subject",
+    "check_groups",
+    "is_missing",
+    "label_subjects",
+    "one_image_per_subject",
+]
 
 
 def aggregate_by_subject(
@@ -45,6 +51,50 @@ def aggregate_by_subject(
     sums = np.zeros((len(subjects), values.shape[1]))
     np.add.at(sums, inverse, values)
     return subjects, sums / counts[:, np.newaxis]
+
+
+def one_image_per_subject(
+    groups: npt.ArrayLike, random_state: int | np.random.RandomState | None = None
+) -> npt.NDArray[np.intp]:
+    """Draw one image of each subject at random.
+
+    Images of one subject resemble each other, so that statistics which count each image for a new
+    one, such as the quantile of conformal prediction, are surer of themselves than they may be.
+    Images of different subjects are free of that.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        The subject of each image.
+    random_state : int, RandomState instance or None, default=None
+        Draws the images.
+
+    Returns
+    -------
+    ndarray of shape (n_subjects,), int
+        Positions of the images, from 0, in ascending order.
+
+    Raises
+    ------
+    SplitError
+        If the subject of an image is missing.
+
+    References
+    ----------
+    R. Dunn, L. Wasserman and A. Ramdas, "Distribution-free prediction sets for two-layer
+    hierarchical models", Journal of the American Statistical Association 118, 2023.
+
+    Examples
+    --------
+    >>> from effboost.model_selection import one_image_per_subject
+    >>> one_image_per_subject(["S1", "S1", "S1", "S2", "S3", "S3"], random_state=0)
+    array([2, 3, 5])
+    """
+    subjects = check_groups(groups)
+    order = check_random_state(random_state).permutation(len(subjects))
+    # unique gives the first of each, here the first of a random order.
+    _, first = np.unique(subjects[order], return_index=True)
+    return np.sort(order[first])
 
 
 def label_subjects(labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> npt.NDArray[Any] | None:

@@ -59,7 +59,8 @@ def export_onnx(
     Raises
     ------
     UnsupportedInputError
-        If the model is of another kind, or its head cannot be exported.
+        If the model is of another kind, or its head cannot be exported, or its images are cut to
+        the cell or normalised by stain.
     RuntimeUnavailableError
         If its network cannot be exported.
     MissingDependencyError

@@ -8,6 +8,7 @@ import onnx
 from onnx import parser
 
 from effboost._transforms import ImageTransform
+from effboost.exceptions import UnsupportedInputError
 from effboost.persistence._onnx_graph import as_model, join
 
 __all__ = ["preprocess"]
@@ -158,7 +159,18 @@ def preprocess(transform: ImageTransform) -> onnx.ModelProto:
     """Give the graph from "image" (h, w, 3) to "pixels" (1, s, s, 3), both uint8.
 
     It does what `ImageTransform.resize` does, to the bit.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If stains are normalised or cells are cut out.
     """
+    for name in ("stain", "foreground"):
+        if value := getattr(transform, name):
+            raise UnsupportedInputError(
+                f"{name}={value!r} has no graph; export a model that was fitted without it, or on "
+                "images that were changed before, by ImageTransform and ImageSequence.map"
+            )
     side, crop_size = transform.image_size, transform.crop_size
     if crop_size is None:
         return _resize(side, "image", "height", "width")

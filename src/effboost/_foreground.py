@@ -1,0 +1,109 @@
+"""Where in a picture the cell is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.ndimage import find_objects, label
+
+__all__ = ["cell_box", "crop_foreground", "otsu_threshold"]
+
+_Box = tuple[int, int, int, int]
+
+# Smaller pictures are refused when they are read.
+_MIN_SIDE: Final = 8
+# What stands on each side of the cell, as a share of the longer side of its box.
+_MARGIN: Final = 0.1
+
+
+def crop_foreground(image: Image.Image) -> Image.Image:
+    """Cut out the square around the cell, with a margin.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        A picture in mode RGB.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The part of it; the whole where no cell is found. The square is moved, and last cut, where
+        it would leave the picture: nothing is padded.
+    """
+    grey = np.asarray(image.convert("L"))
+    bright = grey > otsu_threshold(grey)
+    edge = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
+    # Cells are darker than the light of a microscope, brighter than what was cut away around them.
+    box = cell_box(~bright if edge.mean() > 0.5 else bright)
+    return image if box is None else image.crop(_square(box, image.size))
+
+
+def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
+    """Give the bounding box of the largest connected part.
+
+    Parameters
+    ----------
+    foreground : ndarray of shape (h, w), bool
+        Which pixels may belong to the cell.
+
+    Returns
+    -------
+    (left, top, right, bottom) or None
+        In pixels; None where it would be below 8 x 8 pixels.
+    """
+    parts, n_parts = label(foreground)
+    if n_parts == 0:
+        return None
+    rows, columns = find_objects(parts)[np.bincount(parts.ravel())[1:].argmax()]
+    if min(rows.stop - rows.start, columns.stop - columns.start) < _MIN_SIDE:
+        return None
+    return int(columns.start), int(rows.start), int(columns.stop), int(rows.stop)
+
+
+def otsu_threshold(grey: npt.NDArray[np.uint8]) -> int:
+    """Give the grey level that leaves the least variance below and above it.
+
+    Parameters
+    ----------
+    grey : ndarray of uint8
+        Grey levels.
+
+    Returns
+    -------
+    int
+        The largest level of the darker part; of a picture of one level, this level.
+
+    References
+    ----------
+    N. Otsu, "A threshold selection method from gray-level histograms", IEEE Transactions on
+    Systems, Man, and Cybernetics 9, 1979.
+    """
+    counts = np.bincount(grey.ravel(), minlength=256)
+    darker, total = np.cumsum(counts), counts.sum()
+    mass = np.cumsum(counts * np.arange(256))
+    # The variance between the parts, times the square of the number of pixels, without division
+    # by the size of an empty one.
+    split = np.flatnonzero((darker > 0) & (darker < total))
+    if split.size == 0:
+        return int(grey.flat[0])
+    n, m = darker[split].astype(np.float64), mass[split].astype(np.float64)
+    between = (total * m - n * mass[-1]) ** 2 / (n * (total - n))
+    return int(split[between.argmax()])
+
+
+def _square(box: _Box, size: tuple[int, int]) -> _Box:
+    left, top, right, bottom = box
+    side = round(max(right - left, bottom - top) * (1 + 2 * _MARGIN))
+    (left, right), (top, bottom) = (
+        _span((low + high) / 2, min(side, length), length)
+        for low, high, length in ((left, right, size[0]), (top, bottom, size[1]))
+    )
+    return left, top, right, bottom
+
+
+def _span(centre: float, side: int, length: int) -> tuple[int, int]:
+    start = min(max(round(centre - side / 2), 0), length - side)
+    return start, start + side
