@@ -37,6 +37,7 @@ def test_the_settings_are_those_of_the_source():
         "rotation": 180.0,
         "views": 1,
         "quarter_turns": False,
+        "stain_jitter": 0.0,
         "shift": 0.2,
     }
     assert prellberg().n_rotations == 8
