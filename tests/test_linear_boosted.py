@@ -4,12 +4,16 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, LinearBoostedClassifier
+from effboost._linear_boosted import _principal_axes
+from effboost.exceptions import SplitError
+from effboost.model_selection import subject_folds
 
 
 def few_rounds(**params):
@@ -56,6 +60,84 @@ def test_its_defaults_are_named_and_stay_none_in_clones():
     assert params["linear__C"] == 0.01
     assert params["trees__colsample_bytree"] == 0.05
     assert clone(LinearBoostedClassifier()).trees is None
+
+
+def of_subjects(difficulty, n_subjects=60, n_features=400):
+    """Rows of five per subject, alike within it; what tells the classes apart is in 20 columns."""
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(n_subjects), 5)
+    y = groups % 2
+    X = rng.normal(size=(n_subjects, n_features))[groups]
+    X[:, :20] += y[:, np.newaxis] / difficulty
+    X += 0.3 * rng.normal(size=X.shape)
+    return X.astype(np.float32), y, groups
+
+
+@pytest.mark.parametrize(("difficulty", "C"), [(0.3, 0.1), (20.0, 0.001)])
+def test_the_linear_part_is_as_strong_as_subjects_that_were_left_out_allow(difficulty, C):
+    X, y, groups = of_subjects(difficulty)
+    assert few_rounds().fit(X, y, groups=groups).linear_.C == C
+    # Each row for its own subject: neighbours of what was learned are easy to know.
+    assert few_rounds().fit(X, y, groups=np.arange(len(y))).linear_.C == 0.1
+
+
+def test_the_choice_is_that_of_a_plain_search_by_subject():
+    X, y, groups = of_subjects(1.0)
+    grid = {"logisticregression__C": [0.001, 0.01, 0.1]}
+    plain = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    folds = subject_folds(y, groups, n_splits=3, random_state=0)
+    search = GridSearchCV(plain, grid, cv=folds, scoring="neg_log_loss").fit(X, y)
+    chosen = few_rounds().fit(X, y, groups=groups).linear_.C
+    assert chosen == search.best_params_["logisticregression__C"]
+
+
+@pytest.mark.parametrize("case", ["no subjects", "many rows", "few subjects", "a C of yours"])
+def test_nothing_is_chosen(case):
+    X, y, groups = of_subjects(20.0)
+    clf = few_rounds()
+    if case == "no subjects":
+        groups = None
+    elif case == "many rows":
+        X = X[:, :100]
+    elif case == "few subjects":
+        X, y, groups = X[:10], y[:10], groups[:10]
+    else:
+        clf.set_params(linear__C=0.01)
+    assert clf.fit(X, y, groups=groups).linear_.C == 0.01
+
+
+def test_a_rotation_leaves_the_linear_model_as_it_is():
+    X, y, _ = of_subjects(1.0)
+    X -= X.mean(axis=0)
+    axes = _principal_axes(X)
+    assert axes.shape[1] <= len(X)
+    direct, rotated = (LogisticRegression(tol=1e-8, max_iter=5000).fit(F, y) for F in (X, axes))
+    np.testing.assert_allclose(
+        direct.decision_function(X), rotated.decision_function(axes), rtol=1e-2, atol=1e-3
+    )
+
+
+def test_subjects_of_a_hybrid_reach_it(pixels):
+    y, groups = np.repeat(["a", "b"], 12), np.arange(24) // 2
+    seen = []
+
+    class Head(LinearBoostedClassifier):
+        def fit(self, X, y, sample_weight=None, groups=None):
+            seen.append(groups)
+            return super().fit(X, y, sample_weight, groups)
+
+    HybridClassifier(tiny_featurizer(), Head(trees=XGBClassifier(n_estimators=2))).fit(
+        pixels, y, groups=groups
+    )
+    assert sorted(seen[0]) == sorted(groups)
+
+
+def test_wrong_subjects_are_refused():
+    X, y, groups = of_subjects(1.0)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        few_rounds().fit(X, y, groups=groups[:-1])
+    with pytest.raises(SplitError):
+        few_rounds().fit(X, y, groups=np.where(groups == 3, np.nan, groups))
 
 
 def test_a_weight_of_two_is_a_row_that_stands_there_twice_for_the_linear_part(rows):

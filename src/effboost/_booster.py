@@ -43,6 +43,7 @@ def fit_head(
     *,
     sample_weight: npt.NDArray[np.float64],
     device: torch.device,
+    groups: npt.NDArray[Any] | None = None,
     rounds: Steps | None = None,
 ) -> dict[str, dict[str, list[float]]] | None:
     """Fit a classifier on features.
@@ -59,6 +60,8 @@ def fit_head(
         Weights of the training rows.
     device : torch.device
         Where a booster computes, unless it says so itself.
+    groups : ndarray of shape (n_samples,), default=None
+        Subjects of the training rows, for a classifier whose `fit` takes them.
     rounds : Steps, default=None
         Follows the rounds of a booster, and may end them.
 
@@ -75,9 +78,12 @@ def fit_head(
         )
     rows, fit_params = train, {}
     if takes_weights:
-        rows, sample_weight = _merge_equal(train, sample_weight)
+        rows, sample_weight, kept = _merge_equal(train, sample_weight)
+        groups = None if groups is None else groups[kept]
         if not (sample_weight == 1).all():
             fit_params["sample_weight"] = sample_weight
+    if groups is not None and has_fit_parameter(classifier, "groups"):
+        fit_params["groups"] = groups
     if not _is_booster(classifier):
         classifier.fit(*rows, **fit_params)
         return None
@@ -121,8 +127,10 @@ def _follow(rounds: Steps) -> Any:
 
 def _merge_equal(
     rows: _Rows, weight: npt.NDArray[np.float64]
-) -> tuple[_Rows, npt.NDArray[np.float64]]:
+) -> tuple[_Rows, npt.NDArray[np.float64], Any]:
     """Make equal rows one row of their joint weight; where all differ, leave them as they are.
+
+    Also gives which rows were kept, as an index.
 
     A weight of 2 and an image that stands there twice are then the same, to the bit: otherwise
     the order in which a booster adds up its gradients would tell them apart.
@@ -132,10 +140,10 @@ def _merge_equal(
     keys = table.view([("", np.void, table.itemsize * table.shape[1])]).ravel()
     first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
     if len(first) == len(keys) and (weight == 1).all():
-        return rows, weight
+        return rows, weight, slice(None)
     joint: npt.NDArray[np.float64] = np.zeros(len(first))
     np.add.at(joint, inverse, weight)
-    return (features[first], classes[first]), joint
+    return (features[first], classes[first]), joint, first
 
 
 def _is_booster(classifier: Any) -> bool:

@@ -54,7 +54,8 @@ class HybridClassifier(
     featurizer : ImageFeaturizer or None, default=None
         Gives the features. None means `EfficientNetFeaturizer()`.
     classifier : classifier or None, default=None
-        Any scikit-learn classifier. It sees float32 features and labels 0 to n_classes - 1.
+        Any scikit-learn classifier. It sees float32 features and labels 0 to n_classes - 1, and
+        the subjects if its `fit` takes `groups`.
         None means ``XGBClassifier(learning_rate=0.35, tree_method="hist")``, the paper's.
     head_protocol : {"in_sample", "holdout"}, default="in_sample"
         Which images the classifier learns from. "in_sample": all of them, the ones that the
@@ -286,6 +287,7 @@ class HybridClassifier(
                 watched,
                 sample_weight=np.repeat(weight, n_views),
                 device=resolve_device(featurizer.device),
+                groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
                 rounds=Steps("boosting-round", self, fitting, {}),
             )
 

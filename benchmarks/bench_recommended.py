@@ -1,0 +1,67 @@
+"""How long does fitting the recommended hybrid take, beside the paper's head, on a frozen network?
+
+Nothing is cached, and the time of exporting the network is in. The head alone is fitted on the
+features that its own recipe computes.
+"""
+
+from _common import (
+    add_data_options,
+    interleaved_seconds,
+    load_data,
+    make_parser,
+    report,
+)
+from sklearn.base import clone
+from sklearn.preprocessing import LabelEncoder
+
+from effboost import presets
+from effboost._booster import paper_booster
+
+
+def main():
+    question = __doc__.partition("\n")[0]
+    parser = make_parser(question)
+    add_data_options(parser)
+    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--weights", default="none", help='"imagenet", "none" or a file')
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.small:
+        options.image_size, options.rounds = 32, 1
+    X, y, _ = load_data(options, 12 if options.small else 120, 9, options.image_size)
+    settings = {
+        "backbone": options.backbone,
+        "weights": None if options.weights == "none" else options.weights,
+        "image_size": options.image_size,
+        "random_state": 0,
+    }
+    recipes = {
+        "paper": presets.paper(**settings, fine_tune=False, crop_size=None, normalize="backbone"),
+        "recommended": presets.recommended(**settings),
+    }
+    fits = {name: lambda clf=clf: clone(clf).fit(X, y) for name, clf in recipes.items()}
+    whole = interleaved_seconds(fits, options.rounds)
+    codes = LabelEncoder().fit_transform(y)
+    heads = {}
+    for name, clf in recipes.items():
+        features = clone(clf.featurizer).set_params(random_state=0).fit(X, y).transform(X)
+        head = clf.classifier or paper_booster()
+        heads[name] = lambda head=head, features=features: clone(head).fit(features, codes)
+    alone = interleaved_seconds(heads, max(options.rounds, 5), warm_up=True)
+    rows = [
+        {
+            "recipe": name,
+            "images": len(y),
+            "fit, s": whole[name],
+            "times paper": whole[name] / whole["paper"],
+            "head alone, s": alone[name],
+            "head times paper's": alone[name] / alone["paper"],
+        }
+        for name in recipes
+    ]
+    report("recommended", question, rows)
+
+
+if __name__ == "__main__":
+    main()
