@@ -13,8 +13,9 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
-from effboost import HybridClassifier, ImageSequence
+from effboost import HybridClassifier, ImageSequence, OnnxClassifier, export_onnx, load, save
 from effboost.datasets import make_blood_cells
+from effboost.exceptions import UnsupportedInputError
 from effboost.metrics import expected_calibration_error
 from effboost.model_selection import SubjectKFold, one_image_per_subject, subject_split
 
@@ -133,3 +134,54 @@ def test_conformal_sets_cover_subjects_that_are_new(data, parts, confidence):
     assert np.mean(covered) >= confidence - 0.02
     assert np.mean(covered) <= confidence + 0.08
     assert np.mean(sizes) < 1.9
+
+
+@pytest.mark.parametrize("method", ["temperature", "sigmoid", "isotonic"])
+def test_a_hybrid_calibrates_itself_on_subjects_that_it_cuts_off(data, parts, method):
+    (images, y), (train, rest) = data, parts
+    clf = boosted_hybrid().set_params(featurizer__validation_fraction=0.4)
+    plain = boosted_hybrid().fit(images[train], y[train]).predict_proba(images[rest])
+    clf.set_params(calibration=method).fit(images[train], y[train])
+    calibrated = clf.predict_proba(images[rest])
+    error, before = (expected_calibration_error(y[rest], p) for p in (calibrated, plain))
+    assert error < 0.7 * before
+    head = clf.classifier_.estimator.estimator
+    assert head.n_features_in_ == clf.classifier_.n_features_in_
+    assert set(clf.evals_result_) == {"train", "validation"}
+    assert clf.predict(images[rest]).dtype == y.dtype
+
+
+def test_a_temperature_changes_no_decision(data, parts):
+    (images, y), (train, rest) = data, parts
+    calibration = {"X_val": images[rest[:90]], "y_val": y[rest[:90]]}
+    plain = boosted_hybrid().fit(images[train], y[train], **calibration)
+    calm = boosted_hybrid().set_params(calibration="temperature")
+    calm.fit(images[train], y[train], **calibration)
+    assert np.array_equal(plain.predict(images[rest]), calm.predict(images[rest]))
+    # The images to calibrate on were named: none of the others was cut off.
+    raw = calm.classifier_.estimator.predict_proba(plain.transform(images[rest]))
+    assert np.array_equal(raw, plain.predict_proba(images[rest]))
+
+
+def test_a_class_that_is_not_there_cannot_be_calibrated(data, parts):
+    (images, y), (train, rest) = data, parts
+    sick = rest[y[rest] == "ALL"]
+    clf = boosted_hybrid().set_params(calibration="temperature")
+    with pytest.raises(UnsupportedInputError, match="y_val holds no 'HEM' to calibrate on"):
+        clf.fit(images[train], y[train], X_val=images[sick], y_val=y[sick])
+
+
+def test_a_calibrated_hybrid_is_saved_and_loaded(data, parts, tmp_path):
+    (images, y), (train, rest) = data, parts
+    clf = boosted_hybrid().set_params(
+        calibration="temperature", featurizer__backbone="shufflenet_v2_x0_5"
+    )
+    clf.fit(images[train], y[train])
+    save(clf, tmp_path / "calm.effboost")
+    loaded = load(tmp_path / "calm.effboost")
+    expected = clf.predict_proba(images[rest])
+    assert np.array_equal(loaded.predict_proba(images[rest]), expected)
+    assert loaded.calibration == "temperature"
+    export_onnx(loaded, tmp_path / "calm.onnx")
+    exported = OnnxClassifier(tmp_path / "calm.onnx").predict_proba(images[rest])
+    np.testing.assert_allclose(exported, expected, atol=1e-4)

@@ -109,7 +109,7 @@ def samples(draw, min_subjects=4):
     return pixels.copy(), np.array(["a", "b", "c"])[label_of[subjects]], subjects
 
 
-def make_hybrid(fine_tune, protocol, stops_network, stops_booster, seed):
+def make_hybrid(fine_tune, protocol, stops_network, stops_booster, calibration, seed):
     return HybridClassifier(
         tiny_featurizer(
             image_size=8,
@@ -120,6 +120,7 @@ def make_hybrid(fine_tune, protocol, stops_network, stops_booster, seed):
         ),
         XGBClassifier(n_estimators=2, early_stopping_rounds=2 if stops_booster else None),
         head_protocol=protocol,
+        calibration=calibration,
         random_state=seed,
     )
 
@@ -130,6 +131,7 @@ hybrids = st.builds(
     st.sampled_from(["in_sample", "holdout"]),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([None, "temperature"]),
     st.integers(0, 99),
 )
 
@@ -144,7 +146,7 @@ def assert_parts_are_disjoint(log, clf):
             assert not trained & decided
         if clf.featurizer.fine_tune and clf.featurizer.early_stopping:
             assert stopped
-        if clf.classifier.early_stopping_rounds:
+        if clf.classifier.early_stopping_rounds or clf.calibration:
             assert watched
 
 

@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from effboost import EfficientNetFeaturizer, FineTuning, HybridClassifier, ImageFeaturizer, presets
+from effboost import (
+    EfficientNetFeaturizer,
+    FineTuning,
+    HybridClassifier,
+    ImageFeaturizer,
+    LinearBoostedClassifier,
+    OnnxClassifier,
+    export_onnx,
+    load,
+    presets,
+    save,
+)
 from effboost._finetune import OPTIMIZERS
 
 # Line by line what the paper says of its own system.
@@ -54,6 +65,8 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
     assert params["classifier__max_depth"] is None
     assert params["head_protocol"] == "in_sample"
     assert params["class_weight"] is None
+    assert params["calibration"] is None
+    assert params["view_averaging"] == "features"
 
 
 def test_paper_code_differs_from_paper_in_its_features_alone():
@@ -103,3 +116,52 @@ def test_frozen_classifies_images_of_any_size(pixels, three_classes):
     sizes = [picture[: 20 + i % 3] for i, picture in enumerate(pixels)]
     assert clf.fit(sizes, three_classes).score(sizes, three_classes) > 0.9
     assert clf.predict(sizes).dtype == np.asarray(three_classes).dtype
+
+
+def test_recommended_is_frozen_unless_asked_otherwise():
+    params = presets.recommended("mobilenet_v2", weights="w.pth", image_size=96).get_params()
+    assert params["featurizer__fine_tune"] is False
+    assert params["featurizer__backbone"] == "mobilenet_v2"
+    assert params["featurizer__weights"] == "w.pth"
+    assert params["featurizer__image_size"] == 96
+    assert params["featurizer__crop_size"] is None
+    assert params["featurizer__normalize"] == "backbone"
+    assert params["featurizer__extra_features"] == "stages"
+    assert params["featurizer__views"] == "dihedral"
+    assert params["view_averaging"] == "features"
+    assert params["calibration"] is None
+    assert isinstance(params["classifier"], LinearBoostedClassifier)
+
+
+def test_recommended_tunes_with_care_and_calibrates_on_subjects_cut_off():
+    params = presets.recommended("mobilenet_v2", fine_tune=True).get_params()
+    assert params["featurizer__optimizer"] == "adamw"
+    assert params["featurizer__lr"] == (1e-5, 1e-4, 1e-3)
+    assert params["featurizer__recipe"].weight_average == "ema"
+    assert params["featurizer__augmentation"].quarter_turns is True
+    assert params["featurizer__freeze_batch_norm"] is True
+    assert params["calibration"] == "temperature"
+    # Batch norms of random weights know nothing worth keeping.
+    bare = presets.recommended("mobilenet_v2", weights=None, fine_tune=True, max_epochs=3)
+    assert bare.featurizer.freeze_batch_norm is False
+    assert bare.featurizer.max_epochs == 3
+
+
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_recommended_classifies_is_saved_and_exported(pixels, three_classes, tmp_path, fine_tune):
+    clf = presets.recommended(
+        "shufflenet_v2_x0_5", weights=None, fine_tune=fine_tune, image_size=32, random_state=0
+    )
+    if fine_tune:
+        clf.set_params(featurizer__max_epochs=1)
+    pixels = pixels[:, :32, :32]  # nothing is resized
+    turned = np.rot90(pixels, axes=(1, 2)).copy()
+    clf.fit(pixels, three_classes, groups=np.arange(24) // 2)
+    expected = clf.predict_proba(pixels)
+    assert np.array_equal(clf.predict(turned), clf.predict(pixels))
+    save(clf, tmp_path / "model.effboost")
+    loaded = load(tmp_path / "model.effboost")
+    assert np.array_equal(loaded.predict_proba(pixels), expected)
+    export_onnx(loaded, tmp_path / "model.onnx")
+    exported = OnnxClassifier(tmp_path / "model.onnx").predict_proba(pixels)
+    np.testing.assert_allclose(exported, expected, atol=1e-4)

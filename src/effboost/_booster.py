@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import has_fit_parameter
 
 from effboost._compat import load_xgboost
 from effboost._steps import Steps
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["count_rounds", "fit_head", "paper_booster", "stops_early"]
+__all__ = ["calibrate_head", "count_rounds", "fit_head", "paper_booster", "stops_early"]
 
 _Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -109,6 +111,35 @@ def fit_head(
         classifier.get_booster().set_param({"device": "cpu"})
     names = ("train", "validation")
     return dict(zip(names, classifier.evals_result().values(), strict=False))
+
+
+def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClassifierCV:
+    """Give a fitted classifier with its probabilities calibrated.
+
+    Parameters
+    ----------
+    classifier : classifier
+        The fitted head. It stays as it is.
+    method : {"temperature", "sigmoid", "isotonic"}
+        A method of `CalibratedClassifierCV`.
+    rows : (features, classes)
+        Rows of every class that it has not learned from.
+
+    Returns
+    -------
+    CalibratedClassifierCV
+        Fitted, with the classifier inside.
+    """
+    everything = np.arange(len(rows[1]))
+    calibrated = CalibratedClassifierCV(
+        FrozenEstimator(classifier),
+        method=method,
+        # Nothing is fitted again: one part, however few rows a class has.
+        cv=[(everything, everything)],
+        ensemble=False,
+    ).fit(*rows)
+    calibrated.cv = None  # thousands of positions that nothing reads any more
+    return calibrated
 
 
 def _follow(rounds: Steps) -> Any:

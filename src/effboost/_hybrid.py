@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from effboost._booster import count_rounds, fit_head, paper_booster, stops_early
+from effboost._booster import calibrate_head, count_rounds, fit_head, paper_booster, stops_early
 from effboost._cnn import CNNClassifier
 from effboost._compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._device import draw_seed, resolve_device
@@ -68,6 +68,10 @@ class HybridClassifier(
         What is averaged over the views of an image, where the featurizer has ``views="dihedral"``:
         the features, so that the classifier sees one row for each image; or its probabilities,
         so that it learns from all eight, an eighth of the weight each.
+    calibration : {"temperature", "sigmoid", "isotonic"} or None, default=None
+        Calibrate the classifier's probabilities on validation rows, which neither it nor the
+        network has learned from, by scikit-learn's `CalibratedClassifierCV`. "temperature"
+        changes no decision and suits few images.
     class_weight : "balanced", dict or None, default=None
         Weights of the classes, as scikit-learn has them, in the loss of the network (where the
         featurizer's own is None) and, as sample weights, in that of the classifier.
@@ -84,7 +88,7 @@ class HybridClassifier(
     featurizer_ : ImageFeaturizer
         The fitted featurizer.
     classifier_ : classifier
-        The fitted head.
+        The fitted head; where it is calibrated, inside a `CalibratedClassifierCV`.
     feature_means_ : ndarray of shape (n_features,), float64
         Means of the features over the images that the classifier learned from.
     cnn_ : CNNClassifier
@@ -109,7 +113,7 @@ class HybridClassifier(
     of them replaces the None by the default.
 
     Early stopping, of the network (``featurizer__early_stopping``) or of XGBoost
-    (``classifier__early_stopping_rounds``), without `X_val` cuts off the share
+    (``classifier__early_stopping_rounds``), and `calibration` without `X_val` cut off the share
     ``featurizer__validation_fraction`` of the images by subject. Neither learns from them.
 
     XGBoost computes on a GPU where the featurizer does, unless it says otherwise. The fitted
@@ -141,6 +145,7 @@ class HybridClassifier(
         "head_protocol": [StrOptions({"in_sample", "holdout"})],
         "holdout_fraction": [Interval(Real, 0, 1, closed="neither")],
         "view_averaging": [StrOptions({"features", "probabilities"})],
+        "calibration": [StrOptions({"temperature", "sigmoid", "isotonic"}), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -154,6 +159,7 @@ class HybridClassifier(
         head_protocol: str = "in_sample",
         holdout_fraction: float = 0.3,
         view_averaging: str = "features",
+        calibration: str | None = None,
         class_weight: str | dict[Any, float] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -163,6 +169,7 @@ class HybridClassifier(
         self.head_protocol = head_protocol
         self.holdout_fraction = holdout_fraction
         self.view_averaging = view_averaging
+        self.calibration = calibration
         self.class_weight = class_weight
         self.random_state = random_state
         self.verbose = verbose
@@ -208,7 +215,8 @@ class HybridClassifier(
         ValueError
             If `y` holds one class only, or lengths differ.
         UnsupportedInputError, ImageDecodeError
-            If `X` is of an unknown form, or an image cannot be read.
+            If `X` is of an unknown form, an image cannot be read, or `y_val` lacks a class that
+            is to be calibrated.
         SplitError
             If a class has too few subjects for a split that was asked for, or an image has none.
         TrainingError
@@ -230,8 +238,12 @@ class HybridClassifier(
         classes = rows.classes()
         validation = check_validation(rows, featurizer._check_images, X_val, y_val, groups_val)
         # One cut for the network and the booster: rows that stop either have been seen by neither.
-        if validation is None and _needs_validation(featurizer, classifier):
+        if validation is None and self._needs_validation(featurizer, classifier):
             rows, validation = rows.cut_off(featurizer.validation_fraction, draw_seed(rng))
+        if self.calibration is not None and validation is not None:
+            missing = np.setdiff1d(classes, validation.labels).tolist()
+            if missing:
+                raise UnsupportedInputError(f"y_val holds no {missing[0]!r} to calibrate on")
         tuning = deciding = rows
         if featurizer.fine_tune and self.head_protocol == "holdout":
             tuning, deciding = rows.cut_off(self.holdout_fraction, draw_seed(rng))
@@ -245,7 +257,9 @@ class HybridClassifier(
                 y_val=None if validation is None else validation.labels,
                 groups_val=None if validation is None else validation.groups,
             )
-        evals_result = self._fit_head(task, featurizer, classifier, classes, deciding, validation)
+        classifier, evals_result = self._fit_head(
+            task, featurizer, classifier, classes, deciding, validation
+        )
         for name in ("cnn_", "evals_result_"):
             self.__dict__.pop(name, None)  # of a former fit
         self.classes_ = classes
@@ -266,8 +280,8 @@ class HybridClassifier(
         classes: npt.NDArray[Any],
         deciding: Labelled,
         validation: Labelled | None,
-    ) -> dict[str, dict[str, list[float]]] | None:
-        """Fit the classifier on features, and give the metrics of a booster's rounds."""
+    ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
+        """Fit the classifier on features; give it, calibrated if asked for, and its history."""
         with subtask(task, "extract-features", self):
             train = self._head_rows(featurizer, deciding, classes)
             weight = deciding.balanced(self.class_weight)
@@ -281,7 +295,7 @@ class HybridClassifier(
         child = classifier if hasattr(classifier, "set_callbacks") else None
         n_rounds = count_rounds(classifier)
         with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
-            return fit_head(
+            evals_result = fit_head(
                 classifier,
                 train,
                 watched,
@@ -290,6 +304,9 @@ class HybridClassifier(
                 groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
                 rounds=Steps("boosting-round", self, fitting, {}),
             )
+        if self.calibration is not None and watched is not None:
+            classifier = calibrate_head(classifier, self.calibration, watched)
+        return classifier, evals_result
 
     def _head_rows(
         self, featurizer: ImageFeaturizer, rows: Labelled, classes: npt.NDArray[Any]
@@ -425,13 +442,12 @@ class HybridClassifier(
             featurizer.set_params(class_weight=self.class_weight)
         return featurizer, classifier
 
+    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any) -> bool:
+        network = featurizer.fine_tune and featurizer._patience() is not None
+        return network or stops_early(classifier) or self.calibration is not None
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags = self._child("featurizer").__sklearn_tags__().input_tags
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _needs_validation(featurizer: ImageFeaturizer, classifier: Any) -> bool:
-    network = featurizer.fine_tune and featurizer._patience() is not None
-    return network or stops_early(classifier)

@@ -11,10 +11,13 @@ from onnx import TensorProto, helper
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import LabelEncoder
 
 from effboost._compat import load_extra, load_xgboost
+from effboost._linear_boosted import LinearBoostedClassifier
 
-__all__ = ["load_converters"]
+__all__ = ["as_known", "load_converters"]
 
 # A converter of skl2onnx: it writes an operator, by names of the scope, into a container of nodes.
 _Converter = Callable[[Any, Any, Any], None]
@@ -37,6 +40,28 @@ def load_converters() -> dict[type, _Converter]:
         options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
     )
     return {VotingClassifier: _convert_vote, CalibratedClassifierCV: _convert_calibrated}
+
+
+def as_known(head: Any) -> Any:
+    """Give effboost's own head as scikit-learn's soft vote, which there is a converter for.
+
+    Other classifiers are given back as they are.
+    """
+    if not isinstance(head, LinearBoostedClassifier):
+        return head
+    parts = []
+    if head.linear_ is not None:
+        scaled = make_pipeline(head.scaler_, head.linear_)
+        parts.append(("linear", scaled, head.linear_weight))
+    if head.trees_ is not None:
+        parts.append(("trees", head.trees_, 1 - head.linear_weight))
+    names, fitted, weights = zip(*parts, strict=True)
+    vote = VotingClassifier(
+        list(zip(names, fitted, strict=True)), voting="soft", weights=list(weights)
+    )
+    vote.estimators_, vote.classes_ = list(fitted), head.classes_
+    vote.le_ = LabelEncoder().fit(head.classes_)
+    return vote
 
 
 def _convert_booster(scope: Any, operator: Any, container: Any) -> None:
@@ -100,6 +125,7 @@ def _thaw(part: Any) -> Any:
     part = copy.copy(part)
     if isinstance(part.estimator, FrozenEstimator):
         part.estimator = part.estimator.estimator
+    part.estimator = as_known(part.estimator)
     return part
 
 

@@ -9,15 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper, parser, utils
-from sklearn.ensemble import VotingClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import LabelEncoder
 
 from effboost._compat import load_extra
-from effboost._linear_boosted import LinearBoostedClassifier
 from effboost._sessions import start_session
 from effboost.exceptions import UnsupportedInputError
-from effboost.persistence._onnx_converters import load_converters
+from effboost.persistence._onnx_converters import as_known, load_converters
 from effboost.persistence._onnx_graph import OPSETS, as_model
 
 __all__ = ["convert_head", "linear_head"]
@@ -131,8 +127,7 @@ def _refuse(classifier: Any, reason: str) -> UnsupportedInputError:
 
 
 def _convert(classifier: Any, width: int) -> onnx.ModelProto:
-    if isinstance(classifier, LinearBoostedClassifier):
-        classifier = _as_vote(classifier)
+    classifier = as_known(classifier)
     skl2onnx = load_extra("skl2onnx", "export")
     types = load_extra("skl2onnx.common.data_types", "export")
     model = skl2onnx.convert_sklearn(
@@ -151,23 +146,6 @@ def _convert(classifier: Any, width: int) -> onnx.ModelProto:
     shape = [None, len(classifier.classes_)]
     graph.output.append(helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, shape))
     return as_model(graph)
-
-
-def _as_vote(head: LinearBoostedClassifier) -> VotingClassifier:
-    """Give the same decision as scikit-learn's soft vote, which there is a converter for."""
-    parts = []
-    if head.linear_ is not None:
-        scaled = make_pipeline(head.scaler_, head.linear_)
-        parts.append(("linear", scaled, head.linear_weight))
-    if head.trees_ is not None:
-        parts.append(("trees", head.trees_, 1 - head.linear_weight))
-    names, fitted, weights = zip(*parts, strict=True)
-    vote = VotingClassifier(
-        list(zip(names, fitted, strict=True)), voting="soft", weights=list(weights)
-    )
-    vote.estimators_, vote.classes_ = list(fitted), head.classes_
-    vote.le_ = LabelEncoder().fit(head.classes_)
-    return vote
 
 
 def _run(model: onnx.ModelProto, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
