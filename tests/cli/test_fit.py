@@ -54,6 +54,16 @@ def test_options_reach_the_model_and_json_the_output(folder, tmp_path, capsys):
     assert parameters["random_state"] == 3
 
 
+def test_the_recommended_preset_is_tuned_when_asked_saved_and_explained(folder, paths, tmp_path):
+    out, maps = tmp_path / "model.effboost", tmp_path / "maps"
+    assert fit(folder, out, "--preset", "recommended", "--fine-tune", "--epochs", "1") == 0
+    model = effboost.load(out)
+    assert model.calibration == "temperature"
+    assert len(model.history_) == 1
+    assert main(["explain", str(out), str(paths[0]), "--out", str(maps), "--quiet"]) == 0
+    assert [file.name for file in maps.iterdir()] == ["cell_00.png"]
+
+
 def test_without_subjects_it_warns(folder, tmp_path, capsys):
     (folder / "labels.csv").write_text(
         (folder / "labels.csv").read_text().replace("patient", "number", 1)

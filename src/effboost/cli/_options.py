@@ -97,6 +97,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "recommended, ... (default: paper)",
     )
     add("--frozen", action="store_true", help="the same as --preset frozen")
+    add(
+        "--fine-tune",
+        action="store_true",
+        help="tune the network also where the preset, such as recommended, leaves it as it is",
+    )
     add("--backbone", metavar="NAME", help="network (default: what the preset takes)")
     add(
         "--weights",
@@ -150,6 +155,7 @@ def make_estimator(arguments: argparse.Namespace) -> Any:
     settings = {
         "backbone": arguments.backbone,
         "weights": arguments.weights,
+        "fine_tune": arguments.fine_tune or None,
         "max_epochs": arguments.epochs,
         "trainable": arguments.trainable,
         "image_size": arguments.image_size,
