@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mapie.classification import SplitConformalClassifier
+from sklearn import config_context
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +15,7 @@ from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence, OnnxClassifier, export_onnx, load, save
+from effboost._booster import calibrate_head
 from effboost.datasets import make_blood_cells
 from effboost.exceptions import UnsupportedInputError
 from effboost.metrics import expected_calibration_error
@@ -161,6 +163,19 @@ def test_a_temperature_changes_no_decision(data, parts):
     # The images to calibrate on were named: none of the others was cut off.
     raw = calm.classifier_.estimator.predict_proba(plain.transform(images[rest]))
     assert np.array_equal(raw, plain.predict_proba(images[rest]))
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_no_mistake_on_a_few_images_is_no_reason_to_be_sure(routing):
+    X, calibration = np.arange(40.0).reshape(-1, 1), np.arange(16, 24)
+    target = (X[:, 0] >= 20).astype(int)
+    unsure = LogisticRegression(C=1e-4).fit(X, target)
+    with config_context(enable_metadata_routing=routing):
+        calm = calibrate_head(unsure, "temperature", (X[calibration], target[calibration]))
+    found = calm.predict_proba(X[calibration])[np.arange(8), target[calibration]]
+    assert (unsure.predict_proba(X[calibration]).max(axis=1) < 0.6).all()
+    # Of eight, none was wrong: of the next one, nobody can say more than 9 in 10.
+    assert 0.8 < found.mean() < 0.92
 
 
 def test_a_class_that_is_not_there_cannot_be_calibrated(data, parts):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn import config_context
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import has_fit_parameter
@@ -116,6 +118,10 @@ def fit_head(
 def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClassifierCV:
     """Give a fitted classifier with its probabilities calibrated.
 
+    A few images on which it makes no mistake would let a temperature make it as sure as can be.
+    So its loss is that of one more image than there are, which is of each other class in equal
+    parts: the rule of succession. Platt's sigmoids have the like of it.
+
     Parameters
     ----------
     classifier : classifier
@@ -130,14 +136,26 @@ def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClass
     CalibratedClassifierCV
         Fitted, with the classifier inside.
     """
-    everything = np.arange(len(rows[1]))
+    features, classes = rows
+    weight = np.ones(len(classes))
+    if method == "temperature":
+        n, k = len(classes), int(classes.max()) + 1
+        doubt = 1 / (n + 2)
+        features = np.tile(features, (k, 1))
+        classes = np.concatenate([(classes + shift) % k for shift in range(k)])
+        weight = np.repeat([1 - doubt] + [doubt / (k - 1)] * (k - 1), n)
+    everything = np.arange(len(classes))
     calibrated = CalibratedClassifierCV(
         FrozenEstimator(classifier),
         method=method,
         # Nothing is fitted again: one part, however few rows a class has.
         cv=[(everything, everything)],
         ensemble=False,
-    ).fit(*rows)
+    )
+    # The weights are for the calibration alone, which scikit-learn warns of, or refuses to guess.
+    with config_context(enable_metadata_routing=False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Since FrozenEstimator does not appear to accept")
+        calibrated.fit(features, classes, sample_weight=weight)
     calibrated.cv = None  # thousands of positions that nothing reads any more
     return calibrated
 
