@@ -157,3 +157,19 @@ def test_class_weights_of_a_hybrid_reach_it(pixels):
         return clf.fit(pixels, y).predict_proba(pixels)[:, 1].mean()
 
     assert rare("balanced") > rare(None) + 0.05
+
+
+def test_rows_without_weight_are_as_if_they_were_not_there():
+    X, y, groups = of_subjects(20.0)
+    weight = np.where(groups < 40, 1.0, 0.0)
+    known = groups < 40
+    some = few_rounds(linear_weight=1).fit(X, y, weight, groups).linear_
+    rest = few_rounds(linear_weight=1).fit(X[known], y[known], groups=groups[known]).linear_
+    assert some.C == rest.C
+    np.testing.assert_allclose(some.coef_, rest.coef_, atol=1e-4)
+
+
+def test_rows_that_are_all_the_same_are_fitted():
+    groups = np.arange(12) // 2
+    clf = few_rounds().fit(np.ones((12, 30)), groups % 2, groups=groups)
+    np.testing.assert_allclose(clf.predict_proba(np.ones((1, 30))), 0.5, atol=0.01)

@@ -177,7 +177,9 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
             self.scaler_ = StandardScaler().fit(rows, sample_weight=weight)
             scaled = self.scaler_.transform(rows)
             if self.linear is None and subjects is not None and len(rows) < rows.shape[1]:
-                linear.set_params(C=_choose_strength(linear, scaled, target, weight, subjects))
+                used = weight > 0
+                known = (part[used] for part in (scaled, target, weight, subjects))
+                linear.set_params(C=_choose_strength(linear, *known))
             self.linear_ = linear.fit(scaled, target, sample_weight=weight)
         if self.linear_weight < 1:
             self.trees_ = trees.fit(rows, target, sample_weight=weight)
@@ -254,6 +256,7 @@ def _principal_axes(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Rotate rows into as few columns as there are rows: a penalised linear model is the same."""
     gram = (rows @ rows.T).astype(np.float64)
     values, vectors = np.linalg.eigh(gram)
-    kept = values > values[-1] * np.finfo(np.float32).eps
-    axes: npt.NDArray[np.float64] = vectors[:, kept] * np.sqrt(values[kept])
+    # Rows that are all the same have one axis at least, of zeros.
+    kept = values >= values[-1] * np.finfo(np.float32).eps
+    axes: npt.NDArray[np.float64] = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
     return axes
