@@ -160,6 +160,7 @@ def tuned_recipes(settings):
         "paper, stages": start(extra_features="stages"),
         "paper, linear and trees": start().set_params(classifier=LinearBoostedClassifier()),
         "recommended": recommended(),
+        "recommended, temperature": recommended().set_params(calibration="temperature"),
         "recommended, frozen": recommended(fine_tune=False),
         "recommended, the paper's training": recommended(
             augmentation="paper",

@@ -174,9 +174,9 @@ def recommended(
     fine_tune : bool, default=False
         Tune the network first, for 10 epochs: AdamW with lower rates for earlier stages, warm-up
         and a cosine schedule, label smoothing, averaged weights, training pictures in all
-        orientations, and the batch norms that came with the weights. A fifth of the images is
-        cut off by subject, to calibrate the probabilities on. Takes many times as long, and is
-        no better where the weights already know of such pictures.
+        orientations, and the batch norms that came with the weights. Takes many times as long,
+        and is rarely better where the weights know of pictures at all. With a hundred subjects
+        or more, set ``calibration="temperature"`` as well.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **featurizer
@@ -192,8 +192,8 @@ def recommended(
     >>> from effboost import presets
     >>> presets.recommended("mobilenet_v2").classifier
     LinearBoostedClassifier()
-    >>> presets.recommended("mobilenet_v2", fine_tune=True).calibration
-    'temperature'
+    >>> presets.recommended("mobilenet_v2", fine_tune=True).featurizer.optimizer
+    'adamw'
     """
     settings = {
         "fine_tune": fine_tune,
@@ -207,8 +207,6 @@ def recommended(
     return HybridClassifier(
         ImageFeaturizer(backbone, weights=weights, device=device, **(settings | featurizer)),
         LinearBoostedClassifier(),
-        # Features of the pictures that the network was tuned on make any head too sure.
-        calibration="temperature" if fine_tune else None,
         random_state=random_state,
         verbose=verbose,
     )

@@ -58,7 +58,7 @@ def test_the_recommended_preset_is_tuned_when_asked_saved_and_explained(folder, 
     out, maps = tmp_path / "model.effboost", tmp_path / "maps"
     assert fit(folder, out, "--preset", "recommended", "--fine-tune", "--epochs", "1") == 0
     model = effboost.load(out)
-    assert model.calibration == "temperature"
+    assert model.featurizer.optimizer == "adamw"
     assert len(model.history_) == 1
     assert main(["explain", str(out), str(paths[0]), "--out", str(maps), "--quiet"]) == 0
     assert [file.name for file in maps.iterdir()] == ["cell_00.png"]
