@@ -20,6 +20,7 @@ from _common import (
     report,
     training_settings,
 )
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -96,7 +97,9 @@ def frozen_recipes(settings):
     heads = {
         "5 % of columns a node": forest_of_columns(),
         "extremely random trees": ExtraTreesClassifier(500),
-        "support vectors": make_pipeline(StandardScaler(), SVC(C=10, probability=True)),
+        "support vectors": make_pipeline(
+            StandardScaler(), CalibratedClassifierCV(SVC(C=10), ensemble=False)
+        ),
         "logistic regression, C=1": ridge(1.0),
         "logistic regression, C=0.1": ridge(0.1),
         "logistic regression, C=0.01": ridge(),
