@@ -256,7 +256,7 @@ def test_the_log_would_see_a_leak(log):
     subjects = np.repeat(np.arange(8), 4)
     X = np.broadcast_to((subjects * SHADES).astype(np.uint8)[:, None, None, None], (32, 8, 8, 3))
     y = np.array(["a", "b"])[subjects % 2]
-    clf = make_hybrid(True, "in_sample", False, False, 0)
+    clf = make_hybrid(True, "in_sample", False, False, None, 0)
     cv = StratifiedKFold(2, shuffle=True, random_state=0)
     cross_val_predict(clf, ImageSequence(X.copy(), groups=subjects), y, cv=cv)
     assert log.leaks

@@ -96,8 +96,8 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
     >>> from effboost import LinearBoostedClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> clf = LinearBoostedClassifier(random_state=0).set_params(linear__C=1.0).fit(X, y)
-    >>> round(clf.score(X, y), 2)
-    0.99
+    >>> clf.score(X, y) > 0.95
+    True
     """
 
     _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
@@ -142,7 +142,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
             Weight of each row in both losses.
         groups : array-like of shape (n_samples,), default=None
             The subject of each row, to choose the default linear model's C on. Where a class has
-            fewer than three subjects, none is chosen.
+            one subject alone, none is chosen.
 
         Returns
         -------
