@@ -5,8 +5,14 @@ from torch import nn
 
 from common.networks import TinyNet
 from effboost._transforms import ImageTransform
-from effboost.backbones import BackboneSpec, build_backbone, get_backbone_spec, remove_head
-from effboost.runtime import TorchRuntime
+from effboost.backbones import (
+    BackboneSpec,
+    append_stages,
+    build_backbone,
+    get_backbone_spec,
+    remove_head,
+)
+from effboost.runtime import TorchRuntime, fused
 
 CPU = torch.device("cpu")
 
@@ -35,6 +41,15 @@ def test_features_are_those_of_the_plain_network(name, mean):
     got = TorchRuntime(module, transform, CPU, batch_size=4).run(pixels)
     assert got.dtype == np.float32
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("extra", [None, "stages"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "mobilenet_v2"])
+def test_no_batch_norm_is_left_to_compute(name, extra):
+    module = append_stages(calibrated(get_backbone_spec(name), 64), extra, 64)
+    kinds = {type(part) for part in fused(module).modules()}
+    assert nn.Conv2d in kinds
+    assert nn.BatchNorm2d not in kinds
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "alexnet", TinyNet])

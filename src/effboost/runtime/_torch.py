@@ -68,7 +68,8 @@ def fused(module: nn.Module) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return fuse(module.eval())
+            # Copied here: what torchvision takes apart comes back from a copy in training mode.
+            return fuse(copy.deepcopy(module).eval(), inplace=True)
     except Exception:
         # A user's network whose forward branches on data cannot be traced. It runs as it is,
         # only slower, so there is nothing to tell.
