@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier
 
 from common.pictures import hide
+from effboost import LinearBoostedClassifier
 from effboost._sessions import start_session
 from effboost.exceptions import MissingDependencyError, UnsupportedInputError
 from effboost.persistence._onnx_head import convert_head
@@ -51,6 +52,10 @@ def vote(**params):
     return VotingClassifier(members, voting="soft", **params)
 
 
+def own():
+    return LinearBoostedClassifier(trees=trees(), random_state=0)
+
+
 CONVERTIBLE = {
     "trees": trees(),
     "the paper's trees": XGBClassifier(learning_rate=0.35, tree_method="hist", n_estimators=20),
@@ -71,6 +76,9 @@ CONVERTIBLE = {
     "temperature of a vote": CalibratedClassifierCV(
         vote(), method="temperature", cv=2, ensemble=False
     ),
+    "linear and trees": own(),
+    "linear and trees in a vote": VotingClassifier([("a", own()), ("b", linear())], voting="soft"),
+    "temperature of linear and trees": CalibratedClassifierCV(own(), method="temperature", cv=2),
 }
 
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import LabelEncoder
 from effboost._compat import load_extra, load_xgboost
 from effboost._linear_boosted import LinearBoostedClassifier
 
-__all__ = ["as_known", "load_converters"]
+__all__ = ["load_converters"]
 
 # A converter of skl2onnx: it writes an operator, by names of the scope, into a container of nodes.
 _Converter = Callable[[Any, Any, Any], None]
@@ -26,42 +26,24 @@ _Converter = Callable[[Any, Any, Any], None]
 def load_converters() -> dict[type, _Converter]:
     """Load the converters, and give those that take the place of skl2onnx's own.
 
-    XGBoost's is registered for the whole process: skl2onnx looks nowhere else for what stands
-    inside of a composition.
+    XGBoost's and effboost's own are registered for the whole process: skl2onnx looks nowhere else
+    for what stands inside of a composition.
     """
     skl2onnx = load_extra("skl2onnx", "export")
     shapes = load_extra("skl2onnx.common.shape_calculator", "export")
     load_extra("onnxmltools.convert.xgboost.operator_converters.XGBoost", "export")
-    skl2onnx.update_registered_converter(
-        load_xgboost().XGBClassifier,
-        "XGBoostXGBClassifier",
-        shapes.calculate_linear_classifier_output_shapes,
-        _convert_booster,
-        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
-    )
+    for kind, name, convert in (
+        (load_xgboost().XGBClassifier, "XGBoostXGBClassifier", _convert_booster),
+        (LinearBoostedClassifier, "EffboostLinearBoosted", _convert_linear_boosted),
+    ):
+        skl2onnx.update_registered_converter(
+            kind,
+            name,
+            shapes.calculate_linear_classifier_output_shapes,
+            convert,
+            options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+        )
     return {VotingClassifier: _convert_vote, CalibratedClassifierCV: _convert_calibrated}
-
-
-def as_known(head: Any) -> Any:
-    """Give effboost's own head as scikit-learn's soft vote, which there is a converter for.
-
-    Other classifiers are given back as they are.
-    """
-    if not isinstance(head, LinearBoostedClassifier):
-        return head
-    parts = []
-    if head.linear_ is not None:
-        scaled = make_pipeline(head.scaler_, head.linear_)
-        parts.append(("linear", scaled, head.linear_weight))
-    if head.trees_ is not None:
-        parts.append(("trees", head.trees_, 1 - head.linear_weight))
-    names, fitted, weights = zip(*parts, strict=True)
-    vote = VotingClassifier(
-        list(zip(names, fitted, strict=True)), voting="soft", weights=list(weights)
-    )
-    vote.estimators_, vote.classes_ = list(fitted), head.classes_
-    vote.le_ = LabelEncoder().fit(head.classes_)
-    return vote
 
 
 def _convert_booster(scope: Any, operator: Any, container: Any) -> None:
@@ -99,6 +81,23 @@ def _convert_vote(scope: Any, operator: Any, container: Any) -> None:
     module.convert_voting_classifier(scope, operator, container)
 
 
+def _convert_linear_boosted(scope: Any, operator: Any, container: Any) -> None:
+    """Convert effboost's own head as the soft vote that decides the same."""
+    head, parts = operator.raw_operator, []
+    if head.linear_ is not None:
+        parts.append(("linear", make_pipeline(head.scaler_, head.linear_), head.linear_weight))
+    if head.trees_ is not None:
+        parts.append(("trees", head.trees_, 1 - head.linear_weight))
+    names, fitted, weights = zip(*parts, strict=True)
+    vote = VotingClassifier(
+        list(zip(names, fitted, strict=True)), voting="soft", weights=list(weights)
+    )
+    vote.estimators_, vote.classes_ = list(fitted), head.classes_
+    vote.le_ = LabelEncoder().fit(head.classes_)
+    operator.raw_operator = vote
+    _convert_vote(scope, operator, container)
+
+
 def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     """Convert a calibrated classifier.
 
@@ -125,7 +124,6 @@ def _thaw(part: Any) -> Any:
     part = copy.copy(part)
     if isinstance(part.estimator, FrozenEstimator):
         part.estimator = part.estimator.estimator
-    part.estimator = as_known(part.estimator)
     return part
 
 

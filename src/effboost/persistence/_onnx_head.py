@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper, parser, utils
 from effboost._compat import load_extra
 from effboost._sessions import start_session
 from effboost.exceptions import UnsupportedInputError
-from effboost.persistence._onnx_converters import as_known, load_converters
+from effboost.persistence._onnx_converters import load_converters
 from effboost.persistence._onnx_graph import OPSETS, as_model
 
 __all__ = ["convert_head", "linear_head"]
@@ -127,7 +127,6 @@ def _refuse(classifier: Any, reason: str) -> UnsupportedInputError:
 
 
 def _convert(classifier: Any, width: int) -> onnx.ModelProto:
-    classifier = as_known(classifier)
     skl2onnx = load_extra("skl2onnx", "export")
     types = load_extra("skl2onnx.common.data_types", "export")
     model = skl2onnx.convert_sklearn(
