@@ -11,10 +11,9 @@ from _common import (
     make_parser,
     report,
 )
-from sklearn.base import clone
 from sklearn.preprocessing import LabelEncoder
 
-from effboost import presets
+from effboost import LinearBoostedClassifier, presets
 from effboost._booster import paper_booster
 
 
@@ -29,7 +28,7 @@ def main():
     options = parser.parse_args()
     if options.small:
         options.image_size, options.rounds = 32, 1
-    X, y, _ = load_data(options, 12 if options.small else 120, 9, options.image_size)
+    X, y, groups = load_data(options, 12 if options.small else 120, 9, options.image_size)
     settings = {
         "backbone": options.backbone,
         "weights": None if options.weights == "none" else options.weights,
@@ -37,18 +36,21 @@ def main():
         "random_state": 0,
     }
     recipes = {
-        "paper": presets.paper(**settings, fine_tune=False, crop_size=None, normalize="backbone"),
+        "paper": presets.frozen(**settings),
         "recommended": presets.recommended(**settings),
     }
-    fits = {name: lambda clf=clf: clone(clf).fit(X, y) for name, clf in recipes.items()}
+    # Subjects as well: the recommended head chooses its strength on them.
+    fits = {name: lambda clf=clf: clf.fit(X, y, groups=groups) for name, clf in recipes.items()}
     whole = interleaved_seconds(fits, options.rounds)
     codes = LabelEncoder().fit_transform(y)
-    heads = {}
-    for name, clf in recipes.items():
-        features = clone(clf.featurizer).set_params(random_state=0).fit(X, y).transform(X)
-        head = clf.classifier or paper_booster()
-        heads[name] = lambda head=head, features=features: clone(head).fit(features, codes)
-    alone = interleaved_seconds(heads, max(options.rounds, 5), warm_up=True)
+    features = {name: clf.transform(X) for name, clf in recipes.items()}
+    heads = {
+        "paper": lambda: paper_booster().fit(features["paper"], codes),
+        "recommended": lambda: LinearBoostedClassifier(random_state=0).fit(
+            features["recommended"], codes, groups=groups
+        ),
+    }
+    alone = interleaved_seconds(heads, options.rounds)
     rows = [
         {
             "recipe": name,

@@ -266,7 +266,7 @@ class _Network(nn.Module):
             self._resting.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
 
     def hold(self, stages: Sequence[Sequence[nn.Module]]) -> None:
-        """Freeze some stages for now, and no others."""
+        """Freeze these stages until the next call, and no others but those of `freeze`."""
         held = set(chain.from_iterable(stages))
         for part in self._waiting ^ held:
             for parameter in part.parameters(recurse=False):

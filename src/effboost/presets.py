@@ -176,7 +176,7 @@ def recommended(
         and a cosine schedule, label smoothing, averaged weights, training pictures in all
         orientations, and the batch norms that came with the weights. Takes many times as long,
         and is rarely better where the weights know of pictures at all. With a hundred subjects
-        or more, set ``calibration="temperature"`` as well.
+        or more, ``set_params(calibration="temperature")`` as well.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **featurizer
