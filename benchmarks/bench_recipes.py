@@ -165,7 +165,9 @@ def tuned_recipes(settings):
         "recommended": recommended(),
         "recommended, temperature": recommended().set_params(calibration="temperature"),
         "recommended, frozen": recommended(fine_tune=False),
+        "recommended, all stages": recommended(trainable="all"),
         "recommended, the paper's training": recommended(
+            trainable="all",
             augmentation="paper",
             recipe=None,
             optimizer="adamax",

@@ -140,10 +140,13 @@ def test_recommended_tunes_with_care():
     assert params["featurizer__recipe"].weight_average == "ema"
     assert params["featurizer__augmentation"].quarter_turns is True
     assert params["featurizer__freeze_batch_norm"] is True
+    assert params["featurizer__trainable"] == 3
     assert params["calibration"] is None
-    # Batch norms of random weights know nothing worth keeping.
+    # Random weights know nothing worth keeping.
     bare = presets.recommended("mobilenet_v2", weights=None, fine_tune=True, max_epochs=3)
     assert bare.featurizer.freeze_batch_norm is False
+    assert bare.featurizer.trainable == "all"
+    assert bare.featurizer.lr == 1e-3
     assert bare.featurizer.max_epochs == 3
 
 

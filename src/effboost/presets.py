@@ -172,11 +172,12 @@ def recommended(
     backbone, weights, device
         Parameters of `ImageFeaturizer`.
     fine_tune : bool, default=False
-        Tune the network first, for 10 epochs: AdamW with lower rates for earlier stages, warm-up
-        and a cosine schedule, label smoothing, averaged weights, training pictures in all
-        orientations, and the batch norms that came with the weights. Takes many times as long,
-        and is rarely better where the weights know of pictures at all. With a hundred subjects
-        or more, ``set_params(calibration="temperature")`` as well.
+        Tune the last three stages first, for 10 epochs: AdamW with lower rates than for the
+        layer that classifies, warm-up and a cosine schedule, label smoothing, averaged weights,
+        training pictures in all orientations, and the batch norms that came with the weights.
+        Takes many times as long, and is rarely better where the weights know of pictures at
+        all. Without weights, all stages learn, at one rate, and their batch norms with them.
+        With a hundred subjects or more, ``set_params(calibration="temperature")`` as well.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **featurizer
@@ -203,7 +204,7 @@ def recommended(
         "views": "dihedral",
     }
     if fine_tune:
-        settings |= _careful_training() | {"freeze_batch_norm": weights is not None}
+        settings |= _careful_training(pretrained=weights is not None)
     return HybridClassifier(
         ImageFeaturizer(backbone, weights=weights, device=device, **(settings | featurizer)),
         LinearBoostedClassifier(),
@@ -212,12 +213,11 @@ def recommended(
     )
 
 
-def _careful_training() -> dict[str, Any]:
+def _careful_training(*, pretrained: bool) -> dict[str, Any]:
     """Give parameters of training that keep what the weights know, and suit few pictures."""
-    return {
+    settings = {
         "augmentation": Augmentation(0.5, 0.5, rotation=0, quarter_turns=True),
         "optimizer": "adamw",
-        "lr": (1e-5, 1e-4, 1e-3),
         "max_epochs": 10,
         "recipe": FineTuning(
             schedule="cosine",
@@ -227,3 +227,6 @@ def _careful_training() -> dict[str, Any]:
             weight_average="ema",
         ),
     }
+    if pretrained:
+        settings |= {"lr": (1e-5, 1e-4, 1e-3), "trainable": 3, "freeze_batch_norm": True}
+    return settings
