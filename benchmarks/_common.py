@@ -183,22 +183,28 @@ def interleaved_seconds(contenders, rounds, *, warm_up=False):
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def paired_difference(found, first):
-    """Difference in accuracy between reports on the same folds, and its interval over subjects."""
-    right = np.mean(
-        [
-            (a.y_pred == a.y_true).astype(float) - (b.y_pred == b.y_true)
-            for a, b in zip(found, first, strict=True)
-        ],
-        axis=0,
-    )
+def paired_difference(found, first, measure=None):
+    """Difference between reports on the same folds, and its interval over subjects.
+
+    In accuracy, or in the mean of what `measure` gives of each image.
+    """
+    measure = measure or (lambda report: (report.y_pred == report.y_true).astype(float))
+    pairs = zip(found, first, strict=True)
+    difference = np.mean([measure(a) - measure(b) for a, b in pairs], axis=0)
     subjects, inverse = np.unique(found[0].groups, return_inverse=True)
-    sums, counts = np.bincount(inverse, right), np.bincount(inverse)
+    sums, counts = np.bincount(inverse, difference), np.bincount(inverse)
     draws = np.random.default_rng(0).multinomial(
         len(subjects), np.full(len(subjects), 1 / len(subjects)), size=2000
     )
     low, high = np.quantile((draws @ sums) / (draws @ counts), [0.025, 0.975])
-    return f"{right.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def image_log_loss(report):
+    """Give the log-loss of each image, clipped as scikit-learn clips the mean."""
+    columns = np.searchsorted(report.classes, report.y_true)
+    given = report.probabilities[np.arange(len(columns)), columns]
+    return -np.log(np.clip(given, np.finfo(given.dtype).eps, 1))
 
 
 def report(name, question, rows):

@@ -13,6 +13,7 @@ import numpy as np
 from _common import (
     add_data_options,
     add_training_options,
+    image_log_loss,
     load_data,
     make_parser,
     network_settings,
@@ -231,6 +232,7 @@ def main():
             }
             row = {"recipe": name} | {k: f"{v:.3f}" for k, v in means.items()}
             row["accuracy minus paper"] = paired_difference(found, first)
+            row["log-loss minus paper"] = paired_difference(found, first, image_log_loss)
             row["s a fold"] = f"{seconds:.1f}"
             rows.append(row)
             print("  ".join(row.values()), flush=True)
