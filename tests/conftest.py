@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 
 # SciPy reads it when it is imported; without it, scikit-learn skips its check of array API input.
 os.environ["SCIPY_ARRAY_API"] = "1"
@@ -8,6 +9,10 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 import numpy as np
 import pytest
 from PIL import Image
+
+# Ctrl-C is ignored by what a shell starts in the background; tests that press it need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
