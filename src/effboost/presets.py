@@ -228,5 +228,6 @@ def _careful_training(*, pretrained: bool) -> dict[str, Any]:
         ),
     }
     if pretrained:
+        # The first stage's rate is for whoever sets trainable="all".
         settings |= {"lr": (1e-5, 1e-4, 1e-3), "trainable": 3, "freeze_batch_norm": True}
     return settings
