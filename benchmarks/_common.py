@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy import stats
 from torchvision.models import get_model
 
 from effboost import ImageFeaturizer
@@ -70,7 +71,9 @@ def training_settings(options):
     }
 
 
-def load_data(options, n_subjects, images_per_subject, image_size, difficulty="easy"):
+def load_data(
+    options, n_subjects, images_per_subject, image_size, difficulty="easy", random_state=0
+):
     """Give images, target and groups: of the folder that was named, or generated."""
     if options.data:
         data = load_image_folder(
@@ -85,7 +88,7 @@ def load_data(options, n_subjects, images_per_subject, image_size, difficulty="e
         images_per_subject,
         image_size=image_size,
         difficulty=difficulty,
-        random_state=0,
+        random_state=random_state,
     )
     return cells.images, cells.target, cells.groups
 
@@ -188,9 +191,7 @@ def paired_difference(found, first, measure=None):
 
     In accuracy, or in the mean of what `measure` gives of each image.
     """
-    measure = measure or (lambda report: (report.y_pred == report.y_true).astype(float))
-    pairs = zip(found, first, strict=True)
-    difference = np.mean([measure(a) - measure(b) for a, b in pairs], axis=0)
+    difference = _image_differences(found, first, measure)
     subjects, inverse = np.unique(found[0].groups, return_inverse=True)
     sums, counts = np.bincount(inverse, difference), np.bincount(inverse)
     draws = np.random.default_rng(0).multinomial(
@@ -198,6 +199,22 @@ def paired_difference(found, first, measure=None):
     )
     low, high = np.quantile((draws @ sums) / (draws @ counts), [0.025, 0.975])
     return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def difference_of_draws(found, first, measure=None):
+    """The same of several data sets, each with reports of its own: its interval is over them.
+
+    Subjects of one set share the models that they are tested with, and are no independent trials.
+    """
+    pairs = zip(found, first, strict=True)
+    means = [_image_differences(a, b, measure).mean() for a, b in pairs]
+    mean, half = np.mean(means), stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+
+
+def _image_differences(found, first, measure):
+    measure = measure or (lambda report: (report.y_pred == report.y_true).astype(float))
+    return np.mean([measure(a) - measure(b) for a, b in zip(found, first, strict=True)], axis=0)
 
 
 def image_log_loss(report):

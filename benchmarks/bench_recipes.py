@@ -1,18 +1,21 @@
 """Which recipe beats the paper's, by how much, on subjects it has not seen?
 
 Each recipe changes one thing of the one that it is named after. All see the same folds, drawn
-anew for each repeat; differences are paired, and their intervals are over subjects.
+anew for each repeat; differences are paired, and their intervals are over subjects, or over the
+sets of cells where several are drawn.
 """
 
 import re
 import tempfile
 import time
 import warnings
+from itertools import chain
 
 import numpy as np
 from _common import (
     add_data_options,
     add_training_options,
+    difference_of_draws,
     image_log_loss,
     load_data,
     make_parser,
@@ -145,6 +148,7 @@ def tuned_recipes(settings):
         "paper": start(),
         "paper, frozen": start(fine_tune=False),
         "paper, any orientation": start(augmentation=TURNED),
+        "paper, stain jitter": start(augmentation=Augmentation(stain_jitter=0.2)),
         "paper, twice the epochs": start(max_epochs=2 * settings["max_epochs"]),
         "paper, lr 3e-4": start(lr=3e-4),
         "paper, lr by depth": start(lr=(1e-5, 1e-4, 1e-3)),
@@ -167,6 +171,9 @@ def tuned_recipes(settings):
         "recommended, temperature": recommended().set_params(calibration="temperature"),
         "recommended, frozen": recommended(fine_tune=False),
         "recommended, all stages": recommended(trainable="all"),
+        "recommended, no stain jitter": recommended(
+            augmentation=Augmentation(0.5, 0.5, rotation=0, quarter_turns=True)
+        ),
         "recommended, the paper's training": recommended(
             trainable="all",
             augmentation="paper",
@@ -179,7 +186,7 @@ def tuned_recipes(settings):
 
 
 def measure(clf, images, y, options, cache):
-    """Give a report for each repeat, and the median seconds of a fit and its predictions."""
+    """Give a report for each repeat, and the seconds of a fit and its predictions in each."""
     if options.cache:
         clf.set_params(featurizer__cache=cache)
     found, seconds = [], []
@@ -188,7 +195,29 @@ def measure(clf, images, y, options, cache):
         folds = SubjectKFold(options.folds, random_state=repeat)
         found.append(evaluate(clf, images, y, cv=folds))
         seconds.append((time.perf_counter() - start) / options.folds)
-    return found, float(np.median(seconds))
+    return found, seconds
+
+
+def difference(found, first, *measure):
+    if len(found) == 1:
+        return paired_difference(found[0], first[0], *measure)
+    return difference_of_draws(found, first, *measure)
+
+
+def load_sets(options):
+    """Give images that know their subjects, and their classes: of one set, or of each draw."""
+    sets = []
+    for random_state in options.draws:
+        X, y, groups = load_data(
+            options,
+            options.subjects,
+            options.images,
+            2 * options.image_size,
+            options.difficulty,
+            random_state,
+        )
+        sets.append((ImageSequence(X, groups=groups), y))
+    return sets
 
 
 def main():
@@ -199,6 +228,9 @@ def main():
     parser.add_argument("--difficulty", default="easy", help="of generated cells")
     parser.add_argument("--subjects", type=int, default=60)
     parser.add_argument("--images", type=int, default=6, help="of each subject")
+    parser.add_argument(
+        "--draws", type=int, nargs="+", default=[0], help="seeds of generated cells, a set each"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="regular expression of the recipes to run")
     parser.add_argument("--no-cache", dest="cache", action="store_false")
@@ -207,10 +239,9 @@ def main():
     if options.small:
         options.epochs, options.image_size, options.folds, options.repeats = 1, 32, 2, 1
         options.subjects, options.only = 12, options.only or "^(paper|recommended)$"
-    X, y, groups = load_data(
-        options, options.subjects, options.images, 2 * options.image_size, options.difficulty
-    )
-    images = ImageSequence(X, groups=groups)
+    if options.data and len(options.draws) > 1:
+        parser.error("--draws is for generated cells")
+    sets = load_sets(options)
     settings = network_settings(options)
     if options.fine_tune:
         recipes = tuned_recipes(settings | training_settings(options))
@@ -224,16 +255,17 @@ def main():
                 continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                found, seconds = measure(clf, images, y, options, cache)
+                measured = [measure(clf, *data, options, cache) for data in sets]
+            found, seconds = zip(*measured, strict=True)
             first = first or found
             means = {
-                metric: float(np.mean([f.metrics[metric].value for f in found]))
+                metric: float(np.mean([r.metrics[metric].value for r in chain(*found)]))
                 for metric in METRICS
             }
             row = {"recipe": name} | {k: f"{v:.3f}" for k, v in means.items()}
-            row["accuracy minus paper"] = paired_difference(found, first)
-            row["log-loss minus paper"] = paired_difference(found, first, image_log_loss)
-            row["s a fold"] = f"{seconds:.1f}"
+            row["accuracy minus paper"] = difference(found, first)
+            row["log-loss minus paper"] = difference(found, first, image_log_loss)
+            row["s a fold"] = f"{np.median(seconds):.1f}"
             rows.append(row)
             print("  ".join(row.values()), flush=True)
     report(options.name, __doc__.partition("\n")[0], rows)
