@@ -139,6 +139,7 @@ def test_recommended_tunes_with_care():
     assert params["featurizer__lr"] == (1e-5, 1e-4, 1e-3)
     assert params["featurizer__recipe"].weight_average == "ema"
     assert params["featurizer__augmentation"].quarter_turns is True
+    assert params["featurizer__augmentation"].stain_jitter == 0.2
     assert params["featurizer__freeze_batch_norm"] is True
     assert params["featurizer__trainable"] == 3
     assert params["calibration"] is None

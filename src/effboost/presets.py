@@ -216,7 +216,7 @@ def recommended(
 def _careful_training(*, pretrained: bool) -> dict[str, Any]:
     """Give parameters of training that keep what the weights know, and suit few pictures."""
     settings = {
-        "augmentation": Augmentation(0.5, 0.5, rotation=0, quarter_turns=True),
+        "augmentation": Augmentation(0.5, 0.5, rotation=0, quarter_turns=True, stain_jitter=0.2),
         "optimizer": "adamw",
         "max_epochs": 10,
         "recipe": FineTuning(
