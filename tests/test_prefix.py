@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-import effboost._finetune
+import effboost._network
 from common.networks import TinyNet, tiny_featurizer
 from effboost import Augmentation, ImageSequence
 from effboost._prefix import PrefixedImages, find_prefix
@@ -111,7 +111,7 @@ def test_the_training_is_the_same_where_there_are_no_views(cells, trainable, mon
     X, y = cells
     settings = {"fine_tune": True, "trainable": trainable, "augmentation": None, "max_epochs": 4}
     kept = tiny_featurizer(**settings, lr=0.01).fit(X, y, X_val=X[:6], y_val=y[:6])
-    monkeypatch.setattr(effboost._finetune, "find_prefix", lambda *_: None)
+    monkeypatch.setattr(effboost._network, "find_prefix", lambda *_: None)
     plain = tiny_featurizer(**settings, lr=0.01).fit(X, y, X_val=X[:6], y_val=y[:6])
     for name in ("train_loss", "valid_loss", "valid_acc"):
         losses = [[epoch[name] for epoch in f.history_] for f in (kept, plain)]

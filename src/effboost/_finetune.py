@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -28,17 +27,16 @@ from skorch.callbacks import (
 )
 from skorch.helper import predefined_split
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from effboost._averages import WeightAverage
 from effboost._batches import Batches, BatchSource, LabelledImages
 from effboost._device import seeded
 from effboost._loss import ClassLoss
-from effboost._prefix import Prefix, PrefixedImages, find_prefix
+from effboost._network import Network, bring_home, forget_statistics
 from effboost._recipe import FineTuning, rate_factor
 from effboost._steps import Steps
-from effboost._transforms import Augmentation, ImageTransform
+from effboost._transforms import Augmentation
 from effboost.exceptions import TrainingError
 
 __all__ = ["OPTIMIZERS", "EpochWatch", "Trainee", "Training", "fine_tune"]
@@ -194,7 +192,7 @@ def fine_tune(
     ValueError
         If frozen first stages leave no map to cut a rectangle from for CutMix.
     """
-    network = _Network(
+    network = Network(
         trainee.body, trainee.head, trainee.n_classes, train.transform, training.mixed_precision
     )
     network.freeze(trainee.frozen, batch_norms=training.freeze_batch_norm)
@@ -210,7 +208,9 @@ def fine_tune(
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
         network.to(training.device).to(memory_format=torch.channels_last)
-        as_seen = network.split(training)
+        as_seen = network.split(
+            training.n_views, training.seed, cutmix_alpha=training.recipe.cutmix_alpha
+        )
         stack.callback(network.join)
         watched = None if validation is None else as_seen(validation.keeping())
         shown = as_seen(drawn)
@@ -227,110 +227,8 @@ def fine_tune(
         settle()
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
-    _bring_home(network)
+    bring_home(network)
     return _curves(net.history)
-
-
-class _Network(nn.Module):
-    """A body and its head as one classifier of uint8 pictures."""
-
-    scale: torch.Tensor
-    shift: torch.Tensor
-
-    def __init__(
-        self,
-        body: nn.Module,
-        head: nn.Module | None,
-        n_classes: int,
-        transform: ImageTransform,
-        mixed_precision: bool,
-    ):
-        super().__init__()
-        self.body, self.head = body, head
-        self._n_classes, self._mixed = n_classes, mixed_precision
-        scale, shift = transform.scale_and_shift()
-        self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1))
-        self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
-        self._resting: set[nn.Module] = set()
-        self._waiting: set[nn.Module] = set()
-        self._side = transform.image_size
-        self._prefix: Prefix | None = None
-
-    def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
-        """Keep some parts as they are: no gradients, evaluation mode."""
-        for part in parts:
-            for parameter in part.parameters(recurse=False):
-                parameter.requires_grad_(False)
-        self._resting.update(parts)
-        if batch_norms:
-            self._resting.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
-
-    def hold(self, stages: Sequence[Sequence[nn.Module]]) -> None:
-        """Freeze these stages until the next call, and no others but those of `freeze`."""
-        held = set(chain.from_iterable(stages))
-        for part in self._waiting ^ held:
-            for parameter in part.parameters(recurse=False):
-                parameter.requires_grad_(part not in held)
-        self._waiting = held
-
-    def adapting_norms(self) -> list[_BatchNorm]:
-        """List the batch norms that follow the training images."""
-        still = self._resting | self._waiting
-        return [
-            part
-            for part in self.body.modules()
-            if isinstance(part, _BatchNorm) and part.track_running_stats and part not in still
-        ]
-
-    def split(self, training: Training) -> Callable[[LabelledImages], BatchSource]:
-        """Take frozen first stages off, and give what shows images as those stages see them."""
-        shape = (2, self._side, self._side, 3)
-        noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-        self._prefix = find_prefix(self.body, self._resting, self.normalize(noise))
-        if self._prefix is None:
-            return lambda data: data
-        stages = self._prefix.as_network()
-        self._prefix.take_off()
-
-        def run(pixels: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():
-                out: torch.Tensor = stages(self.normalize(pixels))
-            return out.cpu()
-
-        given = run(noise).shape[1:]
-        if training.recipe.cutmix_alpha and (len(given) != 3 or min(given[1:]) < 2):
-            raise ValueError(
-                f"cutmix_alpha={training.recipe.cutmix_alpha!r} cuts rectangles from maps, but the "
-                f"frozen first stages give values of shape {tuple(given)} for an image; use "
-                "mixup_alpha, or train more stages (trainable)"
-            )
-        return lambda data: PrefixedImages(data, run, given, training.n_views, training.seed)
-
-    def join(self) -> None:
-        """Put the stages back that were taken off."""
-        if self._prefix is not None:
-            self._prefix.put_back()
-            self._prefix = None
-
-    def train(self, mode: bool = True) -> _Network:
-        super().train(mode)
-        for part in self._resting | self._waiting:
-            part.training = False
-        return self
-
-    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn pixels (b, h, w, 3), uint8, into what the network takes."""
-        pixels = pixels.to(self.scale.device)
-        return pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
-
-    def forward(self, x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
-        batch = self.normalize(x) if x.dtype == torch.uint8 else x
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
-            out = self.body(batch)
-            if self.head is not None:
-                out = self.head(out)
-        scores: torch.Tensor = out.float()[:, : self._n_classes]
-        return scores
 
 
 @contextmanager
@@ -414,7 +312,7 @@ class _BatchAccuracy(Callback):
 class _Watched(Callback):
     """Passes the epochs on."""
 
-    def __init__(self, watch: EpochWatch, network: _Network, trainee: Trainee):
+    def __init__(self, watch: EpochWatch, network: Network, trainee: Trainee):
         self.watch, self.network, self.trainee = watch, network, trainee
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
@@ -425,7 +323,7 @@ class _Watched(Callback):
             averaging = dict(net.callbacks_).get("weight_average")
             if averaging is not None:
                 averaging.settle()
-            twin = _bring_home(copy.deepcopy(self.network))
+            twin = bring_home(copy.deepcopy(self.network))
             trainee = dataclasses.replace(self.trainee, body=twin.body, head=twin.head)
             return self.watch.describe(trainee, _curves(net.history))
 
@@ -436,17 +334,17 @@ class _Watched(Callback):
 class _FreshBatchNorms(Callback):
     """Averages batch statistics over each epoch alone, instead of over all steps so far."""
 
-    def __init__(self, network: _Network):
+    def __init__(self, network: Network):
         self.network = network
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        _forget_statistics(self.network.adapting_norms())
+        forget_statistics(self.network.adapting_norms())
 
 
 class _Unfreezing(Callback):
     """Trains one stage more after each so many epochs."""
 
-    def __init__(self, network: _Network, stages: Sequence[Sequence[nn.Module]], n_epochs: int):
+    def __init__(self, network: Network, stages: Sequence[Sequence[nn.Module]], n_epochs: int):
         self.network, self.stages, self.n_epochs = network, stages, n_epochs
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
@@ -498,7 +396,7 @@ class _Averaging(Callback):
 
 
 def _follow_recipe(
-    network: _Network,
+    network: Network,
     trainee: Trainee,
     train: BatchSource,
     training: Training,
@@ -527,7 +425,7 @@ def _follow_recipe(
 
 
 def _make_net(
-    network: _Network,
+    network: Network,
     followers: Sequence[tuple[str, Callback]],
     validation: BatchSource | None,
     training: Training,
@@ -580,7 +478,7 @@ def _make_net(
 
 
 def _rates(
-    network: _Network, trainee: Trainee, lr: float | tuple[float, float, float]
+    network: Network, trainee: Trainee, lr: float | tuple[float, float, float]
 ) -> dict[str, Any]:
     """Give the learning rates as skorch takes them: one of all, and those of some parameters."""
     if not isinstance(lr, tuple):
@@ -620,17 +518,11 @@ def _views(
     )
 
 
-def _forget_statistics(norms: Sequence[_BatchNorm]) -> None:
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # from here on the plain average over batches
-
-
-def _estimate_batch_norms(network: _Network, train: BatchSource, training: Training) -> None:
+def _estimate_batch_norms(network: Network, train: BatchSource, training: Training) -> None:
     norms = network.adapting_norms()
     if not norms:
         return
-    _forget_statistics(norms)
+    forget_statistics(norms)
     network.eval()
     for norm in norms:
         norm.train()
@@ -639,15 +531,6 @@ def _estimate_batch_norms(network: _Network, train: BatchSource, training: Train
     with torch.inference_mode():
         for inputs, _ in batches:
             network(inputs["x"].to(training.device))
-
-
-def _bring_home(network: _Network) -> _Network:
-    """Make a network ready for use: in evaluation mode, on the CPU, laid out as it was built."""
-    network.join()
-    network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
-    # The last gradients are as large as the weights, and of no use to anybody.
-    network.zero_grad(set_to_none=True)
-    return network
 
 
 def _curves(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
