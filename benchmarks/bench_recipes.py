@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -172,7 +173,7 @@ def tuned_recipes(settings):
         "recommended, frozen": recommended(fine_tune=False),
         "recommended, all stages": recommended(trainable="all"),
         "recommended, no stain jitter": recommended(
-            augmentation=Augmentation(0.5, 0.5, rotation=0, quarter_turns=True)
+            augmentation=replace(recommended().featurizer.augmentation, stain_jitter=0.0)
         ),
         "recommended, the paper's training": recommended(
             trainable="all",

@@ -33,7 +33,7 @@ from effboost._averages import WeightAverage
 from effboost._batches import Batches, BatchSource, LabelledImages
 from effboost._device import seeded
 from effboost._loss import ClassLoss
-from effboost._network import Network, bring_home, forget_statistics
+from effboost._network import Network
 from effboost._recipe import FineTuning, rate_factor
 from effboost._steps import Steps
 from effboost._transforms import Augmentation
@@ -227,7 +227,7 @@ def fine_tune(
         settle()
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
-    bring_home(network)
+    network.bring_home()
     return _curves(net.history)
 
 
@@ -323,7 +323,7 @@ class _Watched(Callback):
             averaging = dict(net.callbacks_).get("weight_average")
             if averaging is not None:
                 averaging.settle()
-            twin = bring_home(copy.deepcopy(self.network))
+            twin = copy.deepcopy(self.network).bring_home()
             trainee = dataclasses.replace(self.trainee, body=twin.body, head=twin.head)
             return self.watch.describe(trainee, _curves(net.history))
 
@@ -338,7 +338,7 @@ class _FreshBatchNorms(Callback):
         self.network = network
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        forget_statistics(self.network.adapting_norms())
+        self.network.forget_statistics()
 
 
 class _Unfreezing(Callback):
@@ -522,7 +522,7 @@ def _estimate_batch_norms(network: Network, train: BatchSource, training: Traini
     norms = network.adapting_norms()
     if not norms:
         return
-    forget_statistics(norms)
+    network.forget_statistics()
     network.eval()
     for norm in norms:
         norm.train()

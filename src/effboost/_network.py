@@ -14,7 +14,7 @@ from effboost._batches import BatchSource, LabelledImages
 from effboost._prefix import Prefix, PrefixedImages, find_prefix
 from effboost._transforms import ImageTransform
 
-__all__ = ["Network", "bring_home", "forget_statistics"]
+__all__ = ["Network"]
 
 
 class Network(nn.Module):
@@ -68,6 +68,12 @@ class Network(nn.Module):
             if isinstance(part, _BatchNorm) and part.track_running_stats and part not in still
         ]
 
+    def forget_statistics(self) -> None:
+        """Let those batch norms begin afresh, with plain averages over the batches to come."""
+        for norm in self.adapting_norms():
+            norm.reset_running_stats()
+            norm.momentum = None
+
     def split(
         self, n_views: int, seed: int, *, cutmix_alpha: float = 0.0
     ) -> Callable[[LabelledImages], BatchSource]:
@@ -118,6 +124,14 @@ class Network(nn.Module):
             self._prefix.put_back()
             self._prefix = None
 
+    def bring_home(self) -> Network:
+        """Get ready for use: in evaluation mode, on the CPU, laid out as it was built."""
+        self.join()
+        self.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
+        # The last gradients are as large as the weights, and of no use to anybody.
+        self.zero_grad(set_to_none=True)
+        return self
+
     def train(self, mode: bool = True) -> Network:
         super().train(mode)
         for part in self._resting | self._waiting:
@@ -137,18 +151,3 @@ class Network(nn.Module):
                 out = self.head(out)
         scores: torch.Tensor = out.float()[:, : self._n_classes]
         return scores
-
-
-def forget_statistics(norms: Sequence[_BatchNorm]) -> None:
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # from here on the plain average over batches
-
-
-def bring_home(network: Network) -> Network:
-    """Make a network ready for use: in evaluation mode, on the CPU, laid out as it was built."""
-    network.join()
-    network.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
-    # The last gradients are as large as the weights, and of no use to anybody.
-    network.zero_grad(set_to_none=True)
-    return network

@@ -175,10 +175,10 @@ def recommended(
         Tune the last three stages first, for 10 epochs: AdamW with lower rates than for the
         layer that classifies, warm-up and a cosine schedule, label smoothing, averaged weights,
         training pictures in all orientations and with jittered stains, and the batch norms that
-        came with the weights.
-        Takes many times as long, and is rarely better where the weights know of pictures at
-        all. Without weights, all stages learn, at one rate, and their batch norms with them.
-        With a hundred subjects or more, ``set_params(calibration="temperature")`` as well.
+        came with the weights. Takes many times as long, and is rarely better where the weights
+        know of pictures at all. Without weights, all stages learn, at one rate, and their batch
+        norms with them. With a hundred subjects or more,
+        ``set_params(calibration="temperature")`` as well.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **featurizer
