@@ -1,7 +1,9 @@
 """What skops wrote, changed in ways that it would follow or that native code would."""
 
+import importlib
 import io
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -13,9 +15,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from effboost import LinearBoostedClassifier
 from effboost.persistence._archive import RefusedError, write_archive
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._heads import BoosterSlot, read_heads, write_heads
+from effboost.persistence._sklearn_types import FORMER_MODULES, TYPES
 
 
 def numbers():
@@ -264,3 +268,28 @@ def test_support_vectors_that_are_not_there_are_refused(name, value):
 def test_absurd_numbers_of_jobs_are_refused(n_jobs):
     with pytest.raises(RefusedError, match="no number of jobs"):
         check_numbers(RandomForestClassifier(n_jobs=n_jobs))
+
+
+def written_schema(head):
+    members = write_heads({"head": head})[1]
+    with zipfile.ZipFile(io.BytesIO(members["heads.skops"])) as archive:
+        return archive.read("schema.json").decode()
+
+
+def test_types_are_stored_by_their_public_names():
+    head = make_pipeline(StandardScaler(), LogisticRegression()).fit(*numbers())
+    schema = written_schema(head)
+    assert '"sklearn.linear_model"' in schema
+    assert "sklearn.linear_model._logistic" not in schema
+    head = LinearBoostedClassifier(random_state=0).fit(*numbers())
+    schema = written_schema(head)
+    assert '"__module__": "effboost"' in schema
+    assert not re.search(r"effboost\.[a-z.]*_", schema)
+
+
+@pytest.mark.parametrize("former, public", sorted(FORMER_MODULES.items()))
+def test_former_modules_lead_to_types_that_are_there(former, public):
+    names = [name for name in TYPES if name.rpartition(".")[0] == public]
+    module = importlib.import_module(public)
+    assert public == "sklearn.utils" or names
+    assert all(hasattr(module, name.rpartition(".")[2]) for name in names)

@@ -16,6 +16,8 @@ __all__ = ["OnnxClassifier", "describe_model", "export_onnx", "load", "save"]
 
 # Loaded when first asked for: what runs an exported model has no torch.
 _HOME = {
+    # Stands in model files under this name, like the classifiers that hold it.
+    "BoosterSlot": "_heads",
     "OnnxClassifier": "_onnx_classifier",
     "describe_model": "_summary",
     "export_onnx": "_onnx_export",

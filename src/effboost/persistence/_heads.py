@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +18,14 @@ from effboost.persistence._archive import Archive, RefusedError, name_plainly, w
 from effboost.persistence._boosters import build_booster, describe_booster, is_booster
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._json import check_fields, parse_json
-from effboost.persistence._sklearn_types import FUNCTIONS, LOADERS, TREES, TYPES
+from effboost.persistence._sklearn_types import (
+    FORMER_MODULES,
+    FUNCTIONS,
+    LOADERS,
+    TREES,
+    TYPES,
+    public_module,
+)
 
 __all__ = ["MAX_BYTES", "BoosterSlot", "HeadFiles", "read_heads", "write_heads"]
 
@@ -29,7 +37,7 @@ _MAX_DEPTH: Final = 200
 _NPY_HEADER: Final = 10_000
 _PROTOCOL: Final = 2
 _PLACE: Final = re.compile(r'("__id__": |"file": ")(\d+)')
-_ALSO_TRUSTED: Final = ("sklearn.tree._tree.Tree", "sklearn.utils._bunch.Bunch")
+_ALSO_TRUSTED: Final = ("sklearn.tree._tree.Tree", "sklearn.utils.Bunch")
 
 HeadFiles = dict[str, bytes]
 
@@ -160,6 +168,7 @@ def _dump(heads: dict[str, Any]) -> bytes:
     # skops numbers things by their places in memory. From 1 on, for 0 is no number to it.
     places: dict[str, str] = {}
     schema = _PLACE.sub(lambda m: f"{m[1]}{places.setdefault(m[2], str(len(places) + 1))}", schema)
+    schema = json.dumps(_rename_modules(json.loads(schema), public_module), indent=2)
     renamed = {f"{places[name.removesuffix('.npy')]}.npy": part for name, part in arrays.items()}
     stream = io.BytesIO()
     write_archive(stream, {"schema.json": schema.encode(), **renamed})
@@ -169,6 +178,7 @@ def _dump(heads: dict[str, Any]) -> bytes:
 
 def _load(content: bytes, boosters: list[Any]) -> dict[str, Any]:
     skops = load_extra("skops.io", "persist")
+    content = _with_public_names(content)
     _audit(io.BytesIO(content))
     try:
         heads = skops.loads(content, trusted=sorted({*TYPES, *FUNCTIONS, *_ALSO_TRUSTED}))
@@ -187,6 +197,32 @@ def _load(content: bytes, boosters: list[Any]) -> dict[str, Any]:
     if type(loaded) is not dict:
         raise RefusedError(f"{_SKOPS} is damaged: it holds no heads")
     return loaded
+
+
+def _with_public_names(content: bytes) -> bytes:
+    """Return what skops wrote with its types named as they are today."""
+    archive = Archive(io.BytesIO(content), max_members=_MAX_ARRAYS)
+    schema = parse_json(archive.read("schema.json", _MAX_SCHEMA), f"{_SKOPS}: schema.json")
+    _rename_modules(schema, lambda module, name: FORMER_MODULES.get(module, module))
+    members = {name: archive.read(name, MAX_BYTES) for name in archive.sizes}
+    stream = io.BytesIO()
+    write_archive(stream, members | {"schema.json": json.dumps(schema).encode()})
+    return stream.getvalue()
+
+
+def _rename_modules(schema: Any, rename: Callable[[str, str], str]) -> Any:
+    """Change the modules of all types in a schema, in place, and return it."""
+    stack = [schema]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack += node
+        elif isinstance(node, dict):
+            stack += node.values()
+            module, name = node.get("__module__"), node.get("__class__")
+            if isinstance(module, str) and isinstance(name, str):
+                node["__module__"] = rename(module, name)
+    return schema
 
 
 def _audit(stream: io.BytesIO) -> None:
