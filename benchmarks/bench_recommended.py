@@ -14,7 +14,7 @@ from _common import (
 from sklearn.preprocessing import LabelEncoder
 
 from effboost import LinearBoostedClassifier, presets
-from effboost._booster import paper_booster
+from effboost._heads.booster import paper_booster
 
 
 def main():

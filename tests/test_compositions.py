@@ -32,7 +32,7 @@ from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence
-from effboost._labels import Labelled
+from effboost._validation import Labelled
 from effboost.model_selection import SubjectKFold
 
 KINDS = np.array(["blast", "healthy"])

@@ -14,7 +14,7 @@ from effboost import (
     presets,
     save,
 )
-from effboost._finetune import OPTIMIZERS
+from effboost._training.trainer import OPTIMIZERS
 
 # Line by line what the paper says of its own system.
 PAPER_FEATURIZER = {

@@ -14,21 +14,23 @@ if TYPE_CHECKING:
         inspection,
         metrics,
         model_selection,
+        onnx,
         persistence,
         presets,
         reproduction,
     )
-    from effboost._cache import Cache
-    from effboost._cnn import CNNClassifier
+    from effboost._cnn_classifier import CNNClassifier
+    from effboost._extraction.cache import Cache
     from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
-    from effboost._hybrid import HybridClassifier
+    from effboost._heads.linear_boosted import LinearBoostedClassifier
+    from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
-    from effboost._linear_boosted import LinearBoostedClassifier
-    from effboost._recipe import FineTuning
-    from effboost._stream import Prediction, iter_predictions
+    from effboost._iter_predictions import Prediction, iter_predictions
+    from effboost._training.config import FineTuning
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
-    from effboost.persistence import OnnxClassifier, describe_model, export_onnx, load, save
+    from effboost.onnx import OnnxClassifier, export_onnx
+    from effboost.persistence import describe_model, load, save
 
 __all__ = [
     "Augmentation",
@@ -56,6 +58,7 @@ __all__ = [
     "load",
     "metrics",
     "model_selection",
+    "onnx",
     "persistence",
     "presets",
     "reproduction",
@@ -65,22 +68,22 @@ __all__ = [
 # Loaded when first asked for (PEP 562): torch alone takes a second.
 _HOME = {
     "Augmentation": "_transforms",
-    "CNNClassifier": "_cnn",
-    "Cache": "_cache",
+    "CNNClassifier": "_cnn_classifier",
+    "Cache": "_extraction.cache",
     "EfficientNetFeaturizer": "_featurizer",
     "EvaluationReport": "evaluation",
-    "FineTuning": "_recipe",
-    "HybridClassifier": "_hybrid",
+    "FineTuning": "_training.config",
+    "HybridClassifier": "_hybrid_classifier",
     "ImageFeaturizer": "_featurizer",
     "ImageSequence": "_images",
     "ImageTransform": "_transforms",
-    "LinearBoostedClassifier": "_linear_boosted",
-    "OnnxClassifier": "persistence",
-    "Prediction": "_stream",
+    "LinearBoostedClassifier": "_heads.linear_boosted",
+    "OnnxClassifier": "onnx",
+    "Prediction": "_iter_predictions",
     "describe_model": "persistence",
     "evaluate": "evaluation",
-    "export_onnx": "persistence",
-    "iter_predictions": "_stream",
+    "export_onnx": "onnx",
+    "iter_predictions": "_iter_predictions",
     "load": "persistence",
     "save": "persistence",
 }

@@ -17,20 +17,20 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from effboost._batches import LabelledImages
-from effboost._cache import Cache
-from effboost._compat import DocumentedMixin, Interval, StrOptions, fit_context
-from effboost._device import check_precision, draw_seed, resolve_device, seeded
-from effboost._engine import Engine
-from effboost._extract import extract_features
-from effboost._finetune import OPTIMIZERS, EpochWatch, Trainee, Training
+from effboost._extraction.cache import Cache
+from effboost._extraction.extract import extract_features
+from effboost._extraction.feature_extractor import Engine
 from effboost._images import ImageSequence, as_images
-from effboost._labels import Labelled, check_validation, check_weight
-from effboost._recipe import FineTuning
-from effboost._stain import STAINS
-from effboost._steps import Steps, describe_data
+from effboost._training.cached_runs import fine_tune_once
+from effboost._training.config import FineTuning
+from effboost._training.dataset import LabelledImages
+from effboost._training.trainer import OPTIMIZERS, EpochWatch, Trainee, Training
 from effboost._transforms import Augmentation, ImageTransform, Views
-from effboost._tuned import fine_tune_once
+from effboost._transforms.stain import STAINS
+from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
+from effboost._utils.device import check_precision, draw_seed, resolve_device, seeded
+from effboost._utils.fit_callbacks import Steps, describe_data
+from effboost._validation import Labelled, check_validation, check_weight
 from effboost.backbones import (
     POOLINGS,
     BackboneSpec,

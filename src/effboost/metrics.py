@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.metrics import get_scorer, make_scorer, roc_curve
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from effboost._compat import BaseScorer, register_scorer
+from effboost._utils.compat import BaseScorer, register_scorer
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import check_groups, label_subjects

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
-from effboost._hybrid import HybridClassifier
-from effboost._linear_boosted import LinearBoostedClassifier
-from effboost._recipe import FineTuning
+from effboost._heads.linear_boosted import LinearBoostedClassifier
+from effboost._hybrid_classifier import HybridClassifier
+from effboost._training.config import FineTuning
 from effboost._transforms import Augmentation
 from effboost.backbones import get_backbone_spec
 

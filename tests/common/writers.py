@@ -1,7 +1,7 @@
 """What other processes run, which must find it by an import."""
 
 from effboost import Cache
-from effboost._cache import digest_of
+from effboost._extraction.cache import digest_of
 
 
 def key(i):

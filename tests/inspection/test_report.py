@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, evaluate
-from effboost._plain import show_plainly
+from effboost._utils.escape import show_plainly
 from effboost.exceptions import LeakageError, MissingDependencyError, UnsupportedInputError
 from effboost.inspection import HTMLReport, report
 

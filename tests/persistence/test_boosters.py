@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xgboost import XGBClassifier, XGBRegressor
 
-from effboost.persistence._archive import RefusedError
+from effboost._utils.refusal import RefusedError
 from effboost.persistence._boosters import build_booster, check_booster, describe_booster
 from effboost.persistence._ubjson import parse_ubjson
 

@@ -16,7 +16,8 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from effboost import LinearBoostedClassifier
-from effboost.persistence._archive import RefusedError, write_archive
+from effboost._utils.refusal import RefusedError
+from effboost.persistence._archive import write_archive
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._heads import BoosterSlot, read_heads, write_heads
 from effboost.persistence._sklearn_types import FORMER_MODULES, TYPES
@@ -287,7 +288,7 @@ def test_types_are_stored_by_their_public_names():
     assert not re.search(r"effboost\.[a-z.]*_", schema)
 
 
-@pytest.mark.parametrize("former, public", sorted(FORMER_MODULES.items()))
+@pytest.mark.parametrize(("former", "public"), sorted(FORMER_MODULES.items()))
 def test_former_modules_lead_to_types_that_are_there(former, public):
     names = [name for name in TYPES if name.rpartition(".")[0] == public]
     module = importlib.import_module(public)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effboost import Augmentation
-from effboost.persistence._archive import RefusedError
+from effboost._utils.refusal import RefusedError
 from effboost.persistence._values import NotPlainError, decode, encode
 
 SCALARS = (

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from effboost._compat import load_torchvision
+from effboost._utils.compat import load_torchvision
 from effboost.exceptions import UnknownBackboneError
 
 __all__ = ["BACKBONES", "BackboneSpec", "get_backbone_spec"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from effboost._compat import load_torchvision
+from effboost._utils.compat import load_torchvision
 from effboost.backbones._build import list_children
 from effboost.exceptions import UnsupportedInputError
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from effboost._compat import load_torchvision
+from effboost._utils.compat import load_torchvision
 from effboost.backbones._specs import BackboneSpec
 from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
 

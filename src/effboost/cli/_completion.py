@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from effboost._compat import load_extra
+    from effboost._utils.compat import load_extra
     from effboost.cli import make_parser
 
     shtab = load_extra("shtab", "completion")

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _describe_installation() -> list[tuple[str, Any]]:
-    from effboost._threads import count_threads
+    from effboost._utils.threads import count_threads
 
     return [
         ("effboost", version("effboost")),

@@ -28,7 +28,7 @@ __all__ = [
 
 def check_folder(folder: Path) -> None:
     """Fail before hours of work rather than after them."""
-    from effboost._compat import load_matplotlib
+    from effboost._utils.compat import load_matplotlib
 
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
@@ -38,7 +38,7 @@ def check_folder(folder: Path) -> None:
 
 def check_page(file: Path) -> None:
     """Fail before hours of work rather than after them."""
-    from effboost._compat import load_extra, load_matplotlib
+    from effboost._utils.compat import load_extra, load_matplotlib
 
     _check_file(file)
     load_extra("jinja2", "report")
@@ -99,7 +99,7 @@ def _as_cell(value: Any) -> str:
         return ", ".join(f"{name} {_as_cell(part)}" for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_as_cell, value))
-    from effboost._plain import show_plainly
+    from effboost._utils.escape import show_plainly
 
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -190,7 +190,7 @@ class _TableWriter:
     """Columns of one width, for eyes alone."""
 
     def __init__(self, shown: list[str], classes: list[str], images: Sequence[str]):
-        from effboost._plain import show_plainly
+        from effboost._utils.escape import show_plainly
 
         self._plainly = show_plainly
         self._shown = [show_plainly(f"p_{label}") for label in shown]

@@ -11,10 +11,10 @@ import torch
 from sklearn.ensemble import VotingClassifier
 from torch import nn
 
-from effboost._cnn import CNNClassifier
-from effboost._compat import load_torchvision
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence, as_images
+from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
 
 __all__ = ["CNNRNN", "DCTLSTM", "SubjectVotingClassifier", "alexnet_cnnrnn_dctlstm"]

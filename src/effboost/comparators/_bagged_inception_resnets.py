@@ -17,14 +17,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from effboost._cnn import CNNClassifier
-from effboost._compat import Interval, StrOptions, fit_context
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
-from effboost._foreground import cell_box, otsu_threshold
 from effboost._images import ImageSequence, as_images
-from effboost._labels import Labelled
-from effboost._nested import seed_children
 from effboost._transforms import Augmentation
+from effboost._transforms.foreground import cell_box, otsu_threshold
+from effboost._utils.compat import Interval, StrOptions, fit_context
+from effboost._utils.default_estimators import seed_children
+from effboost._validation import Labelled
 from effboost.backbones import BackboneSpec
 from effboost.comparators._timm import timm_spec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 from effboost.presets import paper
 
 __all__ = ["inception_xgboost"]

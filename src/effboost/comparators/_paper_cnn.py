@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from effboost._cnn import CNNClassifier
+from effboost._cnn_classifier import CNNClassifier
 from effboost.presets import paper
 
 __all__ = ["paper_cnn"]

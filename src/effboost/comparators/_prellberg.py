@@ -15,10 +15,10 @@ from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from effboost._cnn import CNNClassifier
-from effboost._compat import Interval
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._transforms import Augmentation
+from effboost._utils.compat import Interval
 from effboost.comparators._timm import timm_spec
 
 __all__ = ["LearningRateSteps", "RotationAveragedCNN", "ShiftAugmentation", "prellberg"]

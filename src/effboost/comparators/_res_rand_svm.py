@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from effboost._featurizer import ImageFeaturizer
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 
 __all__ = ["res_rand_svm"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effboost._cnn import CNNClassifier
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost.backbones import BackboneSpec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from effboost._compat import load_extra
+from effboost._utils.compat import load_extra
 from effboost.backbones import BackboneSpec
 
 __all__ = ["timm_spec"]

@@ -7,7 +7,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 
 from effboost._featurizer import ImageFeaturizer
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 from effboost.comparators._timm import timm_spec
 
 __all__ = ["timm_logistic"]

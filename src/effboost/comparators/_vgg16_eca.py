@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from effboost._cnn import CNNClassifier
-from effboost._compat import load_torchvision
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
 
 __all__ = ["ECA", "add_eca", "eca_kernel_size", "vgg16_eca"]

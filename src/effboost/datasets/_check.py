@@ -18,7 +18,7 @@ from sklearn.utils import check_consistent_length
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images
-from effboost._threads import count_threads
+from effboost._utils.threads import count_threads
 from effboost.datasets._alike import DisjointSets, join_alike, make_thumbnail, shrink
 from effboost.datasets._findings import KINDS, DataCheck, Finding
 from effboost.datasets._folder import read_image_folder

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from effboost._plain import show_plainly
+from effboost._utils.escape import show_plainly
 
 __all__ = ["KINDS", "DataCheck", "Finding"]
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images
-from effboost._labels import check_labels
+from effboost._validation import check_labels
 from effboost.evaluation._report import EvaluationReport
 from effboost.evaluation._scores import (
     Metric,

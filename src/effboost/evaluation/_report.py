@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from effboost._compat import load_matplotlib
-from effboost._write import write_whole
+from effboost._utils.atomic_write import write_whole
+from effboost._utils.compat import load_matplotlib
 from effboost.evaluation._scores import Metric
 
 __all__ = ["TITLES", "EvaluationReport", "format_columns"]

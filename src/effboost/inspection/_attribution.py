@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._compat import load_xgboost
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
+from effboost._utils.compat import load_xgboost
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._feature_maps import FeatureMaps
 

@@ -13,11 +13,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from effboost._cnn import CNNClassifier
-from effboost._compat import load_extra
-from effboost._device import resolve_device
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
+from effboost._utils.compat import load_extra
+from effboost._utils.device import resolve_device
 from effboost.backbones import list_children
 from effboost.exceptions import UnsupportedInputError
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from effboost._compat import load_matplotlib
+from effboost._utils.compat import load_matplotlib
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = [

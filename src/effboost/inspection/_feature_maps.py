@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from effboost._device import resolve_device
 from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence
 from effboost._transforms import Views
+from effboost._utils.device import resolve_device
 from effboost.exceptions import UnsupportedInputError
 from effboost.runtime import OnnxRuntime, TorchRuntime
 

@@ -11,8 +11,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
 
-from effboost._compat import load_matplotlib, load_umap
-from effboost._labels import check_labels
+from effboost._utils.compat import load_matplotlib, load_umap
+from effboost._validation import check_labels
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._drawing import (
     MAX_LEGEND,

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._compat import load_matplotlib
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import as_images
+from effboost._utils.compat import load_matplotlib
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._attribution import Attribution, enlarge, hybrid_attribution
 from effboost.inspection._cam import ClassActivation, grad_cam

@@ -10,8 +10,8 @@ from PIL import Image, ImageFilter
 from scipy.special import logit
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._compat import load_extra
 from effboost._images import ImageSequence, as_images
+from effboost._utils.compat import load_extra
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._attribution import Attribution
 

@@ -7,8 +7,8 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from effboost._compat import load_matplotlib
-from effboost._labels import check_labels
+from effboost._utils.compat import load_matplotlib
+from effboost._validation import check_labels
 from effboost.evaluation import EvaluationReport
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._drawing import add_legend, check_lengths, make_axes, style_of

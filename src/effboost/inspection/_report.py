@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
-from effboost._write import write_whole
+from effboost._utils.atomic_write import write_whole
 from effboost.evaluation import EvaluationReport, evaluate
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._report_content import describe

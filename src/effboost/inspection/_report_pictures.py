@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from effboost._compat import load_extra
 from effboost._images import ImageSequence
+from effboost._utils.compat import load_extra
 from effboost.evaluation import EvaluationReport
 from effboost.inspection._heat import AttributionDisplay
 from effboost.inspection._history import TrainingHistoryDisplay

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
-from effboost._compat import load_matplotlib
-from effboost._labels import check_labels
+from effboost._utils.compat import load_matplotlib
+from effboost._validation import check_labels
 from effboost.evaluation import EvaluationReport
 from effboost.exceptions import SplitError
 from effboost.inspection._drawing import (

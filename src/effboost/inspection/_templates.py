@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from effboost._compat import load_extra
-from effboost._plain import OwnText, escape_markdown, show_plainly
+from effboost._utils.compat import load_extra
+from effboost._utils.escape import OwnText, escape_markdown, show_plainly
 
 __all__ = ["render_card", "render_page"]
 

@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effboost.persistence._load import load
-    from effboost.persistence._onnx_classifier import OnnxClassifier
-    from effboost.persistence._onnx_export import export_onnx
     from effboost.persistence._save import save
     from effboost.persistence._summary import describe_model
 
-__all__ = ["OnnxClassifier", "describe_model", "export_onnx", "load", "save"]
+__all__ = ["describe_model", "load", "save"]
 
-# Loaded when first asked for: what runs an exported model has no torch.
+# Loaded when first asked for: describing a model needs no torch.
 _HOME = {
     # Stands in model files under this name, like the classifiers that hold it.
     "BoosterSlot": "_heads",
-    "OnnxClassifier": "_onnx_classifier",
     "describe_model": "_summary",
-    "export_onnx": "_onnx_export",
     "load": "_load",
     "save": "_save",
 }

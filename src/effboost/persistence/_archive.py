@@ -10,9 +10,10 @@ import zipfile
 from collections.abc import Mapping
 from typing import BinaryIO, Final
 
-from effboost._plain import show_plainly
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 
-__all__ = ["Archive", "RefusedError", "digest", "name_plainly", "write_archive"]
+__all__ = ["Archive", "digest", "write_archive"]
 
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCAL_HEADER: Final = 30
@@ -28,11 +29,6 @@ _FIXED: Final = (
     "internal_attr",
     "volume",
 )
-_SHOWN: Final = 80
-
-
-class RefusedError(Exception):
-    """Says what is wrong with a model file; its reader adds which file."""
 
 
 class Archive:
@@ -122,12 +118,6 @@ def _describe(name: str) -> zipfile.ZipInfo:
 def digest(content: bytes) -> str:
     """SHA-256 as hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
-
-
-def name_plainly(name: str) -> str:
-    """Show a name that came from a file: visible, and not too long."""
-    plain = show_plainly(name)
-    return repr(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}...")
 
 
 def _find_directory(stream: BinaryIO, max_members: int) -> int:

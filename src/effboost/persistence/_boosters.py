@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from effboost._compat import load_xgboost
-from effboost.persistence._archive import RefusedError, name_plainly
+from effboost._utils.compat import load_xgboost
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._json import check_fields
 from effboost.persistence._ubjson import parse_ubjson

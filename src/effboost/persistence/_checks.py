@@ -9,7 +9,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.svm import SVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from effboost.persistence._archive import RefusedError
+from effboost._utils.refusal import RefusedError
 
 __all__ = ["check_numbers"]
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from effboost._cnn import CNNClassifier
-from effboost._compat import load_torchvision
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import ImageTransform
+from effboost._utils.compat import load_torchvision
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 from effboost.backbones import BACKBONES, BackboneSpec
-from effboost.persistence._archive import RefusedError, name_plainly
 from effboost.persistence._describe import FEATURIZERS
 from effboost.persistence._heads import MAX_BYTES, read_heads
 from effboost.persistence._json import check_fields

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from effboost._cnn import CNNClassifier
+from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer, _make_transform
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
+from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, get_backbone_spec
-from effboost.persistence._archive import RefusedError
 from effboost.persistence._heads import write_heads
 from effboost.persistence._values import NotPlainError, encode
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from effboost.persistence._archive import RefusedError, name_plainly
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 from effboost.persistence._manifest import MANIFEST
 
 __all__ = ["HEAD_BYTES", "check_is_ours"]

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from effboost._compat import load_extra
-from effboost.persistence._archive import Archive, RefusedError, name_plainly, write_archive
+from effboost._utils.compat import load_extra
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
+from effboost.persistence._archive import Archive, write_archive
 from effboost.persistence._boosters import build_booster, describe_booster, is_booster
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._json import check_fields, parse_json

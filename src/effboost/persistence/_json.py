@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from effboost.persistence._archive import RefusedError, name_plainly
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 
 __all__ = ["check_fields", "parse_json"]
 

@@ -11,10 +11,11 @@ from typing import Any, BinaryIO, Final
 import torch
 from torch import nn
 
-from effboost._device import resolve_device
+from effboost._utils.device import resolve_device
+from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec
 from effboost.exceptions import ModelFileError
-from effboost.persistence._archive import Archive, RefusedError
+from effboost.persistence._archive import Archive
 from effboost.persistence._construct import NETWORK, Construction
 from effboost.persistence._foreign import HEAD_BYTES, check_is_ours
 from effboost.persistence._manifest import MANIFEST, read_manifest, read_member

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from effboost.persistence._archive import Archive, RefusedError, digest, name_plainly
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
+from effboost.persistence._archive import Archive, digest
 from effboost.persistence._json import check_fields, parse_json
 
 __all__ = ["MANIFEST", "read_manifest", "read_member", "write_manifest"]

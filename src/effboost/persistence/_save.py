@@ -9,9 +9,10 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._write import replacing
+from effboost._utils.atomic_write import replacing
+from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError, ModelFileWarning
-from effboost.persistence._archive import RefusedError, write_archive
+from effboost.persistence._archive import write_archive
 from effboost.persistence._construct import NETWORK
 from effboost.persistence._describe import describe
 from effboost.persistence._manifest import MANIFEST, write_manifest

@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError
-from effboost.persistence._archive import Archive, RefusedError
+from effboost.onnx._file import read_description, read_metadata
+from effboost.persistence._archive import Archive
 from effboost.persistence._foreign import HEAD_BYTES, check_is_ours
 from effboost.persistence._manifest import read_manifest
-from effboost.persistence._onnx_file import read_description, read_metadata
 
 __all__ = ["describe_model"]
 

@@ -11,7 +11,8 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from effboost.persistence._archive import RefusedError, name_plainly
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 from effboost.persistence._json import check_fields, parse_json
 
 __all__ = [

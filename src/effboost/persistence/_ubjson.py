@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from effboost.persistence._archive import RefusedError
+from effboost._utils.refusal import RefusedError
 
 __all__ = ["parse_ubjson"]
 

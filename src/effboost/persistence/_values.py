@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from effboost._recipe import FineTuning
+from effboost._training.config import FineTuning
 from effboost._transforms import Augmentation
-from effboost.persistence._archive import RefusedError, name_plainly
+from effboost._utils.escape import name_plainly
+from effboost._utils.refusal import RefusedError
 
 __all__ = ["NotPlainError", "decode", "encode"]
 

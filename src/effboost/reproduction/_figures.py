@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from effboost._compat import load_extra
 from effboost._images import ImageSequence
+from effboost._utils.compat import load_extra
 from effboost.evaluation import EvaluationReport
 from effboost.inspection import AttributionDisplay, CAMDisplay, TrainingHistoryDisplay
 from effboost.reproduction._data import Split

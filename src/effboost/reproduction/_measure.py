@@ -17,7 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 from torch import nn
 
 from effboost._featurizer import ImageFeaturizer
-from effboost._hybrid import HybridClassifier
+from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
 from effboost.evaluation import EvaluationReport, evaluate
 from effboost.reproduction._data import Data, Split

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from effboost._cache import digest_of
+from effboost._extraction.cache import digest_of
 from effboost.comparators import COMPARATORS
 from effboost.reproduction._data import Data, Split
 from effboost.reproduction._measure import describe_networks

@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from effboost._plain import escape_markdown, show_plainly
-from effboost._write import write_whole
+from effboost._utils.atomic_write import write_whole
+from effboost._utils.escape import escape_markdown, show_plainly
 from effboost.comparators import COMPARATORS
 from effboost.exceptions import UnsupportedInputError
 from effboost.reproduction._data import Data, Split, load_data

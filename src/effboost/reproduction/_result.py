@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from effboost._write import write_whole
+from effboost._utils.atomic_write import write_whole
 
 __all__ = ["SystemResult"]
 

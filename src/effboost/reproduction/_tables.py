@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from effboost._plain import escape_markdown, show_plainly
+from effboost._utils.escape import escape_markdown, show_plainly
 from effboost.comparators import COMPARATORS
 from effboost.evaluation import Metric
 from effboost.reproduction._data import Split

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from effboost._sessions import start_session
-from effboost._threads import count_threads
+from effboost._utils.onnx_session import start_session
+from effboost._utils.threads import count_threads
 
 __all__ = ["OnnxRuntime"]
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from effboost._threads import count_threads
+from effboost._utils.threads import count_threads
 
 __all__ = ["OpenVinoRuntime"]
 

@@ -1,0 +1,218 @@
+"""The fine-tuned network's own softmax as a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+import effboost.metrics  # noqa: F401 - scikit-learn knows the scorers by name from here on
+from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._utils.compat import DocumentedMixin, fit_context
+from effboost._utils.default_estimators import NestedDefaults, seed_children
+from effboost._utils.fit_callbacks import Steps, describe_data
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["CNNClassifier"]
+
+
+class CNNClassifier(
+    CallbackSupportMixin, DocumentedMixin, ClassifierMixin, NestedDefaults, BaseEstimator
+):
+    """Classify images by a fine-tuned network alone: its own linear layer and softmax decide.
+
+    This is what the paper compares the hybrid with. A fitted `HybridClassifier` has one in
+    ``cnn_`` that shares its network, so that both decide on the same features.
+
+    Parameters
+    ----------
+    featurizer : ImageFeaturizer or None, default=None
+        The network and how to train it; its ``fine_tune`` must be True. None means
+        `EfficientNetFeaturizer()`.
+    random_state : int, RandomState instance or None, default=None
+        Reaches the featurizer where its own is None.
+    verbose : int, default=0
+        1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    featurizer_ : ImageFeaturizer
+        The fine-tuned network; its ``head_`` is the linear layer.
+    history_ : list of dict
+        Loss and accuracy of each epoch.
+    n_features_in_ : int
+        Number of columns seen in `fit`; only where `X` holds one image per row.
+
+    See Also
+    --------
+    HybridClassifier : The same network with boosted trees on its features.
+
+    Examples
+    --------
+    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> cnn = CNNClassifier(
+    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     random_state=0,
+    ... ).fit(cells.images, cells.target)
+    >>> cnn.predict_proba(cells.images).shape
+    (20, 2)
+    """
+
+    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {"featurizer": EfficientNetFeaturizer}
+    # With metadata routing on, subjects come along without being asked for: a fit that does not
+    # know them would tear them apart.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "featurizer": [ImageFeaturizer, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        featurizer: ImageFeaturizer | None = None,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ):
+        self.featurizer = featurizer
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        groups: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups_val: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Fine-tune the network.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight, X_val, y_val, groups_val
+            See `ImageFeaturizer.fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+        """
+        featurizer: ImageFeaturizer = self._child("featurizer")
+        if not featurizer.fine_tune:
+            raise UnsupportedInputError(
+                "featurizer has fine_tune=False, so its network has no layer for these classes; "
+                "set fine_tune=True, or take HybridClassifier for frozen features"
+            )
+        if self.random_state is not None:
+            seed_children([featurizer], check_random_state(self.random_state))
+        if self.verbose and not featurizer.verbose:
+            featurizer.set_params(verbose=self.verbose)
+        featurizer._validate_params()
+        task = self._init_callback_context(max_subtasks=featurizer._n_epochs())
+        data = describe_data(X, y, sample_weight)
+        task.call_on_fit_task_begin(estimator=self, **data)
+        # Not featurizer.fit: the epochs are this estimator's own, which can score.
+        featurizer._fit(
+            Steps("epoch", self, task, data),
+            _describe,
+            X,
+            y,
+            groups=groups,
+            sample_weight=sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            groups_val=groups_val,
+        )
+        self._share(featurizer)
+        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
+        return self
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Predict the class of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            A label of `classes_` for each image.
+        """
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[best]
+        return labels
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float32
+            Probabilities between 0 and 1, in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        probabilities: npt.NDArray[np.float32] = softmax(self._scores(X), axis=1)
+        return probabilities
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns seen in `fit`, where `X` holds one image per row."""
+        check_is_fitted(self)
+        return int(self.featurizer_.n_features_in_)
+
+    def _share(self, featurizer: ImageFeaturizer) -> Self:
+        """Become the classifier of a network that is tuned already."""
+        self.__dict__.update(_describe(featurizer))
+        return self
+
+    def _scores(self, X: Any) -> npt.NDArray[np.float32]:
+        """Give the logits of images."""
+        features = self.featurizer_._features(X)
+        head, k = self.featurizer_.head_, len(self.classes_)
+        if head is None:
+            return features[:, :k]
+        weight, bias = (p.detach().numpy() for p in (head.weight, head.bias))
+        # Row by row: a product of matrices sums in an order that depends on their number.
+        scores: npt.NDArray[np.float32] = np.stack(
+            [weight @ row[: weight.shape[1]] for row in features]
+        )
+        scores += bias
+        return scores
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = self._child("featurizer").__sklearn_tags__().input_tags
+        return tags
+
+
+def _describe(featurizer: ImageFeaturizer) -> dict[str, Any]:
+    """Give the fitted attributes of the classifier of a tuned network."""
+    return {
+        "featurizer_": featurizer,
+        "classes_": featurizer.classes_,
+        "history_": featurizer.history_,
+    }

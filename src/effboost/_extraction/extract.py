@@ -1,0 +1,176 @@
+"""From images to features, in bounded memory, each picture once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from effboost._extraction.cache import Cache, digest_of
+from effboost._images import ImageSequence
+from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._utils.threads import map_ordered
+from effboost.exceptions import ImageDecodeError
+from effboost.runtime import Runtime
+
+__all__ = ["Shelf", "extract_features"]
+
+_Rows = npt.NDArray[np.float32]
+# Images a look-up: so many are lost at most when a process is killed.
+_BLOCK: Final = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Shelf:
+    """The features of one network in a cache.
+
+    Attributes
+    ----------
+    cache : Cache
+        Where they are kept.
+    origin : bytes
+        Hash of everything that features come from, but for the image.
+    """
+
+    cache: Cache
+    origin: bytes
+
+    def key(self, images: ImageSequence, index: int) -> bytes:
+        """Give the key of an image's features: by its content, whatever it is called."""
+        return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, _Rows]:
+        """Look features up; those that are missing are left out."""
+        found = self.cache.get(keys)
+        return {key: np.frombuffer(value, dtype="<f4") for key, value in found.items()}
+
+    def put(self, rows: Mapping[bytes, _Rows]) -> None:
+        """Keep features."""
+        if rows:
+            self.cache.put({key: row.astype("<f4").tobytes() for key, row in rows.items()})
+
+
+def extract_features(
+    images: ImageSequence,
+    transform: ImageTransform,
+    engine: Callable[[], Runtime],
+    width: int,
+    *,
+    views: Views = ORIGINAL,
+    shelf: Shelf | None = None,
+    progress: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Decode, transform and carry images through a network, a small batch at a time.
+
+    Each worker thread of the engine takes a batch all the way, so that decoding overlaps with
+    the network. Memory holds the batches under way and the features, whatever the number of
+    images.
+
+    Parameters
+    ----------
+    images : ImageSequence
+        The images.
+    transform : ImageTransform
+        Applied to each.
+    engine : callable
+        Gives the network's runtime; called only if something is to be computed.
+    width : int
+        Number of values of a row: of the features, or of those of all views one after another.
+    views : Views, default=ORIGINAL
+        How each picture is shown to the network.
+    shelf : Shelf, default=None
+        Where features may lie already, and are put.
+    progress : bool, default=False
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features), float32
+        Row i depends on image i alone, to the bit.
+
+    Raises
+    ------
+    ImageDecodeError
+        If an image cannot be read, or if the network gives NaN or infinity for it.
+    """
+    n = len(images)
+    features = np.empty((n, width), dtype=np.float32)
+    with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
+        if shelf is None:
+            for part, rows in _compute(images, range(n), transform, engine(), views):
+                features[part] = rows
+                bar.update(len(part))
+            return features
+        for start in range(0, n, _BLOCK):
+            block = range(start, min(start + _BLOCK, n))
+            features[block] = _look_up(images, block, transform, engine, views, shelf)
+            bar.update(len(block))
+    return features
+
+
+def _look_up(
+    images: ImageSequence,
+    block: range,
+    transform: ImageTransform,
+    engine: Callable[[], Runtime],
+    views: Views,
+    shelf: Shelf,
+) -> list[_Rows]:
+    """Take features from the shelf, and compute and keep those that are missing."""
+    keys = [shelf.key(images, i) for i in block]
+    known = shelf.get(keys)
+    # Equal images have one key: each content is computed once.
+    missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
+    if missing:
+        parts = _compute(images, list(missing.values()), transform, engine(), views)
+        found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
+        # A file that was replaced between its hashing and its decoding belongs to another key.
+        shelf.put({key: found[key] for key, i in missing.items() if shelf.key(images, i) == key})
+        known |= found
+    return [known[key] for key in keys]
+
+
+def _compute(
+    images: ImageSequence,
+    positions: Sequence[int],
+    transform: ImageTransform,
+    runtime: Runtime,
+    views: Views,
+) -> Iterator[tuple[Sequence[int], _Rows]]:
+    """Compute the features of some images, and give them batch by batch with their positions."""
+    size = max(1, runtime.batch_size // views.count)
+    parts = [positions[start : start + size] for start in range(0, len(positions), size)]
+
+    def work(part: Sequence[int]) -> _Rows:
+        pictures = (np.asarray(transform.resize(images.decode(i))) for i in part)
+        shown = [view for picture in pictures for view in views.show(picture)]
+        rows = views.gather(_run(runtime, shown))
+        _check_finite(rows, images, part)
+        return rows
+
+    return zip(parts, map_ordered(work, parts, runtime.n_workers), strict=True)
+
+
+def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
+    """Carry pictures through the network, in batches of the one size that it takes."""
+    size, found = runtime.batch_size, []
+    for start in range(0, len(pictures), size):
+        some = pictures[start : start + size]
+        # The last batch is not full: what stands in its other rows does not matter.
+        pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
+        pixels[: len(some)] = some
+        found.append(runtime.run(pixels)[: len(some)])
+    return np.concatenate(found)
+
+
+def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:
+    # XGBoost would take NaN for a missing value and go on.
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if bad.size:
+        index = int(part[bad[0]])
+        reason = "the network gives NaN or infinity for it: are its weights damaged?"
+        raise ImageDecodeError(index, images.path(index), reason)

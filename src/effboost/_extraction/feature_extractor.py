@@ -1,0 +1,104 @@
+"""A fitted network, ready to run on the engine that was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+from typing import Any, Final
+
+import torch
+
+from effboost._extraction.cache import Cache, digest_of
+from effboost._extraction.extract import Shelf
+from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost.backbones import BackboneSpec, append_stages, feature_width, network_digest
+from effboost.runtime import Runtime, export_graph, plan_runtime, start_runtime
+
+__all__ = ["Engine"]
+
+# Exporting EfficientNet-B0 takes seconds; its graph 16 MB.
+_GRAPHS: Final[dict[bytes, bytes]] = {}
+_MAX_GRAPHS: Final = 2
+
+
+class Engine:
+    """A network ready to run, made when it is first asked for.
+
+    It stands beside the fitted attributes, which scikit-learn wants unchanged by `transform`.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        spec: BackboneSpec,
+        transform: ImageTransform,
+        choice: str,
+        extra_features: Any = None,
+    ):
+        self._module, self._spec, self._transform = module, spec, transform
+        self._choice, self._extra = choice, extra_features
+        self._runtime: Runtime | None = None
+        self._digest: str | None = None
+        self._graph: bytes | None = None
+
+    def start(self, device: torch.device) -> Runtime:
+        """Give the network's runtime."""
+        if self._runtime is None:
+            self._runtime = start_runtime(
+                self._choice, self._network(), self._transform, device, self.graph
+            )
+        return self._runtime
+
+    def name(self, device: torch.device) -> str:
+        """Give the name of the engine that runs, or that would be tried first."""
+        return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
+
+    def width(self) -> int:
+        """Count the features of an image."""
+        return feature_width(self._network(), self._transform.image_size)
+
+    def shelf(
+        self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
+    ) -> Shelf | None:
+        """Give the place of this network's features in a cache."""
+        if cache is None:
+            return None
+        names = ("effboost", "pillow", "onnxruntime")
+        origin = self._origin() | {
+            "engine": self._choice,
+            "device": device.type,
+            "precision": "float32",
+            "views": dataclasses.asdict(views),
+            "versions": [version(name) for name in names],
+        }
+        return Shelf(cache, digest_of(origin))
+
+    def graph(self) -> bytes:
+        """Give the exported network; what folds of a frozen network share is exported once.
+
+        Raises
+        ------
+        RuntimeUnavailableError
+            If it cannot be exported.
+        """
+        if self._graph is None:
+            key = digest_of(self._origin())
+            graph = _GRAPHS.pop(key, None) or export_graph(self._network(), self._transform)
+            self._graph = _GRAPHS[key] = graph
+            for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
+                _GRAPHS.pop(old, None)
+        return self._graph
+
+    def _network(self) -> torch.nn.Module:
+        # Made anew when it is needed, so that a pickle holds the plain network alone.
+        return append_stages(self._module, self._extra, self._transform.image_size)
+
+    def _origin(self) -> dict[str, Any]:
+        if self._digest is None:
+            self._digest = network_digest(self._network(), self._spec, self._transform.image_size)
+        return {"network": self._digest, "transform": self._transform.to_dict()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The runtime is a second copy of the network, laid out for this machine. The graph comes
+        # along: with it, the first prediction of a loaded model does not wait for an export.
+        return self.__dict__ | {"_runtime": None}

@@ -1,0 +1,61 @@
+"""Calibration of a fitted head on rows that it has not learned from."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import config_context
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+__all__ = ["calibrate_head"]
+
+_Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClassifierCV:
+    """Give a fitted classifier with its probabilities calibrated.
+
+    A few images on which it makes no mistake would let a temperature make it as sure as can be.
+    So its loss is that of one more image than there are, which is of each other class in equal
+    parts: the rule of succession. Platt's sigmoids have the like of it.
+
+    Parameters
+    ----------
+    classifier : classifier
+        The fitted head. It stays as it is.
+    method : {"temperature", "sigmoid", "isotonic"}
+        A method of `CalibratedClassifierCV`.
+    rows : (features, classes)
+        Rows of every class that it has not learned from.
+
+    Returns
+    -------
+    CalibratedClassifierCV
+        Fitted, with the classifier inside.
+    """
+    features, classes = rows
+    weight = np.ones(len(classes))
+    if method == "temperature":
+        n, k = len(classes), int(classes.max()) + 1
+        doubt = 1 / (n + 2)
+        features = np.tile(features, (k, 1))
+        classes = np.concatenate([(classes + shift) % k for shift in range(k)])
+        weight = np.repeat([1 - doubt] + [doubt / (k - 1)] * (k - 1), n)
+    everything = np.arange(len(classes))
+    calibrated = CalibratedClassifierCV(
+        FrozenEstimator(classifier),
+        method=method,
+        # Nothing is fitted again: one part, however few rows a class has.
+        cv=[(everything, everything)],
+        ensemble=False,
+    )
+    # The weights are for the calibration alone, which scikit-learn warns of, or refuses to guess.
+    with config_context(enable_metadata_routing=False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Since FrozenEstimator does not appear to accept")
+        calibrated.fit(features, classes, sample_weight=weight)
+    calibrated.cv = None  # thousands of positions that nothing reads any more
+    return calibrated

@@ -1,0 +1,454 @@
+"""The hybrid classifier: a network's features, and boosted trees that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_classifier
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from effboost._cnn_classifier import CNNClassifier
+from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._heads.booster import count_rounds, fit_head, paper_booster, stops_early
+from effboost._heads.calibration import calibrate_head
+from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
+from effboost._utils.default_estimators import NestedDefaults, seed_children
+from effboost._utils.device import draw_seed, resolve_device
+from effboost._utils.fit_callbacks import Steps, describe_data, subtask
+from effboost._validation import Labelled, check_validation
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["HybridClassifier"]
+
+
+def _head_has(method: str) -> Any:
+    def check(self: HybridClassifier) -> bool:
+        head = getattr(self, "classifier_", self.classifier)
+        return hasattr(paper_booster() if head is None else head, method)
+
+    return check
+
+
+class HybridClassifier(
+    CallbackSupportMixin,
+    DocumentedMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    NestedDefaults,
+    BaseEstimator,
+):
+    """Classify images: a fine-tuned network gives the features, a classifier decides on them.
+
+    With nothing set, this is the method of "Advancing the Diagnosis of Acute Lymphoblastic
+    Leukemia with Hybrid Neural Networks": EfficientNet-B0 is fine-tuned from ImageNet weights
+    and gives 1280 features, on which XGBoost decides.
+
+    Parameters
+    ----------
+    featurizer : ImageFeaturizer or None, default=None
+        Gives the features. None means `EfficientNetFeaturizer()`.
+    classifier : classifier or None, default=None
+        Any scikit-learn classifier. It sees float32 features and labels 0 to n_classes - 1, and
+        the subjects if its `fit` takes `groups`.
+        None means ``XGBClassifier(learning_rate=0.35, tree_method="hist")``, the paper's.
+    head_protocol : {"in_sample", "holdout"}, default="in_sample"
+        Which images the classifier learns from. "in_sample": all of them, the ones that the
+        network was tuned on, as in the paper; their features are over-confident. "holdout":
+        images of subjects that were split off before, and that the network has not seen.
+        Without fine-tuning the network has seen none, and the classifier learns from all.
+    holdout_fraction : float, default=0.3
+        Share of the images that "holdout" splits off, by subject.
+    view_averaging : {"features", "probabilities"}, default="features"
+        What is averaged over the views of an image, where the featurizer has ``views="dihedral"``:
+        the features, so that the classifier sees one row for each image; or its probabilities,
+        so that it learns from all eight, an eighth of the weight each.
+    calibration : {"temperature", "sigmoid", "isotonic"} or None, default=None
+        Calibrate the classifier's probabilities on validation rows, which neither it nor the
+        network has learned from, by scikit-learn's `CalibratedClassifierCV`. "temperature"
+        changes no decision and suits few images.
+    class_weight : "balanced", dict or None, default=None
+        Weights of the classes, as scikit-learn has them, in the loss of the network (where the
+        featurizer's own is None) and, as sample weights, in that of the classifier.
+    random_state : int, RandomState instance or None, default=None
+        Reaches the featurizer and the classifier where theirs is None; draws the splits by
+        subject.
+    verbose : int, default=0
+        1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    featurizer_ : ImageFeaturizer
+        The fitted featurizer.
+    classifier_ : classifier
+        The fitted head; where it is calibrated, inside a `CalibratedClassifierCV`.
+    feature_means_ : ndarray of shape (n_features,), float64
+        Means of the features over the images that the classifier learned from.
+    cnn_ : CNNClassifier
+        The fine-tuned network's own decision, sharing its weights; only after fine-tuning.
+    history_ : list of dict
+        Loss and accuracy of each epoch of the network; empty without fine-tuning.
+    evals_result_ : dict of str to dict of str to list
+        Where the classifier is XGBoost's: its metrics in each round on the "train" rows, and on
+        the "validation" rows where `X_val` was given or early stopping cut some off.
+    n_features_in_ : int
+        Number of columns seen in `fit`; only where `X` holds one image per row.
+
+    See Also
+    --------
+    effboost.presets : Ready-made ones, frozen networks among them.
+    CNNClassifier : The network without boosted trees.
+
+    Notes
+    -----
+    `get_params` lists the parameters of the defaults, too, so that a search can name
+    ``classifier__max_depth`` or ``featurizer__lr`` without building anything first; setting one
+    of them replaces the None by the default.
+
+    Early stopping, of the network (``featurizer__early_stopping``) or of XGBoost
+    (``classifier__early_stopping_rounds``), and `calibration` without `X_val` cut off the share
+    ``featurizer__validation_fraction`` of the images by subject. Neither learns from them.
+
+    XGBoost computes on a GPU where the featurizer does, unless it says otherwise. The fitted
+    one predicts on the CPU, so that it can be loaded anywhere.
+
+    Examples
+    --------
+    >>> from effboost import HybridClassifier, ImageFeaturizer
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> clf = HybridClassifier(
+    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     random_state=0,
+    ... ).fit(cells.images, cells.target, groups=cells.groups)
+    >>> clf.predict_proba(cells.images).shape
+    (20, 2)
+    """
+
+    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
+        "featurizer": EfficientNetFeaturizer,
+        "classifier": paper_booster,
+    }
+    # With metadata routing on, subjects come along without being asked for: a fit that does not
+    # know them would tear them apart.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "featurizer": [ImageFeaturizer, None],
+        "classifier": [BaseEstimator, None],
+        "head_protocol": [StrOptions({"in_sample", "holdout"})],
+        "holdout_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "view_averaging": [StrOptions({"features", "probabilities"})],
+        "calibration": [StrOptions({"temperature", "sigmoid", "isotonic"}), None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        featurizer: ImageFeaturizer | None = None,
+        classifier: Any = None,
+        *,
+        head_protocol: str = "in_sample",
+        holdout_fraction: float = 0.3,
+        view_averaging: str = "features",
+        calibration: str | None = None,
+        class_weight: str | dict[Any, float] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ):
+        self.featurizer = featurizer
+        self.classifier = classifier
+        self.head_protocol = head_protocol
+        self.holdout_fraction = holdout_fraction
+        self.view_averaging = view_averaging
+        self.calibration = calibration
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        groups: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups_val: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Fit the featurizer, then the classifier on its features.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        y : array-like of shape (n_samples,)
+            The labels: strings or integers, of two classes or more.
+        groups : array-like of shape (n_samples,), default=None
+            The subject of each image. Every split inside keeps subjects whole. None takes the
+            groups that an `ImageSequence` carries, or else each image for its own subject.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each image in the losses of the network and of the classifier.
+        X_val, y_val : images and labels, default=None
+            Images to validate each epoch and each round of XGBoost on, for `history_`,
+            `evals_result_` and early stopping. Nothing is trained on them.
+        groups_val : array-like of shape (n_validation_samples,), default=None
+            Their subjects. A subject that stands in `groups` as well is refused.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If `y` holds one class only, or lengths differ.
+        UnsupportedInputError, ImageDecodeError
+            If `X` is of an unknown form, an image cannot be read, or `y_val` lacks a class that
+            is to be calibrated.
+        SplitError
+            If a class has too few subjects for a split that was asked for, or an image has none.
+        TrainingError
+            If the loss of the network is no longer a finite number.
+        LeakageError
+            If a subject stands in `groups` and in `groups_val`.
+        """
+        task = self._init_callback_context(max_subtasks=3)
+        data = describe_data(X, y, sample_weight)
+        task.call_on_fit_task_begin(estimator=self, **data)
+        rng = check_random_state(self.random_state)
+        featurizer, classifier = self._children(rng)
+        if not is_classifier(classifier):
+            raise UnsupportedInputError(
+                f"classifier={classifier!r} is no classifier; a regressor has no classes to give"
+            )
+        images = featurizer._check_images(X, reset=True)
+        rows = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
+        classes = rows.classes()
+        validation = check_validation(rows, featurizer._check_images, X_val, y_val, groups_val)
+        # One cut for the network and the booster: rows that stop either have been seen by neither.
+        if validation is None and self._needs_validation(featurizer, classifier):
+            rows, validation = rows.cut_off(featurizer.validation_fraction, draw_seed(rng))
+        if self.calibration is not None and validation is not None:
+            missing = np.setdiff1d(classes, validation.labels).tolist()
+            if missing:
+                raise UnsupportedInputError(f"y_val holds no {missing[0]!r} to calibrate on")
+        tuning = deciding = rows
+        if featurizer.fine_tune and self.head_protocol == "holdout":
+            tuning, deciding = rows.cut_off(self.holdout_fraction, draw_seed(rng))
+        with subtask(task, "fit-featurizer", self, child=featurizer):
+            featurizer.fit(
+                tuning.images,
+                tuning.labels,
+                groups=tuning.groups,
+                sample_weight=tuning.weight,
+                X_val=None if validation is None else validation.images,
+                y_val=None if validation is None else validation.labels,
+                groups_val=None if validation is None else validation.groups,
+            )
+        classifier, evals_result = self._fit_head(
+            task, featurizer, classifier, classes, deciding, validation
+        )
+        for name in ("cnn_", "evals_result_"):
+            self.__dict__.pop(name, None)  # of a former fit
+        self.classes_ = classes
+        self.featurizer_, self.classifier_ = featurizer, classifier
+        self.history_ = featurizer.history_
+        if featurizer.fine_tune:
+            self.cnn_ = CNNClassifier(featurizer)._share(featurizer)
+        if evals_result is not None:
+            self.evals_result_ = evals_result
+        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
+        return self
+
+    def _fit_head(
+        self,
+        task: Any,
+        featurizer: ImageFeaturizer,
+        classifier: Any,
+        classes: npt.NDArray[Any],
+        deciding: Labelled,
+        validation: Labelled | None,
+    ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
+        """Fit the classifier on features; give it, calibrated if asked for, and its history."""
+        with subtask(task, "extract-features", self):
+            train = self._head_rows(featurizer, deciding, classes)
+            weight = deciding.balanced(self.class_weight)
+            n_views = len(train[1]) // len(weight)
+            if n_views > 1 and has_fit_parameter(classifier, "sample_weight"):
+                weight = weight / n_views
+            self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
+            watched = None
+            if validation is not None:
+                watched = self._head_rows(featurizer, validation, classes)
+        child = classifier if hasattr(classifier, "set_callbacks") else None
+        n_rounds = count_rounds(classifier)
+        with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
+            evals_result = fit_head(
+                classifier,
+                train,
+                watched,
+                sample_weight=np.repeat(weight, n_views),
+                device=resolve_device(featurizer.device),
+                groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
+                rounds=Steps("boosting-round", self, fitting, {}),
+            )
+        if self.calibration is not None and watched is not None:
+            classifier = calibrate_head(classifier, self.calibration, watched)
+        return classifier, evals_result
+
+    def _head_rows(
+        self, featurizer: ImageFeaturizer, rows: Labelled, classes: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Give what the classifier learns from: a row for each image, or for each view of it."""
+        target = rows.encode(classes)
+        if self.view_averaging == "features":
+            return featurizer._features(rows.images), target
+        features = featurizer._features_of_views(rows.images)
+        n_views = features.shape[1]
+        return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
+
+    def _ask_head(self, method: str, X: Any) -> npt.NDArray[Any]:
+        """Give what a method of the classifier says of images."""
+        check_is_fitted(self)
+        ask = getattr(self.classifier_, method)
+        answers: npt.NDArray[Any]
+        if self.view_averaging == "features":
+            answers = ask(self._features(X))
+            return answers
+        features = self.featurizer_._features_of_views(X)
+        n, n_views = features.shape[:2]
+        answers = ask(features.reshape(n * n_views, -1))
+        return answers.reshape(n, n_views, *answers.shape[1:]).mean(axis=1)
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Predict the class of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            A label of `classes_` for each image.
+        """
+        check_is_fitted(self)
+        if self.view_averaging == "features":
+            best = self._ask_head("predict", X)
+        elif hasattr(self.classifier_, "predict_proba"):
+            best = self._ask_head("predict_proba", X).argmax(axis=1)
+        else:
+            scores = self._ask_head("decision_function", X)
+            best = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+        labels: npt.NDArray[Any] = self.classes_[best]
+        return labels
+
+    @available_if(_head_has("predict_proba"))
+    def predict_proba(self, X: Any) -> npt.NDArray[Any]:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities between 0 and 1, in the order of `classes_`.
+        """
+        return self._ask_head("predict_proba", X)
+
+    @available_if(_head_has("decision_function"))
+    def decision_function(self, X: Any) -> npt.NDArray[Any]:
+        """Give the scores of a head that has them, such as a support vector machine.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            The head's scores.
+        """
+        return self._ask_head("decision_function", X)
+
+    def transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Compute the features on which the classifier decides.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out), float32
+            The features.
+        """
+        return self._features(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Get the names of the features.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        ndarray of shape (n_features_out,), str objects
+            The featurizer's names.
+        """
+        check_is_fitted(self)
+        names: npt.NDArray[np.object_] = self.featurizer_.get_feature_names_out(input_features)
+        return names
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns seen in `fit`, where `X` holds one image per row."""
+        check_is_fitted(self)
+        return int(self.featurizer_.n_features_in_)
+
+    def _features(self, X: Any) -> Any:
+        # Not self.transform: its output may be set to a data frame, which the head never saw.
+        check_is_fitted(self)
+        return self.featurizer_._features(X)
+
+    def _children(self, rng: np.random.RandomState) -> tuple[ImageFeaturizer, Any]:
+        """Give copies of the featurizer and the classifier, or the defaults, ready to fit."""
+        featurizer, classifier = self._child("featurizer"), self._child("classifier")
+        if self.random_state is not None:
+            seed_children([featurizer, classifier], rng)
+        if self.verbose and not featurizer.verbose:
+            featurizer.set_params(verbose=self.verbose)
+        if featurizer.class_weight is None:
+            featurizer.set_params(class_weight=self.class_weight)
+        return featurizer, classifier
+
+    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any) -> bool:
+        network = featurizer.fine_tune and featurizer._patience() is not None
+        return network or stops_early(classifier) or self.calibration is not None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = self._child("featurizer").__sklearn_tags__().input_tags
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,283 @@
+"""Every accepted form of images, as one lazy sequence of RGB pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Final, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from effboost._images.decoding import UnreadableError
+from effboost._images.sources import (
+    FramedSource,
+    Handle,
+    ItemSource,
+    MappedSource,
+    Source,
+    as_source,
+)
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["ImageSequence", "as_images"]
+
+_MIN_SIDE: Final = 8
+
+
+class ImageSequence:
+    """Images of one form or another, as a lazy sequence of RGB pictures.
+
+    Nothing is decoded before a single image is asked for, and none is kept. Slices, index
+    arrays and masks give another `ImageSequence` that shares the source, so that
+    scikit-learn's splitters, `train_test_split` and searches cut it at no cost.
+
+    Parameters
+    ----------
+    X : images
+        Paths, PIL images, arrays or tensors in any form that the estimators take: a sequence,
+        Series or one-column DataFrame of paths; a list of PIL images or of arrays, whose sizes
+        may differ; an ``(n, h, w)``, ``(n, h, w, 1)``, ``(n, h, w, 3)`` or ``(n, h, w, 4)``
+        array, uint8 or float in [0, 1]; an ``(n, c, h, w)`` torch tensor of the same types; or
+        an ``(n, h * w * c)`` array together with `image_shape`.
+    groups : array-like of shape (n_samples,), default=None
+        The subject of each image. They are cut along with the images.
+    image_shape : tuple (h, w) or (h, w, c), default=None
+        Height, width and channels of one image, in pixels, for images given as numeric rows.
+    frame : int, default=None
+        Side in pixels: of larger images, the central square of this side is all that is seen.
+
+    Attributes
+    ----------
+    shape : tuple (n_samples,)
+        Number of images, the way scikit-learn asks for it.
+    groups : ndarray of shape (n_samples,) or None
+        The subject of each image.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If `X` is of another form. The message says what came and what would do.
+
+    Notes
+    -----
+    Pictures are turned upright by their EXIF orientation. Grey, palette, CMYK and 16-bit
+    pictures become 8-bit RGB (16-bit values are divided by 257); an alpha channel is dropped.
+    Float arrays are multiplied by 255 and rounded. Files of several pages give their first
+    one, with a warning. Pictures above 89 million pixels or below 8 x 8 are refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost import ImageSequence
+    >>> images = ImageSequence(np.zeros((5, 32, 24), dtype=np.uint8), groups=list("aabbc"))
+    >>> images.shape, images[0].shape
+    ((5,), (32, 24, 3))
+    >>> images[[0, 4]].groups
+    array(['a', 'c'], dtype='<U1')
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        *,
+        groups: npt.ArrayLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        frame: int | None = None,
+    ):
+        source = as_source(X, image_shape)
+        if groups is None and isinstance(source, ItemSource):
+            groups = source.groups()
+        self._source: Source = source if frame is None else FramedSource(source, frame)
+        self._index = np.arange(len(self._source))
+        self.groups = None if groups is None else np.asarray(groups)
+        if self.groups is not None and self.groups.shape != self.shape:
+            raise UnsupportedInputError(
+                f"groups has shape {self.groups.shape}, but there are {len(self)} images: "
+                "give one group for each image"
+            )
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of images, as a tuple."""
+        return (len(self._index),)
+
+    @property
+    def paths(self) -> npt.NDArray[np.object_] | None:
+        """Path of each image, as an object array of str, or None if any came from memory."""
+        found = [self.path(i) for i in range(len(self))]
+        return None if None in found else np.array(found, dtype=object)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, key: int | np.integer) -> npt.NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, key: Any) -> ImageSequence: ...
+    def __getitem__(self, key: Any) -> npt.NDArray[np.uint8] | ImageSequence:
+        # scikit-learn indexes whatever has a shape by (key, ...).
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, tuple):
+            raise IndexError(f"images have one axis to index by, got {len(key)} indices")
+        if isinstance(key, int | np.integer) and not isinstance(key, bool | np.bool_):
+            position = range(len(self))[key]
+            return np.asarray(self.decode(position))
+        if isinstance(key, list) and not key:
+            key = np.array([], dtype=np.intp)
+        part = object.__new__(ImageSequence)
+        part._source = self._source
+        part._index = self._index[key]
+        part.groups = None if self.groups is None else self.groups[key]
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
+        """Give a column of shape (n_samples, 1) that stands for the images; none is decoded.
+
+        This is what scikit-learn's meta-estimators make of `X` where they insist on a table, such
+        as `BaggingClassifier`. All that takes images takes the column, or parts of it, and the
+        groups are still there.
+        """
+        if dtype is not None and np.dtype(dtype) != np.dtype(object):
+            raise TypeError(
+                f"images give no array of {np.dtype(dtype)}; np.stack(list(images)) has the pixels "
+                "of images of one size"
+            )
+        column = np.empty((len(self), 1), dtype=object)
+        groups = itertools.repeat(None) if self.groups is None else self.groups
+        for i, (origin, group) in enumerate(zip(self._index.tolist(), groups, strict=False)):
+            column[i, 0] = Handle(self._source, origin, group)
+        return column
+
+    def decode(self, index: int) -> Image.Image:
+        """Read one image.
+
+        Parameters
+        ----------
+        index : int
+            Position of the image, from 0.
+
+        Returns
+        -------
+        PIL.Image.Image
+            The image in mode RGB.
+
+        Raises
+        ------
+        ImageDecodeError
+            If it cannot be read. The error names its position, path and the reason.
+        """
+        origin = int(self._index[index])
+        try:
+            image = self._source.read(origin)
+            if min(image.size) < _MIN_SIDE:
+                raise UnreadableError(
+                    f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x "
+                    f"{_MIN_SIDE} are needed"
+                )
+            return image
+        except UnreadableError as error:
+            reason = str(error)
+            raise error.kind(index, self.path(index), reason, origin) from error.__cause__
+
+    def map(self, function: Callable[[Image.Image], Image.Image]) -> ImageSequence:
+        """Pass each image through a function when it is read.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a picture in mode RGB and gives another, of any size. One that is defined at
+            the top of a module can be pickled.
+
+        Returns
+        -------
+        ImageSequence
+            The same images, with their groups; nothing is read yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from effboost import ImageSequence
+        >>> from PIL import ImageOps
+        >>> images = ImageSequence(np.zeros((5, 32, 24), dtype=np.uint8))
+        >>> images.map(ImageOps.invert)[0].max()
+        np.uint8(255)
+        """
+        mapped = self[:]
+        mapped._source = MappedSource(self._source, function)
+        return mapped
+
+    def fingerprint(self, index: int) -> str:
+        """SHA-256 of an image's content: of the file's bytes, or of the pixels in memory.
+
+        Where a `frame` is cut out, its side is hashed as well. Of what a function gave (`map`),
+        the pixels are hashed.
+
+        Parameters
+        ----------
+        index : int
+            Position of the image, from 0.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+
+        Raises
+        ------
+        ImageDecodeError
+            If the file cannot be read. Its content is not decoded.
+        """
+        origin = int(self._index[index])
+        try:
+            return self._source.fingerprint(origin)
+        except UnreadableError as error:
+            raise error.kind(index, self.path(index), str(error), origin) from error.__cause__
+
+    def name(self, index: int) -> str:
+        """Path of an image, or its position in the original sequence where it has none."""
+        return self.path(index) or f"position {int(self._index[index])}"
+
+    def path(self, index: int) -> str | None:
+        """Path of an image, or None if it came from memory."""
+        return self._source.path(int(self._index[index]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A part sent to another process takes its own images along, not the whole source.
+        return {
+            "_source": self._source.take(self._index),
+            "_index": np.arange(len(self)),
+            "groups": self.groups,
+        }
+
+    def __repr__(self) -> str:
+        groups = "" if self.groups is None else f", {len(np.unique(self.groups))} groups"
+        return f"<ImageSequence of {len(self)} images{groups}>"
+
+
+def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSequence:
+    """Give `X` as an `ImageSequence`; one that is one already comes back unchanged.
+
+    Parameters
+    ----------
+    X : ImageSequence or images
+        What `ImageSequence` takes.
+    image_shape : tuple (h, w) or (h, w, c), default=None
+        Height, width and channels of one image in pixels, for images given as numeric rows.
+
+    Returns
+    -------
+    ImageSequence
+        The images, not yet decoded.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If `X` is of another form.
+    """
+    return X if isinstance(X, ImageSequence) else ImageSequence(X, image_shape=image_shape)

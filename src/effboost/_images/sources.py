@@ -1,0 +1,306 @@
+"""Where images come from: files, pictures and arrays, one at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from effboost._images.decoding import (
+    check_dtype,
+    cut_frame,
+    digest_array,
+    digest_file,
+    digest_picture,
+    read_array,
+    read_file,
+    read_picture,
+)
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["FramedSource", "Handle", "ItemSource", "MappedSource", "Source", "as_source"]
+
+_ACCEPTED: Final = (
+    "a sequence, Series or one-column DataFrame of paths; a list of PIL images or arrays; an "
+    "(n, h, w), (n, h, w, 3) or (n, h, w, 4) array, uint8 or float in [0, 1]; an (n, c, h, w) "
+    "torch tensor; or numeric rows together with image_shape=(h, w) or (h, w, c)"
+)
+
+
+class Source(Protocol):
+    """Where pictures come from."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int) -> Image.Image: ...
+
+    def path(self, i: int) -> str | None: ...
+
+    def fingerprint(self, i: int) -> str: ...
+
+    def take(self, index: npt.NDArray[np.intp]) -> Source: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handle:
+    """One image of a source, not read, with its group: an item of an array or data frame."""
+
+    source: Source
+    origin: int
+    group: Any
+
+    def __repr__(self) -> str:
+        return f"<image {self.source.path(self.origin) or self.origin}>"
+
+
+class ItemSource:
+    """Paths, PIL images, arrays and handles, in any mixture, one object each."""
+
+    def __init__(self, items: npt.NDArray[np.object_]):
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def read(self, i: int) -> Image.Image:
+        item = self._items[i]
+        if isinstance(item, str):
+            return read_file(item)
+        if isinstance(item, Image.Image):
+            return read_picture(item)
+        if isinstance(item, Handle):
+            return item.source.read(item.origin)
+        return read_array(item)
+
+    def path(self, i: int) -> str | None:
+        item = self._items[i]
+        if isinstance(item, Handle):
+            return item.source.path(item.origin)
+        return item if isinstance(item, str) else None
+
+    def fingerprint(self, i: int) -> str:
+        item = self._items[i]
+        if isinstance(item, str):
+            return digest_file(item)
+        if isinstance(item, Image.Image):
+            return digest_picture(item)
+        if isinstance(item, Handle):
+            return item.source.fingerprint(item.origin)
+        return digest_array(item)
+
+    def take(self, index: npt.NDArray[np.intp]) -> ItemSource:
+        return ItemSource(self._items[index])
+
+    def groups(self) -> npt.NDArray[Any] | None:
+        """Give the groups that all items carry, or None."""
+        carried = [item.group if isinstance(item, Handle) else None for item in self._items]
+        return None if any(group is None for group in carried) else np.array(carried)
+
+
+class _ArraySource:
+    """One array that holds images of one size: (n, h, w) or (n, h, w, c)."""
+
+    def __init__(self, array: npt.NDArray[Any]):
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def read(self, i: int) -> Image.Image:
+        return read_array(self._array[i])
+
+    def path(self, i: int) -> None:
+        return None
+
+    def fingerprint(self, i: int) -> str:
+        return digest_array(self._array[i])
+
+    def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
+        return _ArraySource(self._array[index])
+
+
+class FramedSource:
+    """The central square of the pictures of another source."""
+
+    def __init__(self, source: Source, side: int):
+        self._source, self._side = source, side
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, i: int) -> Image.Image:
+        return cut_frame(self._source.read(i), self._side)
+
+    def path(self, i: int) -> str | None:
+        return self._source.path(i)
+
+    def fingerprint(self, i: int) -> str:
+        return hashlib.sha256(f"{self._source.fingerprint(i)}{self._side}".encode()).hexdigest()
+
+    def take(self, index: npt.NDArray[np.intp]) -> FramedSource:
+        return FramedSource(self._source.take(index), self._side)
+
+
+class MappedSource:
+    """The pictures of another source, each passed through a function."""
+
+    def __init__(self, source: Source, function: Callable[[Image.Image], Image.Image]):
+        self._source, self._function = source, function
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, i: int) -> Image.Image:
+        return read_picture(self._function(self._source.read(i)))
+
+    def path(self, i: int) -> str | None:
+        return self._source.path(i)
+
+    def fingerprint(self, i: int) -> str:
+        # Not a name of the function: its code may change.
+        return digest_picture(self.read(i))
+
+    def take(self, index: npt.NDArray[np.intp]) -> MappedSource:
+        return MappedSource(self._source.take(index), self._function)
+
+
+# --- from what the user gave to a source ---------------------------------------------------
+
+
+def as_source(X: Any, image_shape: tuple[int, ...] | None) -> ItemSource | _ArraySource:
+    if isinstance(X, str | bytes | os.PathLike | Image.Image):
+        raise UnsupportedInputError(
+            f"got one {type(X).__name__} where a sequence of images is expected: put it into a "
+            "list, or read a folder of images by effboost.datasets.load_image_folder"
+        )
+    if _is_tensor(X):
+        return _tensor_source(X)
+    if hasattr(X, "columns"):  # pandas and polars data frames
+        X = _one_column(X, image_shape)
+    elif hasattr(X, "to_numpy"):  # their series
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray):
+        return _array_source(X, image_shape)
+    if isinstance(X, Sequence):
+        return _sequence_source(X, image_shape)
+    raise UnsupportedInputError(f"got {type(X).__name__}; images can be {_ACCEPTED}")
+
+
+def _is_tensor(x: Any) -> bool:
+    # Asked by name: importing torch to recognise its tensors would cost a second.
+    return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
+
+
+def _tensor_source(X: Any) -> _ArraySource:
+    array = X.detach().cpu().numpy()
+    if array.ndim == 4 and array.shape[1] in (1, 3, 4):
+        array = np.moveaxis(array, 1, -1)
+    elif array.ndim != 3:
+        raise UnsupportedInputError(
+            f"got a tensor of shape {tuple(array.shape)}; tensors hold images as (n, c, h, w) "
+            "with 1, 3 or 4 channels, or as (n, h, w)"
+        )
+    return _checked_array_source(array)
+
+
+def _one_column(X: Any, image_shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
+    if image_shape is not None:
+        return np.asarray(X.to_numpy())
+    if len(X.columns) != 1:
+        raise UnsupportedInputError(
+            f"got a data frame with {len(X.columns)} columns {list(X.columns)[:5]}; give the "
+            "one that holds the paths, such as X[['path']]"
+        )
+    return np.asarray(X.to_numpy()).ravel()
+
+
+def _array_source(X: npt.NDArray[Any], image_shape: tuple[int, ...] | None) -> Any:
+    if X.dtype.kind in "OUT":
+        if X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.ndim != 1:
+            raise UnsupportedInputError(
+                f"got an array of {X.dtype} with shape {X.shape}; paths come as (n,) or (n, 1)"
+            )
+        return _sequence_source(X.tolist() if X.dtype.kind != "O" else list(X), image_shape)
+    if X.ndim == 2 and image_shape is not None:
+        X = _rows_to_images(X, image_shape)
+    return _checked_array_source(X)
+
+
+def _rows_to_images(X: npt.NDArray[Any], image_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if len(image_shape) not in (2, 3) or min(image_shape) < 1:
+        raise UnsupportedInputError(
+            f"image_shape={image_shape}; it is (height, width) or (height, width, channels)"
+        )
+    if X.shape[1] != np.prod(image_shape):
+        raise UnsupportedInputError(
+            f"X has {X.shape[1]} columns, but image_shape={tuple(image_shape)} needs "
+            f"{np.prod(image_shape)}"
+        )
+    return X.reshape(len(X), *image_shape)
+
+
+def _checked_array_source(X: npt.NDArray[Any]) -> _ArraySource:
+    got = f"got an array of shape {X.shape}"
+    if X.ndim == 2:
+        raise UnsupportedInputError(f"{got}; images as rows also need image_shape=(h, w[, c])")
+    if X.ndim not in (3, 4):
+        raise UnsupportedInputError(f"{got}; images can be {_ACCEPTED}")
+    if X.ndim == 3 and X.shape[2] in (3, 4):
+        raise UnsupportedInputError(f"{got}, which looks like one image: give X[np.newaxis]")
+    if X.ndim == 4 and X.shape[3] not in (1, 3, 4):
+        remedy = (
+            "; its channels seem to come first: give np.moveaxis(X, 1, -1)"
+            if X.shape[1] in (1, 3, 4)
+            else ""
+        )
+        raise UnsupportedInputError(
+            f"{got}: images have 1, 3 or 4 channels on the last axis, not {X.shape[3]}{remedy}"
+        )
+    check_dtype(X.dtype, UnsupportedInputError)
+    if len(X) == 0:
+        raise UnsupportedInputError("got no images: X is empty")
+    return _ArraySource(X)
+
+
+def _sequence_source(X: Sequence[Any], image_shape: tuple[int, ...] | None) -> Any:
+    if len(X) == 0:
+        raise UnsupportedInputError("got no images: X is empty")
+    if image_shape is not None or isinstance(X[0], int | float | list | tuple):
+        try:
+            array = np.asarray(X)
+        except ValueError as error:
+            raise UnsupportedInputError(f"got lists that make no array: {error}") from error
+        if array.dtype.kind not in "biuf":
+            raise UnsupportedInputError(
+                f"got a list of {type(X[0]).__name__}; images can be {_ACCEPTED}"
+            )
+        return _array_source(array, image_shape)
+    items = np.empty(len(X), dtype=object)
+    for i, item in enumerate(X):
+        items[i] = _as_item(i, item)
+    return ItemSource(items)
+
+
+def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle:
+    if isinstance(item, str | os.PathLike):
+        path = os.fspath(item)
+        if isinstance(path, str):
+            return str(path)
+    if isinstance(item, Image.Image | np.ndarray | Handle):
+        return item
+    if _is_tensor(item):
+        array = item.detach().cpu().numpy()
+        return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    if item is None or (isinstance(item, float) and np.isnan(item)):
+        raise UnsupportedInputError(f"the path at position {i} is missing ({item!r})")
+    raise UnsupportedInputError(
+        f"got {type(item).__name__} at position {i}; images can be {_ACCEPTED}"
+    )

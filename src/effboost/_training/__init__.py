@@ -1,0 +1,1 @@
+"""Fine-tuning: from a network and labelled images to a tuned network."""

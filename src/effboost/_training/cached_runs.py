@@ -1,0 +1,130 @@
+"""Fine-tuning that gives back what the same training gave before."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from effboost._extraction.cache import Cache, digest_of
+from effboost._training.dataset import LabelledImages
+from effboost._training.trainer import Trainee, Training, fine_tune
+from effboost._transforms import Augmentation
+
+__all__ = ["fine_tune_once"]
+
+_HISTORY = "history"
+
+
+def fine_tune_once(
+    cache: Cache | None,
+    start: Callable[[], str],
+    trainee: Trainee,
+    train: LabelledImages,
+    validation: LabelledImages | None,
+    training: Training,
+) -> list[dict[str, float]]:
+    """Train a network in place, or load what the same training made of it before.
+
+    Callbacks, and optimizers and augmentations of the user's own making, are code that has no
+    name to be found by: with them, the network is always trained.
+
+    Parameters
+    ----------
+    cache : Cache or None
+        Where tuned networks are kept. None keeps none.
+    start : callable
+        Gives a hash of the trainee's body as it is; called only if there is a cache.
+    trainee, train, validation, training
+        See `fine_tune`.
+
+    Returns
+    -------
+    list of dict
+        The history of the training; its durations are those of the first time.
+    """
+    if cache is None or not _is_reproducible(training):
+        return fine_tune(trainee, train, validation, training)
+    body, head = trainee.body, trainee.head
+    places = {id(part): i for i, part in enumerate(body.modules())}
+    key = digest_of(
+        {
+            "start": start(),
+            "head": None if head is None else _digest_tensors(head.state_dict()),
+            "train": _digest_images(train),
+            "validation": None if validation is None else _digest_images(validation),
+            "training": _describe(training),
+            "n_classes": trainee.n_classes,
+            "frozen": sorted(places[id(part)] for part in trainee.frozen),
+            "threads": torch.get_num_threads(),
+            "versions": [version(name) for name in ("effboost", "skorch", "numpy", "pillow")],
+        }
+    )
+    parts: dict[str, nn.Module] = {"body": body} | ({} if head is None else {"head": head})
+    known = cache.get([key])
+    if key in known:
+        tensors = load(known[key])
+        for name, part in parts.items():
+            part.load_state_dict(
+                {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(name)}
+            )
+        history: list[dict[str, float]] = json.loads(bytes(tensors[_HISTORY].numpy()))
+        return history
+    history = fine_tune(trainee, train, validation, training)
+    if training.watch is not None and training.watch.steps.stopped:
+        return history  # not what these settings give by themselves
+    tensors = {
+        f"{name}.{k}": v.contiguous() for name, part in parts.items() for k, v in _own(part).items()
+    }
+    tensors[_HISTORY] = torch.frombuffer(bytearray(json.dumps(history).encode()), dtype=torch.uint8)
+    cache.put({key: save(tensors)})
+    return history
+
+
+def _is_reproducible(training: Training) -> bool:
+    return (
+        not training.callbacks
+        and training.optimizer.__module__.startswith("torch.optim.")
+        and all(
+            view is None or type(view) is Augmentation
+            for view in (training.augmentation, training.minority_augmentation)
+        )
+    )
+
+
+def _describe(training: Training) -> dict[str, Any]:
+    fields = dataclasses.asdict(dataclasses.replace(training, watch=None))
+    for name in ("verbose", "callbacks", "watch"):
+        del fields[name]
+    fields["optimizer"] = training.optimizer.__qualname__
+    fields["device"] = training.device.type
+    return fields
+
+
+def _digest_images(data: LabelledImages) -> str:
+    """Hash images and what is known of them, in their order, which seeds count on."""
+    digest = hashlib.sha256(repr(data.transform).encode())
+    for i in range(len(data.images)):
+        digest.update(data.images.fingerprint(i).encode())
+    digest.update(np.ascontiguousarray(data.target).tobytes())
+    digest.update(np.ascontiguousarray(data.weight).tobytes())
+    if data.chance is not None:
+        digest.update(np.ascontiguousarray(data.chance).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_tensors(tensors: dict[str, torch.Tensor]) -> str:
+    return hashlib.sha256(save({k: v.contiguous() for k, v in tensors.items()})).hexdigest()
+
+
+def _own(part: nn.Module) -> dict[str, torch.Tensor]:
+    """Give a state dict whose tensors share no memory, as safetensors needs it."""
+    return {name: tensor.clone() for name, tensor in part.state_dict().items()}

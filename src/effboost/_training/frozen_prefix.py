@@ -1,0 +1,162 @@
+"""Frozen first stages: what they make of an image is computed once, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import Dataset
+
+from effboost._training.dataset import Batch, LabelledImages
+from effboost._training.row_cache import Scratch
+from effboost._utils.compat import load_torchvision
+from effboost.backbones import list_children
+from effboost.runtime import fused
+
+__all__ = ["Prefix", "PrefixedImages", "find_prefix"]
+
+_CHUNK = 8  # as many images as the torch engine takes at a time, for the same reason
+
+
+class Prefix:
+    """The first children of a network, which can be taken off it.
+
+    While they are off, the network takes what they would give.
+    """
+
+    def __init__(self, body: nn.Module, parts: dict[str, nn.Module]):
+        self._body, self._parts = body, parts
+
+    def take_off(self) -> None:
+        """Let the network begin after them."""
+        for name in self._parts:
+            self._body.set_submodule(name, nn.Identity())
+
+    def put_back(self) -> None:
+        """Let the network begin with them again."""
+        for name, part in self._parts.items():
+            self._body.set_submodule(name, part)
+
+    def as_network(self) -> nn.Module:
+        """Give a copy of them, ready to run."""
+        return fused(self._as_chain()).to(memory_format=torch.channels_last)
+
+    def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
+        """Tell whether the network is the chain of these children and the rest of it."""
+        try:
+            with torch.inference_mode():
+                middle = self._as_chain()(example)
+                self.take_off()
+                return torch.equal(self._body(middle), expected)
+        except (RuntimeError, ValueError, TypeError):
+            return False  # shapes that do not fit, for one
+        finally:
+            self.put_back()
+
+    def _as_chain(self) -> nn.Sequential:
+        return nn.Sequential(*self._parts.values()).eval()
+
+
+def find_prefix(
+    body: nn.Module, resting: Collection[nn.Module], example: torch.Tensor
+) -> Prefix | None:
+    """Find the longest run of first children that training never changes, nor draws lots in.
+
+    Whether the network is the chain of its children that this takes it for is tried out on an
+    example, in evaluation mode.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+        The network.
+    resting : collection of torch.nn.Module
+        Modules that stay as they are.
+    example : tensor of shape (b, 3, h, w)
+        Any input.
+
+    Returns
+    -------
+    Prefix or None
+        None where there are no such children, or the network is no chain.
+    """
+    resting = set(resting)
+    parts: dict[str, nn.Module] = {}
+    for name, child in list_children(body).items():
+        if any(_is_alive(part, resting) for part in child.modules()):
+            break
+        parts[name] = child
+    if not any(True for part in parts.values() for _ in part.parameters()):
+        return None
+    prefix = Prefix(body, parts)
+    with torch.inference_mode():
+        expected = body.eval()(example)
+    return prefix if prefix.gives(example, expected) else None
+
+
+def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
+    """Tell whether a module, without its children, changes or draws lots in training."""
+    if part in resting:
+        return False
+    # torchvision takes a second to load: models that were trained before must not wait for it.
+    lots = _DropoutNd | _BatchNorm | load_torchvision().ops.StochasticDepth
+    return isinstance(part, lots) or next(part.parameters(recurse=False), None) is not None
+
+
+class PrefixedImages(Dataset):
+    """Images as the frozen first stages give them.
+
+    Parameters
+    ----------
+    data : LabelledImages
+        The images.
+    run : callable
+        Turns pixels of shape (b, h, w, 3), uint8, into what the stages give.
+    shape : tuple of int
+        The shape of that, for one image.
+    n_views : int
+        So many views of each image are drawn; epochs take them in turn.
+    seed : int
+        Draws the views.
+    """
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        run: Callable[[torch.Tensor], torch.Tensor],
+        shape: Sequence[int],
+        n_views: int,
+        seed: int,
+    ):
+        self._data, self._run, self._seed = data, run, seed
+        self._n_views = n_views if any(data.views) else 1
+        self._kept = Scratch((self._n_views * len(data), *shape), np.float32)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def draw(self, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Draw the items of an epoch, in their order."""
+        return self._data.draw(rng)
+
+    def read(
+        self, items: npt.NDArray[np.intp], epoch: int, rng: np.random.Generator | None
+    ) -> Batch:
+        """Read one batch: "x", what the stages give; "weight"; and classes."""
+        view = epoch % self._n_views
+        positions = self._data.order()[items]
+
+        def compute(places: Sequence[int]) -> npt.NDArray[np.float32]:
+            pixels = self._data.pictures(positions[list(places)])
+            for picture, place in zip(pixels, places, strict=True):
+                own = np.random.default_rng([self._seed, view, int(items[place])])
+                self._data.augment(picture, int(positions[place]), own)
+            chunks = torch.from_numpy(pixels).split(_CHUNK)
+            return torch.cat([self._run(chunk) for chunk in chunks]).numpy()
+
+        x = self._kept.take(items + view * len(self), compute)
+        return self._data.label(torch.from_numpy(x), positions)

@@ -1,0 +1,82 @@
+"""Pairs of images of a batch, mixed into one (mixup, CutMix)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from effboost._training.config import FineTuning
+
+__all__ = ["mix"]
+
+# torchvision's MixUp and CutMix know neither weights of images, which must go along, nor bytes.
+
+
+def mix(
+    inputs: dict[str, torch.Tensor],
+    target: torch.Tensor,
+    recipe: FineTuning,
+    rng: np.random.Generator,
+) -> dict[str, torch.Tensor]:
+    """Mix each image of a batch with another one of it.
+
+    Parameters
+    ----------
+    inputs : dict
+        "x", pixels of shape (b, h, w, 3), uint8, or what frozen first stages give, float32;
+        "weight", of shape (b,).
+    target : tensor of shape (b,)
+        The classes.
+    recipe : FineTuning
+        With `mixup_alpha` or `cutmix_alpha` above 0.
+    rng : numpy.random.Generator
+        Draws the way, the pairs and their share.
+
+    Returns
+    -------
+    dict
+        "x", mixed; "weight", that of the greater part; "other" and "other_weight", class and
+        weight of the lesser part. The weights of the parts are those of the images, by share.
+    """
+    ways = [
+        (way, alpha)
+        for way, alpha in ((_blend, recipe.mixup_alpha), (_paste, recipe.cutmix_alpha))
+        if alpha > 0
+    ]
+    way, alpha = ways[int(rng.integers(len(ways)))]
+    share = float(rng.beta(alpha, alpha))
+    partner = torch.from_numpy(rng.permutation(len(target)))
+    # Which of a pair comes first is chance: that it is the greater part changes nothing but that
+    # the accuracy in training can be counted.
+    x, share = way(inputs["x"], partner, max(share, 1 - share), rng)
+    weight = inputs["weight"]
+    return {
+        "x": x,
+        "weight": share * weight,
+        "other": target[partner],
+        "other_weight": (1 - share) * weight[partner],
+    }
+
+
+def _blend(
+    x: torch.Tensor, partner: torch.Tensor, share: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, float]:
+    mixed = torch.lerp(x[partner].float(), x.float(), share)
+    return (mixed.round().to(x.dtype) if x.dtype == torch.uint8 else mixed), share
+
+
+def _paste(
+    x: torch.Tensor, partner: torch.Tensor, share: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, float]:
+    rows = 1 if x.dtype == torch.uint8 else 2  # pixels have their channels last
+    box, area = [slice(None)] * rows, 1.0
+    for length in x.shape[rows : rows + 2]:
+        side = int(length * math.sqrt(1 - share))
+        start = int(rng.integers(length)) - side // 2
+        box.append(slice(max(start, 0), min(start + side, length)))
+        area *= (box[-1].stop - box[-1].start) / length
+    mixed = x.clone()
+    mixed[tuple(box)] = x[partner][tuple(box)]
+    return mixed, 1 - area

@@ -1,0 +1,153 @@
+"""A network in training: what is frozen, what follows the images, what is computed but once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from effboost._training.dataset import BatchSource, LabelledImages
+from effboost._training.frozen_prefix import Prefix, PrefixedImages, find_prefix
+from effboost._transforms import ImageTransform
+
+__all__ = ["Network"]
+
+
+class Network(nn.Module):
+    """A body and its head as one classifier of uint8 pictures."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Module | None,
+        n_classes: int,
+        transform: ImageTransform,
+        mixed_precision: bool,
+    ):
+        super().__init__()
+        self.body, self.head = body, head
+        self._n_classes, self._mixed = n_classes, mixed_precision
+        scale, shift = transform.scale_and_shift()
+        self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
+        self._resting: set[nn.Module] = set()
+        self._waiting: set[nn.Module] = set()
+        self._side = transform.image_size
+        self._prefix: Prefix | None = None
+
+    def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
+        """Keep some parts as they are: no gradients, evaluation mode."""
+        for part in parts:
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        self._resting.update(parts)
+        if batch_norms:
+            self._resting.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
+
+    def hold(self, stages: Sequence[Sequence[nn.Module]]) -> None:
+        """Freeze these stages until the next call, and no others but those of `freeze`."""
+        held = set(chain.from_iterable(stages))
+        for part in self._waiting ^ held:
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(part not in held)
+        self._waiting = held
+
+    def adapting_norms(self) -> list[_BatchNorm]:
+        """List the batch norms that follow the training images."""
+        still = self._resting | self._waiting
+        return [
+            part
+            for part in self.body.modules()
+            if isinstance(part, _BatchNorm) and part.track_running_stats and part not in still
+        ]
+
+    def forget_statistics(self) -> None:
+        """Let those batch norms begin afresh, with plain averages over the batches to come."""
+        for norm in self.adapting_norms():
+            norm.reset_running_stats()
+            norm.momentum = None
+
+    def split(
+        self, n_views: int, seed: int, *, cutmix_alpha: float = 0.0
+    ) -> Callable[[LabelledImages], BatchSource]:
+        """Take frozen first stages off, and give what shows images as those stages see them.
+
+        Parameters
+        ----------
+        n_views, seed : int
+            Parameters of `PrefixedImages`.
+        cutmix_alpha : float, default=0.0
+            That of the recipe, which wants maps to cut rectangles from.
+
+        Returns
+        -------
+        callable
+            Turns images into what the rest of the network takes.
+
+        Raises
+        ------
+        ValueError
+            If there are no such maps.
+        """
+        shape = (2, self._side, self._side, 3)
+        noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        self._prefix = find_prefix(self.body, self._resting, self.normalize(noise))
+        if self._prefix is None:
+            return lambda data: data
+        stages = self._prefix.as_network()
+        self._prefix.take_off()
+
+        def run(pixels: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():
+                out: torch.Tensor = stages(self.normalize(pixels))
+            return out.cpu()
+
+        given = run(noise).shape[1:]
+        if cutmix_alpha and (len(given) != 3 or min(given[1:]) < 2):
+            raise ValueError(
+                f"cutmix_alpha={cutmix_alpha!r} cuts rectangles from maps, but the "
+                f"frozen first stages give values of shape {tuple(given)} for an image; use "
+                "mixup_alpha, or train more stages (trainable)"
+            )
+        return lambda data: PrefixedImages(data, run, given, n_views, seed)
+
+    def join(self) -> None:
+        """Put the stages back that were taken off."""
+        if self._prefix is not None:
+            self._prefix.put_back()
+            self._prefix = None
+
+    def bring_home(self) -> Network:
+        """Get ready for use: in evaluation mode, on the CPU, laid out as it was built."""
+        self.join()
+        self.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
+        # The last gradients are as large as the weights, and of no use to anybody.
+        self.zero_grad(set_to_none=True)
+        return self
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        for part in self._resting | self._waiting:
+            part.training = False
+        return self
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn pixels (b, h, w, 3), uint8, into what the network takes."""
+        pixels = pixels.to(self.scale.device)
+        return pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
+
+    def forward(self, x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
+        batch = self.normalize(x) if x.dtype == torch.uint8 else x
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
+            out = self.body(batch)
+            if self.head is not None:
+                out = self.head(out)
+        scores: torch.Tensor = out.float()[:, : self._n_classes]
+        return scores

@@ -1,0 +1,67 @@
+"""Averages of the weights that a network had in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from effboost._training.config import FineTuning
+
+__all__ = ["WeightAverage"]
+
+_Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
+
+
+class WeightAverage:
+    """An average of weights that can change places with them.
+
+    Parameters
+    ----------
+    weights : sequence of torch.nn.Parameter
+        The weights that are trained.
+    recipe : FineTuning
+        With `weight_average` set.
+    n_steps : int
+        Number of steps in the whole training.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter], recipe: FineTuning, n_steps: int):
+        self._weights = nn.ParameterList(weights)
+        self._start, update = 0, None
+        if recipe.weight_average == "swa":
+            self._start = math.floor(recipe.swa_start * n_steps)
+        else:
+            update = _Ema(recipe.ema_decay)
+        self._average = AveragedModel(self._weights, multi_avg_fn=update)
+        self._n_seen = 0
+        self._shown = False
+
+    def add(self) -> None:
+        """Take in the weights after a step."""
+        if self._n_seen <= self._start:
+            self._average.n_averaged.zero_()  # begins with these
+        self._average.update_parameters(self._weights)
+        self._n_seen += 1
+
+    def show(self, average: bool = True) -> None:
+        """Let the network have the average for its weights, or its own ones again."""
+        if average is self._shown:
+            return
+        for own, mean in zip(self._weights, self._average.module.parameters(), strict=True):
+            own.data, mean.data = mean.data, own.data
+        self._shown = average
+
+
+class _Ema:
+    """The moving average of torch, with a decay that begins low."""
+
+    def __init__(self, decay: float):
+        self._decay = decay
+
+    def __call__(self, averages: _Tensors, weights: _Tensors, n_seen: torch.Tensor | int) -> None:
+        n = int(n_seen)
+        get_ema_multi_avg_fn(min(self._decay, (1 + n) / (10 + n)))(averages, weights, n)

@@ -1,0 +1,7 @@
+"""What happens to pixels before the network: crop, resize, stains, views, augmentation."""
+
+from effboost._transforms.augmentation import Augmentation
+from effboost._transforms.image_transform import ImageTransform
+from effboost._transforms.views import ORIGINAL, Views
+
+__all__ = ["ORIGINAL", "Augmentation", "ImageTransform", "Views"]

@@ -1,0 +1,60 @@
+"""The orientations in which a picture is shown to the network for its features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ORIGINAL", "Views"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """How a picture is shown to the network for its features, and what becomes of the views.
+
+    Parameters
+    ----------
+    dihedral : bool
+        Show it in its eight orientations, quarter turns and their mirror images, instead of as
+        it is.
+    average : bool, default=True
+        Give the mean of the views' features; or all of them, one after another.
+    """
+
+    dihedral: bool
+    average: bool = True
+
+    @property
+    def count(self) -> int:
+        """Number of views of a picture."""
+        return 8 if self.dihedral else 1
+
+    def show(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+        """Give the views of a square picture of shape (h, w, 3), the picture itself first."""
+        if not self.dihedral:
+            return [picture]
+        turned = [np.rot90(picture, quarter) for quarter in range(4)]
+        return turned + [view[:, ::-1] for view in turned]
+
+    def turn_back(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Give the mean of the views' feature maps, (count, d, h, w), as the picture lies."""
+        if not self.dihedral:
+            return maps[0]
+        turned = [*maps[:4], *maps[4:, :, :, ::-1]]
+        upright = [np.rot90(view, -k % 4, axes=(1, 2)) for k, view in enumerate(turned)]
+        return np.mean(upright, axis=0, dtype=np.float32)
+
+    def gather(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Make one row of each picture's rows, of shape (n_pictures * count, n_features)."""
+        if self.count == 1:
+            return rows
+        of_picture = rows.reshape(-1, self.count, rows.shape[1])
+        if self.average:
+            return of_picture.mean(axis=1)
+        return of_picture.reshape(len(of_picture), -1)
+
+
+ORIGINAL: Final = Views(dihedral=False)

@@ -1,0 +1,76 @@
+"""A folder that classifies images where neither effboost nor torch is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from importlib.metadata import requires, version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from effboost._utils.escape import escape_markdown
+
+__all__ = ["write_folder"]
+
+_NEEDED: Final = ("numpy", "onnxruntime", "pillow")
+
+
+def write_folder(
+    path: str | os.PathLike[str], graph: bytes, classes: npt.NDArray[Any], backbone: str
+) -> Path:
+    """Write ``model.onnx`` with the script that runs it, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The folder; if it exists, it must be empty.
+    graph : bytes
+        The exported model.
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    backbone : str
+        The name of the network.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds something already.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{str(target)!r} exists and is no empty folder: name another one")
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        (part / "model.onnx").write_bytes(graph)
+        templates = files("effboost.onnx") / "templates"
+        shutil.copyfile(str(templates / "predict.py"), part / "predict.py")
+        readme = Template((templates / "README.md").read_text(encoding="utf-8"))
+        filled = readme.substitute(
+            version=version("effboost"),
+            backbone=escape_markdown(backbone),
+            classes=", ".join(escape_markdown(label) for label in classes),
+        )
+        (part / "README.md").write_text(filled, encoding="utf-8")
+        requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
+        (part / "requirements.txt").write_text(requirements, encoding="utf-8")
+        if target.exists():
+            target.rmdir()
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def _requirement(name: str) -> str:
+    """Give the versions that will do: what effboost itself needs, below the next major one."""
+    bounds = [re.fullmatch(rf"{name}>=([\w.]+)", line) for line in requires("effboost") or []]
+    (oldest,) = (bound[1] for bound in bounds if bound)
+    return f"{name}>={oldest},<{int(version(name).partition('.')[0]) + 1}"

@@ -1,0 +1,108 @@
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from effboost._utils.atomic_write import replacing, write_whole
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "notes.txt"
+    assert write_whole(path, "één\n") == path
+    write_whole(path, "two\n")
+    assert path.read_bytes() == b"two\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_after_an_error_the_old_file_is_there(tmp_path):
+    path = tmp_path / "notes.txt"
+    write_whole(path, "old")
+
+    def fail():
+        with replacing(path) as file:
+            file.write(b"half of the new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_seen_before_the_block_ends(tmp_path):
+    path = tmp_path / "notes.txt"
+    with replacing(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    path = tmp_path / "notes.txt"
+    with replacing(path) as first, replacing(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    with replacing(tmp_path / "one"):
+        pass
+    (tmp_path / "other").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "other")}
+    assert len(modes) == 1
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "nowhere" / "notes.txt", "x")
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+import effboost
+from common.networks import tiny_featurizer, TinyNet
+
+path, rng = Path(sys.argv[1]), random.Random(0)
+pictures = np.zeros((1, 24, 24), dtype=np.uint8)
+models = [tiny_featurizer(random_state=seed).fit(pictures) for seed in range(2)]
+expected = []
+start = time.perf_counter()
+for model in models:
+    effboost.save(model, path)
+    expected.append(path.read_bytes())
+# Whatever the machine: some are killed in their first save, most in a later one.
+span = 3 * (time.perf_counter() - start)
+whole, seen = True, set()
+for _ in range(50):
+    child = os.fork()
+    if child == 0:
+        while True:
+            for model in models:
+                effboost.save(model, path)
+    time.sleep(rng.uniform(0, span))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    content = path.read_bytes()
+    whole &= content in expected
+    seen.add(content)
+    effboost.load(path, backbone=TinyNet)
+print(whole, len(seen))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "model.effboost"
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, path],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.stdout.split() == ["True", "2"]

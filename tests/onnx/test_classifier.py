@@ -1,0 +1,176 @@
+import io
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from common.exported import cells, tiny_file, tiny_hybrid
+from common.networks import tiny_featurizer
+from effboost import HybridClassifier, ImageSequence, OnnxClassifier, evaluate, export_onnx
+from effboost.exceptions import ImageDecodeError, UnsupportedInputError
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "tiny.onnx"
+    file.write_bytes(tiny_file())
+    return file
+
+
+@pytest.fixture
+def clf(path):
+    return OnnxClassifier(path)
+
+
+def test_it_decides_as_the_model_that_was_exported(clf):
+    images = cells(50, side=53, seed=2)[0]
+    assert np.abs(clf.predict_proba(images) - tiny_hybrid().predict_proba(images)).max() <= 1e-6
+    assert clf.predict(images).tolist() == tiny_hybrid().predict(images).tolist()
+    np.testing.assert_array_equal(clf.classes_, tiny_hybrid().classes_)
+    assert clf.score(images, clf.predict(images)) == 1
+
+
+def as_files(X, folder):
+    files = [folder / f"{i}.png" for i in range(len(X))]
+    for file, picture in zip(files, X, strict=True):
+        Image.fromarray(picture).save(file)
+    return files
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda X, folder: as_files(X, folder),
+        lambda X, folder: pd.DataFrame({"path": map(str, as_files(X, folder))}),
+        lambda X, folder: [Image.fromarray(picture) for picture in X],
+        lambda X, folder: X / 255,
+        lambda X, folder: list(X),
+        lambda X, folder: torch.from_numpy(np.moveaxis(X, -1, 1).copy()),
+        lambda X, folder: ImageSequence(X),
+    ],
+    ids=["paths", "frame", "pictures", "floats", "list", "tensor", "sequence"],
+)
+def test_every_form_of_images_is_taken(form, clf, tmp_path):
+    X = cells(6)[0]
+    np.testing.assert_array_equal(clf.predict_proba(form(X, tmp_path)), clf.predict_proba(X))
+
+
+def test_rows_of_numbers_are_images_where_the_model_learned_from_rows(tmp_path):
+    X, y = cells()
+    rows = X.reshape(len(X), -1) / 255
+    featurizer = tiny_featurizer(image_shape=(40, 40, 3), runtime="onnxruntime")
+    model = HybridClassifier(featurizer).fit(rows, y)
+    got = OnnxClassifier(export_onnx(model, tmp_path / "rows.onnx"))
+    assert np.abs(got.predict_proba(rows) - model.predict_proba(rows)).max() <= 1e-6
+    assert got.n_features_in_ == 4800
+    with pytest.raises(ValueError, match="4800 features"):
+        got.predict(rows[:, :-1])
+
+
+def test_there_are_no_columns_otherwise(clf):
+    assert not hasattr(clf, "n_features_in_")
+    with pytest.raises(UnsupportedInputError, match="image_shape"):
+        clf.predict(np.zeros((2, 4800)))
+
+
+def test_an_image_depends_on_none_beside_it_nor_on_the_number_of_threads(clf, monkeypatch):
+    images = cells(40)[0]
+    together = clf.predict_proba(images)
+    alone = np.concatenate([clf.predict_proba(images[i : i + 1]) for i in range(len(images))])
+    np.testing.assert_array_equal(alone, together)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setattr("effboost._utils.threads.joblib.cpu_count", lambda: 4)
+    np.testing.assert_array_equal(clf.predict_proba(images), together)
+
+
+def test_an_image_that_cannot_be_read_is_named(clf, tmp_path):
+    files = as_files(cells(3)[0], tmp_path)
+    files[1].write_bytes(files[1].read_bytes()[:200])
+    with pytest.raises(ImageDecodeError, match=r"position 1, .*1\.png") as error:
+        clf.predict(files)
+    assert error.value.index == 1
+
+
+def test_it_is_a_fitted_classifier_that_cannot_be_fitted(clf):
+    assert is_classifier(clf)
+    check_is_fitted(clf)
+    X, y = cells(6)
+    with pytest.raises(UnsupportedInputError, match=r"fitted by its file .*FrozenEstimator"):
+        clf.fit(X, y)
+    assert clone(clf).path == clf.path
+    np.testing.assert_array_equal(clone(clf).predict_proba(X), clf.predict_proba(X))
+
+
+def test_constructors_read_nothing(tmp_path):
+    missing = OnnxClassifier(tmp_path / "none.onnx")
+    assert "none.onnx" in repr(missing)
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        missing.predict(cells(2)[0])
+
+
+@pytest.mark.parametrize("path", [None, 3])
+def test_paths_are_paths(path):
+    with pytest.raises(ValueError, match="'path' parameter"):
+        OnnxClassifier(path).predict(cells(2)[0])
+
+
+def test_another_path_is_another_model(clf, tmp_path):
+    X, _ = cells(24)
+    other = HybridClassifier(tiny_featurizer()).fit(X, np.array(["a", "b"])[np.arange(24) % 2])
+    assert len(clf.classes_) == 3
+    clf.set_params(path=export_onnx(other, tmp_path / "other.onnx"))
+    assert clf.classes_.tolist() == ["a", "b"]
+
+
+def test_a_pickle_holds_the_file(clf, path):
+    X = cells(6)[0]
+    expected = clf.predict_proba(X)
+    buffer = io.BytesIO()
+    joblib.dump(clf, buffer)
+    copies = [pickle.loads(pickle.dumps(OnnxClassifier(path))), joblib.load(buffer)]
+    path.unlink()
+    for copy in copies:
+        np.testing.assert_array_equal(copy.predict_proba(X), expected)
+
+
+def test_it_works_in_scikit_learn_s_compositions_and_reports(clf):
+    X, y = cells()
+    calibrated = CalibratedClassifierCV(FrozenEstimator(clf), method="temperature").fit(X, y)
+    assert calibrated.predict_proba(X).shape == (36, 3)
+    report = evaluate(clf, X, y, groups=np.arange(36), cv="prefit")
+    assert report.y_pred.tolist() == clf.predict(X).tolist()
+
+
+ALONE = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocker())
+from effboost import OnnxClassifier
+clf = OnnxClassifier({path!r})
+print(clf.predict_proba([{image!r}]).tolist())
+"""
+
+
+def test_it_needs_numpy_pillow_scikit_learn_and_onnxruntime_alone(clf, path, tmp_path):
+    blocked = ("torch", "torchvision", "skorch", "xgboost", "onnx", "onnxscript", "safetensors")
+    blocked += ("tqdm", "skl2onnx", "onnxmltools", "pandas", "matplotlib")
+    (image, *_) = as_files(cells(1)[0], tmp_path)
+    code = ALONE.format(blocked=blocked, path=str(path), image=str(image))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == f"{clf.predict_proba([image]).tolist()}\n"

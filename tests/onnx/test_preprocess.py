@@ -1,0 +1,61 @@
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import onnx
+from effboost import ImageTransform
+from effboost._utils.onnx_session import start_session
+from effboost.exceptions import UnsupportedInputError
+from effboost.onnx._preprocess import preprocess
+
+
+@functools.cache
+def session_of(transform):
+    return start_session(preprocess(transform).SerializeToString())
+
+
+sides = st.integers(8, 160)
+
+
+@pytest.mark.filterwarnings("ignore:images smaller than crop_size")
+@settings(max_examples=200, deadline=None)
+@given(
+    sides,
+    sides,
+    st.sampled_from([(None, 24), (None, 61), (36, 24), (37, 37), (61, 24), (24, 61)]),
+    st.integers(0, 10),
+)
+def test_images_of_any_size_are_cropped_and_resized_as_by_pillow_to_the_bit(
+    height, width, sizes, seed
+):
+    transform = ImageTransform(*sizes)
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    (got,) = session_of(transform).run(["pixels"], {"image": image})
+    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
+
+
+@pytest.mark.parametrize("shape", [(450, 450), (450, 300), (300, 450), (700, 90), (90, 700)])
+def test_so_are_those_of_the_paper_s_size(shape):
+    transform = ImageTransform(None, 224)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    (got,) = session_of(transform).run(["pixels"], {"image": image})
+    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
+
+
+def test_shapes_are_inferred_through_the_preprocessing():
+    model = onnx.shape_inference.infer_shapes(
+        preprocess(ImageTransform(36, 24)), check_type=True, strict_mode=True, data_prop=True
+    )
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [1, 24, 24, 3]
+
+
+@pytest.mark.parametrize("what", [{"stain": "macenko"}, {"foreground": True}], ids=str)
+def test_what_has_no_graph_is_refused(what):
+    name, value = next(iter(what.items()))
+    with pytest.raises(UnsupportedInputError, match=f"^{name}={value!r} has no graph; export a"):
+        preprocess(ImageTransform(None, 24, **what))

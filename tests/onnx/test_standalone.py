@@ -1,0 +1,192 @@
+import csv
+import importlib.util
+import io
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.exported import cells, tiny_file, tiny_hybrid
+from effboost import ImageSequence, export_onnx
+from effboost.onnx._standalone import write_folder
+
+# Finds nothing but what the requirements name.
+ALONE = """
+import runpy, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocker())
+sys.argv = {arguments!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+BLOCKED = ("effboost", "torch", "torchvision", "sklearn", "scipy", "skorch", "xgboost", "onnx")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return export_onnx(tiny_hybrid(), tmp_path_factory.mktemp("out") / "model", standalone=True)
+
+
+def predict(folder, *arguments):
+    words = [str(folder / "predict.py"), *map(str, arguments)]
+    code = ALONE.format(blocked=BLOCKED, arguments=words)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def save_all(folder, suffixes):
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{i}.{suffix}" for i, suffix in enumerate(suffixes)]
+    for path, picture in zip(paths, cells(len(paths), seed=3)[0], strict=True):
+        Image.fromarray(picture).save(path)
+    return paths
+
+
+def test_the_folder_holds_all_that_is_needed(folder):
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "model.onnx",
+        "predict.py",
+        "requirements.txt",
+    ]
+    assert (folder / "model.onnx").read_bytes() == tiny_file()
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "blast, healthy, other" in text
+    assert "$" not in text
+
+
+def test_requirements_are_ranges_around_what_is_installed(folder):
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    assert [re.match(r"\w+", line)[0] for line in lines] == ["numpy", "onnxruntime", "pillow"]
+    for line in lines:
+        assert re.fullmatch(r"\w+>=[\d.]+,<\d+", line)
+
+
+def test_files_and_folders_are_classified_without_effboost_and_torch(folder, tmp_path):
+    inside = save_all(tmp_path / "cells", ["png", "bmp", "jpg", "tif", "JPEG"])
+    (tmp_path / "cells" / "notes.txt").write_text("no image")
+    single = save_all(tmp_path, ["bmp"])
+    done = predict(folder, tmp_path / "cells", *single)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = rows_of(done.stdout)
+    paths = [*inside, *single]
+    assert [row["file"] for row in rows] == list(map(str, paths))
+    assert [row["label"] for row in rows] == tiny_hybrid().predict(paths).tolist()
+    got = [[float(row[f"probability_{c}"]) for c in tiny_hybrid().classes_] for row in rows]
+    assert np.abs(np.array(got) - tiny_hybrid().predict_proba(paths)).max() <= 1e-5
+
+
+def test_a_broken_image_is_one_line_on_stderr_and_the_rest_goes_on(folder, tmp_path):
+    paths = save_all(tmp_path, ["png", "png", "png"])
+    paths[1].write_bytes(paths[1].read_bytes()[:300])
+    done = predict(folder, *paths, tmp_path / "none.png", "--out", tmp_path / "table.csv")
+    assert done.returncode == 1
+    broken, missing = done.stderr.splitlines()
+    assert broken.startswith(f"predict.py: error: {str(paths[1])!r}: ")
+    assert "none.png" in missing
+    rows = rows_of((tmp_path / "table.csv").read_text())
+    assert [row["file"] for row in rows] == [str(paths[0]), str(paths[2])]
+
+
+def load_script():
+    path = str(files("effboost.onnx") / "templates" / "predict.py")
+    spec = importlib.util.spec_from_file_location("predict", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def odd_pictures():
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    alpha = Image.fromarray(rng.integers(0, 256, (20, 30, 4), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    palette = colour.quantize(16)
+    yield "upright.jpg", colour, {"exif": turned}
+    yield "alpha.png", alpha, {}
+    yield "sixteen.png", Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16)), {}
+    yield "sixteen.tif", Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16)), {}
+    yield "float.tif", Image.fromarray(rng.random((20, 30), dtype=np.float32)), {}
+    yield "grey.png", colour.convert("L"), {}
+    yield "grey_alpha.png", alpha.convert("LA"), {}
+    yield "one_bit.png", colour.convert("1"), {}
+    yield "palette.png", palette, {}
+    yield "transparent_palette.png", palette, {"transparency": 3}
+    yield "cmyk.jpg", colour.convert("CMYK"), {}
+    yield "pages.tif", colour, {"save_all": True, "append_images": [colour.transpose(0)]}
+
+
+@pytest.mark.filterwarnings("ignore:.*holds 2 pages")
+@pytest.mark.parametrize("number", range(12))
+def test_odd_images_are_read_as_effboost_reads_them(number, tmp_path):
+    name, picture, options = list(odd_pictures())[number]
+    picture.save(tmp_path / name, **options)
+    expected = ImageSequence([tmp_path / name])[0]
+    np.testing.assert_array_equal(load_script().read_image(tmp_path / name), expected)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("RGB", (7, 30)),
+        Image.fromarray(np.full((20, 20), 1.5, dtype=np.float32)),
+        Image.fromarray(np.full((20, 20), np.nan, dtype=np.float32)),
+        Image.fromarray(np.full((20, 20), -1, dtype=np.int32)),
+    ],
+    ids=["small", "bright", "nan", "negative"],
+)
+def test_images_that_effboost_refuses_are_refused(picture, tmp_path):
+    picture.save(tmp_path / "odd.tif")
+    with pytest.raises(ValueError):  # noqa: PT011 - the same ones, in words of their own
+        ImageSequence([tmp_path / "odd.tif"])[0]
+    with pytest.raises(ValueError, match="pixels"):
+        load_script().read_image(tmp_path / "odd.tif")
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="no empty folder"):
+        export_onnx(tiny_hybrid(), tmp_path, standalone=True)
+    with pytest.raises(FileExistsError):
+        export_onnx(tiny_hybrid(), tmp_path / "mine.txt", standalone=True)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_folders_are_made_whole_or_not_at_all(exists, tmp_path, monkeypatch):
+    target = tmp_path / "model"
+    if exists:
+        target.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_folder(target, b"graph", np.array(["a", "b"]), "net")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    write_folder(target, b"graph", np.array(["a", "b"]), "net")
+    assert (target / "model.onnx").read_bytes() == b"graph"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_hostile_labels_are_text_in_the_readme(tmp_path):
+    classes = np.array(["<script>", "$path `x`"])
+    made = write_folder(tmp_path / "model", b"graph", classes, "net")
+    text = (made / "README.md").read_text(encoding="utf-8")
+    assert r"\<script\>, \$path \`x\`" in text
