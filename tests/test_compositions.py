@@ -32,7 +32,7 @@ from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence
-from effboost._validation import Labelled
+from effboost._validation import LabelledImages
 from effboost.model_selection import SubjectKFold
 
 KINDS = np.array(["blast", "healthy"])
@@ -53,14 +53,14 @@ def cells():
 def cuts(monkeypatch):
     """Records the subjects on each side of every split that an estimator makes inside."""
     made = []
-    cut_off = Labelled.cut_off
+    train_validation_split = LabelledImages.train_validation_split
 
     def recorded(self, share, seed):
-        kept, cut = cut_off(self, share, seed)
+        kept, cut = train_validation_split(self, share, seed)
         made.append((kept.groups, cut.groups))
         return kept, cut
 
-    monkeypatch.setattr(Labelled, "cut_off", recorded)
+    monkeypatch.setattr(LabelledImages, "cut_off", recorded)
     return made
 
 
@@ -159,13 +159,13 @@ def test_with_routing_subjects_reach_cross_validation(cells, cuts):
 def test_with_routing_weights_reach_the_network_and_the_booster(cells, monkeypatch):
     X, y, subjects = cells
     seen = []
-    check = Labelled.check.__func__
+    check = LabelledImages.check.__func__
 
     def recorded(cls, images, labels, *, groups=None, sample_weight=None):
         seen.append(sample_weight)
         return check(cls, images, labels, groups=groups, sample_weight=sample_weight)
 
-    monkeypatch.setattr(Labelled, "check", classmethod(recorded))
+    monkeypatch.setattr(LabelledImages, "check", classmethod(recorded))
     weight = np.linspace(1, 2, 64)
     with config_context(enable_metadata_routing=True):
         clf = hybrid().set_fit_request(sample_weight=True).set_score_request(sample_weight=False)

@@ -52,7 +52,7 @@ class Log:
 def log(monkeypatch):
     log = Log()
     tune, fit, features = (
-        effboost._featurizer.fine_tune_once,
+        effboost._featurizer.fine_tune_cached,
         HybridClassifier.fit,
         ImageFeaturizer._features,
     )
@@ -86,7 +86,7 @@ def log(monkeypatch):
         return self
 
     logged_fit.__wrapped__ = fit  # scikit-learn reads the signature
-    monkeypatch.setattr(effboost._featurizer, "fine_tune_once", logged_tune)
+    monkeypatch.setattr(effboost._featurizer, "fine_tune_cached", logged_tune)
     monkeypatch.setattr(ImageFeaturizer, "_features", logged_features)
     monkeypatch.setattr(HybridClassifier, "fit", logged_fit)
     return log

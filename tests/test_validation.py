@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from effboost import ImageSequence
-from effboost._validation import Labelled, check_validation
+from effboost._validation import LabelledImages, check_validation
 from effboost.exceptions import LeakageError, SplitError, UnsupportedInputError
 
 
@@ -13,16 +13,16 @@ def images(pixels, subjects):
 
 
 def test_groups_default_to_those_of_the_images(images, three_classes, subjects):
-    rows = Labelled.check(images, three_classes)
+    rows = LabelledImages.check(images, three_classes)
     assert np.array_equal(rows.groups, subjects)
-    other = Labelled.check(images, three_classes, groups=np.arange(24))
+    other = LabelledImages.check(images, three_classes, groups=np.arange(24))
     assert np.array_equal(other.groups, np.arange(24))
-    assert Labelled.check(ImageSequence(["a"] * 24), three_classes).groups is None
+    assert LabelledImages.check(ImageSequence(["a"] * 24), three_classes).groups is None
 
 
 def test_a_part_takes_everything_along(images, three_classes, subjects):
     weight = np.arange(1.0, 25.0)
-    part = Labelled.check(images, three_classes, sample_weight=weight).take(np.array([5, 2]))
+    part = LabelledImages.check(images, three_classes, sample_weight=weight).take(np.array([5, 2]))
     assert part.labels.tolist() == three_classes[[5, 2]].tolist()
     assert part.groups.tolist() == subjects[[5, 2]].tolist()
     assert part.weight.tolist() == [6.0, 3.0]
@@ -30,7 +30,7 @@ def test_a_part_takes_everything_along(images, three_classes, subjects):
 
 
 def test_labels_are_encoded_by_their_place_among_the_classes(images, three_classes):
-    rows = Labelled.check(images, three_classes)
+    rows = LabelledImages.check(images, three_classes)
     classes = rows.classes()
     assert np.array_equal(classes[rows.encode(classes)], three_classes)
     assert rows.encode(classes).dtype == np.int64
@@ -38,8 +38,8 @@ def test_labels_are_encoded_by_their_place_among_the_classes(images, three_class
 
 def test_cutting_off_keeps_subjects_whole_and_classes_on_both_sides(images, three_classes):
     groups = np.array([f"S{i % 12}" for i in range(24)])
-    rows = Labelled.check(images, three_classes, groups=groups)
-    left, cut = rows.cut_off(0.25, seed=0)
+    rows = LabelledImages.check(images, three_classes, groups=groups)
+    left, cut = rows.train_validation_split(0.25, seed=0)
     assert not set(left.groups) & set(cut.groups)
     assert len(left.labels) + len(cut.labels) == 24
     assert set(left.labels) == set(cut.labels) == set(three_classes)
@@ -57,11 +57,11 @@ def test_cutting_off_keeps_subjects_whole_and_classes_on_both_sides(images, thre
 def test_what_does_not_fit_is_named(images, three_classes, arguments, message):
     y = arguments.pop("y", three_classes)
     with pytest.raises(ValueError, match=message):
-        Labelled.check(images, y, **arguments)
+        LabelledImages.check(images, y, **arguments)
 
 
 def test_validation_rows_are_checked_against_the_training_rows(images, three_classes):
-    train = Labelled.check(images[:12], three_classes[:12])
+    train = LabelledImages.check(images[:12], three_classes[:12])
 
     def take(X, *, reset):
         assert reset is False
@@ -83,17 +83,17 @@ def test_validation_rows_are_checked_against_the_training_rows(images, three_cla
 def test_a_missing_label_is_no_class(pixels, missing, form):
     y = ["ALL", "HEM", missing] * 8
     with pytest.raises(UnsupportedInputError, match="label at position 2 is missing"):
-        Labelled.check(ImageSequence(pixels), form(y))
+        LabelledImages.check(ImageSequence(pixels), form(y))
 
 
 def test_strings_and_numbers_are_not_mixed(pixels):
     with pytest.raises(UnsupportedInputError, match="'a' at position 0, 1 at position 1"):
-        Labelled.check(ImageSequence(pixels), ["a", 1] * 12)
+        LabelledImages.check(ImageSequence(pixels), ["a", 1] * 12)
 
 
 @pytest.mark.parametrize("values", [[True, False], [3, 7]], ids=str)
 def test_labels_that_came_as_objects_are_what_they_are(pixels, values):
-    rows = Labelled.check(ImageSequence(pixels), pd.Series(values * 12, dtype=object))
+    rows = LabelledImages.check(ImageSequence(pixels), pd.Series(values * 12, dtype=object))
     assert rows.classes().tolist() == sorted(values)
     assert rows.classes().dtype.kind == np.array(values).dtype.kind
 
@@ -103,31 +103,31 @@ def test_an_image_whose_subject_is_missing_is_refused(pixels, missing):
     groups = ["S1", missing, "S2"] * 8
     for form in (groups, np.array(groups, dtype=object), pd.Series(groups, dtype=object)):
         with pytest.raises(SplitError, match="missing for 8 images, the first at position 1"):
-            Labelled.check(ImageSequence(pixels), [0, 1] * 12, groups=form)
+            LabelledImages.check(ImageSequence(pixels), [0, 1] * 12, groups=form)
 
 
 def test_images_of_weight_zero_are_left_out(pixels):
     weight = np.arange(24) % 3
-    rows = Labelled.check(ImageSequence(pixels), np.arange(24) % 3, sample_weight=weight)
+    rows = LabelledImages.check(ImageSequence(pixels), np.arange(24) % 3, sample_weight=weight)
     assert rows.classes().tolist() == [1, 2]
     assert len(rows.images) == 16
 
 
 @pytest.mark.parametrize("weights", [{0: -1.0}, {0: np.nan}, {0: 0, 1: 0}], ids=str)
 def test_class_weights_that_mean_nothing_are_refused(pixels, weights):
-    rows = Labelled.check(ImageSequence(pixels), [0, 1] * 12)
+    rows = LabelledImages.check(ImageSequence(pixels), [0, 1] * 12)
     with pytest.raises(UnsupportedInputError, match=r"class_weight=.* must be finite"):
         rows.balanced(weights)
 
 
 def sampled(sampling):
     """9 images of class a: 6 of subject p, 2 of q, 1 of r; 3 of class b: 2 of p, 1 of s."""
-    rows = Labelled.check(
+    rows = LabelledImages.check(
         ImageSequence(np.zeros((12, 4, 4, 3), np.uint8)),
         np.array(list("aaaaaaaaabbb")),
         groups=np.array(list("ppppppqqrpps")),
     )
-    return rows.chances(sampling)
+    return rows.sampling_weights(sampling)
 
 
 def test_classes_subjects_or_both_are_sampled_alike():

@@ -17,7 +17,7 @@ import effboost.metrics  # noqa: F401 - scikit-learn knows the scorers by name f
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
 from effboost._utils.compat import DocumentedMixin, fit_context
 from effboost._utils.default_estimators import NestedDefaults, seed_children
-from effboost._utils.fit_callbacks import Steps, describe_data
+from effboost._utils.fit_callbacks import CallbackSteps, callback_data
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["CNNClassifier"]
@@ -126,11 +126,11 @@ class CNNClassifier(
             featurizer.set_params(verbose=self.verbose)
         featurizer._validate_params()
         task = self._init_callback_context(max_subtasks=featurizer._n_epochs())
-        data = describe_data(X, y, sample_weight)
+        data = callback_data(X, y, sample_weight)
         task.call_on_fit_task_begin(estimator=self, **data)
         # Not featurizer.fit: the epochs are this estimator's own, which can score.
         featurizer._fit(
-            Steps("epoch", self, task, data),
+            CallbackSteps("epoch", self, task, data),
             _describe,
             X,
             y,

@@ -19,18 +19,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._extraction.cache import Cache
 from effboost._extraction.extract import extract_features
-from effboost._extraction.feature_extractor import Engine
+from effboost._extraction.feature_extractor import FeatureExtractor
 from effboost._images import ImageSequence, as_images
-from effboost._training.cached_runs import fine_tune_once
+from effboost._training.cached_runs import fine_tune_cached
 from effboost._training.config import FineTuning
-from effboost._training.dataset import LabelledImages
-from effboost._training.trainer import OPTIMIZERS, EpochWatch, Trainee, Training
+from effboost._training.dataset import TrainingDataset
+from effboost._training.trainer import OPTIMIZERS, EpochObserver, TrainableNetwork, TrainingConfig
 from effboost._transforms import Augmentation, ImageTransform, Views
 from effboost._transforms.stain import STAINS
 from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._utils.device import check_precision, draw_seed, resolve_device, seeded
-from effboost._utils.fit_callbacks import Steps, describe_data
-from effboost._validation import Labelled, check_validation, check_weight
+from effboost._utils.fit_callbacks import CallbackSteps, callback_data
+from effboost._validation import LabelledImages, check_validation, check_weight
 from effboost.backbones import (
     POOLINGS,
     BackboneSpec,
@@ -380,10 +380,10 @@ class ImageFeaturizer(
             If a subject stands in `groups` and in `groups_val`.
         """
         task = self._init_callback_context(max_subtasks=self._n_epochs())
-        data = describe_data(X, y, sample_weight)
+        data = callback_data(X, y, sample_weight)
         task.call_on_fit_task_begin(estimator=self, **data)
         self._fit(
-            Steps("epoch", self, task, data),
+            CallbackSteps("epoch", self, task, data),
             vars,
             X,
             y,
@@ -401,7 +401,7 @@ class ImageFeaturizer(
 
     def _fit(
         self,
-        epochs: Steps,
+        epochs: CallbackSteps,
         describe: Callable[[Self], dict[str, Any]],
         X: Any,
         y: Any,
@@ -423,34 +423,34 @@ class ImageFeaturizer(
         spec = self._check_backbone()
         rng = check_random_state(self.random_state)
         weights_seed, split_seed, training_seed = (draw_seed(rng) for _ in range(3))
-        rows: tuple[Labelled, Labelled | None] | None = None
+        rows: tuple[LabelledImages, LabelledImages | None] | None = None
         if self.fine_tune:
             train = self._check_labels(images, y, groups, sample_weight)
             validation = check_validation(train, self._check_images, X_val, y_val, groups_val)
             rows = train, validation
             if validation is None and self._patience() is not None:
-                rows = train.cut_off(self.validation_fraction, split_seed)
+                rows = train.train_validation_split(self.validation_fraction, split_seed)
         else:
             check_weight(images, sample_weight)
         module, parts = self._build(spec, weights_seed)
         width = feature_width(module, self.image_size)
         if rows is None:
-            self._become(spec, module, width)
+            self._set_fitted_state(spec, module, width)
             return
         trainee = self._prepare(module, parts, width, rows[0], training_seed)
         classes = rows[0].classes()
 
-        def fitted(twin: Trainee, history: list[dict[str, float]]) -> dict[str, Any]:
+        def fitted(twin: TrainableNetwork, history: list[dict[str, float]]) -> dict[str, Any]:
             other = copy.copy(self)
-            other._become(spec, twin.body, width, twin.head, history, classes)
+            other._set_fitted_state(spec, twin.body, width, twin.head, history, classes)
             return describe(other)
 
-        watch = EpochWatch(epochs, fitted)
+        watch = EpochObserver(epochs, fitted)
         training = dataclasses.replace(self._training(device, training_seed), watch=watch)
         history = self._tune(trainee, rows, _make_transform(self, spec), training)
-        self._become(spec, module, width, trainee.head, history, classes)
+        self._set_fitted_state(spec, module, width, trainee.head, history, classes)
 
-    def _become(
+    def _set_fitted_state(
         self,
         spec: BackboneSpec,
         module: torch.nn.Module,
@@ -466,8 +466,8 @@ class ImageFeaturizer(
         if classes is not None:
             self.classes_ = classes
         extra = _check_extra(self.extra_features)
-        self._engine = Engine(module, spec, self.transform_, self.runtime, extra)
-        self._n_features_out = self._engine.width() if extra else width
+        self._extractor = FeatureExtractor(module, spec, self.transform_, self.runtime, extra)
+        self._n_features_out = self._extractor.width() if extra else width
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features of images.
@@ -505,10 +505,10 @@ class ImageFeaturizer(
         return extract_features(
             images,
             self.transform_,
-            lambda: self._engine.start(device),
+            lambda: self._extractor.start(device),
             self._n_features_out * (1 if views.average else views.count),
             views=views,
-            shelf=self._engine.shelf(Cache.at(self.cache), device, views),
+            feature_cache=self._extractor.feature_cache(Cache.at(self.cache), device, views),
             progress=bool(self.verbose),
         )
 
@@ -516,7 +516,7 @@ class ImageFeaturizer(
     def runtime_(self) -> str:
         """What computes the features: "torch", "onnxruntime" or "openvino"."""
         check_is_fitted(self)
-        return self._engine.name(resolve_device(self.device, or_cpu=True))
+        return self._extractor.name(resolve_device(self.device, or_cpu=True))
 
     def _check_images(self, X: Any, *, reset: bool) -> ImageSequence:
         """Give `X` as a sequence of images; check rows of numbers as scikit-learn does."""
@@ -532,14 +532,14 @@ class ImageFeaturizer(
 
     def _check_labels(
         self, images: ImageSequence, y: Any, groups: Any, sample_weight: Any
-    ) -> Labelled:
+    ) -> LabelledImages:
         if y is None:
             raise UnsupportedInputError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: with "
                 "fine_tune=True it learns from the labels; fine_tune=False keeps the network as "
                 "it was loaded"
             )
-        train = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
+        train = LabelledImages.check(images, y, groups=groups, sample_weight=sample_weight)
         train.classes()
         return train
 
@@ -566,9 +566,9 @@ class ImageFeaturizer(
         module: torch.nn.Module,
         parts: dict[str, list[Any]],
         width: int,
-        train: Labelled,
+        train: LabelledImages,
         seed: int,
-    ) -> Trainee:
+    ) -> TrainableNetwork:
         """Put a new linear layer on the network, unless its own outputs are trained."""
         n_classes = len(train.classes())
         if self.features == "logits" and n_classes > width:
@@ -580,31 +580,31 @@ class ImageFeaturizer(
             with seeded(seed):
                 head = torch.nn.Linear(width, n_classes)
             parts = parts | {"top": [head]}
-        return Trainee(module, head, n_classes, **parts)
+        return TrainableNetwork(module, head, n_classes, **parts)
 
     def _tune(
         self,
-        trainee: Trainee,
-        rows: tuple[Labelled, Labelled | None],
+        trainee: TrainableNetwork,
+        rows: tuple[LabelledImages, LabelledImages | None],
         transform: ImageTransform,
-        training: Training,
+        training: TrainingConfig,
     ) -> list[dict[str, float]]:
         train, validation = rows
         classes = train.classes()
         weight = train.balanced(self.class_weight)
         train, weight = train.take(weight > 0), weight[weight > 0]
-        chance = train.chances(training.recipe.sampling)
+        sampling_weight = train.sampling_weights(training.recipe.sampling)
 
-        def as_data(part: Labelled, weight: npt.NDArray[np.float64]) -> LabelledImages:
+        def as_data(part: LabelledImages, weight: npt.NDArray[np.float64]) -> TrainingDataset:
             target = part.encode(classes)
-            return LabelledImages(part.images, target, weight.astype(np.float32), transform)
+            return TrainingDataset(part.images, target, weight.astype(np.float32), transform)
 
         cache = Cache.at(self.cache) if isinstance(self.random_state, Integral) else None
-        return fine_tune_once(
+        return fine_tune_cached(
             cache,
             lambda: network_digest(trainee.body, self._check_backbone(), self.image_size),
             trainee,
-            dataclasses.replace(as_data(train, weight), chance=chance),
+            dataclasses.replace(as_data(train, weight), sampling_weight=sampling_weight),
             None if validation is None else as_data(validation, validation.weight),
             training,
         )
@@ -618,9 +618,9 @@ class ImageFeaturizer(
     def _recipe(self) -> FineTuning:
         return FineTuning() if self.recipe is None else self.recipe
 
-    def _training(self, device: torch.device, seed: int) -> Training:
+    def _training(self, device: torch.device, seed: int) -> TrainingConfig:
         optimizer, views = self.optimizer, self.augmentation
-        return Training(
+        return TrainingConfig(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,

@@ -21,8 +21,8 @@ from effboost._heads.calibration import calibrate_head
 from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost._utils.device import draw_seed, resolve_device
-from effboost._utils.fit_callbacks import Steps, describe_data, subtask
-from effboost._validation import Labelled, check_validation
+from effboost._utils.fit_callbacks import CallbackSteps, callback_data, subtask
+from effboost._validation import LabelledImages, check_validation
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["HybridClassifier"]
@@ -226,7 +226,7 @@ class HybridClassifier(
             If a subject stands in `groups` and in `groups_val`.
         """
         task = self._init_callback_context(max_subtasks=3)
-        data = describe_data(X, y, sample_weight)
+        data = callback_data(X, y, sample_weight)
         task.call_on_fit_task_begin(estimator=self, **data)
         rng = check_random_state(self.random_state)
         featurizer, classifier = self._children(rng)
@@ -235,19 +235,21 @@ class HybridClassifier(
                 f"classifier={classifier!r} is no classifier; a regressor has no classes to give"
             )
         images = featurizer._check_images(X, reset=True)
-        rows = Labelled.check(images, y, groups=groups, sample_weight=sample_weight)
+        rows = LabelledImages.check(images, y, groups=groups, sample_weight=sample_weight)
         classes = rows.classes()
         validation = check_validation(rows, featurizer._check_images, X_val, y_val, groups_val)
         # One cut for the network and the booster: rows that stop either have been seen by neither.
         if validation is None and self._needs_validation(featurizer, classifier):
-            rows, validation = rows.cut_off(featurizer.validation_fraction, draw_seed(rng))
+            rows, validation = rows.train_validation_split(
+                featurizer.validation_fraction, draw_seed(rng)
+            )
         if self.calibration is not None and validation is not None:
             missing = np.setdiff1d(classes, validation.labels).tolist()
             if missing:
                 raise UnsupportedInputError(f"y_val holds no {missing[0]!r} to calibrate on")
         tuning = deciding = rows
         if featurizer.fine_tune and self.head_protocol == "holdout":
-            tuning, deciding = rows.cut_off(self.holdout_fraction, draw_seed(rng))
+            tuning, deciding = rows.train_validation_split(self.holdout_fraction, draw_seed(rng))
         with subtask(task, "fit-featurizer", self, child=featurizer):
             featurizer.fit(
                 tuning.images,
@@ -279,8 +281,8 @@ class HybridClassifier(
         featurizer: ImageFeaturizer,
         classifier: Any,
         classes: npt.NDArray[Any],
-        deciding: Labelled,
-        validation: Labelled | None,
+        deciding: LabelledImages,
+        validation: LabelledImages | None,
     ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
         """Fit the classifier on features; give it, calibrated if asked for, and its history."""
         with subtask(task, "extract-features", self):
@@ -303,14 +305,14 @@ class HybridClassifier(
                 sample_weight=np.repeat(weight, n_views),
                 device=resolve_device(featurizer.device),
                 groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
-                rounds=Steps("boosting-round", self, fitting, {}),
+                rounds=CallbackSteps("boosting-round", self, fitting, {}),
             )
         if self.calibration is not None and watched is not None:
             classifier = calibrate_head(classifier, self.calibration, watched)
         return classifier, evals_result
 
     def _head_rows(
-        self, featurizer: ImageFeaturizer, rows: Labelled, classes: npt.NDArray[Any]
+        self, featurizer: ImageFeaturizer, rows: LabelledImages, classes: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Give what the classifier learns from: a row for each image, or for each view of it."""
         target = rows.encode(classes)

@@ -17,11 +17,11 @@ from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
 from effboost.model_selection._subjects import check_groups, is_missing
 
-__all__ = ["Labelled", "check_labels", "check_validation", "check_weight"]
+__all__ = ["LabelledImages", "check_labels", "check_validation", "check_weight"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images and what is known of them.
 
     Attributes
@@ -44,7 +44,7 @@ class Labelled:
     @classmethod
     def check(
         cls, images: ImageSequence, y: Any, *, groups: Any = None, sample_weight: Any = None
-    ) -> Labelled:
+    ) -> LabelledImages:
         """Check lengths and kinds; `groups` default to those that the images carry.
 
         Images of weight 0 are left out, as if they had not been given.
@@ -88,12 +88,14 @@ class Labelled:
             )
         return np.searchsorted(classes, self.labels).astype(np.int64)
 
-    def take(self, index: npt.NDArray[Any]) -> Labelled:
+    def take(self, index: npt.NDArray[Any]) -> LabelledImages:
         """Give a part, by positions or by a mask."""
         groups = None if self.groups is None else self.groups[index]
-        return Labelled(self.images[index], self.labels[index], groups, self.weight[index])
+        return LabelledImages(self.images[index], self.labels[index], groups, self.weight[index])
 
-    def cut_off(self, share: float, seed: int) -> tuple[Labelled, Labelled]:
+    def train_validation_split(
+        self, share: float, seed: int
+    ) -> tuple[LabelledImages, LabelledImages]:
         """Split off a share of the images, by subject; every class stays on both sides."""
         split = subject_split(self.labels, self.groups, test_size=share, random_state=seed)
         return self.take(split.train), self.take(split.test)
@@ -108,7 +110,7 @@ class Labelled:
         weight: npt.NDArray[np.float64] = self.weight * of_class
         return weight
 
-    def chances(self, sampling: str | None) -> npt.NDArray[np.float64] | None:
+    def sampling_weights(self, sampling: str | None) -> npt.NDArray[np.float64] | None:
         """Give the share of each image in an epoch that is sampled ("class", "subject", ...)."""
         if sampling is None:
             return None
@@ -117,10 +119,10 @@ class Labelled:
         # A subject with images of two classes counts in each of them.
         both = of_class * (of_subject.max() + 1) + of_subject
         cells = {"class": of_class, "subject": of_subject, "class_subject": both}[sampling]
-        chance: npt.NDArray[np.float64] = 1 / np.bincount(cells)[cells]
+        weights: npt.NDArray[np.float64] = 1 / np.bincount(cells)[cells]
         if sampling == "class_subject":
-            chance /= np.bincount(of_class, chance)[of_class]
-        return chance / chance.sum()
+            weights /= np.bincount(of_class, weights)[of_class]
+        return weights / weights.sum()
 
 
 def check_labels(y: Any) -> npt.NDArray[Any]:
@@ -174,12 +176,12 @@ def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.fl
 
 
 def check_validation(
-    train: Labelled,
+    train: LabelledImages,
     check_images: Callable[..., ImageSequence],
     X_val: Any,
     y_val: Any,
     groups_val: Any,
-) -> Labelled | None:
+) -> LabelledImages | None:
     """Check validation images against the training images; None where there are none.
 
     Raises
@@ -193,7 +195,7 @@ def check_validation(
         raise UnsupportedInputError("X_val and y_val belong together: give both, or neither")
     if X_val is None:
         return None
-    validation = Labelled.check(check_images(X_val, reset=False), y_val, groups=groups_val)
+    validation = LabelledImages.check(check_images(X_val, reset=False), y_val, groups=groups_val)
     validation.encode(train.classes())
     check_group_leakage(train.groups, validation.groups)
     return validation

@@ -15,7 +15,7 @@ from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence, OnnxClassifier, export_onnx, load, save
-from effboost._heads.booster import calibrate_head
+from effboost._heads.calibration import calibrate_head
 from effboost.datasets import make_blood_cells
 from effboost.exceptions import UnsupportedInputError
 from effboost.metrics import expected_calibration_error

@@ -8,7 +8,7 @@ from torch import nn
 import effboost._training.module
 from common.networks import TinyNet, tiny_featurizer
 from effboost import Augmentation, ImageSequence
-from effboost._training.frozen_prefix import PrefixedImages, find_prefix
+from effboost._training.frozen_prefix import PrefixedDataset, find_prefix
 from effboost.backbones import build_backbone, get_backbone_spec, list_frozen, remove_head
 
 
@@ -41,10 +41,10 @@ def test_the_rest_of_a_network_goes_on_where_its_first_stages_end(name, n_last, 
     names = [name for name, _ in body.named_modules()]
     with torch.no_grad():
         middle = prefix.as_network()(x)
-        prefix.take_off()
+        prefix.detach()
         got = body(middle)
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
-    prefix.put_back()
+    prefix.reattach()
     assert [name for name, _ in body.named_modules()] == names
     with torch.no_grad():
         assert torch.equal(body(x), expected)
@@ -126,7 +126,7 @@ def test_the_training_is_the_same_where_there_are_no_views(cells, trainable, mon
 def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(cells, monkeypatch):
     X, y = cells
     decoded, seen = [], []
-    decode, init = ImageSequence.decode, PrefixedImages.__init__
+    decode, init = ImageSequence.decode, PrefixedDataset.__init__
 
     def counted_decode(self, i):
         decoded.append(i)
@@ -140,7 +140,7 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
         init(self, data, counted, *rest)
 
     monkeypatch.setattr(ImageSequence, "decode", counted_decode)
-    monkeypatch.setattr(PrefixedImages, "__init__", counted_init)
+    monkeypatch.setattr(PrefixedDataset, "__init__", counted_init)
     views = Augmentation(views=2)
     tiny_featurizer(
         fine_tune=True, trainable=1, max_epochs=7, frozen_views=3, augmentation=views
@@ -152,23 +152,23 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
 
 def test_views_differ_and_come_back(cells):
     """With two views, epochs 0 and 2 show the same pictures and epoch 1 others."""
-    from effboost._training.dataset import LabelledImages
+    from effboost._training.dataset import TrainingDataset
     from effboost._transforms import ImageTransform
 
     X, y = cells
-    data = LabelledImages(
+    data = TrainingDataset(
         ImageSequence(X),
         (y == "HEM").astype(np.int64),
         np.ones(20, np.float32),
         ImageTransform(None, 24),
         views=(Augmentation(), Augmentation()),
     )
-    as_they_are = PrefixedImages(data, lambda pixels: pixels.float(), (24, 24, 3), 2, seed=0)
+    as_they_are = PrefixedDataset(data, lambda pixels: pixels.float(), (24, 24, 3), 2, seed=0)
     items, rng = np.arange(20), np.random.default_rng(0)
     first, second, third = (as_they_are.read(items, e, rng)[0]["x"] for e in range(3))
     assert torch.equal(first, third)
     assert not torch.equal(first, second)
-    again = PrefixedImages(data, lambda pixels: pixels.float(), (24, 24, 3), 2, seed=0)
+    again = PrefixedDataset(data, lambda pixels: pixels.float(), (24, 24, 3), 2, seed=0)
     reordered = again.read(items[::-1].copy(), 0, rng)[0]["x"]
     assert torch.equal(reordered.flip(0), first)  # whatever the order of the epoch
 

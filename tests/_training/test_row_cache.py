@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from effboost._training import row_cache
-from effboost._training.row_cache import Scratch
+from effboost._training.row_cache import RowCache
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -27,7 +27,7 @@ def squares(index, asked):
 
 
 def test_each_row_is_computed_once(place):
-    scratch, asked = Scratch((10, 2, 2), np.float32), []
+    scratch, asked = RowCache((10, 2, 2), np.float32), []
     for index in ([3, 1], [1, 9, 3, 0, 9], [3], [5, 5]):
         index = np.array(index)
         rows = scratch.take(index, squares(index, asked))
@@ -36,13 +36,13 @@ def test_each_row_is_computed_once(place):
 
 
 def test_what_is_given_may_be_changed(place):
-    scratch, index = Scratch((3, 2, 2), np.uint8), np.array([1])
+    scratch, index = RowCache((3, 2, 2), np.uint8), np.array([1])
     scratch.take(index, squares(index, []))[...] = 7
     np.testing.assert_array_equal(scratch.take(index, None), np.ones((1, 2, 2)))
 
 
 def test_no_file_is_seen(place):
-    scratch, index = Scratch((3, 2, 2), np.uint8), np.array([1])
+    scratch, index = RowCache((3, 2, 2), np.uint8), np.array([1])
     scratch.take(index, squares(index, []))
     assert list(place.iterdir()) == []
 
@@ -53,7 +53,7 @@ def test_where_there_is_no_room_rows_are_computed_each_time(monkeypatch):
 
     monkeypatch.setattr(row_cache, "_MAX_IN_MEMORY", 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    scratch, asked, index = Scratch((10, 2, 2), np.float32), [], np.array([3, 1])
+    scratch, asked, index = RowCache((10, 2, 2), np.float32), [], np.array([3, 1])
     for _ in range(2):
         rows = scratch.take(index, squares(index, asked))
         np.testing.assert_array_equal(rows[:, 0, 0], [9, 1])

@@ -166,8 +166,8 @@ def test_batch_norms_hold_the_statistics_of_the_training_images(pixels, three_cl
     """Of the first one they can be computed by hand: the mean over what its convolution gives."""
     featurizer = tuned(batch_size=12).fit(pixels, three_classes)
     transform = ImageTransform(None, 24)
-    resized = [np.asarray(transform.resize(image)) for image in map(_pil, pixels)]
-    batch = torch.from_numpy(transform.normalize(np.stack(resized)))
+    row_cache = [np.asarray(transform.resize(image)) for image in map(_pil, pixels)]
+    batch = torch.from_numpy(transform.normalize(np.stack(row_cache)))
     with torch.no_grad():
         out = featurizer.module_.features[0](batch)
     norm = featurizer.module_.features[1]
@@ -327,8 +327,8 @@ def test_a_small_class_can_have_more_and_stronger_views(pixels):
     target = np.concatenate([target.numpy() for _, target in Recorder.batches])
     assert np.bincount(target).tolist() == [20, 12]
     seen = np.concatenate([inputs["x"].numpy() for inputs, _ in Recorder.batches])
-    resized = [np.asarray(ImageTransform(None, 24).resize(_pil(x))) for x in pixels]
-    flipped = {x[:, ::-1].tobytes() for x in resized[20:]}
+    row_cache = [np.asarray(ImageTransform(None, 24).resize(_pil(x))) for x in pixels]
+    flipped = {x[:, ::-1].tobytes() for x in row_cache[20:]}
     assert {x.tobytes() for x in seen[target == 1]} == flipped
 
 

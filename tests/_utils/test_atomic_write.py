@@ -5,23 +5,23 @@ import sys
 
 import pytest
 
-from effboost._utils.atomic_write import replacing, write_whole
+from effboost._utils.atomic_write import open_atomic, write_atomic
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     path = tmp_path / "notes.txt"
-    assert write_whole(path, "één\n") == path
-    write_whole(path, "two\n")
+    assert write_atomic(path, "één\n") == path
+    write_atomic(path, "two\n")
     assert path.read_bytes() == b"two\n"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_after_an_error_the_old_file_is_there(tmp_path):
     path = tmp_path / "notes.txt"
-    write_whole(path, "old")
+    write_atomic(path, "old")
 
     def fail():
-        with replacing(path) as file:
+        with open_atomic(path) as file:
             file.write(b"half of the new")
             raise KeyboardInterrupt
 
@@ -33,7 +33,7 @@ def test_after_an_error_the_old_file_is_there(tmp_path):
 
 def test_nothing_is_seen_before_the_block_ends(tmp_path):
     path = tmp_path / "notes.txt"
-    with replacing(path) as file:
+    with open_atomic(path) as file:
         file.write(b"new")
         assert not path.exists()
     assert path.read_bytes() == b"new"
@@ -41,14 +41,14 @@ def test_nothing_is_seen_before_the_block_ends(tmp_path):
 
 def test_two_writers_do_not_meet(tmp_path):
     path = tmp_path / "notes.txt"
-    with replacing(path) as first, replacing(path) as second:
+    with open_atomic(path) as first, open_atomic(path) as second:
         first.write(b"first")
         second.write(b"second")
     assert path.read_bytes() == b"first"
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path):
-    with replacing(tmp_path / "one"):
+    with open_atomic(tmp_path / "one"):
         pass
     (tmp_path / "other").touch()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "other")}
@@ -57,7 +57,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
 
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        write_whole(tmp_path / "nowhere" / "notes.txt", "x")
+        write_atomic(tmp_path / "nowhere" / "notes.txt", "x")
 
 
 KILLED = """

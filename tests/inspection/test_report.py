@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, evaluate
-from effboost._utils.escape import show_plainly
+from effboost._utils.escape import escape_invisible
 from effboost.exceptions import LeakageError, MissingDependencyError, UnsupportedInputError
 from effboost.inspection import HTMLReport, report
 
@@ -133,7 +133,7 @@ def test_hostile_names_are_text(clf, cells, tmp_path):
     made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=60)
     wrong = made.evaluation.y_true != made.evaluation.y_pred
     page = read(tmp_path / "report.html")
-    shown = [show_plainly(name) for name, w in zip(HOSTILE, wrong[:4], strict=True) if w]
+    shown = [escape_invisible(name) for name, w in zip(HOSTILE, wrong[:4], strict=True) if w]
     assert shown
     assert all(" ".join(name.split()) in page.text for name in shown)
     assert "<b>blast</b>" in page.text
@@ -148,8 +148,8 @@ def test_hostile_names_are_text(clf, cells, tmp_path):
 
 
 def test_what_is_not_seen_is_shown_by_its_number():
-    assert show_plainly("a\u202eb\x07\n\ud800") == r"a\u202eb\u0007\u000a\ud800"
-    assert show_plainly("Größe 5 µm, 細胞") == "Größe 5 µm, 細胞"
+    assert escape_invisible("a\u202eb\x07\n\ud800") == r"a\u202eb\u0007\u000a\ud800"
+    assert escape_invisible("Größe 5 µm, 細胞") == "Größe 5 µm, 細胞"
 
 
 def test_the_surest_mistakes_come_first(clf, cells):
@@ -162,9 +162,9 @@ def test_the_surest_mistakes_come_first(clf, cells):
     page = Page(made.html)
     assert f"{len(wrong)} of 60 images were named wrongly" in page.text
     shown = [a["alt"].split(",")[0] for a in page.all("img") if a["alt"].startswith("Image of")]
-    assert shown == [f"Image of {show_plainly(groups[i])}" for i in first]
+    assert shown == [f"Image of {escape_invisible(groups[i])}" for i in first]
     assert f"The files lie in {Path(paths[0]).parent}" in page.text
-    names = [show_plainly(Path(paths[i]).name) for i in first]
+    names = [escape_invisible(Path(paths[i]).name) for i in first]
     places = [page.text.index(f"Image {name}") for name in names]
     assert places == sorted(places)
     assert "TreeSHAP" in page.text
@@ -354,7 +354,7 @@ def test_a_browser_shows_it_all_and_asks_for_nothing(browser, written, cells, sc
     text = page.inner_text("body")
     assert "<b>blast</b>" in text
     for name in (*HOSTILE, cells[2][0]):
-        assert show_plainly(name) in text
+        assert escape_invisible(name) in text
     assert _contrast(page) >= 4.5
     context.close()
 

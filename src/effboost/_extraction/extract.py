@@ -17,7 +17,7 @@ from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
 
-__all__ = ["Shelf", "extract_features"]
+__all__ = ["FeatureCache", "extract_features"]
 
 _Rows = npt.NDArray[np.float32]
 # Images a look-up: so many are lost at most when a process is killed.
@@ -25,7 +25,7 @@ _BLOCK: Final = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Shelf:
+class FeatureCache:
     """The features of one network in a cache.
 
     Attributes
@@ -57,11 +57,11 @@ class Shelf:
 def extract_features(
     images: ImageSequence,
     transform: ImageTransform,
-    engine: Callable[[], Runtime],
+    start_runtime: Callable[[], Runtime],
     width: int,
     *,
     views: Views = ORIGINAL,
-    shelf: Shelf | None = None,
+    feature_cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Decode, transform and carry images through a network, a small batch at a time.
@@ -76,13 +76,13 @@ def extract_features(
         The images.
     transform : ImageTransform
         Applied to each.
-    engine : callable
+    start : callable
         Gives the network's runtime; called only if something is to be computed.
     width : int
         Number of values of a row: of the features, or of those of all views one after another.
     views : Views, default=ORIGINAL
         How each picture is shown to the network.
-    shelf : Shelf, default=None
+    feature_cache : FeatureCache, default=None
         Where features may lie already, and are put.
     progress : bool, default=False
         Show a progress bar on stderr.
@@ -100,14 +100,16 @@ def extract_features(
     n = len(images)
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
-        if shelf is None:
-            for part, rows in _compute(images, range(n), transform, engine(), views):
+        if feature_cache is None:
+            for part, rows in _compute(images, range(n), transform, start_runtime(), views):
                 features[part] = rows
                 bar.update(len(part))
             return features
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
-            features[block] = _look_up(images, block, transform, engine, views, shelf)
+            features[block] = _look_up(
+                images, block, transform, start_runtime, views, feature_cache
+            )
             bar.update(len(block))
     return features
 
@@ -116,20 +118,22 @@ def _look_up(
     images: ImageSequence,
     block: range,
     transform: ImageTransform,
-    engine: Callable[[], Runtime],
+    start_runtime: Callable[[], Runtime],
     views: Views,
-    shelf: Shelf,
+    feature_cache: FeatureCache,
 ) -> list[_Rows]:
     """Take features from the shelf, and compute and keep those that are missing."""
-    keys = [shelf.key(images, i) for i in block]
-    known = shelf.get(keys)
+    keys = [feature_cache.key(images, i) for i in block]
+    known = feature_cache.get(keys)
     # Equal images have one key: each content is computed once.
     missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
     if missing:
-        parts = _compute(images, list(missing.values()), transform, engine(), views)
+        parts = _compute(images, list(missing.values()), transform, start_runtime(), views)
         found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
         # A file that was replaced between its hashing and its decoding belongs to another key.
-        shelf.put({key: found[key] for key, i in missing.items() if shelf.key(images, i) == key})
+        feature_cache.put(
+            {key: found[key] for key, i in missing.items() if feature_cache.key(images, i) == key}
+        )
         known |= found
     return [known[key] for key in keys]
 

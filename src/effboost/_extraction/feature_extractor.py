@@ -9,19 +9,19 @@ from typing import Any, Final
 import torch
 
 from effboost._extraction.cache import Cache, digest_of
-from effboost._extraction.extract import Shelf
+from effboost._extraction.extract import FeatureCache
 from effboost._transforms import ORIGINAL, ImageTransform, Views
 from effboost.backbones import BackboneSpec, append_stages, feature_width, network_digest
 from effboost.runtime import Runtime, export_graph, plan_runtime, start_runtime
 
-__all__ = ["Engine"]
+__all__ = ["FeatureExtractor"]
 
 # Exporting EfficientNet-B0 takes seconds; its graph 16 MB.
 _GRAPHS: Final[dict[bytes, bytes]] = {}
 _MAX_GRAPHS: Final = 2
 
 
-class Engine:
+class FeatureExtractor:
     """A network ready to run, made when it is first asked for.
 
     It stands beside the fitted attributes, which scikit-learn wants unchanged by `transform`.
@@ -57,9 +57,9 @@ class Engine:
         """Count the features of an image."""
         return feature_width(self._network(), self._transform.image_size)
 
-    def shelf(
+    def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
-    ) -> Shelf | None:
+    ) -> FeatureCache | None:
         """Give the place of this network's features in a cache."""
         if cache is None:
             return None
@@ -71,7 +71,7 @@ class Engine:
             "views": dataclasses.asdict(views),
             "versions": [version(name) for name in names],
         }
-        return Shelf(cache, digest_of(origin))
+        return FeatureCache(cache, digest_of(origin))
 
     def graph(self) -> bytes:
         """Give the exported network; what folds of a frozen network share is exported once.

@@ -10,7 +10,7 @@ import torch
 from sklearn.utils.validation import has_fit_parameter
 
 from effboost._utils.compat import load_xgboost
-from effboost._utils.fit_callbacks import Steps
+from effboost._utils.fit_callbacks import CallbackSteps
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["count_rounds", "fit_head", "paper_booster", "stops_early"]
@@ -44,7 +44,7 @@ def fit_head(
     sample_weight: npt.NDArray[np.float64],
     device: torch.device,
     groups: npt.NDArray[Any] | None = None,
-    rounds: Steps | None = None,
+    rounds: CallbackSteps | None = None,
 ) -> dict[str, dict[str, list[float]]] | None:
     """Fit a classifier on features.
 
@@ -62,7 +62,7 @@ def fit_head(
         Where a booster computes, unless it says so itself.
     groups : ndarray of shape (n_samples,), default=None
         Subjects of the training rows, for a classifier whose `fit` takes them.
-    rounds : Steps, default=None
+    rounds : CallbackSteps, default=None
         Follows the rounds of a booster, and may end them.
 
     Returns
@@ -111,7 +111,7 @@ def fit_head(
     return dict(zip(names, classifier.evals_result().values(), strict=False))
 
 
-def _follow(rounds: Steps) -> Any:
+def _follow(rounds: CallbackSteps) -> Any:
     """Pass the rounds of a booster on."""
 
     class Follower(load_xgboost().callback.TrainingCallback):  # type: ignore[misc]

@@ -15,22 +15,22 @@ from safetensors.torch import load, save
 from torch import nn
 
 from effboost._extraction.cache import Cache, digest_of
-from effboost._training.dataset import LabelledImages
-from effboost._training.trainer import Trainee, Training, fine_tune
+from effboost._training.dataset import TrainingDataset
+from effboost._training.trainer import TrainableNetwork, TrainingConfig, fine_tune
 from effboost._transforms import Augmentation
 
-__all__ = ["fine_tune_once"]
+__all__ = ["fine_tune_cached"]
 
 _HISTORY = "history"
 
 
-def fine_tune_once(
+def fine_tune_cached(
     cache: Cache | None,
     start: Callable[[], str],
-    trainee: Trainee,
-    train: LabelledImages,
-    validation: LabelledImages | None,
-    training: Training,
+    trainee: TrainableNetwork,
+    train: TrainingDataset,
+    validation: TrainingDataset | None,
+    training: TrainingConfig,
 ) -> list[dict[str, float]]:
     """Train a network in place, or load what the same training made of it before.
 
@@ -89,7 +89,7 @@ def fine_tune_once(
     return history
 
 
-def _is_reproducible(training: Training) -> bool:
+def _is_reproducible(training: TrainingConfig) -> bool:
     return (
         not training.callbacks
         and training.optimizer.__module__.startswith("torch.optim.")
@@ -100,7 +100,7 @@ def _is_reproducible(training: Training) -> bool:
     )
 
 
-def _describe(training: Training) -> dict[str, Any]:
+def _describe(training: TrainingConfig) -> dict[str, Any]:
     fields = dataclasses.asdict(dataclasses.replace(training, watch=None))
     for name in ("verbose", "callbacks", "watch"):
         del fields[name]
@@ -109,15 +109,15 @@ def _describe(training: Training) -> dict[str, Any]:
     return fields
 
 
-def _digest_images(data: LabelledImages) -> str:
+def _digest_images(data: TrainingDataset) -> str:
     """Hash images and what is known of them, in their order, which seeds count on."""
     digest = hashlib.sha256(repr(data.transform).encode())
     for i in range(len(data.images)):
         digest.update(data.images.fingerprint(i).encode())
     digest.update(np.ascontiguousarray(data.target).tobytes())
     digest.update(np.ascontiguousarray(data.weight).tobytes())
-    if data.chance is not None:
-        digest.update(np.ascontiguousarray(data.chance).tobytes())
+    if data.sampling_weight is not None:
+        digest.update(np.ascontiguousarray(data.sampling_weight).tobytes())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Labelled images as batches of tensors, epoch by epoch."""
+"""LabelledImages images as batches of tensors, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from effboost._images import ImageSequence
 from effboost._training.config import FineTuning
 from effboost._training.mixup import mix
-from effboost._training.row_cache import Scratch
+from effboost._training.row_cache import RowCache
 from effboost._transforms import Augmentation, ImageTransform
 
-__all__ = ["Batch", "BatchSource", "Batches", "LabelledImages"]
+__all__ = ["Batch", "BatchIterator", "BatchSource", "TrainingDataset"]
 
 _Positions = npt.NDArray[np.intp]
 # Inputs by name, and classes.
@@ -40,7 +40,7 @@ class BatchSource(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledImages(Dataset):
+class TrainingDataset(Dataset):
     """Images with classes 0 to k - 1 and weights.
 
     Attributes
@@ -55,9 +55,9 @@ class LabelledImages(Dataset):
         Applied to each.
     views : tuple of (Augmentation or None), one for each class, default=()
         How to augment images of each class; empty to augment none.
-    resized : Scratch or None, default=None
+    row_cache : RowCache or None, default=None
         Keeps pictures as they are before augmentation.
-    chance : ndarray of shape (n_samples,), float64, or None, default=None
+    sampling_weight : ndarray of shape (n_samples,), float64, or None, default=None
         The share of each image in an epoch that is drawn with replacement; None to show each.
     """
 
@@ -66,17 +66,17 @@ class LabelledImages(Dataset):
     weight: npt.NDArray[np.float32]
     transform: ImageTransform
     views: tuple[Augmentation | None, ...] = ()
-    resized: Scratch | None = None
-    chance: npt.NDArray[np.float64] | None = None
+    row_cache: RowCache | None = None
+    sampling_weight: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.order())
 
-    def keeping(self) -> LabelledImages:
+    def with_row_cache(self) -> TrainingDataset:
         """Give the same, with each image decoded once."""
         side = self.transform.image_size
-        resized = Scratch((len(self.images), side, side, 3), np.uint8)
-        return dataclasses.replace(self, resized=resized)
+        row_cache = RowCache((len(self.images), side, side, 3), np.uint8)
+        return dataclasses.replace(self, row_cache=row_cache)
 
     def order(self) -> _Positions:
         """Positions of the images of one epoch; an image of several views stands there often."""
@@ -89,11 +89,11 @@ class LabelledImages(Dataset):
     def draw(self, rng: np.random.Generator) -> _Positions:
         """Draw the items of an epoch: each once, or as many by chance."""
         order = self.order()
-        if self.chance is None:
+        if self.sampling_weight is None:
             return rng.permutation(np.arange(len(order)))
         # An image of several views stands there often, and has its chance but once.
-        chance = (self.chance / np.bincount(order))[order]
-        return rng.choice(len(order), len(order), p=chance / chance.sum())
+        sampling_weight = (self.sampling_weight / np.bincount(order))[order]
+        return rng.choice(len(order), len(order), p=sampling_weight / sampling_weight.sum())
 
     def read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
         """Read one batch: "x", pixels of shape (b, h, w, 3), uint8; "weight"; and classes."""
@@ -111,9 +111,9 @@ class LabelledImages(Dataset):
             chosen = (self.images.decode(int(positions[place])) for place in places)
             return [np.asarray(self.transform.resize(picture)) for picture in chosen]
 
-        if self.resized is None:
+        if self.row_cache is None:
             return np.stack(decode(range(len(positions))))
-        return self.resized.take(positions, decode)
+        return self.row_cache.take(positions, decode)
 
     def augment(
         self, picture: npt.NDArray[np.uint8], position: int, rng: np.random.Generator
@@ -129,7 +129,7 @@ class LabelledImages(Dataset):
         return inputs, torch.from_numpy(self.target[positions])
 
 
-class Batches:
+class BatchIterator:
     """The batches of each epoch; drawn, augmented and mixed if there is a seed."""
 
     def __init__(

@@ -12,18 +12,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
-from effboost._training.dataset import Batch, LabelledImages
-from effboost._training.row_cache import Scratch
+from effboost._training.dataset import Batch, TrainingDataset
+from effboost._training.row_cache import RowCache
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import list_children
 from effboost.runtime import fused
 
-__all__ = ["Prefix", "PrefixedImages", "find_prefix"]
+__all__ = ["FrozenPrefix", "PrefixedDataset", "find_prefix"]
 
 _CHUNK = 8  # as many images as the torch engine takes at a time, for the same reason
 
 
-class Prefix:
+class FrozenPrefix:
     """The first children of a network, which can be taken off it.
 
     While they are off, the network takes what they would give.
@@ -32,12 +32,12 @@ class Prefix:
     def __init__(self, body: nn.Module, parts: dict[str, nn.Module]):
         self._body, self._parts = body, parts
 
-    def take_off(self) -> None:
+    def detach(self) -> None:
         """Let the network begin after them."""
         for name in self._parts:
             self._body.set_submodule(name, nn.Identity())
 
-    def put_back(self) -> None:
+    def reattach(self) -> None:
         """Let the network begin with them again."""
         for name, part in self._parts.items():
             self._body.set_submodule(name, part)
@@ -51,12 +51,12 @@ class Prefix:
         try:
             with torch.inference_mode():
                 middle = self._as_chain()(example)
-                self.take_off()
+                self.detach()
                 return torch.equal(self._body(middle), expected)
         except (RuntimeError, ValueError, TypeError):
             return False  # shapes that do not fit, for one
         finally:
-            self.put_back()
+            self.reattach()
 
     def _as_chain(self) -> nn.Sequential:
         return nn.Sequential(*self._parts.values()).eval()
@@ -64,7 +64,7 @@ class Prefix:
 
 def find_prefix(
     body: nn.Module, resting: Collection[nn.Module], example: torch.Tensor
-) -> Prefix | None:
+) -> FrozenPrefix | None:
     """Find the longest run of first children that training never changes, nor draws lots in.
 
     Whether the network is the chain of its children that this takes it for is tried out on an
@@ -92,7 +92,7 @@ def find_prefix(
         parts[name] = child
     if not any(True for part in parts.values() for _ in part.parameters()):
         return None
-    prefix = Prefix(body, parts)
+    prefix = FrozenPrefix(body, parts)
     with torch.inference_mode():
         expected = body.eval()(example)
     return prefix if prefix.gives(example, expected) else None
@@ -107,12 +107,12 @@ def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
     return isinstance(part, lots) or next(part.parameters(recurse=False), None) is not None
 
 
-class PrefixedImages(Dataset):
+class PrefixedDataset(Dataset):
     """Images as the frozen first stages give them.
 
     Parameters
     ----------
-    data : LabelledImages
+    data : TrainingDataset
         The images.
     run : callable
         Turns pixels of shape (b, h, w, 3), uint8, into what the stages give.
@@ -126,7 +126,7 @@ class PrefixedImages(Dataset):
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: TrainingDataset,
         run: Callable[[torch.Tensor], torch.Tensor],
         shape: Sequence[int],
         n_views: int,
@@ -134,7 +134,7 @@ class PrefixedImages(Dataset):
     ):
         self._data, self._run, self._seed = data, run, seed
         self._n_views = n_views if any(data.views) else 1
-        self._kept = Scratch((self._n_views * len(data), *shape), np.float32)
+        self._kept = RowCache((self._n_views * len(data), *shape), np.float32)
 
     def __len__(self) -> int:
         return len(self._data)

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from effboost._training.dataset import BatchSource, LabelledImages
-from effboost._training.frozen_prefix import Prefix, PrefixedImages, find_prefix
+from effboost._training.dataset import BatchSource, TrainingDataset
+from effboost._training.frozen_prefix import FrozenPrefix, PrefixedDataset, find_prefix
 from effboost._transforms import ImageTransform
 
-__all__ = ["Network"]
+__all__ = ["TrainingModule"]
 
 
-class Network(nn.Module):
+class TrainingModule(nn.Module):
     """A body and its head as one classifier of uint8 pictures."""
 
     scale: torch.Tensor
@@ -37,52 +37,52 @@ class Network(nn.Module):
         scale, shift = transform.scale_and_shift()
         self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1))
         self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
-        self._resting: set[nn.Module] = set()
-        self._waiting: set[nn.Module] = set()
+        self._frozen: set[nn.Module] = set()
+        self._not_yet_trained: set[nn.Module] = set()
         self._side = transform.image_size
-        self._prefix: Prefix | None = None
+        self._prefix: FrozenPrefix | None = None
 
     def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
         """Keep some parts as they are: no gradients, evaluation mode."""
         for part in parts:
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
-        self._resting.update(parts)
+        self._frozen.update(parts)
         if batch_norms:
-            self._resting.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
+            self._frozen.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
 
-    def hold(self, stages: Sequence[Sequence[nn.Module]]) -> None:
+    def set_frozen_stages(self, stages: Sequence[Sequence[nn.Module]]) -> None:
         """Freeze these stages until the next call, and no others but those of `freeze`."""
         held = set(chain.from_iterable(stages))
-        for part in self._waiting ^ held:
+        for part in self._not_yet_trained ^ held:
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(part not in held)
-        self._waiting = held
+        self._not_yet_trained = held
 
-    def adapting_norms(self) -> list[_BatchNorm]:
+    def adapting_batch_norms(self) -> list[_BatchNorm]:
         """List the batch norms that follow the training images."""
-        still = self._resting | self._waiting
+        still = self._frozen | self._not_yet_trained
         return [
             part
             for part in self.body.modules()
             if isinstance(part, _BatchNorm) and part.track_running_stats and part not in still
         ]
 
-    def forget_statistics(self) -> None:
+    def reset_statistics(self) -> None:
         """Let those batch norms begin afresh, with plain averages over the batches to come."""
-        for norm in self.adapting_norms():
+        for norm in self.adapting_batch_norms():
             norm.reset_running_stats()
             norm.momentum = None
 
     def split(
         self, n_views: int, seed: int, *, cutmix_alpha: float = 0.0
-    ) -> Callable[[LabelledImages], BatchSource]:
+    ) -> Callable[[TrainingDataset], BatchSource]:
         """Take frozen first stages off, and give what shows images as those stages see them.
 
         Parameters
         ----------
         n_views, seed : int
-            Parameters of `PrefixedImages`.
+            Parameters of `PrefixedDataset`.
         cutmix_alpha : float, default=0.0
             That of the recipe, which wants maps to cut rectangles from.
 
@@ -98,11 +98,11 @@ class Network(nn.Module):
         """
         shape = (2, self._side, self._side, 3)
         noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-        self._prefix = find_prefix(self.body, self._resting, self.normalize(noise))
+        self._prefix = find_prefix(self.body, self._frozen, self.normalize(noise))
         if self._prefix is None:
             return lambda data: data
         stages = self._prefix.as_network()
-        self._prefix.take_off()
+        self._prefix.detach()
 
         def run(pixels: torch.Tensor) -> torch.Tensor:
             with torch.inference_mode():
@@ -116,15 +116,15 @@ class Network(nn.Module):
                 f"frozen first stages give values of shape {tuple(given)} for an image; use "
                 "mixup_alpha, or train more stages (trainable)"
             )
-        return lambda data: PrefixedImages(data, run, given, n_views, seed)
+        return lambda data: PrefixedDataset(data, run, given, n_views, seed)
 
     def join(self) -> None:
         """Put the stages back that were taken off."""
         if self._prefix is not None:
-            self._prefix.put_back()
+            self._prefix.reattach()
             self._prefix = None
 
-    def bring_home(self) -> Network:
+    def to_inference(self) -> TrainingModule:
         """Get ready for use: in evaluation mode, on the CPU, laid out as it was built."""
         self.join()
         self.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
@@ -132,9 +132,9 @@ class Network(nn.Module):
         self.zero_grad(set_to_none=True)
         return self
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> TrainingModule:
         super().train(mode)
-        for part in self._resting | self._waiting:
+        for part in self._frozen | self._not_yet_trained:
             part.training = False
         return self
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Scratch"]
+__all__ = ["RowCache"]
 
 # Up to here rows are kept in memory; beyond, in a file, which the system keeps there if it can.
 _MAX_IN_MEMORY: Final = 2**28
 
 
-class Scratch:
+class RowCache:
     """An array whose rows are filled when they are first asked for.
 
     The file, where there is one, has no name: it is gone when the process ends, however it ends.

@@ -30,16 +30,16 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from effboost._training.config import FineTuning, rate_factor
-from effboost._training.dataset import Batches, BatchSource, LabelledImages
+from effboost._training.dataset import BatchIterator, BatchSource, TrainingDataset
 from effboost._training.loss import ClassLoss
-from effboost._training.module import Network
+from effboost._training.module import TrainingModule
 from effboost._training.weight_averaging import WeightAverage
 from effboost._transforms import Augmentation
 from effboost._utils.device import seeded
-from effboost._utils.fit_callbacks import Steps
+from effboost._utils.fit_callbacks import CallbackSteps
 from effboost.exceptions import TrainingError
 
-__all__ = ["OPTIMIZERS", "EpochWatch", "Trainee", "Training", "fine_tune"]
+__all__ = ["OPTIMIZERS", "EpochObserver", "TrainableNetwork", "TrainingConfig", "fine_tune"]
 
 OPTIMIZERS: Final = {
     "adam": torch.optim.Adam,
@@ -51,7 +51,7 @@ OPTIMIZERS: Final = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     """How to train.
 
     Attributes
@@ -61,7 +61,7 @@ class Training:
     optimizer : type
         A `torch.optim.Optimizer`.
     lr : float or tuple of 3 floats
-        Learning rate; or those of the stem, of what lies between, and of the top of a `Trainee`.
+        Learning rate; or those of the stem, of what lies between, and of the top.
     freeze_batch_norm : bool
         Keep the statistics of every batch norm as they were loaded.
     augmentation : Augmentation or None
@@ -85,7 +85,7 @@ class Training:
         skorch callbacks, beside effboost's own.
     recipe : FineTuning
         What is done beyond the paper's recipe.
-    watch : EpochWatch or None
+    watch : EpochObserver or None
         Is told of each epoch, and may end the training.
     """
 
@@ -104,28 +104,28 @@ class Training:
     n_views: int
     callbacks: Sequence[Any]
     recipe: FineTuning
-    watch: EpochWatch | None = None
+    watch: EpochObserver | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class EpochWatch:
+class EpochObserver:
     """Follows the epochs for scikit-learn's callbacks.
 
     Attributes
     ----------
-    steps : Steps
+    steps : CallbackSteps
         The epochs as tasks.
     describe : callable
         Turns a copy of the trainee and the history so far into the attributes of the estimator
         that would be fitted by now.
     """
 
-    steps: Steps
-    describe: Callable[[Trainee, list[dict[str, float]]], dict[str, Any]]
+    steps: CallbackSteps
+    describe: Callable[[TrainableNetwork, list[dict[str, float]]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Trainee:
+class TrainableNetwork:
     """What is trained.
 
     Attributes
@@ -154,10 +154,10 @@ class Trainee:
 
 
 def fine_tune(
-    trainee: Trainee,
-    train: LabelledImages,
-    validation: LabelledImages | None,
-    training: Training,
+    trainee: TrainableNetwork,
+    train: TrainingDataset,
+    validation: TrainingDataset | None,
+    training: TrainingConfig,
 ) -> list[dict[str, float]]:
     """Train a network on images, in place, and leave it in evaluation mode on the CPU.
 
@@ -168,13 +168,13 @@ def fine_tune(
 
     Parameters
     ----------
-    trainee : Trainee
+    trainee : TrainableNetwork
         The network.
-    train : LabelledImages
+    train : TrainingDataset
         The training images, without views.
-    validation : LabelledImages or None
+    validation : TrainingDataset or None
         Images to validate each epoch on.
-    training : Training
+    training : TrainingConfig
         How to train.
 
     Returns
@@ -192,47 +192,47 @@ def fine_tune(
     ValueError
         If frozen first stages leave no map to cut a rectangle from for CutMix.
     """
-    network = Network(
+    network = TrainingModule(
         trainee.body, trainee.head, trainee.n_classes, train.transform, training.mixed_precision
     )
     network.freeze(trainee.frozen, batch_norms=training.freeze_batch_norm)
-    adapting = network.adapting_norms()
+    adapting = network.adapting_batch_norms()
     momenta = [norm.momentum for norm in adapting]
     drawn = dataclasses.replace(
-        train.keeping(), views=_views(train.target, trainee.n_classes, training)
+        train.with_row_cache(), views=_views(train.target, trainee.n_classes, training)
     )
-    plain = dataclasses.replace(drawn, views=(), chance=None)
+    plain = dataclasses.replace(drawn, views=(), sampling_weight=None)
     with ExitStack() as stack:
         stack.enter_context(seeded(training.seed))
         if training.device.type == "cuda":
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
         network.to(training.device).to(memory_format=torch.channels_last)
-        as_seen = network.split(
+        through_prefix = network.split(
             training.n_views, training.seed, cutmix_alpha=training.recipe.cutmix_alpha
         )
         stack.callback(network.join)
-        watched = None if validation is None else as_seen(validation.keeping())
-        shown = as_seen(drawn)
-        settle = partial(_estimate_batch_norms, network, as_seen(plain), training)
-        followers = _follow_recipe(network, trainee, shown, training, settle)
+        watched = None if validation is None else through_prefix(validation.with_row_cache())
+        shown = through_prefix(drawn)
+        use_average = partial(_estimate_batch_norms, network, through_prefix(plain), training)
+        followers = _recipe_callbacks(network, trainee, shown, training, use_average)
         net = _make_net(network, followers, watched, training, trainee)
-        with _watching_ctrl_c() as was_pressed:
+        with _noticing_interrupt() as was_pressed:
             try:
                 net.fit(shown, None)
-            except _InterruptedError:
+            except _TrainingInterrupted:
                 raise KeyboardInterrupt from None
         if was_pressed():
             raise KeyboardInterrupt
-        settle()
+        use_average()
     for norm, momentum in zip(adapting, momenta, strict=True):
         norm.momentum = momentum
-    network.bring_home()
+    network.to_inference()
     return _curves(net.history)
 
 
 @contextmanager
-def _watching_ctrl_c() -> Iterator[Callable[[], bool]]:
+def _noticing_interrupt() -> Iterator[Callable[[], bool]]:
     """Notice Ctrl-C even where skorch takes it for a callback that wants to stop early."""
     pressed = []
     before = signal.getsignal(signal.SIGINT)
@@ -257,7 +257,7 @@ def _watching_ctrl_c() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, before)
 
 
-class _InterruptedError(BaseException):
+class _TrainingInterrupted(BaseException):
     """Ctrl-C, under a name that skorch does not catch."""
 
 
@@ -295,7 +295,7 @@ class _Net(NeuralNetClassifier):
         try:
             super().run_single_epoch(*args, **kwargs)
         except KeyboardInterrupt:
-            raise _InterruptedError from None
+            raise _TrainingInterrupted from None
 
 
 class _BatchAccuracy(Callback):
@@ -312,7 +312,7 @@ class _BatchAccuracy(Callback):
 class _Watched(Callback):
     """Passes the epochs on."""
 
-    def __init__(self, watch: EpochWatch, network: Network, trainee: Trainee):
+    def __init__(self, watch: EpochObserver, network: TrainingModule, trainee: TrainableNetwork):
         self.watch, self.network, self.trainee = watch, network, trainee
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
@@ -322,8 +322,8 @@ class _Watched(Callback):
         def fitted() -> dict[str, Any]:
             averaging = dict(net.callbacks_).get("weight_average")
             if averaging is not None:
-                averaging.settle()
-            twin = copy.deepcopy(self.network).bring_home()
+                averaging.use_average()
+            twin = copy.deepcopy(self.network).to_inference()
             trainee = dataclasses.replace(self.trainee, body=twin.body, head=twin.head)
             return self.watch.describe(trainee, _curves(net.history))
 
@@ -331,20 +331,22 @@ class _Watched(Callback):
             raise KeyboardInterrupt  # what skorch's own callbacks stop early by
 
 
-class _FreshBatchNorms(Callback):
+class _ResetBatchNorms(Callback):
     """Averages batch statistics over each epoch alone, instead of over all steps so far."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: TrainingModule):
         self.network = network
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.network.forget_statistics()
+        self.network.reset_statistics()
 
 
-class _Unfreezing(Callback):
+class _GradualUnfreezing(Callback):
     """Trains one stage more after each so many epochs."""
 
-    def __init__(self, network: Network, stages: Sequence[Sequence[nn.Module]], n_epochs: int):
+    def __init__(
+        self, network: TrainingModule, stages: Sequence[Sequence[nn.Module]], n_epochs: int
+    ):
         self.network, self.stages, self.n_epochs = network, stages, n_epochs
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
@@ -359,10 +361,10 @@ class _Unfreezing(Callback):
 
     def _go_to(self, epoch: int) -> None:
         n_held = len(self.stages) - (epoch - 1) // self.n_epochs
-        self.network.hold(self.stages[: max(0, n_held)])
+        self.network.set_frozen_stages(self.stages[: max(0, n_held)])
 
 
-class _Averaging(Callback):
+class _WeightAveraging(Callback):
     """Lets a network have the average of its weights whenever it is not training."""
 
     def __init__(self, average: WeightAverage, estimate: Callable[[], None]):
@@ -375,7 +377,7 @@ class _Averaging(Callback):
 
     def on_batch_begin(self, net: Any, training: bool, **_: Any) -> None:
         if not training:
-            self.settle()
+            self.use_average()
 
     def on_batch_end(self, net: Any, training: bool, **_: Any) -> None:
         if training:
@@ -387,7 +389,7 @@ class _Averaging(Callback):
     def on_train_end(self, net: Any, **_: Any) -> None:
         self.average.show()
 
-    def settle(self) -> None:
+    def use_average(self) -> None:
         """Show the average, with statistics of its own in the batch norms, for others to use."""
         self.average.show()
         if not self.settled:
@@ -395,23 +397,23 @@ class _Averaging(Callback):
             self.settled = True
 
 
-def _follow_recipe(
-    network: Network,
-    trainee: Trainee,
+def _recipe_callbacks(
+    network: TrainingModule,
+    trainee: TrainableNetwork,
     train: BatchSource,
-    training: Training,
-    settle: Callable[[], None],
+    training: TrainingConfig,
+    use_average: Callable[[], None],
 ) -> list[tuple[str, Callback]]:
     """Give the callbacks that do what the recipe says."""
     recipe = training.recipe
-    n_steps = training.max_epochs * len(Batches(train, training.batch_size))
+    n_steps = training.max_epochs * len(BatchIterator(train, training.batch_size))
     callbacks: list[tuple[str, Callback]] = []
     if recipe.weight_average is not None:
         weights = [p for p in network.parameters() if p.requires_grad]
         average = WeightAverage(weights, recipe, n_steps)
-        callbacks.append(("weight_average", _Averaging(average, settle)))
+        callbacks.append(("weight_average", _WeightAveraging(average, use_average)))
     if recipe.gradual_unfreezing:
-        unfreezing = _Unfreezing(network, trainee.stages, recipe.gradual_unfreezing)
+        unfreezing = _GradualUnfreezing(network, trainee.stages, recipe.gradual_unfreezing)
         callbacks.append(("unfreezing", unfreezing))
     if recipe.schedule is not None or recipe.warmup_fraction:
         schedule = LRScheduler(
@@ -425,16 +427,16 @@ def _follow_recipe(
 
 
 def _make_net(
-    network: Network,
+    network: TrainingModule,
     followers: Sequence[tuple[str, Callback]],
     validation: BatchSource | None,
-    training: Training,
-    trainee: Trainee,
+    training: TrainingConfig,
+    trainee: TrainableNetwork,
 ) -> _Net:
     callbacks: list[Any] = [
         *followers,
         ("batch_accuracy", _BatchAccuracy()),
-        ("batch_norms", _FreshBatchNorms(network)),
+        ("batch_norms", _ResetBatchNorms(network)),
         ("dur", EpochTimer()),
         ("train_loss", PassthroughScoring("train_loss", on_train=True)),
         ("train_acc", PassthroughScoring("train_acc", lower_is_better=False, on_train=True)),
@@ -465,10 +467,10 @@ def _make_net(
         **_weight_decay(training.recipe),
         max_epochs=training.max_epochs,
         batch_size=training.batch_size,
-        iterator_train=Batches,
+        iterator_train=BatchIterator,
         iterator_train__seed=training.seed,
         iterator_train__recipe=training.recipe,
-        iterator_valid=Batches,
+        iterator_valid=BatchIterator,
         train_split=None if validation is None else predefined_split(validation),
         classes=np.arange(trainee.n_classes),
         callbacks=callbacks,
@@ -478,7 +480,7 @@ def _make_net(
 
 
 def _rates(
-    network: Network, trainee: Trainee, lr: float | tuple[float, float, float]
+    network: TrainingModule, trainee: TrainableNetwork, lr: float | tuple[float, float, float]
 ) -> dict[str, Any]:
     """Give the learning rates as skorch takes them: one of all, and those of some parameters."""
     if not isinstance(lr, tuple):
@@ -508,7 +510,7 @@ def _print_beside_bars(text: str) -> None:
 
 
 def _views(
-    target: npt.NDArray[np.int64], n_classes: int, training: Training
+    target: npt.NDArray[np.int64], n_classes: int, training: TrainingConfig
 ) -> tuple[Augmentation | None, ...]:
     counts = np.bincount(target, minlength=n_classes)
     minority = training.minority_augmentation
@@ -518,16 +520,18 @@ def _views(
     )
 
 
-def _estimate_batch_norms(network: Network, train: BatchSource, training: Training) -> None:
-    norms = network.adapting_norms()
+def _estimate_batch_norms(
+    network: TrainingModule, train: BatchSource, training: TrainingConfig
+) -> None:
+    norms = network.adapting_batch_norms()
     if not norms:
         return
-    network.forget_statistics()
+    network.reset_statistics()
     network.eval()
     for norm in norms:
         norm.train()
     # Shuffled: a batch of one class would have too little variance.
-    batches = Batches(train, training.batch_size, training.seed)
+    batches = BatchIterator(train, training.batch_size, training.seed)
     with torch.inference_mode():
         for inputs, _ in batches:
             network(inputs["x"].to(training.device))

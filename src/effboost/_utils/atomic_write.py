@@ -9,18 +9,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replacing", "write_whole"]
+__all__ = ["open_atomic", "write_atomic"]
 
 
-def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write a file, text as UTF-8, replaced in one step if it exists."""
-    with replacing(path) as file:
+    with open_atomic(path) as file:
         file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
     return Path(path)
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that takes the place of another one in one step when the block ends well.
 
     What is written is on the disk before the old file goes: neither a killed process nor a power

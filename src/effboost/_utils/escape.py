@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any, Final
 
-__all__ = ["OwnText", "escape_markdown", "name_plainly", "show_plainly"]
+__all__ = ["OwnText", "escape_invisible", "escape_markdown", "quote_name"]
 
 # Controls, marks that turn the direction of text, line separators, halves of characters.
 _UNSEEN: Final = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -14,7 +14,7 @@ _SHOWN: Final = 80
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#|~&$])")
 
 
-def show_plainly(text: Any) -> str:
+def escape_invisible(text: Any) -> str:
     """Make characters that are not seen, or that turn others around, visible by their number."""
     return "".join(
         f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char
@@ -22,9 +22,9 @@ def show_plainly(text: Any) -> str:
     )
 
 
-def name_plainly(name: str) -> str:
+def quote_name(name: str) -> str:
     """Show a name that came from a file: visible, and not too long."""
-    plain = show_plainly(name)
+    plain = escape_invisible(name)
     return repr(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}...")
 
 
@@ -36,4 +36,4 @@ def escape_markdown(value: Any) -> str:
     """Give text that Markdown shows as it is."""
     if isinstance(value, OwnText):
         return value
-    return _MARKDOWN.sub(r"\\\1", show_plainly(value))
+    return _MARKDOWN.sub(r"\\\1", escape_invisible(value))

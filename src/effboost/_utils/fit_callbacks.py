@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-__all__ = ["Steps", "describe_data", "subtask"]
+__all__ = ["CallbackSteps", "callback_data", "subtask"]
 
 
 @dataclasses.dataclass
-class Steps:
+class CallbackSteps:
     """The steps of one fit, one after the other.
 
     Attributes
@@ -59,7 +59,7 @@ class Steps:
         return self.stopped
 
 
-def describe_data(X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+def callback_data(X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
     """Give the arguments of `fit` as scikit-learn's hooks take them."""
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     return {"X": X, "y": y, "metadata": metadata}

@@ -99,11 +99,11 @@ def _as_cell(value: Any) -> str:
         return ", ".join(f"{name} {_as_cell(part)}" for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_as_cell, value))
-    from effboost._utils.escape import show_plainly
+    from effboost._utils.escape import escape_invisible
 
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else show_plainly(value)
+    return "-" if value is None else escape_invisible(value)
 
 
 def write_pages(

@@ -190,13 +190,13 @@ class _TableWriter:
     """Columns of one width, for eyes alone."""
 
     def __init__(self, shown: list[str], classes: list[str], images: Sequence[str]):
-        from effboost._utils.escape import show_plainly
+        from effboost._utils.escape import escape_invisible
 
-        self._plainly = show_plainly
-        self._shown = [show_plainly(f"p_{label}") for label in shown]
+        self._plainly = escape_invisible
+        self._shown = [escape_invisible(f"p_{label}") for label in shown]
         self._widths = [
-            min(_WIDEST, max(map(len, ["image", *map(show_plainly, images)]))),
-            max(map(len, ["class", *map(show_plainly, classes)])),
+            min(_WIDEST, max(map(len, ["image", *map(escape_invisible, images)]))),
+            max(map(len, ["class", *map(escape_invisible, classes)])),
         ]
 
     def write_header(self, file: TextIO) -> None:

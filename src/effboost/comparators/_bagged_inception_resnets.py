@@ -24,7 +24,7 @@ from effboost._transforms import Augmentation
 from effboost._transforms.foreground import cell_box, otsu_threshold
 from effboost._utils.compat import Interval, StrOptions, fit_context
 from effboost._utils.default_estimators import seed_children
-from effboost._validation import Labelled
+from effboost._validation import LabelledImages
 from effboost.backbones import BackboneSpec
 from effboost.comparators._timm import timm_spec
 
@@ -203,7 +203,7 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         self : object
             The fitted classifier.
         """
-        rows = Labelled.check(self._images(X), y, groups=groups, sample_weight=sample_weight)
+        rows = LabelledImages.check(self._images(X), y, groups=groups, sample_weight=sample_weight)
         rng = check_random_state(self.random_state)
         networks = [clone(self.network) for _ in range(self.n_networks)]
         seed_children(networks, rng)
@@ -261,7 +261,7 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         images = as_images(X)
         return images.map(crop_to_cell) if self.crop else images
 
-    def _bags(self, rows: Labelled, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
+    def _bags(self, rows: LabelledImages, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
         """Give the positions of each network's images."""
         target = rows.encode(rows.classes())
         is_largest = target == np.bincount(target).argmax()
@@ -276,7 +276,7 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         return BackboneSpec("joint", self.n_joint, weights=None, factory=factory, head=None)
 
 
-def _fit(network: CNNClassifier, rows: Labelled) -> None:
+def _fit(network: CNNClassifier, rows: LabelledImages) -> None:
     network.fit(rows.images, rows.labels, groups=rows.groups, sample_weight=rows.weight)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from effboost._utils.escape import show_plainly
+from effboost._utils.escape import escape_invisible
 
 __all__ = ["KINDS", "DataCheck", "Finding"]
 
@@ -127,9 +127,9 @@ def _format_check(check: DataCheck) -> Iterator[str]:
         yield f"\n{KINDS[kind]}: {n}"
         found = [finding for finding in check.findings if finding.kind == kind]
         for finding in found[:_SHOWN]:
-            images = ", ".join(map(show_plainly, finding.images[:3]))
+            images = ", ".join(map(escape_invisible, finding.images[:3]))
             more = f" and {len(finding.images) - 3} more" if len(finding.images) > 3 else ""
-            yield f"  {images}{more}: {show_plainly(finding.detail)}"
+            yield f"  {images}{more}: {escape_invisible(finding.detail)}"
         if len(found) > _SHOWN:
             yield f"  ... and {len(found) - _SHOWN} more"
 
@@ -137,7 +137,7 @@ def _format_check(check: DataCheck) -> Iterator[str]:
 def _format_counts(title: str, counts: dict[str, tuple[int, int | None]]) -> Iterator[str]:
     if not counts:
         return
-    names = {name: show_plainly(name) for name in counts}
+    names = {name: escape_invisible(name) for name in counts}
     width = max(map(len, [title, *names.values()]))
     subjects = next(iter(counts.values()))[1] is not None
     yield f"\n{title:<{width}}   images" + ("  subjects" if subjects else "")

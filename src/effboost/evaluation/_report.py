@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from effboost._utils.atomic_write import write_whole
+from effboost._utils.atomic_write import write_atomic
 from effboost._utils.compat import load_matplotlib
 from effboost.evaluation._scores import Metric
 
@@ -173,7 +173,7 @@ class EvaluationReport:
         """
         text = json.dumps(self.to_dict(), indent=2) + "\n"
         if path is not None:
-            write_whole(path, text)
+            write_atomic(path, text)
         return text
 
     def plot_confusion_matrix(self, ax: Any = None) -> Any:

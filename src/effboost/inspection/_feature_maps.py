@@ -115,7 +115,7 @@ class _OnnxReader:
 
     def __init__(self, featurizer: ImageFeaturizer):
         self._featurizer = featurizer
-        self._graph = featurizer._engine.graph()
+        self._graph = featurizer._extractor.graph()
         names = _list_maps(self._graph, featurizer._n_features_out)
         self._start(names)
         self._names = names

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
-from effboost._utils.atomic_write import write_whole
+from effboost._utils.atomic_write import write_atomic
 from effboost.evaluation import EvaluationReport, evaluate
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._report_content import describe
@@ -184,7 +184,7 @@ class HTMLReport:
         Path
             The file.
         """
-        return write_whole(path, self.html)
+        return write_atomic(path, self.html)
 
     def save_model_card(self, path: str | os.PathLike[str]) -> Path:
         """Write the model card to a file, replaced in one step if it exists.
@@ -199,7 +199,7 @@ class HTMLReport:
         Path
             The file.
         """
-        return write_whole(path, self.model_card)
+        return write_atomic(path, self.model_card)
 
 
 def report(

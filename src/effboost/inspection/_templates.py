@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from effboost._utils.compat import load_extra
-from effboost._utils.escape import OwnText, escape_markdown, show_plainly
+from effboost._utils.escape import OwnText, escape_invisible, escape_markdown
 
 __all__ = ["render_card", "render_page"]
 
@@ -14,7 +14,7 @@ __all__ = ["render_card", "render_page"]
 def render_page(content: Mapping[str, Any]) -> str:
     """Fill the page in; Jinja2 escapes everything."""
     environment = _environment(autoescape=True)
-    environment.filters["plain"] = show_plainly
+    environment.filters["plain"] = escape_invisible
     page: str = environment.get_template("report.html").render(content)
     return page
 

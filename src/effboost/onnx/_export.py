@@ -13,7 +13,7 @@ import onnx
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
-from effboost._utils.atomic_write import write_whole
+from effboost._utils.atomic_write import write_atomic
 from effboost.exceptions import UnsupportedInputError
 from effboost.onnx._file import describe
 from effboost.onnx._graph import as_model, average_views, decide, join
@@ -82,7 +82,7 @@ def export_onnx(
     graph = _build(model).SerializeToString()
     if standalone:
         return write_folder(path, graph, model.classes_, model.featurizer_.spec_.name)
-    return write_whole(path, graph)
+    return write_atomic(path, graph)
 
 
 def _build(model: Any) -> onnx.ModelProto:
@@ -99,7 +99,7 @@ def _build(model: Any) -> onnx.ModelProto:
             'view_averaging="probabilities" cannot be exported: the graph averages the features '
             'of the views; fit with view_averaging="features"'
         )
-    network = _part(onnx.load_from_string(featurizer._engine.graph()).graph, "network")
+    network = _part(onnx.load_from_string(featurizer._extractor.graph()).graph, "network")
     if isinstance(model, HybridClassifier):
         head = convert_head(model.classifier_, model.feature_means_)
     else:

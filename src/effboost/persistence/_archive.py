@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import BinaryIO, Final
 
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 
 __all__ = ["Archive", "digest", "write_archive"]
@@ -74,7 +74,7 @@ class Archive:
             stream.seek(info.header_offset)
             # Name and numbers stand in both places, in the same order.
             if not same or stream.read(_LOCAL_HEADER + len(name))[4:] != entry[6:32] + entry[46:]:
-                raise RefusedError(f"the header of its member {name_plainly(name)} is damaged")
+                raise RefusedError(f"the header of its member {quote_name(name)} is damaged")
             stream.seek(place)
 
     @property
@@ -86,16 +86,16 @@ class Archive:
         """Read a member, if it has at most `limit` bytes."""
         info = self._members.get(name)
         if info is None:
-            raise RefusedError(f"it has no member {name_plainly(name)}")
+            raise RefusedError(f"it has no member {quote_name(name)}")
         if info.file_size > limit:
             raise RefusedError(
-                f"its member {name_plainly(name)} has {info.file_size:,} bytes; {limit:,} is the "
+                f"its member {quote_name(name)} has {info.file_size:,} bytes; {limit:,} is the "
                 "most that it may have"
             )
         try:
             return self._zip.read(info)
         except Exception as error:
-            raise RefusedError(f"its member {name_plainly(name)} is damaged ({error})") from error
+            raise RefusedError(f"its member {quote_name(name)} is damaged ({error})") from error
 
 
 def write_archive(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
@@ -141,7 +141,7 @@ def _check_layout(infos: list[zipfile.ZipInfo], end: int) -> dict[str, zipfile.Z
     members: dict[str, zipfile.ZipInfo] = {}
     place = 0
     for info in infos:
-        name, shown = info.orig_filename, name_plainly(info.orig_filename)
+        name, shown = info.orig_filename, quote_name(info.orig_filename)
         if not _MEMBER.fullmatch(name):
             raise RefusedError(f"its member {shown} has a name that no member has: paths are none")
         if name in members:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from effboost._utils.compat import load_xgboost
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._checks import check_numbers
 from effboost.persistence._json import check_fields
@@ -109,9 +109,9 @@ def build_booster(description: Any, content: bytes | None, what: str) -> Any:
     fitted = {} if content is None else {"evals_result": (dict, type(None))}
     check_fields(description, what, {"kind": str, "params": dict, **fitted})
     if description["kind"] not in _KINDS:
-        raise RefusedError(f"{what} is a {name_plainly(description['kind'])}; {_KINDS} are known")
+        raise RefusedError(f"{what} is a {quote_name(description['kind'])}; {_KINDS} are known")
     params = {
-        name: decode(value, f"{what}: parameter {name_plainly(name)}")
+        name: decode(value, f"{what}: parameter {quote_name(name)}")
         for name, value in description["params"].items()
     }
     if not all(name.isidentifier() and not name.startswith("_") for name in params):
@@ -190,7 +190,7 @@ def _check_base_score(text: str, n_groups: int) -> None:
 def _check_objective(objective: dict[str, Any], n_groups: int) -> None:
     name = objective.get("name")
     if name not in _OBJECTIVES:
-        raise RefusedError(f"the booster's objective {name_plainly(str(name))} is unknown")
+        raise RefusedError(f"the booster's objective {quote_name(str(name))} is unknown")
     if str(name).startswith("multi:") != (n_groups > 1):
         raise RefusedError("the booster's objective does not fit its number of classes")
     for key, group in objective.items():
@@ -232,7 +232,7 @@ def _check_ensemble(ensemble: dict[str, Any], n_features: int, n_groups: int) ->
         )
         _floats(model, "weights", (n_features + 1) * n_groups)
         return int(model.get("boosted_rounds", 0))
-    raise RefusedError(f"the booster is of kind {name_plainly(str(name))}, which is unknown")
+    raise RefusedError(f"the booster is of kind {quote_name(str(name))}, which is unknown")
 
 
 def _check_trees(model: dict[str, Any], n_features: int, n_groups: int) -> int:

@@ -18,7 +18,7 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import ImageTransform
 from effboost._utils.compat import load_torchvision
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BACKBONES, BackboneSpec
 from effboost.persistence._describe import FEATURIZERS
@@ -100,11 +100,11 @@ class Construction:
             return self._build_cnn(model)
         if kind == "HybridClassifier":
             return self._build_hybrid(model)
-        raise RefusedError(f"it holds a {name_plainly(kind)}, which is not a model of effboost")
+        raise RefusedError(f"it holds a {quote_name(kind)}, which is not a model of effboost")
 
     def _expect_no_heads(self) -> None:
         if self.heads:
-            raise RefusedError(f"its member {name_plainly(self.heads[0])} belongs to nothing")
+            raise RefusedError(f"its member {quote_name(self.heads[0])} belongs to nothing")
 
     def _build_cnn(self, model: dict[str, Any]) -> CNNClassifier:
         check_fields(model, "manifest.json: model", _CNN)
@@ -156,7 +156,7 @@ class Construction:
         check_fields(description, what, fields, _MORE)
         kind = FEATURIZERS.get(description["kind"])
         if kind is None:
-            raise RefusedError(f"{what} is a {name_plainly(description['kind'])}, which is unknown")
+            raise RefusedError(f"{what} is a {quote_name(description['kind'])}, which is unknown")
         backbone = self._choose_backbone(description["backbone"], what)
         featurizer: ImageFeaturizer = _with_params(
             kind, description["params"], {"backbone": backbone}
@@ -177,7 +177,7 @@ class Construction:
             own, is_spec = described["factory"], described["is_spec"]
         if own and self.backbone is None:
             raise RefusedError(
-                f"its network {name_plainly(spec.name)} was built by code of your own, which no "
+                f"its network {quote_name(spec.name)} was built by code of your own, which no "
                 "file holds: load(path, backbone=...) takes the callable or BackboneSpec again"
             )
         if own:
@@ -185,10 +185,10 @@ class Construction:
             return self.backbone if whole else dataclasses.replace(spec, factory=self.backbone)
         models = load_torchvision().models
         if spec.name not in {*BACKBONES, *models.list_models(module=models)}:
-            raise RefusedError(f"{what}: no backbone is named {name_plainly(spec.name)}")
+            raise RefusedError(f"{what}: no backbone is named {quote_name(spec.name)}")
         if self.backbone is not None:
             raise RefusedError(
-                f"its network is torchvision's {name_plainly(spec.name)}; leave backbone out"
+                f"its network is torchvision's {quote_name(spec.name)}; leave backbone out"
             )
         return spec if is_spec else described
 
@@ -211,7 +211,9 @@ class Construction:
         module, tensors = self._build_network(featurizer, heads, others, what)
         if head is not None:
             fill(head, tensors, "head")
-        featurizer._become(featurizer._check_backbone(), module, width, head, history, classes)
+        featurizer._set_fitted_state(
+            featurizer._check_backbone(), module, width, head, history, classes
+        )
         _check_transform(featurizer, description["transform"], what)
         for name, value in check_fields(
             description["seen"], what, {}, {"n_features_in_": int, "feature_names_in_": dict}
@@ -265,7 +267,7 @@ def _with_params(kind: Any, described: dict[str, Any], apart: dict[str, Any]) ->
     known = kind._get_param_names()
     params = {}
     for name, value in described.items():
-        what = f"manifest.json: parameter {name_plainly(name)} of {kind.__name__}"
+        what = f"manifest.json: parameter {quote_name(name)} of {kind.__name__}"
         if name not in known or name in apart or name == "cache":
             raise RefusedError(f"{what} is unknown")
         params[name] = _decode_param(value, what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._manifest import MANIFEST
 
@@ -56,5 +56,5 @@ def check_is_ours(head: bytes) -> None:
         raise RefusedError(
             hints[0]
             if hints
-            else f"is another zip file: its first member is {name_plainly(name)}, not {MANIFEST}"
+            else f"is another zip file: its first member is {quote_name(name)}, not {MANIFEST}"
         )

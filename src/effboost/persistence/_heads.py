@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from effboost._utils.compat import load_extra
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._archive import Archive, write_archive
 from effboost.persistence._boosters import build_booster, describe_booster, is_booster
@@ -113,7 +113,7 @@ def read_heads(description: Any, members: Mapping[str, bytes]) -> dict[str, Any]
     expected = {_member(number) for number in range(len(boosters))} | {_SKOPS}
     for name in members:
         if name not in expected:
-            raise RefusedError(f"its member {name_plainly(name)} belongs to nothing")
+            raise RefusedError(f"its member {quote_name(name)} belongs to nothing")
     rest = _load(members[_SKOPS], boosters) if _SKOPS in members else {}
     heads = {}
     for name, place in description["heads"].items():
@@ -122,7 +122,7 @@ def read_heads(description: Any, members: Mapping[str, bytes]) -> dict[str, Any]
         elif place is None or (type(place) is int and 0 <= place < len(boosters)):
             heads[name] = None if place is None else boosters[place]
         else:
-            raise RefusedError(f"{what}: {name_plainly(name)} is not there")
+            raise RefusedError(f"{what}: {quote_name(name)} is not there")
     return heads
 
 
@@ -270,7 +270,7 @@ class _SchemaAudit:
             raise RefusedError(f"{_SKOPS} is nested too deeply")
         if name not in LOADERS.get(loader, ()):
             raise RefusedError(
-                f"{_SKOPS} holds a {name_plainly(name)}, which is not among the types that "
+                f"{_SKOPS} holds a {quote_name(name)}, which is not among the types that "
                 "effboost writes and reads; heads that it keeps are XGBoost's and the scikit-learn "
                 "classifiers of the guide's page on files. joblib.dump keeps any, as a pickle"
             )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 
 __all__ = ["check_fields", "parse_json"]
@@ -39,7 +39,7 @@ def check_fields(
     kinds = {**needed, **(optional or {})}
     for name in value:
         if name not in kinds:
-            raise RefusedError(f"{what} has a field {name_plainly(name)}, which is unknown")
+            raise RefusedError(f"{what} has a field {quote_name(name)}, which is unknown")
     for name in needed:
         if name not in value:
             raise RefusedError(f"{what} has no field {name!r}")

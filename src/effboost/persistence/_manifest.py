@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._archive import Archive, digest
 from effboost.persistence._json import check_fields, parse_json
@@ -54,7 +54,7 @@ def read_manifest(archive: Archive) -> dict[str, Any]:
     if number > VERSION:
         newer = made_with.get("effboost") if isinstance(made_with, dict) else None
         raise RefusedError(
-            f"has format {number}, of effboost {name_plainly(str(newer))}; this is effboost "
+            f"has format {number}, of effboost {quote_name(str(newer))}; this is effboost "
             f"{version('effboost')}, which reads formats up to {VERSION}: update it"
         )
     if number < 1:
@@ -82,7 +82,7 @@ def read_member(archive: Archive, manifest: dict[str, Any], name: str, limit: in
     content = archive.read(name, limit)
     if digest(content) != manifest["members"][name]["sha256"]:
         raise RefusedError(
-            f"its member {name_plainly(name)} is damaged: its SHA-256 is not the one in {MANIFEST}"
+            f"its member {quote_name(name)} is damaged: its SHA-256 is not the one in {MANIFEST}"
         )
     return content
 
@@ -90,9 +90,9 @@ def read_member(archive: Archive, manifest: dict[str, Any], name: str, limit: in
 def _check_members(listed: dict[str, Any], sizes: Mapping[str, int]) -> None:
     for name in sizes:
         if name not in listed and name != MANIFEST:
-            raise RefusedError(f"its member {name_plainly(name)} is not listed in {MANIFEST}")
+            raise RefusedError(f"its member {quote_name(name)} is not listed in {MANIFEST}")
     for name, entry in listed.items():
-        what = f"{MANIFEST}: member {name_plainly(name)}"
+        what = f"{MANIFEST}: member {quote_name(name)}"
         check_fields(entry, what, {"size": int, "sha256": str})
         if name == MANIFEST or sizes.get(name) != entry["size"]:
             raise RefusedError(f"{what} is not there, or not of this size")

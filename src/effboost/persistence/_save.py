@@ -9,7 +9,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from effboost._utils.atomic_write import replacing
+from effboost._utils.atomic_write import open_atomic
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError, ModelFileWarning
 from effboost.persistence._archive import write_archive
@@ -89,7 +89,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
         network = write_tensors(described.modules, described.tensors)
         members = {NETWORK: network, **described.members}
         manifest = write_manifest(type(model).__name__, described.model, members)
-        with replacing(path) as file:
+        with open_atomic(path) as file:
             write_archive(file, {MANIFEST: manifest, **members})
     except RefusedError as error:
         raise ModelFileError(os.fspath(path), str(error)) from error.__cause__

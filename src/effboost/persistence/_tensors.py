@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._json import check_fields, parse_json
 
@@ -112,7 +112,7 @@ def check_tensors(content: bytes, expected: Mapping[str, _Shape]) -> None:
     for name, shape in found.items():
         if name not in expected:
             raise RefusedError(
-                f"{what} has tensor {name_plainly(name)}, which the network does not have"
+                f"{what} has tensor {quote_name(name)}, which the network does not have"
             )
         if shape != expected[name]:
             got, wanted = _show(shape), _show(expected[name])
@@ -133,7 +133,7 @@ def _read_header(content: bytes) -> dict[str, _Shape]:
     places: list[tuple[int, int]] = []
     shapes: dict[str, _Shape] = {}
     for name, entry in header.items():
-        shown = f"{what}: {name_plainly(name)}"
+        shown = f"{what}: {quote_name(name)}"
         check_fields(entry, shown, {"dtype": str, "shape": list, "data_offsets": list})
         dtype, shape, place = _DTYPES.get(entry["dtype"]), entry["shape"], entry["data_offsets"]
         if dtype is None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from effboost._training.config import FineTuning
 from effboost._transforms import Augmentation
-from effboost._utils.escape import name_plainly
+from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 
 __all__ = ["NotPlainError", "decode", "encode"]
@@ -75,7 +75,7 @@ def decode(value: Any, what: str) -> Any:
     if kind in _DATA:
         return _decode_data(kind, content, what)
     if kind not in _DECODERS:
-        raise RefusedError(f"{what} is of kind {name_plainly(kind)}, which is unknown")
+        raise RefusedError(f"{what} is of kind {quote_name(kind)}, which is unknown")
     try:
         return _DECODERS[kind](content, what)
     except (TypeError, ValueError, KeyError, OverflowError) as error:

@@ -60,7 +60,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Labelled images and their two splits.
+    """LabelledImages images and their two splits.
 
     Attributes
     ----------

@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from effboost._utils.atomic_write import write_whole
-from effboost._utils.escape import escape_markdown, show_plainly
+from effboost._utils.atomic_write import write_atomic
+from effboost._utils.escape import escape_invisible, escape_markdown
 from effboost.comparators import COMPARATORS
 from effboost.exceptions import UnsupportedInputError
 from effboost.reproduction._data import Data, Split, load_data
@@ -60,7 +60,7 @@ class Reproduction:
     def __str__(self) -> str:
         reached, costs = split_for_screens(table_of_systems(self.results, self.splits))
         parts = [
-            "\n".join(show_plainly(note) for note in self.notes),
+            "\n".join(escape_invisible(note) for note in self.notes),
             f"Tables 1 and 3: what the systems reach\n{to_text(reached)}",
             f"What they are, and cost\n{to_text(costs)}",
         ]
@@ -68,7 +68,7 @@ class Reproduction:
             table = table_of_classes(self._hybrid, self.splits)
             parts.append(f"Table 2: classes, {HYBRID}\n{to_text(table)}")
         if self.failures:
-            parts.append("FAILED:\n" + "\n".join(map(show_plainly, self.failures)))
+            parts.append("FAILED:\n" + "\n".join(map(escape_invisible, self.failures)))
         return "\n\n".join(parts)
 
     @property
@@ -132,7 +132,7 @@ class Reproduction:
         }
         text = json.dumps(content, indent=2) + "\n"
         if path is not None:
-            write_whole(path, text)
+            write_atomic(path, text)
         return text
 
 
@@ -341,8 +341,8 @@ def _notes(data: Data, plan: Plan) -> tuple[str, ...]:
 
 def _write(made: Reproduction, folder: Path, kept: Path) -> None:
     made.to_json(folder / "reproduction.json")
-    write_whole(folder / "reproduction.txt", f"{made}\n")
-    write_whole(folder / "reproduction.md", made.to_markdown())
+    write_atomic(folder / "reproduction.txt", f"{made}\n")
+    write_atomic(folder / "reproduction.md", made.to_markdown())
     hybrid = made._hybrid
     if not hybrid:
         return

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from effboost._utils.atomic_write import write_whole
+from effboost._utils.atomic_write import write_atomic
 
 __all__ = ["SystemResult"]
 
@@ -64,7 +64,7 @@ class SystemResult:
 
     def save(self, folder: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        write_whole(folder / f"{self.stem}.json", json.dumps(dataclasses.asdict(self)) + "\n")
+        write_atomic(folder / f"{self.stem}.json", json.dumps(dataclasses.asdict(self)) + "\n")
 
     def load(self, folder: Path) -> SystemResult | None:
         """Give the result that was kept for the same key; None where there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from effboost._utils.escape import escape_markdown, show_plainly
+from effboost._utils.escape import escape_invisible, escape_markdown
 from effboost.comparators import COMPARATORS
 from effboost.evaluation import Metric
 from effboost.reproduction._data import Split
@@ -133,7 +133,7 @@ def to_markdown(table: _Table) -> str:
 
 def to_text(table: _Table) -> str:
     """Lay a table out in columns."""
-    plain = [[show_plainly(cell) for cell in row] for row in table]
+    plain = [[escape_invisible(cell) for cell in row] for row in table]
     widths = [max(len(row[i]) for row in plain) for i in range(len(plain[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
