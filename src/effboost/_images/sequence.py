@@ -19,6 +19,7 @@ from effboost._images.sources import (
     Source,
     as_source,
 )
+from effboost._utils.columns import check_groups
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["ImageSequence", "as_images"]
@@ -58,7 +59,9 @@ class ImageSequence:
     Raises
     ------
     UnsupportedInputError
-        If `X` is of another form. The message says what came and what would do.
+        If `X` is of another form. The message says what came and what is accepted.
+    SplitError
+        If the group of an image is missing.
 
     Notes
     -----
@@ -91,7 +94,7 @@ class ImageSequence:
             groups = source.groups()
         self._source: Source = source if frame is None else FramedSource(source, frame)
         self._index = np.arange(len(self._source))
-        self.groups = None if groups is None else np.asarray(groups)
+        self.groups = None if groups is None else check_groups(groups)
         if self.groups is not None and self.groups.shape != self.shape:
             raise UnsupportedInputError(
                 f"groups has shape {self.groups.shape}, but there are {len(self)} images: "

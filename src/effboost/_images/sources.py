@@ -22,6 +22,7 @@ from effboost._images.decoding import (
     read_file,
     read_picture,
 )
+from effboost._utils.columns import check_groups, is_missing
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["FramedSource", "Handle", "ItemSource", "MappedSource", "Source", "as_source"]
@@ -98,9 +99,17 @@ class ItemSource:
         return ItemSource(self._items[index])
 
     def groups(self) -> npt.NDArray[Any] | None:
-        """Give the groups that all items carry, or None."""
+        """Return the groups that all items carry, or None where no item carries one."""
         carried = [item.group if isinstance(item, Handle) else None for item in self._items]
-        return None if any(group is None for group in carried) else np.array(carried)
+        without = [i for i, group in enumerate(carried) if group is None]
+        if len(without) == len(carried):
+            return None
+        if without:
+            raise UnsupportedInputError(
+                f"the image at position {without[0]} carries no group, but others do: give "
+                "ImageSequence the groups of all images"
+            )
+        return check_groups(carried)
 
 
 class _ArraySource:
@@ -292,6 +301,8 @@ def _sequence_source(X: Sequence[Any], image_shape: tuple[int, ...] | None) -> A
 def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle:
     if isinstance(item, str | os.PathLike):
         path = os.fspath(item)
+        if not path:
+            raise UnsupportedInputError(f"the path at position {i} is empty")
         if isinstance(path, str):
             return str(path)
     if isinstance(item, Image.Image | np.ndarray | Handle):
@@ -299,7 +310,7 @@ def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle
     if _is_tensor(item):
         array = item.detach().cpu().numpy()
         return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
-    if item is None or (isinstance(item, float) and np.isnan(item)):
+    if is_missing(item):
         raise UnsupportedInputError(f"the path at position {i} is missing ({item!r})")
     raise UnsupportedInputError(
         f"got {type(item).__name__} at position {i}; images can be {_ACCEPTED}"

@@ -18,13 +18,13 @@ from sklearn.utils import check_consistent_length
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images
+from effboost._utils.columns import is_missing
 from effboost._utils.threads import count_threads
 from effboost.datasets._alike import DisjointSets, join_alike, make_thumbnail, shrink
 from effboost.datasets._findings import KINDS, DataCheck, Finding
 from effboost.datasets._folder import read_image_folder
 from effboost.exceptions import DatasetError, ImageDecodeError, LeakageError
 from effboost.model_selection._leakage import check_group_leakage
-from effboost.model_selection._subjects import is_missing
 
 __all__ = ["check_image_folder", "check_images"]
 
