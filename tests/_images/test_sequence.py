@@ -93,6 +93,7 @@ def test_pictures_may_differ_in_size(pixels):
     assert [image.shape for image in images] == [(40, 40, 3), (20, 40, 3), (9, 30, 3)]
 
 
+@pytest.mark.filterwarnings("ignore:.*set white_level")
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(8, 12), st.integers(8, 12))))
 def test_floats_are_rounded_to_the_grey_levels_they_came_from(grey):

@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(files):
     reasons = {f.images[0]: f.detail for f in found.findings}
     assert list(reasons) == [str(files[3]), str(files[5]), str(files[7]), "gone.png"]
     assert "truncated" in reasons[str(files[3])]
-    assert "no image that effboost reads" in reasons[str(files[5])]
+    assert "not an image that effboost reads" in reasons[str(files[5])]
     assert "0 bytes" in reasons[str(files[7])]
     assert "no such file" in reasons["gone.png"]
     assert found.counts == {"unreadable": 4}
