@@ -8,7 +8,7 @@ import pytest
 from effboost._utils.atomic_write import open_atomic, write_atomic
 
 
-def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+def test_file_is_replaced_without_leftovers(tmp_path):
     path = tmp_path / "notes.txt"
     assert write_atomic(path, "één\n") == path
     write_atomic(path, "two\n")
@@ -16,7 +16,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_after_an_error_the_old_file_is_there(tmp_path):
+def test_old_file_is_kept_after_an_error(tmp_path):
     path = tmp_path / "notes.txt"
     write_atomic(path, "old")
 
@@ -31,7 +31,7 @@ def test_after_an_error_the_old_file_is_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_is_seen_before_the_block_ends(tmp_path):
+def test_file_is_replaced_when_the_block_ends(tmp_path):
     path = tmp_path / "notes.txt"
     with open_atomic(path) as file:
         file.write(b"new")
@@ -39,7 +39,7 @@ def test_nothing_is_seen_before_the_block_ends(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-def test_two_writers_do_not_meet(tmp_path):
+def test_two_writers_do_not_interfere(tmp_path):
     path = tmp_path / "notes.txt"
     with open_atomic(path) as first, open_atomic(path) as second:
         first.write(b"first")
@@ -47,7 +47,7 @@ def test_two_writers_do_not_meet(tmp_path):
     assert path.read_bytes() == b"first"
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path):
+def test_permissions_follow_the_umask(tmp_path):
     with open_atomic(tmp_path / "one"):
         pass
     (tmp_path / "other").touch()
@@ -55,7 +55,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     assert len(modes) == 1
 
 
-def test_a_missing_folder_is_an_error(tmp_path):
+def test_missing_folder_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomic(tmp_path / "nowhere" / "notes.txt", "x")
 
@@ -96,7 +96,7 @@ print(whole, len(seen))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):
+def test_killed_save_leaves_old_or_new_file(tmp_path):
     path = tmp_path / "model.effboost"
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED, path],
@@ -106,3 +106,24 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert result.stdout.split() == ["True", "2"]
+
+
+def test_full_disk_error_names_the_file(tmp_path):
+    """A file that may not grow any further stands for a disk that is full."""
+    code = (
+        "import resource, sys\n"
+        "from effboost._utils.atomic_write import write_atomic\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_atomic(sys.argv[1], 'x' * 100_000)\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+    )
+    target = tmp_path / "report.json"
+    target.write_text("old")
+    command = [sys.executable, "-c", code, str(target)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == f"[Errno 27] File too large: {str(target)!r}\n", result.stderr
+    assert [(place.name, place.read_text()) for place in tmp_path.iterdir()] == [
+        ("report.json", "old")
+    ]

@@ -29,12 +29,12 @@ def test_each_estimator_links_to_its_own_page(estimator, site):
     assert f'href="{site}/api/effboost.{name}.html"' in estimator._repr_html_()
 
 
-def test_an_estimator_of_a_public_module_links_to_its_page_there(site):
+def test_estimator_of_public_module_links_to_its_page(site):
     link = comparators.RotationAveragedCNN()._get_doc_link()
     assert link == f"{site}/api/effboost.comparators.RotationAveragedCNN.html"
 
 
-def test_where_no_site_is_named_nothing_is_linked(monkeypatch):
+def test_no_link_without_documentation_address(monkeypatch):
     monkeypatch.setattr(compat, "metadata", lambda name: Message())
     compat._find_documentation.cache_clear()
     assert HybridClassifier()._get_doc_link() == ""
@@ -42,7 +42,7 @@ def test_where_no_site_is_named_nothing_is_linked(monkeypatch):
     compat._find_documentation.cache_clear()
 
 
-def test_a_fitted_classifier_is_shown_without_its_weights():
+def test_html_of_fitted_classifier_omits_weights():
     X = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)
     clf = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=1))
     unfitted = len(clf._repr_html_())
@@ -53,7 +53,7 @@ def test_a_fitted_classifier_is_shown_without_its_weights():
     assert len(html) < 1.5 * unfitted
 
 
-def test_a_repr_shows_what_was_set_and_fits_on_a_screen():
+def test_repr_shows_changed_parameters():
     assert repr(HybridClassifier()) == "HybridClassifier()"
     text = repr(HybridClassifier(tiny_featurizer(image_size=32), head_protocol="holdout"))
     assert "image_size=32" in text

@@ -27,15 +27,15 @@ def check(folder, *more):
     return main(["check", str(folder), "--group", r"(S\d+)_", "--quiet", *more])
 
 
-def test_clean_data_end_with_0(cells, capsys):
+def test_clean_data_exits_with_0(cells, capsys):
     assert check(cells) == 0
     printed = capsys.readouterr()
     assert "24 images of 6 subjects" in printed.out
-    assert "nothing is wrong" in printed.out
+    assert "no faults found" in printed.out
     assert printed.err == ""
 
 
-def test_what_is_found_ends_with_1_and_comes_as_text_csv_and_json(cells, capsys):
+def test_findings_exit_with_1_in_all_formats(cells, capsys):
     first, second = sorted(cells.glob("train/ALL/*"))[:2]
     shutil.copy(first, cells / "test" / "ALL" / first.name)
     second.write_bytes(b"")
@@ -65,7 +65,7 @@ def test_several_folders_are_the_splits(cells, capsys):
     assert list(json.loads(capsys.readouterr().out)["splits"]) == sorted(folders)
 
 
-def test_turned_copies_can_be_let_through(cells):
+def test_max_distance_none_ignores_rotated_copies(cells):
     picture = next(cells.glob("train/ALL/*"))
     Image.open(picture).transpose(Image.Transpose.ROTATE_90).save(picture.with_name("S0_x.png"))
     assert check(cells) == 1
@@ -75,7 +75,7 @@ def test_turned_copies_can_be_let_through(cells):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "part"], "no column 'part' for the split"),
+        (["--split", "part"], "--split 'part' names a column, but"),
         (["--target", "colour"], "--target 'colour' names a column"),
     ],
 )
@@ -87,7 +87,7 @@ def test_an_error_is_one_line(cells, capsys, arguments, message):
 
 
 @pytest.mark.parametrize("value", ["near", "-1", "nan"])
-def test_a_distance_that_is_none_is_refused(cells, value, capsys):
+def test_invalid_distance_exits_with_2(cells, value, capsys):
     with pytest.raises(SystemExit) as stop:
         check(cells, "--max-distance", value)
     assert stop.value.code == 2

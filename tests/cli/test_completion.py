@@ -29,7 +29,7 @@ def test_bash_completes_commands_options_choices_and_files(tmp_path, monkeypatch
     assert complete(script, "predict", "mod") == ["model.effboost"]
 
 
-def test_without_shtab_the_extra_is_named(monkeypatch, capsys):
+def test_missing_shtab_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "zsh"]) == 1
     assert "pip install 'effboost[completion]'" in capsys.readouterr().err

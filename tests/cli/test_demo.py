@@ -19,7 +19,7 @@ def small(monkeypatch):
         monkeypatch.setattr(_demo, f"_{name}", value)
 
 
-def test_the_demo_says_at_once_that_its_weights_are_random(small, tmp_path, capsys):
+def test_demo_announces_random_weights(small, tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -53,7 +53,7 @@ def test_the_demo_says_at_once_that_its_weights_are_random(small, tmp_path, caps
     )
 
 
-def test_its_cells_can_be_evaluated_and_its_model_used(small, tmp_path, capsys):
+def test_cells_and_model_of_the_demo_can_be_used(small, tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     with (out / "cells" / "labels.csv").open() as file:
@@ -70,7 +70,7 @@ def test_its_cells_can_be_evaluated_and_its_model_used(small, tmp_path, capsys):
     assert "24 images of 6 subjects" in capsys.readouterr().out
 
 
-def test_imagenet_weights_are_used_where_they_lie(small, torch_home, tmp_path, capsys):
+def test_local_imagenet_weights_are_used(small, torch_home, tmp_path, capsys):
     """A file of the published name, whose checksum cannot be right, is an error, not ignored."""
     folder = torch_home / "hub" / "checkpoints"
     folder.mkdir(parents=True)

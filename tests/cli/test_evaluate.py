@@ -50,7 +50,7 @@ def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tm
     assert right == pytest.approx(data["metrics"]["accuracy"]["value"])
 
 
-def test_training_reports_the_network_alone_and_draws_curves(folder, tmp_path, capsys):
+def test_training_reports_the_network_and_learning_curves(folder, tmp_path, capsys):
     usual = "--target kind --group patient --backbone resnet18 --weights none --quiet --folds 2"
     sizes = "--epochs 1 --image-size 32 --crop-size none --trainable head"
     out = tmp_path / "results"
@@ -66,21 +66,21 @@ def test_training_reports_the_network_alone_and_draws_curves(folder, tmp_path, c
     ("option", "value"),
     [("--epochs", "0"), ("--image-size", "large"), ("--trainable", "some"), ("--crop-size", "-1")],
 )
-def test_an_option_that_is_no_number_is_refused(folder, weights, capsys, option, value):
+def test_invalid_number_exits_with_2(folder, weights, capsys, option, value):
     with pytest.raises(SystemExit) as stop:
         run(folder, weights, option, value)
     assert stop.value.code == 2
-    assert "is no whole number above 0" in capsys.readouterr().err
+    assert "is not a whole number above 0" in capsys.readouterr().err
 
 
-def test_classes_can_be_left_out(folder, weights, capsys):
+def test_drop_class_leaves_classes_out(folder, weights, capsys):
     assert run(folder, weights, "--drop-class", "other", "--quiet") == 0
     printed = capsys.readouterr()
     assert "16 images of 12 subjects" in printed.out
     assert printed.err == ""
 
 
-def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
+def test_missing_subjects_warn(folder, weights, capsys):
     (folder / "labels.csv").write_text(
         (folder / "labels.csv").read_text().replace("patient", "number", 1)
     )
@@ -100,11 +100,11 @@ def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
         (["--weights", "nowhere.pth"], "'nowhere.pth' does not exist"),
         (["--weights", "imagenet"], "--weights none for random weights"),
         (["--preset", "best"], "there is no preset 'best'; the presets are"),
-        (["--preset", "paper"], "--frozen and --preset paper exclude each other"),
+        (["--preset", "paper"], "--frozen and --preset paper cannot be combined"),
         (["--backbone", "resnet18"], "another architecture"),
         (["--epochs", "3"], "--frozen trains nothing"),
         (["--folds", "40"], "there are 12 subjects"),
-        (["--folds", "1"], "choose 2 to 12"),
+        (["--folds", "1"], "use 2 to 12"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_leaves_nothing(
@@ -119,19 +119,19 @@ def test_an_error_is_one_line_on_stderr_and_leaves_nothing(
     assert not out.exists()
 
 
-def test_a_broken_image_is_named(folder, paths, weights, capsys):
+def test_broken_image_is_reported(folder, paths, weights, capsys):
     os.truncate(paths[3], 200)
     assert run(folder, weights, "--quiet") == 1
     assert "cell_03.png" in capsys.readouterr().err
 
 
-def test_an_output_that_is_a_file_is_refused_before_any_work(folder, weights, paths, capsys):
+def test_output_that_is_a_file_raises_before_the_work(folder, weights, paths, capsys):
     assert run(folder, weights, "--out", paths[0]) == 1
     assert "is a file; name a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format", ["csv", "json"])
-def test_the_report_can_be_printed_for_programs(folder, weights, tmp_path, capsys, format):
+def test_report_is_printed_as_json_and_csv(folder, weights, tmp_path, capsys, format):
     out = tmp_path / "results"
     assert run(folder, weights, "--format", format, "--quiet", "--out", str(out)) == 0
     printed = capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_the_report_can_be_printed_for_programs(folder, weights, tmp_path, capsy
         assert len(list(csv.DictReader(printed.splitlines()))) == 24
 
 
-def test_padding_is_warned_of_in_terms_of_the_options(folder, weights, capsys):
+def test_padding_warning_names_the_option(folder, weights, capsys):
     usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights} --quiet"
     more = "--group patient --frozen --crop-size 48"
     assert main(["evaluate", str(folder), *usual.split(), *more.split()]) == 0
@@ -154,13 +154,13 @@ def test_padding_is_warned_of_in_terms_of_the_options(folder, weights, capsys):
     assert "--crop-size none takes each image whole" in warning
 
 
-def test_features_are_kept_in_a_cache(folder, weights, tmp_path, capsys):
+def test_cache_option_keeps_features(folder, weights, tmp_path, capsys):
     cache = tmp_path / "cache"
     assert run(folder, weights, "--quiet", "--cache", str(cache), "--preset", "frozen") == 0
     assert any(cache.rglob("*"))
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(folder, weights, monkeypatch, capsys):
+def test_ctrl_c_exits_with_130_without_traceback(folder, weights, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(folder, weights, monkeypatch, cap
     assert capsys.readouterr().err == "effboost: interrupted\n"
 
 
-def test_help_shows_examples_quickly_and_without_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys; from effboost.cli import main\n"
         "try: main(['evaluate', '--help'])\n"
@@ -180,7 +180,7 @@ def test_help_shows_examples_quickly_and_without_torch():
     assert result.stdout.endswith("False\n")
 
 
-def test_the_module_runs_as_the_command_does():
+def test_python_m_effboost_runs_the_command():
     result = subprocess.run(
         [sys.executable, "-m", "effboost", "--version"], capture_output=True, text=True
     )
@@ -201,7 +201,7 @@ def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, 
 
 
 @pytest.mark.parametrize("option", ["--report", "--model-card"])
-def test_a_file_that_cannot_be_written_is_told_before_the_work(folder, weights, option, capsys):
+def test_unwritable_file_raises_before_the_work(folder, weights, option, capsys):
     assert run(folder, weights, option, str(folder)) == 1
     assert "is a folder; name a file" in capsys.readouterr().err
     assert run(folder, weights, option, str(folder / "no" / "report.html")) == 1

@@ -15,7 +15,7 @@ def explain(model_file, *arguments):
     return main(["explain", str(model_file), *map(str, arguments), "--quiet"])
 
 
-def test_each_image_gets_a_picture(model_file, new_cells, tmp_path, capsys):
+def test_each_image_has_a_heat_map(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "new" / "maps"
     for image in list_images(new_cells / "slide1")[3:]:
         Path(image).unlink()
@@ -25,10 +25,10 @@ def test_each_image_gets_a_picture(model_file, new_cells, tmp_path, capsys):
     with Image.open(out / names[0]) as picture:
         assert picture.width > 500
         assert np.asarray(picture.convert("RGB")).std() > 10
-    assert capsys.readouterr().out == f"3 pictures written to {out}\n"
+    assert capsys.readouterr().out == f"3 heat maps written to {out}\n"
 
 
-def test_pictures_do_not_depend_on_the_images_beside(model_file, new_cells, tmp_path):
+def test_heat_maps_do_not_depend_on_other_images(model_file, new_cells, tmp_path):
     first, second, *_ = list_images(new_cells)
     assert explain(model_file, first, second, "--out", tmp_path / "two") == 0
     assert explain(model_file, second, "--out", tmp_path / "one") == 0
@@ -36,7 +36,7 @@ def test_pictures_do_not_depend_on_the_images_beside(model_file, new_cells, tmp_
     assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_broken_image_is_named_and_the_rest_goes_on(model_file, new_cells, tmp_path, capsys):
+def test_broken_image_is_reported_and_others_are_explained(model_file, new_cells, tmp_path, capsys):
     first, second, third, *_ = list_images(new_cells)
     os.truncate(second, 80)
     assert explain(model_file, first, second, third, "--out", tmp_path / "maps") == 1
@@ -46,7 +46,7 @@ def test_a_broken_image_is_named_and_the_rest_goes_on(model_file, new_cells, tmp
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
-def test_two_images_of_one_name_get_two_pictures(model_file, new_cells, tmp_path):
+def test_images_of_one_name_have_separate_heat_maps(model_file, new_cells, tmp_path):
     first, second, *_ = list_images(new_cells)
     other = new_cells / "slide1" / first.rpartition("/")[2]
     Path(second).rename(other)
@@ -55,15 +55,18 @@ def test_two_images_of_one_name_get_two_pictures(model_file, new_cells, tmp_path
     assert {file.name for file in (tmp_path / "maps").iterdir()} == {f"{stem}.png", f"{stem}_2.png"}
 
 
-def test_one_class_can_be_asked_for(model_file, new_cells, tmp_path, capsys):
+def test_class_option_selects_a_class(model_file, new_cells, tmp_path, capsys):
     image = list_images(new_cells)[0]
     for label in ("ALL", "HEM"):
         assert explain(model_file, image, "--out", tmp_path / label, "--class", label) == 0
     assert explain(model_file, image, "--out", tmp_path / "x", "--class", "MONO") == 1
-    assert "--class 'MONO' is none of the model's: ALL, HEM" in capsys.readouterr().err
+    assert (
+        "--class 'MONO' is not a class of the model; its classes are ALL, HEM"
+        in capsys.readouterr().err
+    )
 
 
-def test_heads_without_trees_are_explained_by_hiding_parts(fitted, new_cells, tmp_path, capsys):
+def test_heads_without_trees_are_explained_by_occlusion(fitted, new_cells, tmp_path, capsys):
     clf = effboost.presets.frozen(
         "shufflenet_v2_x0_5", weights=None, image_size=32, runtime="torch", random_state=0
     ).set_params(classifier=LogisticRegression())
@@ -76,7 +79,7 @@ def test_heads_without_trees_are_explained_by_hiding_parts(fitted, new_cells, tm
 
 
 @pytest.mark.parametrize("place", ["file"])
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, place, capsys):
+def test_output_that_is_a_file_raises(tmp_path, place, capsys):
     (tmp_path / place).write_text("mine")
     assert explain("no.effboost", "a.png", "--out", tmp_path / place) == 1
     assert "is a file; name a folder" in capsys.readouterr().err

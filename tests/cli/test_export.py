@@ -14,7 +14,7 @@ def export(model_file, *arguments):
     return main(["export", str(model_file), *map(str, arguments)])
 
 
-def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, capsys):
+def test_export_writes_a_graph(model_file, fitted, new_cells, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     assert export(model_file, "--out", out, "--format", "json") == 0
     facts = json.loads(capsys.readouterr().out)
@@ -26,7 +26,7 @@ def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, caps
     )
 
 
-def test_a_folder_runs_by_its_own_script(model_file, new_cells, tmp_path, capsys):
+def test_standalone_folder_runs_its_script(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "edge"
     assert export(model_file, "--standalone", "--out", out) == 0
     assert str(out / "predict.py") in capsys.readouterr().out
@@ -38,7 +38,7 @@ def test_a_folder_runs_by_its_own_script(model_file, new_cells, tmp_path, capsys
     assert image in result.stdout
 
 
-def test_nothing_is_overwritten_unasked(model_file, tmp_path, capsys):
+def test_existing_output_is_not_overwritten_without_force(model_file, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     out.write_text("mine")
     assert export("no.effboost", "--out", out) == 1

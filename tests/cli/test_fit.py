@@ -3,10 +3,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import effboost
-from effboost.cli import main
+from effboost.cli import main, make_parser
+from effboost.cli._options import load_data
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_options_reach_the_model_and_json_the_output(folder, tmp_path, capsys):
     assert parameters["random_state"] == 3
 
 
-def test_the_recommended_preset_is_tuned_when_asked_saved_and_explained(folder, paths, tmp_path):
+def test_recommended_preset_with_fine_tuning_is_saved_and_explained(folder, paths, tmp_path):
     out, maps = tmp_path / "model.effboost", tmp_path / "maps"
     assert fit(folder, out, "--preset", "recommended", "--fine-tune", "--epochs", "1") == 0
     model = effboost.load(out)
@@ -64,7 +67,7 @@ def test_the_recommended_preset_is_tuned_when_asked_saved_and_explained(folder, 
     assert [file.name for file in maps.iterdir()] == ["cell_00.png"]
 
 
-def test_without_subjects_it_warns(folder, tmp_path, capsys):
+def test_missing_subjects_warn(folder, tmp_path, capsys):
     (folder / "labels.csv").write_text(
         (folder / "labels.csv").read_text().replace("patient", "number", 1)
     )
@@ -72,7 +75,7 @@ def test_without_subjects_it_warns(folder, tmp_path, capsys):
     assert "warning: no subjects are known" in capsys.readouterr().err
 
 
-def test_a_model_is_not_overwritten_unasked(folder, tmp_path, capsys):
+def test_existing_model_is_not_overwritten_without_force(folder, tmp_path, capsys):
     out = tmp_path / "m.effboost"
     out.write_text("mine")
     assert fit(folder, out, "--frozen") == 1
@@ -82,20 +85,69 @@ def test_a_model_is_not_overwritten_unasked(folder, tmp_path, capsys):
     assert effboost.load(out).classes_.size == 3
 
 
+def write_splits(root, parts):
+    for number, part in enumerate(parts):
+        for label in ("ALL", "HEM"):
+            folder = root / part / label
+            folder.mkdir(parents=True)
+            for i in range(3):
+                picture = np.random.default_rng([number, i]).integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(picture).save(folder / f"{part}P{i}_.png")
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_held_out_splits_require_part_option(tmp_path, capsys, command):
+    write_splits(tmp_path / "data", ["train", "test"])
+    out = tmp_path / "m.effboost"
+    arguments = [command, str(tmp_path / "data"), "--group", r"(\w+P\d)_", "--quiet", "--frozen"]
+    assert main([*arguments, *(["--out", str(out)] if command == "fit" else [])]) == 1
+    assert capsys.readouterr().err == (
+        f"effboost: error: '{tmp_path / 'data'}' has the splits test, train, and a model that "
+        "is trained on 'test' cannot be tested on it: select splits by --part, such as "
+        "--part train\n"
+    )
+    assert not out.exists()
+
+
+def load(*arguments):
+    """Read a folder as `fit` and `evaluate` do."""
+    return load_data(make_parser().parse_args(["fit", *map(str, arguments), "--out", "m.effboost"]))
+
+
+def test_part_option_selects_splits(tmp_path):
+    write_splits(tmp_path, ["train", "test"])
+    data = load(tmp_path, "--group", r"(\w+P\d)_", "--part", "train")
+    assert data.target_names == ["ALL", "HEM"]
+    assert sorted(set(data.groups)) == ["trainP0", "trainP1", "trainP2"]
+    assert len(load(tmp_path, "--group", "(P.)_", "--part", "train", "--part", "test").paths) == 12
+
+
+def test_folds_are_used_together(tmp_path):
+    write_splits(tmp_path, ["fold_0", "fold_1"])
+    assert sorted(set(load(tmp_path, "--group", r"(\w+P\d)_").split)) == ["fold_0", "fold_1"]
+
+
+def test_white_level_option_scales_images(tmp_path, capsys):
+    plain = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    (tmp_path / "ALL").mkdir()
+    deep = np.rint(plain * (4095 / 255)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "ALL" / "P0.png")
+    data = load(tmp_path, "--group", r"(P\d)", "--white-level", "4095")
+    np.testing.assert_array_equal(data.images[0][..., 0], plain)
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [("no/folder/m.effboost", "does not exist"), (".", "is a folder; name a file")],
 )
-def test_a_place_that_cannot_be_written_is_told_before_the_training(
-    tmp_path, monkeypatch, capsys, place, message
-):
+def test_unwritable_output_raises_before_training(tmp_path, monkeypatch, capsys, place, message):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "no-data-either", "--out", place]) == 1
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only_is_told_before_the_training(tmp_path, capsys):
+def test_read_only_folder_raises_before_training(tmp_path, capsys):
     tmp_path.chmod(0o500)
     assert main(["fit", "no-data-either", "--out", str(tmp_path / "m.effboost")]) == 1
     assert "cannot be written" in capsys.readouterr().err
@@ -110,6 +162,7 @@ def test_a_folder_that_is_read_only_is_told_before_the_training(tmp_path, capsys
         ),
         (["--preset", "best"], "there is no preset 'best'"),
         (["--drop-class", "x"], "there is no class 'x' to drop"),
+        (["--part", "x"], "has no split 'x'; its splits are not known"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(folder, tmp_path, capsys, arguments, message):

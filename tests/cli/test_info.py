@@ -12,12 +12,12 @@ def test_the_installation_is_described(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["effboost"] == version("effboost")
     assert facts["torch"] == version("torch")
-    assert "onnxruntime" in facts["engines"]
+    assert "onnxruntime" in facts["runtimes"]
     assert facts["threads for effboost"] >= 1
     assert facts["extra report"] is True
 
 
-def test_an_extra_that_is_missing_says_what_it_needs(monkeypatch, capsys):
+def test_missing_extra_lists_its_packages(monkeypatch, capsys):
     from importlib.metadata import PackageNotFoundError
 
     def find(name):
@@ -49,7 +49,7 @@ def test_a_model_file_is_described_without_being_built(model_file, capsys):
     assert data["bytes"] == model_file.stat().st_size
 
 
-def test_describing_a_model_loads_no_torch(model_file):
+def test_describing_a_model_does_not_import_torch(model_file):
     code = (
         "import sys; from effboost.cli import main\n"
         f"main(['info', {str(model_file)!r}]); print('torch' in sys.modules)"
@@ -58,7 +58,7 @@ def test_describing_a_model_loads_no_torch(model_file):
     assert result.stdout.endswith("\nFalse\n"), result.stderr
 
 
-def test_what_is_no_model_is_an_error(tmp_path, capsys):
+def test_invalid_model_file_is_an_error(tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert main(["info", str(tmp_path / "a.effboost")]) == 1
     assert "is no model of effboost" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """What holds for every command: help, exit status, interrupts, broken pipes."""
 
+import argparse
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from effboost.cli import main, make_parser
+from effboost.cli._output import print_facts
 
 COMMANDS = (
     "fit",
@@ -25,7 +27,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_examples_that_the_parser_takes(command, capsys):
+def test_examples_in_help_can_be_parsed(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
@@ -39,7 +41,7 @@ def test_help_has_examples_that_the_parser_takes(command, capsys):
         assert make_parser().parse_args([command, *words]).run
 
 
-def test_help_names_every_command_and_exit_status(capsys):
+def test_help_lists_commands_and_exit_statuses(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
@@ -48,14 +50,14 @@ def test_help_names_every_command_and_exit_status(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["check"], ["info", "--format", "xml"]])
-def test_unknown_commands_and_options_end_with_2(arguments, capsys):
+def test_unknown_commands_and_options_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("usage: effboost")
 
 
-def test_the_command_line_starts_without_numpy():
+def test_parser_does_not_import_numpy():
     code = (
         "import sys; from effboost.cli import main, make_parser\n"
         "make_parser(); print([m for m in ('numpy', 'sklearn', 'torch') if m in sys.modules])"
@@ -65,7 +67,7 @@ def test_the_command_line_starts_without_numpy():
 
 
 @pytest.mark.parametrize("module", ["numpy", "sklearn", "torch", "torchvision"])
-def test_ctrl_c_while_modules_load_is_one_line_and_130(module, tmp_path):
+def test_ctrl_c_during_imports_exits_with_130(module, tmp_path):
     """The signal comes at the moment that the import of a module begins."""
     code = (
         "import os, signal, sys\n"
@@ -84,7 +86,7 @@ def test_ctrl_c_while_modules_load_is_one_line_and_130(module, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_an_interrupt_that_an_import_turned_into_another_error_is_an_interrupt(monkeypatch, capsys):
+def test_interrupt_converted_to_another_error_exits_with_130(monkeypatch, capsys):
     """NumPy, for one, makes an ImportError of what stops the import of its parts."""
 
     def run(_):
@@ -99,8 +101,27 @@ def test_an_interrupt_that_an_import_turned_into_another_error_is_an_interrupt(m
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_messages_escape_control_characters(tmp_path, capsys):
+    table = "file,\x1b]0;owned\x07\u202egnp.exe\na.png,ALL\n"
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    assert main(["check", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "\\u001b]0;owned\\u0007\\u202egnp.exe" in err
+    assert err.isascii()
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("format", ["table", "csv"])
+def test_facts_escape_control_characters(capsys, format):
+    facts = [("\x1b[31mname", "\x1b[0m"), ("classes", {"\u202ex": ["\x07"]})]
+    print_facts(facts, argparse.Namespace(format=format, escape_formulas=False))
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert not any(ord(char) < 32 for char in out if char != "\n")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "--format", "csv"]])
-def test_a_reader_that_went_away_is_no_traceback(arguments):
+def test_closed_output_exits_with_141(arguments):
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "effboost", *arguments]

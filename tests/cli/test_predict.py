@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import io
 import json
@@ -6,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import effboost
 from effboost.cli import main
+from effboost.cli._rows import make_writer
 from effboost.datasets import list_images
 
 
@@ -23,7 +28,7 @@ def read(text):
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_a_folder_gives_what_the_model_gives(model_file, fitted, new_cells, capsys):
+def test_predictions_match_the_model(model_file, fitted, new_cells, capsys):
     assert predict(model_file, new_cells) == 0
     printed = capsys.readouterr()
     rows = read(printed.out)
@@ -38,7 +43,7 @@ def test_a_folder_gives_what_the_model_gives(model_file, fitted, new_cells, caps
     assert printed.err == ""
 
 
-def test_json_and_tables_say_the_same_as_csv(model_file, new_cells, capsys):
+def test_all_formats_have_the_same_predictions(model_file, new_cells, capsys):
     predict(model_file, new_cells)
     rows = read(capsys.readouterr().out)
     assert predict(model_file, new_cells, "--format", "json") == 0
@@ -52,7 +57,7 @@ def test_json_and_tables_say_the_same_as_csv(model_file, new_cells, capsys):
     assert [line.split()[1] for line in table[1:]] == [row["class"] for row in rows]
 
 
-def test_a_broken_image_gives_a_row_and_the_rest_goes_on(model_file, new_cells, capsys):
+def test_broken_image_has_a_row_with_its_error(model_file, new_cells, capsys):
     paths = list_images(new_cells)
     os.truncate(paths[4], 100)
     os.truncate(paths[11], 0)
@@ -68,7 +73,7 @@ def test_a_broken_image_gives_a_row_and_the_rest_goes_on(model_file, new_cells, 
     assert printed.err == "effboost: 3 images could not be read, see their rows\n"
 
 
-def test_files_folders_and_stdin_in_one_call_each_image_once(
+def test_files_folders_and_stdin_are_combined_without_duplicates(
     model_file, new_cells, capsys, monkeypatch
 ):
     first, second, *_ = list_images(new_cells)
@@ -78,11 +83,12 @@ def test_files_folders_and_stdin_in_one_call_each_image_once(
     assert found == [first, second, *list_images(new_cells / "slide1")]
 
 
-def test_names_that_are_hostile_or_no_utf8_come_back(model_file, new_cells, tmp_path):
+def test_unusual_file_names_are_written_and_read(model_file, new_cells, tmp_path):
     folder = tmp_path / "odd"
     folder.mkdir()
     picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
-    names = [b'a,"b"\nc.png', b"\xff\xfe.png", "\u202egnp.exe.png".encode(), b"plain.png"]
+    names = [b'a,"b"\nc.png', b"a\rb.png", b"c\r\nd.png", b"\xff\xfe.png", b"plain.png"]
+    names.append("\u202egnp.exe.png".encode())
     for name in names:
         (folder / os.fsdecode(name)).write_bytes(picture)
     for kind in ("csv", "json"):
@@ -95,10 +101,73 @@ def test_names_that_are_hostile_or_no_utf8_come_back(model_file, new_cells, tmp_
         assert sorted(os.fsencode(row["image"].rpartition("/")[2]) for row in rows) == sorted(names)
 
 
+def test_escape_formulas_option_can_be_resumed(model_file, new_cells, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
+    names = ["=cmd|'calc'!A0.png", "@x.png", "'quoted.png", "plain.png"]
+    for name in names:
+        (folder / name).write_bytes(picture)
+    out = tmp_path / "out.csv"
+    arguments = ["predict", str(model_file), *names, "--quiet", "--out", str(out)]
+    with contextlib.chdir(folder):
+        assert main([*arguments, "--escape-formulas"]) == 0
+        content = out.read_text()
+        assert [row["image"] for row in read(content)] == [f"'{name}" for name in names[:3]] + [
+            "plain.png"
+        ]
+        assert main([*arguments, "--escape-formulas", "--resume"]) == 0
+    assert out.read_text() == content
+
+
+def test_white_level_option_scales_pixels(model_file, tmp_path, capsys):
+    plain = np.random.default_rng(0).integers(0, 256, (4, 40, 40), dtype=np.uint8)
+    deep = np.rint(plain * (4095 / 255)).astype(np.uint16)
+    for kind, pictures in (("plain", plain), ("deep", deep)):
+        (tmp_path / kind).mkdir()
+        for i, picture in enumerate(pictures):
+            Image.fromarray(picture).save(tmp_path / kind / f"{i}.png")
+    assert predict(model_file, tmp_path / "plain") == 0
+    expected = capsys.readouterr().out.replace("plain", "deep")
+    assert predict(model_file, tmp_path / "deep", "--white-level", 4095) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (expected, "")
+    assert predict(model_file, tmp_path / "deep") == 0
+    printed = capsys.readouterr()
+    assert printed.out != expected
+    assert "set --white-level 4095 (an option" in printed.err
+
+
+def test_names_on_stdin_may_contain_carriage_returns(model_file, new_cells, tmp_path):
+    picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
+    (tmp_path / "a\rb.png").write_bytes(picture)
+    (tmp_path / "c.png").write_bytes(picture)
+    command = [sys.executable, "-m", "effboost", "predict", str(model_file), "-", "--quiet"]
+    names = b"a\rb.png\nc.png\r\n"
+    result = subprocess.run(command, input=names, capture_output=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout.decode(), newline="")))
+    assert [row["image"] for row in rows] == ["a\rb.png", "c.png"]
+
+
+def test_classes_with_equal_names_raise():
+    model = SimpleNamespace(classes_=np.array(["1", 1], dtype=object), predict_proba=None)
+    with pytest.raises(ValueError, match="several classes that are written as '1'"):
+        make_writer("csv", model, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_error_names_the_file(model_file, new_cells, capsys):
+    assert predict(model_file, new_cells, "--out", "/dev/full", "--force") == 1
+    assert capsys.readouterr().err == (
+        "effboost: error: [Errno 28] No space left on device: '/dev/full'\n"
+    )
+
+
 # --- an output that is there already -------------------------------------------------------
 
 
-def test_an_output_is_not_overwritten_unasked(model_file, new_cells, tmp_path, capsys):
+def test_existing_output_is_not_overwritten_without_force(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     out.write_text("mine")
     assert predict(model_file, new_cells, "--out", out) == 1
@@ -109,7 +178,7 @@ def test_an_output_is_not_overwritten_unasked(model_file, new_cells, tmp_path, c
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_resume_goes_on_wherever_a_row_was_cut(model_file, new_cells, tmp_path, kind):
+def test_resume_continues_after_an_incomplete_row(model_file, new_cells, tmp_path, kind):
     paths = list_images(new_cells)
     os.truncate(paths[2], 50)
     whole = tmp_path / "whole"
@@ -123,7 +192,7 @@ def test_resume_goes_on_wherever_a_row_was_cut(model_file, new_cells, tmp_path, 
         assert part.read_bytes() == content
 
 
-def test_resume_computes_only_what_is_missing(model_file, new_cells, tmp_path, capsys):
+def test_resume_computes_only_missing_images(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     assert predict(model_file, new_cells / "slide0", "--out", out, "--resume") == 0
     before = out.read_bytes()
@@ -134,7 +203,7 @@ def test_resume_computes_only_what_is_missing(model_file, new_cells, tmp_path, c
     assert "10/20" in capsys.readouterr().err  # where its progress began
 
 
-def test_resume_refuses_the_rows_of_another_model(model_file, fitted, new_cells, tmp_path, capsys):
+def test_resume_raises_for_rows_of_another_model(model_file, fitted, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     assert predict(model_file, new_cells / "slide0", "--out", out) == 0
     content = out.read_bytes()
@@ -155,8 +224,8 @@ def test_resume_refuses_the_rows_of_another_model(model_file, fitted, new_cells,
         ("image,class,p_x,p_y,error\n", "csv", "row 1"),
         ("image,class,p_ALL,p_HEM,error\na.png,ALL,1\n", "csv", "it has 3 values, not 5"),
         ("image,class,p_ALL,p_HEM,error\na.png,ALL,1,maybe,\n", "csv", "row 2"),
-        ('{"image": "a.png"}\n', "json", "it is no object"),
-        ("[1, 2]\n", "json", "it is no object"),
+        ('{"image": "a.png"}\n', "json", "it is not an object"),
+        ("[1, 2]\n", "json", "it is not an object"),
         ("no json\n", "json", "row 1"),
         (
             '{"image": "a", "class": "x", "probabilities": {"x": 1.0}, "error": null}\n',
@@ -165,7 +234,7 @@ def test_resume_refuses_the_rows_of_another_model(model_file, fitted, new_cells,
         ),
     ],
 )
-def test_resume_refuses_files_that_are_no_predictions_of_these_classes(
+def test_resume_raises_for_other_files(
     model_file, new_cells, tmp_path, capsys, content, format, message
 ):
     out = tmp_path / "p"
@@ -173,7 +242,7 @@ def test_resume_refuses_files_that_are_no_predictions_of_these_classes(
     assert predict(model_file, new_cells, "--out", out, "--resume", "--format", format) == 1
     err = capsys.readouterr().err
     assert message in err
-    assert "give --force instead of --resume" in err
+    assert "or --force instead of --resume" in err
     assert out.read_text() == content
 
 
@@ -186,7 +255,7 @@ def test_resume_refuses_files_that_are_no_predictions_of_these_classes(
         (["--out", "."], "is a folder"),
     ],
 )
-def test_outputs_that_cannot_be_are_refused_before_the_model_is_read(
+def test_invalid_output_raises_before_the_model_is_loaded(
     new_cells, tmp_path, monkeypatch, capsys, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -194,7 +263,7 @@ def test_outputs_that_cannot_be_are_refused_before_the_model_is_read(
     assert message in capsys.readouterr().err
 
 
-def test_what_is_no_model_and_a_folder_without_images_are_errors(model_file, tmp_path, capsys):
+def test_invalid_model_and_empty_folder_are_errors(model_file, tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert predict(tmp_path / "a.effboost", "a.png") == 1
     assert "is no model of effboost" in capsys.readouterr().err
@@ -215,7 +284,7 @@ def wait_for(out, size, process):
         time.sleep(0.002)
 
 
-def test_killed_at_any_moment_it_can_be_resumed(onnx_file, many_cells, tmp_path):
+def test_killed_run_can_be_resumed(onnx_file, many_cells, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     assert predict(onnx_file, many_cells, "--out", whole) == 0
     for size in (0, 60, 4000):
@@ -228,7 +297,7 @@ def test_killed_at_any_moment_it_can_be_resumed(onnx_file, many_cells, tmp_path)
     assert read(out.read_text()) == read(whole.read_text())
 
 
-def test_ctrl_c_keeps_whole_rows_and_ends_with_130(onnx_file, many_cells, tmp_path):
+def test_ctrl_c_keeps_complete_rows_and_exits_with_130(onnx_file, many_cells, tmp_path):
     out = tmp_path / "out.csv"
     process = start(onnx_file, many_cells, "--out", out, "--block-size", "4")
     wait_for(out, 60, process)
@@ -240,7 +309,7 @@ def test_ctrl_c_keeps_whole_rows_and_ends_with_130(onnx_file, many_cells, tmp_pa
     assert all(len(row) == 5 and row["class"] for row in rows)
 
 
-def test_rows_come_before_all_images_are_read_and_a_closed_pipe_ends_it(onnx_file, many_cells):
+def test_rows_are_streamed_and_closed_pipe_exits_with_141(onnx_file, many_cells):
     process = start(onnx_file, many_cells, "--block-size", "4")
     first = [process.stdout.readline() for _ in range(3)]
     process.stdout.close()
@@ -251,7 +320,7 @@ def test_rows_come_before_all_images_are_read_and_a_closed_pipe_ends_it(onnx_fil
     assert first[0].startswith(b"image,class")
 
 
-def test_an_exported_model_predicts_without_torch(onnx_file, fitted, new_cells):
+def test_onnx_model_predicts_without_torch(onnx_file, fitted, new_cells):
     code = (
         "import sys; from effboost.cli import main\n"
         f"main(['predict', {str(onnx_file)!r}, {str(new_cells)!r}, '--quiet'])\n"

@@ -40,7 +40,7 @@ def test_tables_are_printed_and_a_second_run_prints_the_same(folder, tmp_path, c
     assert capsys.readouterr().out == printed.out
 
 
-def test_a_failure_is_printed_and_is_the_exit_status(folder, tmp_path, capsys):
+def test_failed_system_is_printed_and_exits_with_1(folder, tmp_path, capsys):
     # Its five poolings leave nothing of 24 pixels.
     options = ["--systems", "rezayi_cnn", "--image-size", "24", "--epochs", "1"]
     assert run(folder, tmp_path / "out", *options) == 1
@@ -65,7 +65,7 @@ def test_an_error_is_one_line_and_leaves_nothing(folder, tmp_path, capsys, optio
     assert not (tmp_path / "out").exists()
 
 
-def test_a_number_that_is_none_is_refused(folder, tmp_path, capsys):
+def test_invalid_number_exits_with_2(folder, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run(folder, tmp_path / "out", "--epochs", "0")
     assert stop.value.code == 2

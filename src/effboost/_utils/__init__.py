@@ -1,1 +1,1 @@
-"""What several rooms need, and no one of them owns."""
+"""Utilities that several subpackages use."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["open_atomic", "write_atomic"]
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file, text as UTF-8, replaced in one step if it exists."""
+    """Write a file in one step, text as UTF-8."""
     with open_atomic(path) as file:
         file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
     return Path(path)
@@ -21,24 +21,24 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
 
 @contextmanager
 def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of another one in one step when the block ends well.
+    """Open a temporary file that replaces the target when the block ends without an error.
 
-    What is written is on the disk before the old file goes: neither a killed process nor a power
-    cut leaves half a file under this name. Several processes may write it at a time; the last
-    one to end wins. After an error the old file stays, and nothing else.
+    The content is on the disk before the old file is replaced, so that neither a killed process
+    nor a power failure leaves an incomplete file. If several processes write the file, the last
+    one to finish wins. After an error, the old file is unchanged.
 
     Parameters
     ----------
     path : str or path
-        The file, in a folder that exists.
+        The file, in an existing folder.
 
     Yields
     ------
     binary file
-        Open for writing and reading, beside the target.
+        The temporary file, open for writing and reading.
     """
     target = Path(path)
-    # In the same folder: only within one file system can it be renamed in one step.
+    # In the same folder, since renaming is atomic only within a file system.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb+") as file:
@@ -47,12 +47,17 @@ def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(target)
         _sync_folder(target.parent)
+    except OSError as error:
+        # The error of a full disk does not name the file.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    # Windows opens no folders, and some network drives do not sync them.
+    # Windows cannot open folders, and some network drives cannot sync them.
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

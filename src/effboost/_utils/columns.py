@@ -1,4 +1,4 @@
-"""Columns of labels and of subjects: one dimension, one kind of value, no value missing."""
+"""Validation of labels and subjects: one dimension, one type, no missing values."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from effboost.exceptions import SplitError, UnsupportedInputError
 __all__ = ["check_groups", "check_label_column", "is_missing", "is_missing_text"]
 
 _Column = npt.NDArray[Any]
-# What None, NaN, pandas' NA and NaT become when a column is converted to text.
+# None, NaN, pandas' NA and NaT after a conversion to text.
 _MISSING_TEXT: Final = ("nan", "None", "<NA>", "NaT")
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a value stands for an unknown one: None, NaN, NaT or pandas' NA."""
+    """Return whether a value is None, NaN, NaT or pandas' NA."""
     if value is None or type(value).__name__ == "NAType":
         return True
-    # NaN and NaT differ from themselves.
+    # NaN and NaT are not equal to themselves.
     different = value != value
     return isinstance(different, bool | np.bool_) and bool(different)
 
 
 def is_missing_text(text: str) -> bool:
-    """Tell whether a text is blank, or what a missing value becomes when converted to text."""
+    """Return whether a text is blank, or a missing value that was converted to text."""
     return not text.strip() or text in _MISSING_TEXT
 
 
 def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
-    """Check that each image has a subject.
+    """Validate that each image has a subject.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
         The subject of each image.
     n_samples : int, default=None
-        How many there must be; None takes any number.
+        The expected number; None accepts any.
 
     Returns
     -------
@@ -49,12 +49,12 @@ def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
     Raises
     ------
     SplitError
-        If there are too few or too many, one is missing, or strings stand beside other values.
+        If their number is wrong, one is missing, or strings are mixed with other values.
     """
     subjects = _as_column(groups, "groups")
     if n_samples is not None and len(subjects) != n_samples:
         raise SplitError(
-            f"groups has {len(subjects)} values, but there are {n_samples} images: give the "
+            f"groups has {len(subjects)} values, but there are {n_samples} images: pass the "
             "subject of each image"
         )
     missing = _find_missing(subjects)
@@ -68,7 +68,7 @@ def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
 
 
 def check_label_column(y: Any) -> _Column:
-    """Check that each image has a label, of a type that a model can be trained on and saved with.
+    """Validate that each image has a label of a type that can be trained, scored and saved.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def check_label_column(y: Any) -> _Column:
     Raises
     ------
     UnsupportedInputError
-        If a label is missing, strings stand beside other values, or labels are dates or objects
+        If a label is missing, strings are mixed with other values, or labels are dates or objects
         other than strings.
     """
     labels = _as_column(y, "y", warn=True)
@@ -97,25 +97,24 @@ def check_label_column(y: Any) -> _Column:
     _check_one_kind(labels, "y", UnsupportedInputError)
     if labels.dtype.kind in "mM":
         raise UnsupportedInputError(
-            f"y has dates or durations ({labels.dtype}) as labels: use strings, such as "
-            "y.astype(str)"
+            f"y has dates or durations ({labels.dtype}) as labels: convert them to strings, for "
+            "example by y.astype(str)"
         )
     if labels.dtype.kind == "O" and len(labels) and not isinstance(labels[0], str):
-        # scikit-learn's metrics refuse such arrays: a model would fit, and fail when it is scored.
+        # scikit-learn's metrics do not accept them: the model would fit, but `score` would fail.
         raise UnsupportedInputError(
             f"Unknown label type: y is an array of objects of type {type(labels[0]).__name__}; "
-            "convert it to strings or whole numbers, such as y.astype(int)"
+            "convert them to strings or integers, for example by y.astype(int)"
         )
     return labels
 
 
 def _as_column(values: Any, name: str, *, warn: bool = False) -> _Column:
-    """Convert values to one dimension, and keep their types as they came."""
+    """Convert values to a one-dimensional array without changing their types."""
     if isinstance(values, list | tuple):
         return _column_of_list(values, name, warn)
     if hasattr(values, "to_numpy"):  # pandas and polars
         values = values.to_numpy()
-    # scikit-learn would refuse missing values of some types with a message without a position.
     array = np.asarray(values)
     if array.dtype.kind in "OT":
         plain = np.empty(array.shape, dtype=object)
@@ -131,7 +130,7 @@ def _column_of_list(values: list[Any] | tuple[Any, ...], name: str, warn: bool) 
     if any(isinstance(value, list | tuple | np.ndarray) for value in values):
         column: _Column = column_or_1d(np.asarray(values), input_name=name, warn=warn)
         return column
-    # One string among numbers would turn all of them into strings, NaN included.
+    # NumPy would convert all numbers beside a string to strings, including NaN.
     plain = np.empty(len(values), dtype=object)
     plain[:] = values
     if _find_missing(plain).size or len({isinstance(value, str) for value in values}) > 1:

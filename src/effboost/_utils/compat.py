@@ -1,6 +1,6 @@
-"""The only contact with private or fragile parts of other libraries.
+"""The only use of private or fragile parts of other libraries.
 
-Each entry says when it can go.
+Each entry says when it can be removed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
 
-# Private in scikit-learn 1.9, but what its own estimators and imbalanced-learn use to declare
-# constraints as data. Can go when scikit-learn makes them public.
+# Private in scikit-learn 1.9, but used by its own estimators and by imbalanced-learn to declare
+# parameter constraints. Can be removed when scikit-learn makes them public.
 import sklearn.model_selection
 from sklearn.base import _fit_context as fit_context
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import check_scoring
 
-# Private, but the only way to a scorer that shares predictions with others in one search, and to
-# scorers by name. Can go when scikit-learn has a public registry of scorers.
+# Private, but the only way to scorers that share predictions within a search, and to register
+# scorers by name. Can be removed when scikit-learn has a public registry of scorers.
 from sklearn.metrics._scorer import _SCORERS
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils._param_validation import (
@@ -48,11 +48,11 @@ __all__ = [
 
 
 class DocumentedMixin:
-    """Links the HTML representation of an estimator to its page in effboost's documentation.
+    """Link from the HTML representation of an estimator to its documentation.
 
-    scikit-learn's hooks for that are private, but meant for other libraries. The address of the
-    documentation is the one that the installed package names; where it names none, nothing is
-    linked. Can go when scikit-learn has a public hook.
+    scikit-learn's hooks are private, but intended for other libraries. The address is taken from
+    the metadata of the installed package; without one, there is no link. Can be removed when
+    scikit-learn has a public hook.
     """
 
     _doc_link_module = "effboost"
@@ -66,7 +66,7 @@ class DocumentedMixin:
 
 @functools.cache
 def _find_documentation() -> str:
-    """Give the address of the documentation, or an empty string."""
+    """Return the address of the documentation, or an empty string."""
     for line in metadata("effboost").get_all("Project-URL") or []:
         label, _, address = line.partition(", ")
         if label.lower() == "documentation":
@@ -75,10 +75,10 @@ def _find_documentation() -> str:
 
 
 def register_scorer(name: str, scorer: Any) -> None:
-    """Make a scorer known to scikit-learn by name, unless the name is taken.
+    """Register a scorer with scikit-learn under a name that is not yet used.
 
-    What takes ``scoring`` lists the names that it accepts when it is imported: those lists are
-    lengthened, too.
+    Functions and classes with a parameter ``scoring`` list the accepted names when they are
+    imported. The name is added to these lists as well.
     """
     _SCORERS.setdefault(name, scorer)
     for taker in (*vars(sklearn.model_selection).values(), permutation_importance, check_scoring):
@@ -91,7 +91,7 @@ def register_scorer(name: str, scorer: Any) -> None:
 
 
 def load_extra(name: str, extra: str) -> ModuleType:
-    """Import a module that comes with one of effboost's extras, and name it where it is missing."""
+    """Import a module of one of effboost's extras, or raise an error that names the extra."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -101,14 +101,14 @@ def load_extra(name: str, extra: str) -> ModuleType:
 
 
 def load_matplotlib() -> ModuleType:
-    """Import matplotlib's pyplot, and name the extra where it is missing."""
+    """Import matplotlib.pyplot, or raise an error that names the extra."""
     return load_extra("matplotlib.pyplot", "report")
 
 
 def load_torchvision() -> ModuleType:
-    """Import torchvision, and say what to install where it does not fit torch.
+    """Import torchvision, or raise an error with a remedy if it does not match torch.
 
-    Can go when pip refuses to install a CPU build of one beside a CUDA build of the other.
+    Can be removed when pip does not install a CPU build of one with a CUDA build of the other.
     """
     import torch
 
@@ -116,8 +116,8 @@ def load_torchvision() -> ModuleType:
         import torchvision
     except (RuntimeError, ImportError) as error:
         raise MissingDependencyError(
-            f"torchvision does not fit the installed torch {torch.__version__} ({error}): "
-            "install both from the same place, for example by "
+            f"torchvision does not match the installed torch {torch.__version__} ({error}): "
+            "install both from the same index, for example by "
             "`pip install --force-reinstall torch torchvision`"
         ) from error
     module: ModuleType = torchvision
@@ -125,9 +125,9 @@ def load_torchvision() -> ModuleType:
 
 
 def load_umap() -> ModuleType:
-    """Import umap, and name the extra where it is missing; its compiler takes seconds to start.
+    """Import umap, or raise an error that names the extra. The import takes seconds.
 
-    umap warns where TensorFlow, which nothing here needs, is missing. Can go when it does not.
+    umap warns if TensorFlow is missing, which is not needed here. Can be removed when it does not.
     """
     try:
         with warnings.catch_warnings():
@@ -135,17 +135,17 @@ def load_umap() -> ModuleType:
             import umap
     except ImportError as error:
         raise MissingDependencyError(
-            "method='umap' needs umap-learn: pip install 'effboost[umap]', or take method='pca'"
+            "method='umap' needs umap-learn: pip install 'effboost[umap]', or use method='pca'"
         ) from error
     module: ModuleType = umap
     return module
 
 
 def load_xgboost() -> ModuleType:
-    """Import XGBoost, always after torch.
+    """Import XGBoost after torch.
 
-    Both bring an OpenMP runtime, and on macOS a process can crash when torch comes second.
-    Can go when both link against one shared runtime there.
+    Both include an OpenMP runtime, and on macOS a process can crash if torch is imported second.
+    Can be removed when both link to one shared runtime there.
     """
     import torch  # noqa: F401
     import xgboost

@@ -1,4 +1,4 @@
-"""Which device torch computes on, and from which seed."""
+"""Devices, precision and seeds of torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["check_precision", "draw_seed", "resolve_device", "seeded"]
 
 
 def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch.device:
-    """Turn "auto" into the GPU if there is one, else the CPU; check any other choice.
+    """Resolve "auto" to the GPU if there is one, else to the CPU, and check other devices.
 
-    With `or_cpu`, a GPU that is not there gives the CPU and a warning: a model that was fitted
-    on one must be of use elsewhere.
+    With `or_cpu`, a missing GPU results in the CPU and a warning, so that a model that was fitted
+    on a GPU can be used elsewhere.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,13 +26,13 @@ def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch
         resolved = torch.device(device)
     except RuntimeError as error:
         raise ValueError(
-            f'device={device!r} is no torch device; "auto", "cpu" or "cuda" would do'
+            f'device={device!r} is not a torch device; use "auto", "cpu" or "cuda"'
         ) from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         if or_cpu:
             warnings.warn(
-                f"this model was set to device={str(device)!r}, but torch finds no GPU here; it "
-                "computes on the CPU",
+                f"this model was set to device={str(device)!r}, but torch finds no GPU; it runs on "
+                "the CPU",
                 DeviceWarning,
                 stacklevel=2,
             )
@@ -42,25 +42,25 @@ def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse mixed precision on a GPU that has no bfloat16."""
+    """Raise an error for mixed precision on a GPU without bfloat16."""
     if precision == "mixed" and device.type == "cuda":
         with torch.cuda.device(device):
             if not torch.cuda.is_bf16_supported(including_emulation=False):
                 name = torch.cuda.get_device_name(device)
                 raise ValueError(
-                    f'precision="mixed" computes in bfloat16, which the GPU {name!r} does not '
-                    'have; use precision="float32"'
+                    f'precision="mixed" uses bfloat16, which the GPU {name!r} does not support; '
+                    'use precision="float32"'
                 )
 
 
 def draw_seed(random_state: object) -> int:
-    """Draw one torch seed from whatever scikit-learn takes as a random state."""
+    """Draw a seed for torch from a random state of scikit-learn."""
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block and give its generators back unchanged."""
+    """Seed torch inside the block, and restore the state of its generators."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime, all alike: on the CPU, one thread an image."""
+"""onnxruntime sessions on the CPU with one thread per image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["start_session"]
 
 
 def start_session(graph: bytes) -> Any:
-    """Load a graph so that each call computes in the thread that makes it, with none beside it."""
+    """Load a graph so that each call runs in the thread of its caller."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # Errors are raised; it would print them as well, and try again in the same way.
+    # Errors are raised; do not print them as well.
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(
         graph, options, providers=["CPUExecutionProvider"], enable_fallback=False

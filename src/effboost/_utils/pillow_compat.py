@@ -1,6 +1,6 @@
-"""The only contact with parts of Pillow that it does not document.
+"""The only use of undocumented parts of Pillow.
 
-Each entry says when it can go.
+Each entry says when it can be removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK_SIZE: Final = 2**26
 
 
 class _Blocks:
-    """How many threads want large blocks, and the size before the first of them."""
+    """State of `large_blocks`: number of users, and the former size."""
 
     lock = threading.Lock()
     n_users = 0
@@ -28,11 +28,10 @@ class _Blocks:
 
 @contextmanager
 def large_blocks() -> Iterator[None]:
-    """Let Pillow reserve the memory of large pictures in blocks that are given back when freed.
+    """Make Pillow allocate large images in blocks that are returned to the system when freed.
 
-    The C library keeps freed blocks of Pillow's usual size for each thread: four threads that
-    decode large pictures would hold twice the memory of what is in use. Can go when Pillow maps
-    large pictures by itself.
+    The C library keeps freed blocks of Pillow's default size for each thread, so that four threads
+    would hold twice the memory in use. Can be removed when Pillow maps large images itself.
     """
     core: Any = Image.core
     with _Blocks.lock:
@@ -50,9 +49,9 @@ def large_blocks() -> Iterator[None]:
 
 
 def list_rawmodes(image: Any) -> list[str]:
-    """Return how Pillow is going to unpack the pixels of a file that it has not read yet.
+    """Return the raw modes of a file whose pixels have not been read yet.
 
-    Can go when Pillow tells how many bits a file has for each channel.
+    Can be removed when Pillow exposes the number of bits per channel.
     """
     args = [tile.args for tile in getattr(image, "tile", ())]
     modes = [part[0] if isinstance(part, tuple) and part else part for part in args]
@@ -60,10 +59,10 @@ def list_rawmodes(image: Any) -> list[str]:
 
 
 def keep_low_bytes(image: Any) -> None:
-    """Make Pillow keep the lower 8 of 16 bits of a file that it has not read yet.
+    """Make Pillow read the lower instead of the upper 8 bits of 16-bit channels.
 
-    Read in the other byte order, the byte that Pillow keeps is the lower one. Can go when Pillow
-    reads colours of 16 bits.
+    The pixels must not have been read yet. In the opposite byte order, the byte that Pillow keeps
+    is the lower one. Can be removed when Pillow supports 16-bit colours.
     """
     native = "L" if sys.byteorder == "little" else "B"
     other = {"L": "B", "B": "L", "N": "B" if native == "L" else "L"}
@@ -76,8 +75,8 @@ def keep_low_bytes(image: Any) -> None:
 
 
 def free_webp_decoder(image: Any) -> None:
-    """Drop what a WebP picture no longer needs once it is read: two more copies of its pixels.
+    """Free the decoder of a WebP image, which holds two copies of its pixels.
 
-    Can go when Pillow drops its decoder after the only frame.
+    Can be removed when Pillow frees it after the last frame.
     """
     vars(image).pop("_decoder", None)

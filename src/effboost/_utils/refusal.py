@@ -1,7 +1,7 @@
-"""What is wrong with a model file, before it is known which file."""
+"""The error of a model file, before its path is known."""
 
 __all__ = ["RefusedError"]
 
 
 class RefusedError(Exception):
-    """Says what is wrong with a model file; its reader adds which file."""
+    """Reason why a model file is refused; its reader adds the path."""

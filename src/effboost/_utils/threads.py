@@ -1,4 +1,4 @@
-"""Threads: how many this process may keep busy, and work in them that keeps its order."""
+"""Number of threads of this process, and ordered work in threads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["count_threads", "map_ordered"]
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
-# Parts under way for each worker: enough that none waits, few enough to bound memory.
+# Number of parts in progress per worker: enough to keep it busy, few enough to bound memory.
 _AHEAD: Final = 4
 
 
 def count_threads() -> int:
-    """Give the cores that this process may use, or its share of them.
+    """Return the number of cores that this process may use.
 
-    The share is what ``OMP_NUM_THREADS`` says, which joblib sets in the workers of ``n_jobs=2``
-    so that they do not get in each other's way.
+    It is limited by ``OMP_NUM_THREADS``, which joblib sets in its workers so that they share the
+    cores.
     """
     share = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     cores = int(joblib.cpu_count())
@@ -32,7 +32,7 @@ def count_threads() -> int:
 def map_ordered(
     work: Callable[[_Part], _Result], parts: Sequence[_Part], n_workers: int
 ) -> Iterator[_Result]:
-    """Work on some parts at a time, a few ahead, and give the results in their order."""
+    """Apply a function to parts in threads, and yield the results in order."""
     if min(n_workers, len(parts)) == 1:
         yield from map(work, parts)
         return
@@ -46,5 +46,5 @@ def map_ordered(
             while pending:
                 yield pending.popleft().result()
         finally:
-            # After an error or Ctrl-C, what was not begun is not worth beginning.
+            # After an error or Ctrl-C, do not start the remaining parts.
             pool.shutdown(wait=True, cancel_futures=True)

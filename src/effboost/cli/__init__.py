@@ -1,4 +1,4 @@
-"""The ``effboost`` command. One file per sub-command; each only calls the public API."""
+"""The ``effboost`` command, with one file per subcommand that calls the public API."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from effboost._utils.escape import escape_invisible
+
 __all__ = ["main", "make_parser"]
 
 _EPILOG = """\
 examples:
-  effboost check cells                          look for copies, leaks and broken images first
+  effboost check cells                          find copies, leakage and broken images first
   effboost evaluate cells --group patient       how good is a model on new patients?
   effboost fit cells --group patient --out model.effboost
   effboost predict model.effboost new_cells --out predictions.csv
-  effboost demo                                 all of it on generated cells
+  effboost demo                                 all of this on generated cells
 
 exit status:
-  0    all went well
-  1    an error in data, files or values; part of the work failed; `check` found something
+  0    success
+  1    an error in data, files or values; part of the work failed; `check` found a problem
   2    an option or command that does not exist
   130  Ctrl-C
-  141  what reads the output went away, as `head` does
+  141  the reader of the output closed it, as `head` does
 """
 _INTERRUPTED, _PIPE_BROKEN = 130, 141
-# Of Python's parameters in messages, such as crop_size=None.
-_PARAMETER = re.compile(r"(?<![\w/.'\"-])([a-z_]+)=(None|\d+|'[^']*')")
+# Matches Python parameters in messages, such as crop_size=None.
+_PARAMETER = re.compile(r"(?<![\w/.'\"-])([a-z_]+)=(None|True|[\d.]*\d|VALUE|'[^']*')")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,24 +43,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, default=None
-        The arguments; None takes those of the process.
+        The arguments; None uses those of the process.
 
     Returns
     -------
     int
-        0 when all went well; 1 after an error in the data or the options' values, if part of the
-        work failed, or if `check` found something; 130 after Ctrl-C; 141 if what reads the output
-        went away. argparse itself exits with 2 on options it does not know.
+        0 on success; 1 after an error in data or values, if part of the work failed, or if `check`
+        found a problem; 130 after Ctrl-C; 141 if the reader of the output closed it. argparse
+        exits with 2 on unknown options.
     """
     interrupts = _Interrupts()
     try:
         with interrupts:
             return _run(argv, interrupts)
     except BrokenPipeError:
-        _forget_output()
+        _discard_output()
         return _PIPE_BROKEN
     except BaseException as error:
-        # Libraries written in C turn Ctrl-C into errors of their own.
+        # Libraries written in C convert Ctrl-C to other errors.
         if interrupts.seen or isinstance(error, KeyboardInterrupt):
             print("effboost: interrupted", file=sys.stderr)
             return _INTERRUPTED
@@ -75,7 +77,7 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
     from effboost.exceptions import EffboostError
 
     def show_warning(message: Any, category: Any, *_: Any) -> None:
-        _complain("warning", message, arguments)
+        _print_message("warning", message, arguments)
 
     with warnings.catch_warnings():
         warnings.simplefilter("once")
@@ -88,21 +90,21 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
         except (EffboostError, OSError, ValueError) as error:
             if interrupts.seen:
                 raise
-            _complain("error", error, arguments)
+            _print_message("error", error, arguments)
             return 1
     return int(status or 0)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Give the parser of all commands."""
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="effboost",
         description="EfficientNet features and boosted trees for image classification.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    # None of these loads numpy or torch: --help, completion and wrong options are answered at
-    # once. Here, since Ctrl-C is in order from `main` on.
+    # Imported here, since Ctrl-C is handled in `main`. None of them loads numpy or torch, so that
+    # --help, completion and wrong options are fast.
     from effboost.cli import (
         _check,
         _completion,
@@ -135,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up when it is asked for: that takes longer than all else."""
+    """Action that looks up the version on demand, since that is slow."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
@@ -148,14 +150,14 @@ class _Version(argparse.Action):
 
 
 class _Interrupts:
-    """Notes Ctrl-C: an import that is interrupted may end in any error."""
+    """Record of Ctrl-C, since an interrupted import may raise any error."""
 
     def __init__(self) -> None:
         self.seen = False
 
     def __enter__(self) -> None:
         self._former: Any = None
-        # Python lets no other thread set handlers, and a handler of somebody else's is theirs.
+        # Only the main thread can set handlers, and handlers of others are kept.
         if threading.current_thread() is threading.main_thread():
             former = signal.getsignal(signal.SIGINT)
             if former is signal.default_int_handler:
@@ -170,24 +172,27 @@ class _Interrupts:
             signal.signal(signal.SIGINT, self._former)
 
 
-def _complain(kind: str, message: Any, arguments: argparse.Namespace) -> None:
-    print(f"effboost: {kind}: {_in_options(str(message), arguments)}", file=sys.stderr)
+def _print_message(kind: str, message: Any, arguments: argparse.Namespace) -> None:
+    # Names of files, classes and members of model files may contain control characters.
+    lines = map(escape_invisible, _in_options(str(message), arguments).split("\n"))
+    print(f"effboost: {kind}: {chr(10).join(lines)}", file=sys.stderr)
 
 
 def _in_options(message: str, arguments: argparse.Namespace) -> str:
-    """Say crop_size=None as --crop-size none, where the command has such an option."""
+    """Translate crop_size=None to --crop-size none if the command has this option."""
 
     def translate(match: re.Match[str]) -> str:
         name, value = match.groups()
         if name not in arguments:
             return match[0]
-        return f"--{name.replace('_', '-')} {'none' if value == 'None' else value}"
+        option = f"--{name.replace('_', '-')}"
+        return option if value == "True" else f"{option} {'none' if value == 'None' else value}"
 
     return _PARAMETER.sub(translate, message)
 
 
-def _forget_output() -> None:
-    # Python would try to write the rest once more when it ends, and complain.
+def _discard_output() -> None:
+    # Python would otherwise write the rest at exit, and print an error.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

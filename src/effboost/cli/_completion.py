@@ -1,4 +1,4 @@
-"""``effboost completion``: what a shell needs to complete commands and options."""
+"""``effboost completion``: print a completion script for a shell."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def add_parser(commands: Any) -> None:
         commands,
         "completion",
         help="print a completion script for a shell",
-        description="Print the script by which a shell completes commands, options and files. It "
-        "starts no Python when you press TAB. Needs shtab: pip install 'effboost[completion]'.",
+        description="Print the script with which a shell completes commands, options and files. It "
+        "does not start Python on TAB. Needs shtab: pip install 'effboost[completion]'.",
         examples=_EXAMPLES,
     )
     parser.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="the shell")
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _list_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Give the arguments and options of a parser and of its commands."""
+    """Yield the arguments and options of a parser and of its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

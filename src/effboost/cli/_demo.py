@@ -1,4 +1,4 @@
-"""``effboost demo``: the main job on generated cells, from pixels to a report."""
+"""``effboost demo``: train and evaluate on generated cells."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _EXAMPLES = """\
   effboost demo --out /tmp/demo --seed 1
 """
 _EXPLANATION = """\
-Image-level: cells of one subject stand on both sides of the split, so the model may recognise
-the subject's stain and light instead of the disease. Subject-wise: every subject is new to the
-model, as in a clinic. The second column is the one to believe. The hybrid is the fine-tuned
-network (CNN) with boosted trees in place of its last layer."""
+Image-level: cells of one subject are in both parts of the split, so the model may recognise the
+stain and light of the subject instead of the disease. Subject-wise: every subject is new to the
+model, as in a clinic. Trust the second column. The hybrid is the fine-tuned network (CNN) with
+boosted trees instead of its last layer."""
 
 
 def add_parser(commands: Any) -> None:
     parser = add_command(
         commands,
         "demo",
-        help="generate cells, train, and show why to split by subject",
+        help="train on generated cells, and show why to split by subject",
         description="Generate blood cells, fine-tune a network on them with boosted trees on top, "
         "and report both twice: split by image and split by subject.",
         examples=_EXAMPLES,
@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
         type=Path,
         default=Path("effboost-demo"),
         metavar="FOLDER",
-        help="folder for cells, model, reports and pictures (default: %(default)s)",
+        help="folder for cells, model, reports and figures (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
     parser.set_defaults(run=run)
@@ -91,26 +91,26 @@ def run(arguments: argparse.Namespace) -> None:
     HTMLReport.from_evaluation(subject_wise, paths).save(out / "report.html")
     print(f"\nDone in {time.perf_counter() - start:.0f} s. In {out}: report.html (open it in a")
     print("browser), model.effboost (fitted on all cells), the reports as JSON and text,")
-    print("cells.png, and pictures of confusion, subjects, calibration and training.")
+    print("cells.png, and figures of confusion, subjects, calibration and training.")
 
 
 def _imagenet_or_none() -> str | None:
-    """Use ImageNet weights where they can be had, and say so where they cannot."""
+    """Return "imagenet" if the weights are available, else None with a message."""
     from effboost.backbones import build_backbone, get_backbone_spec
     from effboost.exceptions import WeightsNotFoundError
 
     try:
         build_backbone(get_backbone_spec("efficientnet_b0"), "imagenet", seed=0)
     except WeightsNotFoundError as error:
-        print("NO IMAGENET WEIGHTS: the demo goes on with RANDOM ones, only to show the way.")
-        print(f"Scores with pretrained weights would be higher. Why: {error}\n")
+        print("NO IMAGENET WEIGHTS: the demo uses RANDOM weights, only to show the steps.")
+        print(f"Scores with pretrained weights would be higher. The reason: {error}\n")
         return None
     print("EfficientNet-B0 with ImageNet weights.\n")
     return "imagenet"
 
 
 def _write_cells(folder: Path, seed: int) -> tuple[list[str], Any, Any]:
-    """Write generated cells as a folder that `effboost evaluate` reads, too."""
+    """Write generated cells as a folder that `effboost evaluate` can read."""
     from PIL import Image
 
     from effboost.datasets import make_blood_cells
@@ -134,7 +134,7 @@ def _write_cells(folder: Path, seed: int) -> tuple[list[str], Any, Any]:
 
 
 def _contact_sheet(cells: Any) -> Any:
-    """Lay out six cells of each of eight subjects, a subject a row, lymphoblasts above."""
+    """Arrange six cells of each of eight subjects, one subject per row, lymphoblasts first."""
     import numpy as np
     from PIL import Image
 

@@ -29,7 +29,7 @@ __all__ = ["add_parser"]
 _EXAMPLES = """\
   effboost evaluate cells                             a folder with labels.csv, or class folders
   effboost evaluate cells --target label --group patient --out results
-  effboost evaluate cells --group 'UID_(H?\\d+)_'      subjects in the names of the files
+  effboost evaluate cells --group 'UID_(H?\\d+)_'      subjects in the file names
   effboost evaluate cells --positive ALL --report report.html --model-card MODEL_CARD.md
   effboost evaluate cells --crop-size none --image-size 96 --epochs 10
   effboost evaluate cells --backbone resnet18 --weights my_weights.pth --frozen
@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--positive",
         metavar="CLASS",
-        help="class that is looked for: adds its sensitivity at 95 %% specificity and the reverse",
+        help="positive class: adds its sensitivity at 95 %% specificity and the reverse",
     )
     add_model_options(parser)
     add("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     report = evaluate(
         estimator,
-        data.paths,
+        data.images,
         data.target,
         groups=data.groups,
         cv=arguments.folds,
@@ -82,22 +82,22 @@ def run(arguments: argparse.Namespace) -> None:
         random_state=arguments.seed,
         verbose=not arguments.quiet,
     )
-    # Written first: a terminal that cannot show the table must not cost the results.
+    # Written before printing, so that an error of the terminal does not lose the results.
     if arguments.out is not None:
-        write_report(report, arguments.out, data.paths)
+        write_report(report, arguments.out, data.paths, escape_formulas=arguments.escape_formulas)
     written = [
         arguments.out,
-        *write_pages(report, data.paths, arguments.report, arguments.model_card),
+        *write_pages(report, data.images, arguments.report, arguments.model_card),
     ]
-    _print_report(report, data.paths, arguments.format)
+    _print_report(report, data.paths, arguments)
     if any(written) and arguments.format == "table":
         print("\nwritten to", ", ".join(str(place) for place in written if place))
 
 
-def _print_report(report: Any, paths: Any, format: str) -> None:
-    if format == "json":
+def _print_report(report: Any, paths: Any, arguments: argparse.Namespace) -> None:
+    if arguments.format == "json":
         print_json(report.to_dict())
-    elif format == "csv":
-        write_predictions(report, sys.stdout, paths)
+    elif arguments.format == "csv":
+        write_predictions(report, sys.stdout, paths, escape_formulas=arguments.escape_formulas)
     else:
         print(report)

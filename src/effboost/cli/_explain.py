@@ -1,4 +1,4 @@
-"""``effboost explain``: where in a picture a model finds its reasons, as PNG."""
+"""``effboost explain``: heat maps of the parts of an image that decide its class."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from effboost._utils.escape import escape_invisible
 from effboost.cli._models import list_inputs, load_model
-from effboost.cli._options import add_command
+from effboost.cli._options import add_command, add_white_level_option
 from effboost.cli._output import check_folder
 
 __all__ = ["add_parser"]
@@ -17,9 +18,9 @@ __all__ = ["add_parser"]
 _EXAMPLES = """\
   effboost explain model.effboost cell.png --out maps
   effboost explain model.effboost new_cells --out maps --class ALL
-  effboost explain model.onnx cell.png --out maps          hides parts: slow, for any model
+  effboost explain model.onnx cell.png --out maps          by occlusion: slow, for any model
 """
-# Maps that are in memory at a time.
+# Number of maps in memory at a time.
 _BLOCK: Final = 16
 
 
@@ -27,10 +28,9 @@ def add_parser(commands: Any) -> None:
     parser = add_command(
         commands,
         "explain",
-        help="write heat maps of what decided",
-        description="Write a picture for each image: what speaks for its predicted class, and what "
-        "against it, by the boosted trees' own decision, or by hiding parts of the image where "
-        "the head is no booster.",
+        help="write heat maps of the decision",
+        description="Write a heat map for each image with the evidence for and against its "
+        "predicted class: from the boosted trees, or by occlusion if the head is not a booster.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
@@ -47,8 +47,9 @@ def add_parser(commands: Any) -> None:
         "--method",
         choices=["auto", "tree_shap", "occlusion"],
         default="auto",
-        help="(default: tree_shap where the head is a booster, else occlusion)",
+        help="(default: tree_shap if the head is a booster, else occlusion)",
     )
+    add_white_level_option(parser)
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = _check_class(model, arguments.output)
     from tqdm.auto import tqdm
 
-    targets = dict(zip(images, _name_pictures(images, arguments.out), strict=True))
+    targets = dict(zip(images, _name_maps(images, arguments.out), strict=True))
     arguments.out.mkdir(parents=True, exist_ok=True)
     n_failed = 0
     with tqdm(
@@ -68,29 +69,31 @@ def run(arguments: argparse.Namespace) -> int:
     ) as bar:
         for start in range(0, len(images), _BLOCK):
             block = images[start : start + _BLOCK]
-            good = _keep_readable(block)
+            good = _keep_readable(block, arguments.white_level)
             n_failed += len(block) - len(good)
             if good:
-                for image, figure in _draw(model, good, arguments.method, output):
+                for image, figure in _draw(model, good, arguments, output):
                     figure.savefig(targets[image], dpi=100)
                     bar.update()
             bar.update(len(block) - len(good))
-    print(f"{len(images) - n_failed} pictures written to {arguments.out}")
+    print(f"{len(images) - n_failed} heat maps written to {arguments.out}")
     return 1 if n_failed else 0
 
 
 def _check_class(model: Any, name: str | None) -> Any:
-    """Give the label that is called so: a number, perhaps."""
+    """Return the label with a name; labels may be numbers."""
     if name is None:
         return None
     labels = {str(label): label for label in model.classes_.tolist()}
     if name not in labels:
-        raise ValueError(f"--class {name!r} is none of the model's: {', '.join(labels)}")
+        raise ValueError(
+            f"--class {name!r} is not a class of the model; its classes are {', '.join(labels)}"
+        )
     return labels[name]
 
 
-def _name_pictures(images: list[str], folder: Path) -> Iterator[Path]:
-    """Give a name for each picture: the image's, and a number where two have one name."""
+def _name_maps(images: list[str], folder: Path) -> Iterator[Path]:
+    """Yield the path of each heat map: the name of its image, numbered if it is not unique."""
     taken: set[str] = set()
     for image in images:
         stem = name = Path(image).stem
@@ -102,31 +105,36 @@ def _name_pictures(images: list[str], folder: Path) -> Iterator[Path]:
         yield folder / f"{name}.png"
 
 
-def _keep_readable(images: list[str]) -> list[str]:
-    """Leave images out that cannot be read, and say so."""
+def _keep_readable(images: list[str], white_level: float | None) -> list[str]:
+    """Return the images that can be read, and print errors for the others."""
     from effboost import ImageSequence
     from effboost.exceptions import ImageDecodeError
 
-    sequence, good = ImageSequence(images), []
+    sequence, good = ImageSequence(images, white_level=white_level), []
     for i, image in enumerate(images):
         try:
-            sequence.decode(i)
+            sequence.decode(i, lambda image: None)
         except ImageDecodeError as error:
-            print(f"effboost: error: {image!r}: {error.reason}", file=sys.stderr)
+            reason = escape_invisible(error.reason)
+            print(f"effboost: error: {image!r}: {reason}", file=sys.stderr)
         else:
             good.append(image)
     return good
 
 
-def _draw(model: Any, images: list[str], method: str, output: Any) -> Iterator[tuple[str, Any]]:
-    """Give a figure for each image; each has a scale of its own."""
+def _draw(
+    model: Any, images: list[str], arguments: argparse.Namespace, output: Any
+) -> Iterator[tuple[str, Any]]:
+    """Draw a figure for each image; each has a scale of its own."""
     from matplotlib import pyplot as plt
 
+    from effboost import ImageSequence
     from effboost.inspection import AttributionDisplay
     from effboost.inspection._heat import explain
 
-    pictures, attribution = explain(model, images, method)
-    # With two classes, there is one output: what speaks against the second class speaks for the
+    sequence = ImageSequence(images, white_level=arguments.white_level)
+    pictures, attribution = explain(model, sequence, arguments.method)
+    # With two classes there is one output: evidence against the second class is evidence for the
     # first.
     if output is not None and output not in attribution.outputs.tolist():
         output = attribution.outputs[0]

@@ -1,4 +1,4 @@
-"""``effboost export``: one ONNX graph, or a folder that needs neither effboost nor torch."""
+"""``effboost export``: an ONNX graph, or a standalone folder with a script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["add_parser"]
 
 _EXAMPLES = """\
   effboost export model.effboost --out model.onnx           for effboost predict and onnxruntime
-  effboost export model.effboost --standalone --out edge    with predict.py and what it needs
+  effboost export model.effboost --standalone --out edge    with predict.py and requirements
 """
 
 
@@ -22,16 +22,20 @@ def add_parser(commands: Any) -> None:
         commands,
         "export",
         help="export a model to ONNX",
-        description="Write a model as one ONNX graph, from the pixels of an image to the "
-        "probabilities of the classes; or as a folder with the graph and a script that runs it, "
-        "for machines that install neither effboost nor torch.",
+        description="Write a model as an ONNX graph from the pixels of an image to the "
+        "probabilities of the classes, or as a folder with the graph and a script that runs it, "
+        "for machines without effboost and torch.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help=".effboost file")
     add("-o", "--out", type=Path, required=True, metavar="PATH", help="file, or folder, to write")
-    add("--standalone", action="store_true", help="write a folder with a script and its needs")
-    add("--force", action="store_true", help="overwrite --out, if it is a file")
+    add(
+        "--standalone",
+        action="store_true",
+        help="write a folder with a script to run it",
+    )
+    add("--force", action="store_true", help="overwrite --out if it is a file")
     add_format_option(parser)
     parser.set_defaults(run=run)
 
@@ -52,4 +56,4 @@ def run(arguments: argparse.Namespace) -> None:
         ("megabytes", round(size / 1e6, 2)),
         ("written to", [str(file) for file in written]),
     ]
-    print_facts(facts, arguments.format)
+    print_facts(facts, arguments)

@@ -1,4 +1,4 @@
-"""``effboost fit``: train a hybrid on a folder of labelled images, and save it."""
+"""``effboost fit``: train a hybrid on a folder of labelled images and save it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def add_parser(commands: Any) -> None:
         commands,
         "fit",
         help="train a hybrid and save it",
-        description="Train a hybrid classifier on a folder of labelled images, and save it as one "
-        "file. How good it is on new subjects, `effboost evaluate` says with the same options.",
+        description="Train a hybrid classifier on a folder of labelled images, and save it to a "
+        "file. `effboost evaluate` with the same options tells how good it is on new subjects.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
     add_data_options(parser)
-    add("-o", "--out", type=Path, required=True, metavar="FILE", help="where to save the model")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="file to save the model to")
     add("--force", action="store_true", help="overwrite --out")
     add_model_options(parser)
     add_format_option(parser)
@@ -52,10 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
     from effboost import save
 
     start = time.perf_counter()
-    model.fit(data.paths, data.target, groups=data.groups)
+    model.fit(data.images, data.target, groups=data.groups)
     seconds = time.perf_counter() - start
     save(model, arguments.out)
-    print_facts(_summarize(model, data, seconds, arguments.out), arguments.format)
+    facts = _summarize(model, data, seconds, arguments.out)
+    print_facts(facts, arguments)
 
 
 def _summarize(model: Any, data: Any, seconds: float, out: Path) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""``effboost info``: this installation, or what a model file holds."""
+"""``effboost info``: describe this installation or a model file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from effboost.cli._output import print_facts
 __all__ = ["add_parser"]
 
 _EXAMPLES = """\
-  effboost info                     versions, devices and extras: put it into bug reports
-  effboost info model.effboost      what a model file holds; it is not built
+  effboost info                     versions, devices and extras, for bug reports
+  effboost info model.effboost      the content of a model file, without building the model
   effboost info model.onnx --format json
 """
 _PACKAGES: Final = (
@@ -35,9 +35,9 @@ def add_parser(commands: Any) -> None:
     parser = add_command(
         commands,
         "info",
-        help="show versions and devices, or what a model file holds",
-        description="Show versions, devices, engines and extras of this installation; or of a "
-        "model file its classes, network, parameters and versions, without building the model.",
+        help="show versions and devices, or the content of a model file",
+        description="Show versions, devices, runtimes and extras of this installation, or the "
+        "classes, network, parameters and versions of a model file, without building the model.",
         examples=_EXAMPLES,
     )
     parser.add_argument("model", metavar="MODEL", type=Path, nargs="?", help="a model file")
@@ -47,14 +47,14 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
-        print_facts(_describe_installation(), arguments.format)
+        print_facts(_describe_installation(), arguments)
         return
     from effboost import describe_model
 
     facts = {"file": str(arguments.model)} | describe_model(arguments.model)
     if arguments.format != "json":
         facts |= facts.pop("parameters", {})
-    print_facts(list(facts.items()), arguments.format)
+    print_facts(list(facts.items()), arguments)
 
 
 def _describe_installation() -> list[tuple[str, Any]]:
@@ -74,15 +74,15 @@ def _describe_installation() -> list[tuple[str, Any]]:
 
 
 def _describe_devices() -> list[tuple[str, Any]]:
-    """Say where networks can run; torch may be missing, or not start."""
-    engines = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+    """Describe runtimes and devices; the import of torch may fail."""
+    runtimes = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
     facts: list[tuple[str, Any]] = [
-        ("engines", [name for name, module in engines.items() if find_spec(module)])
+        ("runtimes", [name for name, module in runtimes.items() if find_spec(module)])
     ]
     try:
         import torch
-    except Exception as error:  # a broken build ends its import in any way
-        return [*facts, ("GPU", f"torch does not start: {error}")]
+    except Exception as error:  # the import of a broken build may raise any error
+        return [*facts, ("GPU", f"torch cannot be imported: {error}")]
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return [*facts, ("GPU", names or None), ("CUDA of torch", torch.version.cuda)]
 
@@ -95,7 +95,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _list_extras() -> list[tuple[str, Any]]:
-    """Give for each extra whether what it needs is installed, or what is missing."""
+    """Return for each extra whether its packages are installed, or which are missing."""
     found = metadata("effboost")
     needs: dict[str, list[str]] = {
         extra: [] for extra in found.get_all("Provides-Extra") or [] if extra not in _COLLECTIONS

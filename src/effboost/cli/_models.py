@@ -1,4 +1,4 @@
-"""Model files and the images that they are asked about."""
+"""Loading of models, and listing of input images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["keep_bytes", "list_inputs", "load_model"]
 
 
 def load_model(path: Path) -> Any:
-    """Load a model file: .onnx without torch, or what `effboost.save` wrote."""
+    """Load an .onnx file without torch, or a file written by `effboost.save`."""
     import effboost
 
     if path.suffix.lower() == ".onnx":
@@ -21,13 +21,13 @@ def load_model(path: Path) -> Any:
 
 
 def list_inputs(names: Iterable[str]) -> list[str]:
-    """Give the paths of images: files as they are, those in folders, and those that stdin lists."""
+    """List the paths of images from files, folders, and "-" for a list on stdin."""
     from effboost.exceptions import DatasetError
 
-    # Once each, in their order.
+    # Each image once, in the given order.
     found = list(dict.fromkeys(_expand(names)))
     if not found:
-        raise DatasetError("there are no images: name files or folders that hold some")
+        raise DatasetError("there are no images: name image files, or folders with images")
     return found
 
 
@@ -36,8 +36,9 @@ def _expand(names: Iterable[str]) -> Iterator[str]:
 
     for name in names:
         if name == "-":
-            keep_bytes(sys.stdin)
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            keep_bytes(sys.stdin, newline="\n")
+            # Remove one carriage return of Windows line ends; file names may contain others.
+            lines = (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
             yield from filter(None, lines)
         elif Path(name).is_dir():
             yield from list_images(name)
@@ -45,7 +46,7 @@ def _expand(names: Iterable[str]) -> Iterator[str]:
             yield name
 
 
-def keep_bytes(stream: TextIO) -> None:
-    """Let names of files through that are no UTF-8."""
+def keep_bytes(stream: TextIO, newline: str | None = None) -> None:
+    """Keep file names that are not UTF-8, and set the line end."""
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="surrogateescape")
+        stream.reconfigure(errors="surrogateescape", newline=newline)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they make of them."""
+"""Options that several commands share, and their processing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 __all__ = [
     "add_command",
     "add_data_options",
+    "add_folder_options",
     "add_format_option",
     "add_model_options",
+    "add_white_level_option",
     "load_data",
     "make_estimator",
     "positive_number",
@@ -21,7 +23,7 @@ __all__ = [
 def add_command(
     commands: Any, name: str, *, help: str, description: str, examples: str
 ) -> argparse.ArgumentParser:
-    """Add a command whose help ends with examples."""
+    """Add a command with examples at the end of its help."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help,
@@ -34,7 +36,7 @@ def add_command(
 
 def positive_number(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -47,45 +49,109 @@ def _crop_size(text: str) -> str | int:
 
 
 def add_format_option(parser: argparse.ArgumentParser, default: str = "table", **what: str) -> None:
-    """Add --format; `what` says what CSV and JSON hold."""
+    """Add the options of the output format; `what` describes CSV and JSON."""
     parser.add_argument(
         "--format",
         choices=["table", "csv", "json"],
         default=default,
-        help="; ".join(["of what is printed", *(f"{name}: {text}" for name, text in what.items())])
+        help="; ".join(["output format", *(f"{name}: {text}" for name, text in what.items())])
         + " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--escape-formulas",
+        action="store_true",
+        help="in CSV, prefix cells that a spreadsheet would treat as formulas with '",
     )
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="DATA", type=Path, help="folder with labels.csv, or with class folders")
-    add("--target", metavar="COLUMN", help="column of labels.csv with the class")
+    add_folder_options(parser)
     add(
-        "--group",
-        metavar="COLUMN|REGEX",
-        help="column with the subject, or a regular expression on the file's name",
+        "--part",
+        action="append",
+        metavar="SPLIT",
+        help="only use the images of this split, such as train; can be repeated",
     )
     add("--drop-class", action="append", default=[], metavar="CLASS", help="leave a class out")
 
 
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for reading a folder of images."""
+    add = parser.add_argument
+    add("--target", metavar="COLUMN", help="column of labels.csv with the class")
+    add(
+        "--group",
+        metavar="COLUMN|REGEX",
+        help="column with the subject, or a regular expression for the file names",
+    )
+    add("--split", metavar="COLUMN", help="column with the split (default: split or fold, if any)")
+    add(
+        "--allow-outside",
+        action="store_true",
+        help="accept files outside of the folder in labels.csv",
+    )
+    add_white_level_option(parser)
+
+
+def add_white_level_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--white-level",
+        type=_positive_float,
+        metavar="VALUE",
+        help="value of white in images with more than 8 bits, such as 4095 for 12 bits (default: "
+        "65535; 1 for floats)",
+    )
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def load_data(arguments: argparse.Namespace) -> Any:
-    """Read the folder that `add_data_options` named."""
+    """Read the folder described by the options of `add_data_options`."""
     from effboost.datasets import load_image_folder
 
     data = load_image_folder(
         arguments.data,
         target=arguments.target,
         group=arguments.group,
+        split=arguments.split,
+        parts=arguments.part,
         drop_classes=arguments.drop_class,
+        allow_outside=arguments.allow_outside,
+        white_level=arguments.white_level,
     )
+    if arguments.part is None and data.split is not None:
+        _refuse_held_out(data.split, arguments.data)
     if data.groups is None:
         warnings.warn(
-            "no subjects are known: each image counts as its own, which flatters the result if "
-            "several images come from one subject; name them by --group",
+            "no subjects are known: each image is its own subject, which makes the result too "
+            "optimistic if several images come from one subject; use --group",
             stacklevel=2,
         )
     return data
+
+
+def _refuse_held_out(split: Any, folder: Path) -> None:
+    """Raise an error if validation or test images would be used without --part."""
+    from effboost.datasets._layout import find_held_out
+
+    held_out = find_held_out(split.tolist())
+    if held_out:
+        names = sorted(set(split.tolist()) - {""})
+        raise ValueError(
+            f"{str(folder)!r} has the splits {', '.join(names[:10])}, and a model that is trained "
+            f"on {held_out[0]!r} cannot be tested on it: select splits by --part, such as "
+            f"{' '.join(f'--part {name}' for name in names if name not in held_out) or '--part'}"
+        )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -93,16 +159,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--preset",
         metavar="NAME",
-        help="settings to start from, a function of effboost.presets: paper, paper-code, frozen, "
+        help="initial settings, a function of effboost.presets: paper, paper-code, frozen, "
         "recommended, ... (default: paper)",
     )
     add("--frozen", action="store_true", help="the same as --preset frozen")
     add(
         "--fine-tune",
         action="store_true",
-        help="tune the network also where the preset, such as recommended, leaves it as it is",
+        help="fine-tune the network even if the preset, such as recommended, does not",
     )
-    add("--backbone", metavar="NAME", help="network (default: what the preset takes)")
+    add("--backbone", metavar="NAME", help="network (default: that of the preset)")
     add(
         "--weights",
         metavar="imagenet|none|FILE",
@@ -113,45 +179,45 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=positive_number,
         metavar="N",
-        help="epochs of training (default: what the preset takes)",
+        help="epochs of training (default: that of the preset)",
     )
     add(
         "--trainable",
         type=_trainable,
         metavar="all|head|N",
         help="what is trained: the whole network, its linear layer, or also the last N stages "
-        "(default: what the preset takes)",
+        "(default: that of the preset)",
     )
     add(
         "--freeze-batch-norm",
         action="store_true",
-        help="keep the statistics of batch norms, for weights that have them folded in",
+        help="keep the statistics of batch norms, for weights with folded batch norms",
     )
     add(
         "--image-size",
         type=positive_number,
         metavar="PIXELS",
-        help="what the network sees (default: what the preset takes)",
+        help="input size of the network (default: that of the preset)",
     )
     add(
         "--crop-size",
         type=_crop_size,
         metavar="PIXELS|none",
-        help="side of the centre crop (default: what the preset takes)",
+        help="side of the centre crop (default: that of the preset)",
     )
     add(
         "--cache",
         type=Path,
         metavar="FOLDER",
-        help="keep features and tuned networks there, for later runs on the same images",
+        help="keep features and fine-tuned networks there for later runs on the same images",
     )
-    add("--device", help="where torch computes: cpu, cuda, ... (default: a GPU if there is one)")
+    add("--device", help="device of torch: cpu, cuda, ... (default: a GPU if there is one)")
     add("--seed", type=int, default=0, help="seed of splits and models (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bars")
 
 
 def make_estimator(arguments: argparse.Namespace) -> Any:
-    """Build what `add_model_options` describe, not yet fitted."""
+    """Build the unfitted estimator described by the options of `add_model_options`."""
     settings = {
         "backbone": arguments.backbone,
         "weights": arguments.weights,
@@ -179,7 +245,7 @@ def make_estimator(arguments: argparse.Namespace) -> Any:
 
 
 def _find_preset(arguments: argparse.Namespace) -> tuple[str, Any]:
-    # Torch takes seconds to load: --help and wrong options are answered before that.
+    # Imported late, since torch takes seconds to load.
     from effboost import presets
 
     asked = arguments.preset or ("frozen" if arguments.frozen else "paper")
@@ -188,5 +254,5 @@ def _find_preset(arguments: argparse.Namespace) -> tuple[str, Any]:
         known = ", ".join(other.replace("_", "-") for other in presets.__all__)
         raise ValueError(f"there is no preset {asked!r}; the presets are {known}")
     if arguments.frozen and name != "frozen":
-        raise ValueError(f"--frozen and --preset {asked} exclude each other: leave one out")
+        raise ValueError(f"--frozen and --preset {asked} cannot be combined: leave one out")
     return asked, getattr(presets, name)

@@ -1,14 +1,19 @@
-"""What commands print, and the files and folders that they leave behind."""
+"""Printing of results, and checks and writing of output files."""
 
 from __future__ import annotations
 
-import csv
+import argparse
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from effboost._utils.atomic_write import write_atomic
+from effboost._utils.csv_rows import write_rows
+from effboost._utils.escape import escape_invisible
 
 if TYPE_CHECKING:
     from effboost.evaluation import EvaluationReport
@@ -18,6 +23,7 @@ __all__ = [
     "check_new",
     "check_new_folder",
     "check_page",
+    "name_file",
     "print_facts",
     "print_json",
     "write_pages",
@@ -26,8 +32,19 @@ __all__ = [
 ]
 
 
+@contextmanager
+def name_file(file: Path | None) -> Iterator[None]:
+    """Add the path to system errors without one, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None and file is not None:
+            error.filename = str(file)
+        raise
+
+
 def check_folder(folder: Path) -> None:
-    """Fail before hours of work rather than after them."""
+    """Check before the work that a folder for figures can be written."""
     from effboost._utils.compat import load_matplotlib
 
     if folder.exists() and not folder.is_dir():
@@ -37,7 +54,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_page(file: Path) -> None:
-    """Fail before hours of work rather than after them."""
+    """Check before the work that an HTML or Markdown report can be written."""
     from effboost._utils.compat import load_extra, load_matplotlib
 
     _check_file(file)
@@ -46,14 +63,14 @@ def check_page(file: Path) -> None:
 
 
 def check_new(file: Path, *, force: bool) -> None:
-    """Make sure that a file can be written, and that none is overwritten unasked."""
+    """Check that a file can be written, and is only overwritten with --force."""
     _check_file(file)
     if file.exists() and not force:
         raise FileExistsError(f"{str(file)!r} exists: name another file, or give --force")
 
 
 def check_new_folder(folder: Path) -> None:
-    """Make sure that a folder can be written, and that there is nothing in it."""
+    """Check that a folder can be written, and is empty."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
     _check_writable(folder)
@@ -80,14 +97,15 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2))
 
 
-def print_facts(facts: Sequence[tuple[str, Any]], format: str) -> None:
-    """Print names and values: aligned, as rows of CSV, or as one JSON object."""
-    if format == "json":
+def print_facts(facts: Sequence[tuple[str, Any]], arguments: argparse.Namespace) -> None:
+    """Print names and values as an aligned table, CSV, or a JSON object."""
+    if arguments.format == "json":
         print_json(dict(facts))
         return
-    rows = [(name, _as_cell(value)) for name, value in facts]
-    if format == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows([("name", "value"), *rows])
+    rows = [(_as_cell(name), _as_cell(value)) for name, value in facts]
+    if arguments.format == "csv":
+        rows = [("name", "value"), *rows]
+        write_rows(sys.stdout, rows, escape_formulas=arguments.escape_formulas)
         return
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -96,11 +114,9 @@ def print_facts(facts: Sequence[tuple[str, Any]], format: str) -> None:
 
 def _as_cell(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_as_cell(part)}" for name, part in value.items())
+        return ", ".join(f"{_as_cell(name)} {_as_cell(part)}" for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_as_cell, value))
-    from effboost._utils.escape import escape_invisible
-
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else escape_invisible(value)
@@ -109,7 +125,7 @@ def _as_cell(value: Any) -> str:
 def write_pages(
     report: EvaluationReport, paths: Any, page: Path | None, card: Path | None
 ) -> Iterator[Path]:
-    """Write the report as HTML and the model card, where they are asked for."""
+    """Write the HTML report and the model card if they are requested, and yield their paths."""
     if page is None and card is None:
         return
     from effboost.inspection import HTMLReport
@@ -122,14 +138,19 @@ def write_pages(
 
 
 def write_report(
-    report: EvaluationReport, folder: Path, paths: Any = None, stem: str = "report"
+    report: EvaluationReport,
+    folder: Path,
+    paths: Any = None,
+    stem: str = "report",
+    *,
+    escape_formulas: bool = False,
 ) -> None:
-    """Write a report as JSON, text, a table of predictions and pictures."""
+    """Write a report as JSON and text, with a table of predictions and figures."""
     folder.mkdir(parents=True, exist_ok=True)
     report.to_json(folder / f"{stem}.json")
-    (folder / f"{stem}.txt").write_text(f"{report}\n", encoding="utf-8")
+    write_atomic(folder / f"{stem}.txt", f"{report}\n")
     _save(report.plot_confusion_matrix().figure_, folder / f"{stem}_confusion_matrix.png")
-    # These load torch, which the command line starts without.
+    # Imported late, since they load torch.
     from effboost.inspection import ReliabilityDisplay, SubjectDisplay, TrainingHistoryDisplay
 
     _save(SubjectDisplay.from_report(report).figure_, folder / f"{stem}_subjects.png")
@@ -139,20 +160,27 @@ def write_report(
     if report.evals_result:
         curves = TrainingHistoryDisplay.from_report(report)
         _save(curves.figure_, folder / f"{stem}_learning_curves.png")
-    with (folder / f"{stem}_predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        write_predictions(report, file, paths)
+    place = folder / f"{stem}_predictions.csv"
+    with (
+        name_file(place),
+        place.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        write_predictions(report, file, paths, escape_formulas=escape_formulas)
 
 
-def write_predictions(report: EvaluationReport, file: TextIO, paths: Any = None) -> None:
+def write_predictions(
+    report: EvaluationReport, file: TextIO, paths: Any = None, *, escape_formulas: bool = False
+) -> None:
     """Write the out-of-fold prediction of each image as CSV."""
-    writer = csv.writer(file, lineterminator="\n")
     names = [] if report.probabilities is None else [f"p_{label}" for label in report.classes]
-    writer.writerow(["image", "subject", "fold", "true", "predicted", *names])
+    rows: list[list[Any]] = [["image", "subject", "fold", "true", "predicted", *names]]
     for i, true in enumerate(report.y_true):
         image = i if paths is None else paths[i]
         shares = [] if report.probabilities is None else report.probabilities[i].round(6)
-        writer.writerow([image, report.groups[i], report.fold[i], true, report.y_pred[i], *shares])
+        rows.append([image, report.groups[i], report.fold[i], true, report.y_pred[i], *shares])
+    write_rows(file, rows, escape_formulas=escape_formulas)
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    with name_file(path):
+        figure.savefig(path, dpi=150, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""``effboost predict``: the class and the probabilities of images, as they come."""
+"""``effboost predict``: predict classes and probabilities of images in a stream."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from effboost.cli._models import keep_bytes, list_inputs, load_model
-from effboost.cli._options import add_command, add_format_option, positive_number
-from effboost.cli._output import check_new
+from effboost.cli._options import (
+    add_command,
+    add_format_option,
+    add_white_level_option,
+    positive_number,
+)
+from effboost.cli._output import check_new, name_file
 from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
 
 __all__ = ["add_parser"]
@@ -18,11 +23,11 @@ __all__ = ["add_parser"]
 _EXAMPLES = """\
   effboost predict model.effboost new_cells                       a folder, at any depth
   effboost predict model.onnx a.png b.bmp --format table          without loading torch
-  effboost predict model.effboost new_cells --out p.csv           written as they come ...
+  effboost predict model.effboost new_cells --out p.csv           written block by block ...
   effboost predict model.effboost new_cells --out p.csv --resume  ... and continued
   find . -name '*.tif' | effboost predict model.effboost - --format json
 """
-# Of the digits that are written, and of engines that add up in another order.
+# For rounded digits, and for runtimes that add in another order.
 _TOLERANCE: Final = 1e-3
 
 
@@ -31,9 +36,9 @@ def add_parser(commands: Any) -> None:
         commands,
         "predict",
         help="classify images, in bounded memory and resumable",
-        description="Write the class and the probabilities of images as they come: a row each, in "
-        "CSV or JSON lines. An image that cannot be read gives a row that says why, and the exit "
-        "status 1 at the end.",
+        description="Write the class and the probabilities of each image as a row of CSV or a line "
+        "of JSON, block by block. For an image that cannot be read, the row has the error, and "
+        "the exit status is 1.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
@@ -46,11 +51,12 @@ def add_parser(commands: Any) -> None:
     )
     add("-o", "--out", type=Path, metavar="FILE", help="where to write (default: stdout)")
     add_format_option(parser, default="csv", json="one object a line")
+    add_white_level_option(parser)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the images that --out does not have yet, after whatever happened",
+        help="continue with the images that --out does not contain yet",
     )
     existing.add_argument("--force", action="store_true", help="overwrite --out")
     add(
@@ -58,7 +64,7 @@ def add_parser(commands: Any) -> None:
         type=positive_number,
         default=64,
         metavar="N",
-        help="images at a time; so many are lost at most when it is killed (default: %(default)s)",
+        help="images per block; at most one block is lost on a kill (default: %(default)s)",
     )
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -68,12 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     _check_out(arguments)
     images = list_inputs(arguments.images)
     model = load_model(arguments.model)
-    writer = make_writer(arguments.format, model, images)
-    with ExitStack() as stack:
+    writer = make_writer(arguments.format, model, images, escape_formulas=arguments.escape_formulas)
+    with name_file(arguments.out), ExitStack() as stack:
         recorded = Recorded()
         if arguments.resume and arguments.out.exists():
             recorded = read_recorded(arguments.out, writer)
-            _check_same_model(model, recorded, arguments.out)
+            _check_same_model(model, recorded, arguments)
         file = _open(arguments.out, recorded, stack)
         rest = [image for image in images if image not in recorded.images]
         n_failed = recorded.n_failed + _write(model, rest, writer, file, recorded, arguments)
@@ -88,7 +94,7 @@ def _check_out(arguments: argparse.Namespace) -> None:
     if not arguments.resume:
         return
     if arguments.out is None:
-        raise ValueError("--resume needs --out: what was printed cannot be read back")
+        raise ValueError("--resume needs --out, since printed rows cannot be read back")
     if arguments.format == "table":
         raise ValueError("--resume reads CSV and JSON, not tables: leave out --format table")
 
@@ -98,10 +104,10 @@ def _open(out: Path | None, recorded: Recorded, stack: ExitStack) -> TextIO:
         keep_bytes(sys.stdout)
         return sys.stdout
     if recorded.size:
-        # A row that was cut off goes.
+        # Remove an incomplete row.
         with out.open("r+b") as whole:
             whole.truncate(recorded.size)
-    # Names of files need not be UTF-8: their bytes come back as they were.
+    # File names may not be UTF-8; their bytes are written unchanged.
     file = out.open(
         "a" if recorded.size else "w", newline="", encoding="utf-8", errors="surrogateescape"
     )
@@ -116,10 +122,10 @@ def _write(
     recorded: Recorded,
     arguments: argparse.Namespace,
 ) -> int:
-    """Write a row for each image, and give the number of those that could not be read."""
+    """Write a row for each image, and return the number of those that could not be read."""
     from tqdm.auto import tqdm
 
-    from effboost import iter_predictions
+    from effboost import ImageSequence, iter_predictions
 
     if not recorded.size:
         writer.write_header(file)
@@ -135,7 +141,8 @@ def _write(
     ) as bar:
         for start in range(0, len(images), arguments.block_size):
             block = images[start : start + arguments.block_size]
-            for prediction in iter_predictions(model, block, block_size=len(block)):
+            sequence = ImageSequence(block, white_level=arguments.white_level)
+            for prediction in iter_predictions(model, sequence, block_size=len(block)):
                 writer.write(prediction, file)
                 n_failed += prediction.error is not None
             file.flush()
@@ -143,22 +150,23 @@ def _write(
     return n_failed
 
 
-def _check_same_model(model: Any, recorded: Recorded, out: Path) -> None:
-    """Predict one image again: rows of two models in one file would look like one model's."""
-    from effboost import iter_predictions
+def _check_same_model(model: Any, recorded: Recorded, arguments: argparse.Namespace) -> None:
+    """Predict one image again, to refuse a file that was written by another model."""
+    from effboost import ImageSequence, iter_predictions
 
     sample = next(((name, row) for name, row in recorded.samples if Path(name).is_file()), None)
     if sample is None:
         return
     name, (label, shares) = sample
-    again = next(iter_predictions(model, [name]))
+    images = ImageSequence([name], white_level=arguments.white_level)
+    again = next(iter_predictions(model, images))
     if again.error is not None:
         return
     now = [] if again.probabilities is None else [float(p) for p in again.probabilities]
     differ = any(abs(a - b) > _TOLERANCE for a, b in zip(now, shares, strict=True))
     if differ or (not now and str(again.label) != label):
         raise ValueError(
-            f"{str(out)!r} has {name!r} as {label} {shares}, this model gives "
+            f"{str(arguments.out)!r} has {name!r} as {label} {shares}, this model gives "
             f"{again.label} {[round(p, 6) for p in now]}: it was written by another model, or the "
             "image has changed; name another --out"
         )

@@ -1,4 +1,4 @@
-"""``effboost reproduce``: every system of the paper, side by side, with its tables and figures."""
+"""``effboost reproduce``: train all systems of the paper, with its tables and figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from effboost.cli._output import check_folder
 __all__ = ["add_parser"]
 
 _EXAMPLES = """\
-  effboost reproduce --quick                          generated cells, minutes: shows that it runs
+  effboost reproduce --quick                          generated cells, minutes: a test run
   effboost reproduce C-NMC_Leukemia --positive ALL    the paper's data; days on a CPU
   effboost reproduce cells --target label --group patient --systems rezayi_cnn,res_rand_svm
   effboost reproduce cells --quick --backbone mobilenet_v2 --weights mobilenet_v2.pth
@@ -25,9 +25,9 @@ def add_parser(commands: Any) -> None:
         commands,
         "reproduce",
         help="train every system of the paper on two splits and write its tables and figures",
-        description="Train every system that the paper compares on a split as the paper's and on "
-        "a subject-wise one, and write the paper's tables and figures. A run that was stopped "
-        "goes on where it was.",
+        description="Train every system that the paper compares, on a split like the paper's and "
+        "on a split by subject, and write the paper's tables and figures. A run that was stopped "
+        "can be continued.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
@@ -44,15 +44,19 @@ def add_parser(commands: Any) -> None:
         type=Path,
         default=Path("effboost-reproduction"),
         metavar="FOLDER",
-        help="folder for tables, figures and what is kept (default: %(default)s)",
+        help="folder for tables, figures and intermediate results (default: %(default)s)",
     )
-    add("--quick", action="store_true", help="small, in minutes: shows that everything runs")
-    add("--systems", metavar="NAME,...", help="some systems (default: all)")
+    add(
+        "--quick",
+        action="store_true",
+        help="a small test run of minutes",
+    )
+    add("--systems", metavar="NAME,...", help="systems to train (default: all)")
     add("--target", help="column of labels.csv with the class")
-    add("--group", help="column with the subject, or a regular expression on the file's name")
+    add("--group", help="column with the subject, or a regular expression for the file names")
     add("--drop-class", action="append", default=[], metavar="CLASS", help="leave a class out")
-    add("--positive", metavar="CLASS", help="class that is looked for, such as the disease")
-    add("--backbone", help="network in place of every pretrained one that is used as published")
+    add("--positive", metavar="CLASS", help="positive class, such as the disease")
+    add("--backbone", help="network that replaces every published one")
     add(
         "--weights",
         default="auto",
@@ -62,19 +66,19 @@ def add_parser(commands: Any) -> None:
     add(
         "--freeze-batch-norm",
         action="store_true",
-        help="keep the statistics of batch norms, for weights that have them folded in",
+        help="keep the statistics of batch norms, for weights with folded batch norms",
     )
     add(
         "--image-size",
         type=positive_number,
         metavar="PIXELS",
-        help="what all networks see (default: what each system takes)",
+        help="input size of all networks (default: that of each system)",
     )
     add(
         "--epochs",
         type=positive_number,
         metavar="N",
-        help="epochs of training (default: what each system takes, and 2 with --quick)",
+        help="epochs of training (default: that of each system, and 2 with --quick)",
     )
     add("--seed", type=int, default=0, help="seed of splits and systems (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bar")
@@ -83,7 +87,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.out)
-    # Torch takes seconds to load: --help and wrong options are answered before that.
+    # Imported late, since torch takes seconds to load.
     from effboost.reproduction import reproduce
 
     found = reproduce(

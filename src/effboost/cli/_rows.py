@@ -1,53 +1,57 @@
-"""Rows of predictions: written as they come, and read back."""
+"""Writing of rows of predictions, and reading for --resume."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
+
+from effboost._utils.csv_rows import unescape_formula, write_row
+from effboost._utils.escape import escape_invisible
 
 __all__ = ["Recorded", "RowWriter", "make_writer", "read_recorded"]
 
 _DIGITS: Final = 6
 _WIDEST: Final = 60
-# Images by which a model is known again: some may be gone.
+# Images to identify the model by; some may have been removed.
 _SAMPLES: Final = 20
 
 _Row = tuple[str, str, list[float], str]
 
 
 class RowWriter(Protocol):
-    """Writes predictions in one format, and reads them back."""
+    """Writer and reader of predictions in one format."""
 
     def write_header(self, file: TextIO) -> None: ...
 
     def write(self, prediction: Any, file: TextIO) -> None: ...
 
     def check_header(self, line: str) -> bool:
-        """Tell whether a first line is a header; a ValueError if it is one of other columns."""
+        """Return whether a first line is a header; raise ValueError for other columns."""
 
     def is_whole(self, record: bytes) -> bool:
-        """Tell whether lines make a row."""
+        """Return whether lines are a complete row."""
 
     def read(self, record: str) -> _Row:
-        """Give image, class, probabilities and error; a ValueError where it is no row."""
+        """Return image, class, probabilities and error; raise ValueError for an invalid row."""
 
 
 @dataclasses.dataclass
 class Recorded:
-    """What a file of predictions holds already.
+    """Content of an existing file of predictions.
 
     Attributes
     ----------
     images : set of str
-        The images that have a row.
+        The images with a row.
     n_failed : int
         How many of them could not be read.
     size : int
-        Bytes of the file up to the end of the last whole row.
+        Bytes of the file up to the end of the last complete row.
     samples : list of (str, (str, list of float))
         Some images with their class and probabilities.
     """
@@ -58,7 +62,7 @@ class Recorded:
     samples: list[tuple[str, tuple[str, list[float]]]] = dataclasses.field(default_factory=list)
 
     def add(self, row: _Row) -> None:
-        """Take note of a row."""
+        """Add a row."""
         image, label, shares, error = row
         self.images.add(image)
         if error:
@@ -67,17 +71,25 @@ class Recorded:
             self.samples.append((image, (label, shares)))
 
 
-def make_writer(format: str, model: Any, images: Sequence[str]) -> RowWriter:
-    """Give what writes the predictions of a model in a format."""
+def make_writer(
+    format: str, model: Any, images: Sequence[str], *, escape_formulas: bool = False
+) -> RowWriter:
+    """Build the writer of a model's predictions in a format."""
     classes = [str(label) for label in model.classes_]
+    twice = [label for label, n in Counter(classes).items() if n > 1]
+    if twice:
+        raise ValueError(
+            f"the model has several classes that are written as {twice[0]!r}, so their columns "
+            "would be ambiguous"
+        )
     shown = classes if hasattr(model, "predict_proba") else []
     if format == "csv":
-        return _CsvWriter(shown)
+        return _CsvWriter(shown, escape_formulas)
     return _JsonWriter(shown) if format == "json" else _TableWriter(shown, classes, images)
 
 
 def read_recorded(path: Path, writer: RowWriter) -> Recorded:
-    """Read a file of predictions, of which the last row may be cut off anywhere."""
+    """Read a file of predictions, whose last row may be incomplete."""
     recorded = Recorded()
     number = 0
     for number, record in enumerate(_records(path, writer), 1):
@@ -87,15 +99,15 @@ def read_recorded(path: Path, writer: RowWriter) -> Recorded:
                 recorded.add(writer.read(text))
         except ValueError as error:
             raise ValueError(
-                f"row {number} of {str(path)!r} is none that could be continued ({error}): name "
-                "another --out, or give --force instead of --resume"
+                f"{str(path)!r} cannot be continued, since its row {number} is invalid ({error}): "
+                "use another --out, or --force instead of --resume"
             ) from error
         recorded.size += len(record)
     return recorded
 
 
 def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
-    """Give the whole rows of a file."""
+    """Yield the complete rows of a file."""
     record = b""
     with path.open("rb") as file:
         for line in file:
@@ -106,21 +118,21 @@ def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
 
 
 class _CsvWriter:
-    """Columns image, class, p_<class> of each class, error."""
+    """CSV with the columns image, class, p_<class> for each class, and error."""
 
-    def __init__(self, shown: list[str]):
-        self._shown = shown
+    def __init__(self, shown: list[str], escape_formulas: bool):
+        self._shown, self._escape = shown, escape_formulas
         self._header = ["image", "class", *(f"p_{label}" for label in shown), "error"]
 
     def write_header(self, file: TextIO) -> None:
-        _make_csv(file).writerow(self._header)
+        self._write_row(file, self._header)
 
     def write(self, prediction: Any, file: TextIO) -> None:
         shares: list[Any] = [""] * len(self._shown)
         if prediction.probabilities is not None:
             shares = [f"{float(p):.{_DIGITS}f}" for p in prediction.probabilities]
         label = "" if prediction.label is None else str(prediction.label)
-        _make_csv(file).writerow([prediction.image, label, *shares, prediction.error or ""])
+        self._write_row(file, [prediction.image, label, *shares, prediction.error or ""])
 
     def check_header(self, line: str) -> bool:
         found = _split(line)
@@ -129,7 +141,7 @@ class _CsvWriter:
         return True
 
     def is_whole(self, record: bytes) -> bool:
-        # A line's end between quotes is part of a name.
+        # A line feed between quotes is part of a name.
         return record.count(b'"') % 2 == 0
 
     def read(self, record: str) -> _Row:
@@ -137,11 +149,12 @@ class _CsvWriter:
         if len(values) != len(self._header):
             raise ValueError(f"it has {len(values)} values, not {len(self._header)}")
         image, label, *shares, error = values
+        if self._escape:
+            image, label, error = map(unescape_formula, (image, label, error))
         return image, label, [float(share) for share in shares if share], error
 
-
-def _make_csv(file: TextIO) -> Any:
-    return csv.writer(file, lineterminator="\n")
+    def _write_row(self, file: TextIO, row: Sequence[Any]) -> None:
+        write_row(file, row, escape_formulas=self._escape)
 
 
 def _split(record: str) -> list[str]:
@@ -149,7 +162,7 @@ def _split(record: str) -> list[str]:
 
 
 class _JsonWriter:
-    """One object a line."""
+    """JSON with one object per line."""
 
     def __init__(self, shown: list[str]):
         self._shown = shown
@@ -179,7 +192,7 @@ class _JsonWriter:
     def read(self, record: str) -> _Row:
         row = json.loads(record)
         if not isinstance(row, dict) or not {"image", "class", "error"} <= row.keys():
-            raise ValueError('it is no object with "image", "class" and "error"')
+            raise ValueError('it is not an object with "image", "class" and "error"')
         shares = row.get("probabilities") or {}
         if not row["error"] and list(shares) != self._shown:
             raise ValueError(f"its classes are {list(shares)}, those of this model {self._shown}")
@@ -187,12 +200,10 @@ class _JsonWriter:
 
 
 class _TableWriter:
-    """Columns of one width, for eyes alone."""
+    """Aligned table, which cannot be read back."""
 
     def __init__(self, shown: list[str], classes: list[str], images: Sequence[str]):
-        from effboost._utils.escape import escape_invisible
-
-        self._plainly = escape_invisible
+        self._escape_name = escape_invisible
         self._shown = [escape_invisible(f"p_{label}") for label in shown]
         self._widths = [
             min(_WIDEST, max(map(len, ["image", *map(escape_invisible, images)]))),
@@ -203,16 +214,16 @@ class _TableWriter:
         file.write(self._join("image", "class", self._shown))
 
     def write(self, prediction: Any, file: TextIO) -> None:
-        image = self._shorten(self._plainly(prediction.image))
+        image = self._shorten(self._escape_name(prediction.image))
         if prediction.error is not None:
-            file.write(self._join(image, "-", [f"error: {self._plainly(prediction.error)}"]))
+            file.write(self._join(image, "-", [f"error: {self._escape_name(prediction.error)}"]))
             return
         shares = prediction.probabilities
         texts = [
             f"{share:{len(name)}.3f}"
             for name, share in zip(self._shown, [] if shares is None else shares, strict=True)
         ]
-        file.write(self._join(image, self._plainly(prediction.label), texts))
+        file.write(self._join(image, self._escape_name(prediction.label), texts))
 
     def check_header(self, line: str) -> bool:
         raise ValueError("it is a table")
@@ -224,7 +235,7 @@ class _TableWriter:
         raise ValueError("it is a table")
 
     def _shorten(self, image: str) -> str:
-        # Files of one folder differ at their ends.
+        # Paths in one folder differ at their ends.
         return image if len(image) <= _WIDEST else f"…{image[1 - _WIDEST :]}"
 
     def _join(self, image: str, label: str, rest: list[str]) -> str:

@@ -1,32 +1,32 @@
-"""What a check of images found, as text, CSV and JSON."""
+"""Findings of a check of images, as text, CSV and JSON."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
+from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
 
 __all__ = ["KINDS", "DataCheck", "Finding"]
 
-# What each kind of finding is called, the gravest first.
+# Headings of the kinds of findings, the most severe first.
 KINDS: Final = {
     "leaking_subject": "subjects in more than one split",
     "leaking_image": "images in more than one split",
     "several_labels": "images under several labels",
     "several_subjects": "images under several subjects",
     "unreadable": "unreadable images",
-    "duplicate": "copies, equal to the byte",
-    "near_duplicate": "copies that were re-encoded, resized, turned or mirrored",
-    "similar_labels": "labels that look like one name",
-    "similar_subjects": "subjects that look like one name",
+    "duplicate": "duplicates with identical bytes",
+    "near_duplicate": "near duplicates: re-encoded, resized, rotated or mirrored",
+    "similar_labels": "labels that differ only in case, spaces or Unicode form",
+    "similar_subjects": "subjects that differ only in case, spaces or Unicode form",
     "dark": "nearly black images",
     "blank": "blank images",
-    "size": "images of the wrong size",
+    "size": "images of an unusual size",
     "no_label": "images without a label",
     "no_subject": "images without a subject",
 }
@@ -35,7 +35,7 @@ _SHOWN: Final = 5
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One fault of a data set.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class Finding:
         "duplicate", "near_duplicate", "similar_labels", "similar_subjects", "dark", "blank",
         "size", "no_label" or "no_subject".
     images : tuple of str
-        The images that it concerns: paths, or positions of images in memory.
+        The affected images: paths, or positions of images in memory.
     detail : str
-        What is wrong, such as the reason why an image cannot be read.
+        The details, such as the reason why an image cannot be read.
     """
 
     kind: str
@@ -56,16 +56,16 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class DataCheck:
-    """What `check_images` found.
+    """Result of `check_images`.
 
     Attributes
     ----------
     findings : tuple of Finding
-        All that is wrong, the gravest first. Empty if nothing is.
+        All faults, the most severe first.
     n_images : int
         Number of images.
     n_subjects : int or None
-        Number of subjects; None where none is known.
+        Number of subjects; None if none is known.
     classes, splits : dict of str to (int, int or None)
         Images and subjects of each class and of each split.
     sizes : dict of (int, int) to int
@@ -81,12 +81,12 @@ class DataCheck:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of findings of each kind that occurs, the gravest first."""
+        """Number of findings of each kind that occurs, the most severe first."""
         counted = Counter(finding.kind for finding in self.findings)
         return {kind: counted[kind] for kind in KINDS if kind in counted}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all as a dictionary that JSON can hold."""
+        """Return the result as a dictionary for JSON."""
         return {
             "n_images": self.n_images,
             "n_subjects": self.n_subjects,
@@ -97,16 +97,37 @@ class DataCheck:
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
 
-    def to_csv(self) -> str:
-        """Give the findings as CSV: number of the finding, kind, image, detail; a row an image."""
+    def to_csv(self, *, escape_formulas: bool = False) -> str:
+        """Return the findings as CSV, with one row for each finding and image.
+
+        Parameters
+        ----------
+        escape_formulas : bool, default=False
+            Put an apostrophe before cells that a spreadsheet would take for a formula.
+
+        Returns
+        -------
+        str
+            The columns finding (a number), kind, image and detail, with a header.
+        """
         file = io.StringIO(newline="")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["finding", "kind", "image", "detail"])
-        for number, finding in enumerate(self.findings, 1):
-            writer.writerows(
-                [number, finding.kind, image, finding.detail] for image in finding.images
-            )
+        self.write_csv(file, escape_formulas=escape_formulas)
         return file.getvalue()
+
+    def write_csv(self, file: TextIO, *, escape_formulas: bool = False) -> None:
+        """Write the findings as CSV; see `to_csv`.
+
+        Parameters
+        ----------
+        file : text file
+            Opened with ``newline=""``.
+        escape_formulas : bool, default=False
+            See `to_csv`.
+        """
+        rows: list[list[Any]] = [["finding", "kind", "image", "detail"]]
+        for number, finding in enumerate(self.findings, 1):
+            rows += [[number, finding.kind, image, finding.detail] for image in finding.images]
+        write_rows(file, rows, escape_formulas=escape_formulas)
 
     def __str__(self) -> str:
         return "\n".join(_format_check(self))
@@ -126,7 +147,7 @@ def _format_check(check: DataCheck) -> Iterator[str]:
         others = f", {len(check.sizes) - 1} other sizes" if len(check.sizes) > 1 else ""
         yield f"\nmost frequent size: {width} x {height} pixels ({n} images){others}"
     if not check.findings:
-        yield "\nnothing is wrong"
+        yield "\nno faults found"
     for kind, n in check.counts.items():
         yield f"\n{KINDS[kind]}: {n}"
         found = [finding for finding in check.findings if finding.kind == kind]

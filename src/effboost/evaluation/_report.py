@@ -17,6 +17,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from effboost._utils.atomic_write import write_atomic
 from effboost._utils.compat import load_matplotlib
+from effboost._utils.escape import escape_invisible
 from effboost.evaluation._scores import Metric
 
 __all__ = ["TITLES", "EvaluationReport", "format_columns"]
@@ -220,7 +221,9 @@ def _format_report(report: EvaluationReport) -> str:
         lines.insert(
             1, f"{report.shared_subjects} subjects stand on both sides: these numbers flatter"
         )
-    width = max(12, *(len(name) + 2 for name in report.per_class))
+    # A class may have a name that a terminal would obey.
+    plain = {name: escape_invisible(name) for name in report.per_class}
+    width = max(12, *(len(name) + 2 for name in plain.values()))
     lines += [
         "",
         f"{'class':<{width}}{'images':>6}  "
@@ -228,7 +231,7 @@ def _format_report(report: EvaluationReport) -> str:
     ]
     for name, scores in report.per_class.items():
         cells = "".join(f"{scores[key]!s:<22}" for key in ("precision", "recall", "f1"))
-        lines.append(f"{name:<{width}}{report.support[name]:>6}  {cells.rstrip()}")
+        lines.append(f"{plain[name]:<{width}}{report.support[name]:>6}  {cells.rstrip()}")
     lines += ["", "confusion matrix (rows: true, columns: predicted)", *_format_matrix(report)]
     lines += ["", f"{level} from a bootstrap over subjects"]
     return "\n".join(lines)
@@ -255,7 +258,7 @@ def format_columns(
 
 
 def _format_matrix(report: EvaluationReport) -> Iterable[str]:
-    names = [str(label) for label in report.classes]
+    names = [escape_invisible(label) for label in report.classes]
     width = max(8, *(len(name) + 2 for name in names))
     yield " " * width + "".join(f"{name:>{width}}" for name in names)
     for name, row in zip(names, report.confusion_matrix, strict=True):
