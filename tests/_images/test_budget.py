@@ -59,7 +59,7 @@ def run_with_memory(code, n_bytes):
 
 
 @needs_data_limit
-def test_the_largest_pictures_are_decoded_within_a_gigabyte(tmp_path):
+def test_largest_images_are_decoded_within_a_gigabyte(tmp_path):
     paths = {kind: write_large(tmp_path, kind) for kind in LARGE}
     code = (
         f"for kind, path in {paths!r}.items():\n"
@@ -85,7 +85,7 @@ def test_threads_share_one_gigabyte(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_webp_that_would_take_more_is_refused_before_its_canvas_is_reserved(tmp_path, mode):
+def test_large_webp_raises_before_memory_is_reserved(tmp_path, mode):
     options = {"lossless": mode == "RGB", "quality": 0, "method": 0}
     Image.new(mode, (8000, 8000), (1, 2, 3, 4)[: len(mode)]).save(tmp_path / "a.webp", **options)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -105,7 +105,7 @@ def test_webp_sizes_are_read_from_every_kind_of_header(tmp_path, monkeypatch, mo
         ImageSequence([tmp_path / "a.webp"])[0]
 
 
-def test_a_file_that_is_read_whole_must_be_below_half_a_gigabyte(tmp_path):
+def test_file_that_is_read_at_once_must_be_below_half_a_gigabyte(tmp_path):
     path = tmp_path / "sparse.webp"
     Image.new("RGB", (20, 20)).save(path)
     with path.open("r+b") as file:
@@ -114,7 +114,7 @@ def test_a_file_that_is_read_whole_must_be_below_half_a_gigabyte(tmp_path):
         ImageSequence([path])[0]
 
 
-def test_pages_behind_the_first_may_be_large(tmp_path):
+def test_large_files_with_small_first_page_are_read(tmp_path):
     path = tmp_path / "sparse.tif"
     Image.new("RGB", (2000, 1000), (1, 2, 3)).save(path)
     with path.open("r+b") as file:
@@ -126,7 +126,7 @@ def test_pages_behind_the_first_may_be_large(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F", "I;16"])
-def test_strips_give_the_pixels_of_the_whole(tmp_path, monkeypatch, mode):
+def test_strips_give_the_same_pixels(tmp_path, monkeypatch, mode):
     rgb = np.random.default_rng(0).integers(0, 256, (61, 37, 3), dtype=np.uint8)
     image = Image.fromarray(rgb)
     if mode == "P":
@@ -145,7 +145,7 @@ def test_strips_give_the_pixels_of_the_whole(tmp_path, monkeypatch, mode):
     np.testing.assert_array_equal([ImageSequence(X)[0] for X in ([path], [image])], whole)
 
 
-def test_strips_of_arrays_give_the_pixels_of_the_whole(monkeypatch):
+def test_strips_of_arrays_give_the_same_pixels(monkeypatch):
     floats = np.random.default_rng(0).random((61, 37, 3))
     whole = ImageSequence([floats])[0]
     monkeypatch.setattr("effboost._images.depth._STRIP_PIXELS", 100)
@@ -159,7 +159,7 @@ def test_strips_of_arrays_give_the_pixels_of_the_whole(monkeypatch):
 # --- the budget ----------------------------------------------------------------------------
 
 
-def test_a_thread_waits_until_its_part_is_free():
+def test_thread_waits_until_memory_is_free():
     budget, order = MemoryBudget(10), []
 
     def take(n_bytes):
@@ -180,14 +180,14 @@ def test_a_thread_waits_until_its_part_is_free():
     assert budget._used == 0
 
 
-def test_a_thread_that_holds_a_part_does_not_wait_for_itself():
+def test_nested_requests_do_not_wait():
     budget = MemoryBudget(10)
     with budget.hold(8), budget.hold(8), budget.hold(10**9):
         assert budget._used == 26
     assert budget._used == 0
 
 
-def test_the_budget_is_given_back_after_an_error():
+def test_budget_is_released_after_an_error():
     budget = MemoryBudget(10)
     with pytest.raises(KeyError), budget.hold(8):
         raise KeyError
@@ -195,14 +195,14 @@ def test_the_budget_is_given_back_after_an_error():
         pass
 
 
-def test_a_function_may_read_other_images_while_it_holds_its_own(paths):
+def test_function_may_decode_other_images(paths):
     images = ImageSequence(paths)
     other = images.decode(0, lambda image: (image.size, images.decode(1).size))
     assert other == ((40, 40), (40, 40))
     assert BUDGET._used == 0
 
 
-def test_errors_of_the_function_pass_unchanged(paths):
+def test_errors_of_the_function_are_not_changed(paths):
     def fail(image):
         raise ZeroDivisionError("of the user")
 

@@ -35,20 +35,20 @@ def written(tmp_path, picture, suffix, **options):
 
 @pytest.mark.parametrize("suffix", [".bmp", ".png", ".tif", ".ppm", ".dib"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "1"])
-def test_lossless_formats_come_back_exactly(tmp_path, suffix, mode):
+def test_lossless_formats_are_read_exactly(tmp_path, suffix, mode):
     picture = Image.fromarray(rgb()).convert(mode)
     expected = np.asarray(picture.convert("RGB"))
     assert np.array_equal(written(tmp_path, picture, suffix), expected)
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "packbits"])
-def test_compressed_tiff_comes_back_exactly(tmp_path, compression):
+def test_compressed_tiff_is_read_exactly(tmp_path, compression):
     got = written(tmp_path, Image.fromarray(rgb()), ".tiff", compression=compression)
     assert np.array_equal(got, rgb())
 
 
 @pytest.mark.parametrize(("suffix", "options"), [(".jpg", {"quality": 95}), (".webp", {})])
-def test_lossy_formats_come_back_nearly(tmp_path, suffix, options):
+def test_lossy_formats_are_read_approximately(tmp_path, suffix, options):
     smooth = np.linspace(0, 255, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
     got = written(tmp_path, Image.fromarray(smooth), suffix, **options)
     assert np.abs(got.astype(int) - smooth).mean() < 12
@@ -63,7 +63,7 @@ def test_sixteen_bit_grey_is_divided_by_257(tmp_path, suffix):
     assert got[0, 1].tolist() == [255] * 3
 
 
-def test_alpha_is_dropped_not_blended(tmp_path):
+def test_alpha_is_dropped_without_blending(tmp_path):
     pixels = np.concatenate([rgb(), np.zeros((12, 12, 1), np.uint8)], axis=2)
     for suffix in (".png", ".tif"):
         assert np.array_equal(written(tmp_path, Image.fromarray(pixels), suffix), rgb())
@@ -73,12 +73,12 @@ def test_alpha_is_dropped_not_blended(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".gif"])
-def test_palettes_are_looked_up(tmp_path, suffix):
+def test_palettes_are_converted_to_rgb(tmp_path, suffix):
     picture = Image.fromarray(rgb()).quantize(16)
     assert np.array_equal(written(tmp_path, picture, suffix), picture.convert("RGB"))
 
 
-def test_a_palette_with_a_transparent_colour_keeps_its_colours(tmp_path):
+def test_palette_with_transparent_colour_keeps_its_colours(tmp_path):
     picture = Image.fromarray(rgb()).quantize(16)
     expected = np.asarray(picture.convert("RGB"))
     assert np.array_equal(written(tmp_path, picture, ".png", transparency=3), expected)
@@ -90,7 +90,7 @@ def test_cmyk_is_converted(tmp_path):
     assert np.abs(got.astype(int) - np.asarray(picture.convert("RGB"))).max() <= 1
 
 
-def test_floats_in_tiff_lie_between_0_and_1(tmp_path):
+def test_float_tiff_must_be_in_0_to_1(tmp_path):
     grey = np.random.default_rng(0).random((9, 9), dtype=np.float32)
     got = written(tmp_path, Image.fromarray(grey), ".tif")
     assert np.array_equal(got[..., 0], np.rint(grey * 255))
@@ -99,7 +99,7 @@ def test_floats_in_tiff_lie_between_0_and_1(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(tmp_path, orientation):
+def test_files_are_rotated_by_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = np.kron(rgb(4)[:, :3], np.ones((8, 8, 1), np.uint8))
@@ -109,7 +109,7 @@ def test_pictures_are_turned_upright(tmp_path, orientation):
     assert got.shape[:2] == ((24, 32) if orientation > 4 else (32, 24))
 
 
-def test_of_several_pages_the_first_is_read_with_a_warning(tmp_path):
+def test_first_of_several_pages_is_read_with_warning(tmp_path):
     pages = [Image.fromarray(rgb()), Image.new("RGB", (12, 12))]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     with pytest.warns(ImageWarning, match=r"pages\.tif' has several pages; only the first is read"):
@@ -166,7 +166,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_file_is_named_by_position_path_and_reason(tmp_path, paths, kind):
+def test_broken_file_raises_with_position_path_and_reason(tmp_path, paths, kind):
     content, reason = BROKEN[kind]
     file = tmp_path / "broken.png"
     file.write_bytes(content)
@@ -183,7 +183,7 @@ def test_a_broken_file_is_named_by_position_path_and_reason(tmp_path, paths, kin
         images[3:].decode(0)
 
 
-def test_what_is_no_file_is_told(tmp_path, monkeypatch):
+def test_missing_or_irregular_file_raises(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=f"no such file \\(looked for it from {tmp_path}"):
         as_images(["gone.png"])[0]
@@ -219,14 +219,14 @@ def test_what_is_no_file_is_told(tmp_path, monkeypatch):
         (np.zeros((7, 90, 3), np.uint8), "is 90 x 7 pixels"),
     ],
 )
-def test_a_broken_array_is_named_by_position_and_reason(pixels, array, reason):
+def test_invalid_array_raises_with_position_and_reason(pixels, array, reason):
     with pytest.raises(ImageDecodeError, match=reason) as caught:
         as_images([pixels[0], array])[1]
     assert caught.value.index == 1
     assert caught.value.path is None
 
 
-def test_a_pil_image_whose_file_is_broken_is_named(tmp_path):
+def test_pil_image_of_broken_file_raises(tmp_path):
     file = tmp_path / "half.png"
     file.write_bytes(encoded("PNG", 0.5))
     with (
@@ -239,7 +239,7 @@ def test_a_pil_image_whose_file_is_broken_is_named(tmp_path):
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "TIFF", "GIF", "WEBP"])
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_damaged_bytes_give_a_picture_or_an_error_that_names_the_file(kind, data):
+def test_damaged_bytes_give_an_image_or_an_error_with_the_path(kind, data):
     content = bytearray(encoded(kind, side=16))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -261,7 +261,7 @@ def test_damaged_bytes_give_a_picture_or_an_error_that_names_the_file(kind, data
             assert picture.shape[2] == 3
 
 
-def test_pictures_in_memory_are_turned_upright_like_files(tmp_path):
+def test_pil_images_are_rotated_by_exif_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     file = tmp_path / "turned.jpg"
@@ -274,7 +274,7 @@ def test_pictures_in_memory_are_turned_upright_like_files(tmp_path):
     assert turned != ImageSequence([Image.fromarray(rgb(16)[:, :10])]).fingerprint(0)
 
 
-def test_a_picture_in_memory_that_cannot_be_read_has_no_fingerprint(tmp_path):
+def test_fingerprint_of_broken_pil_image_raises(tmp_path):
     file = tmp_path / "cut.png"
     Image.fromarray(rgb(40)).save(file)
     file.write_bytes(file.read_bytes()[:-900])

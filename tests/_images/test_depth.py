@@ -111,7 +111,7 @@ def test_every_16_bit_value_is_divided_by_257(tmp_path, white_level):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_default_of_12_bits_keeps_its_values_and_warns_with_the_remedy(deep_file, kind):
+def test_12_bits_keep_default_values_and_warn_with_remedy(deep_file, kind):
     path = deep_file(kind, 12)
     with pytest.warns(ImageWarning, match=r"are left; .* 12 bits, set white_level=4095") as seen:
         picture = ImageSequence([path])[0]
@@ -125,13 +125,13 @@ def test_default_of_12_bits_keeps_its_values_and_warns_with_the_remedy(deep_file
 
 
 @pytest.mark.parametrize("kind", [kind for kind in WRITERS if "signed" not in kind])
-def test_full_range_of_16_bits_warns_of_nothing(deep_file, kind):
+def test_full_range_of_16_bits_does_not_warn(deep_file, kind):
     picture = ImageSequence([deep_file(kind, 16)])[0]
     np.testing.assert_array_equal(picture, expected_of(kind))
 
 
 @pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 1023), (12, 4095), (14, 16383)])
-def test_the_bits_of_a_camera_are_found_from_the_values(tmp_path, bits, white):
+def test_bits_of_the_camera_are_estimated_from_the_values(tmp_path, bits, white):
     for name in ("grey.png", "rgb.png"):
         WRITERS[name](tmp_path / name, with_bits(EIGHT, bits))
         with pytest.warns(ImageWarning, match=f"{bits} bits, set white_level={white} "):
@@ -142,7 +142,7 @@ def test_the_bits_of_a_camera_are_found_from_the_values(tmp_path, bits, white):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_white_level_gives_the_picture_that_the_camera_saw(deep_file, kind):
+def test_white_level_restores_the_8_bit_image(deep_file, kind):
     picture = ImageSequence([deep_file(kind, 12)], white_level=4095)[0]
     np.testing.assert_array_equal(picture, expected_of(kind))
 
@@ -180,13 +180,13 @@ def test_white_level_turns_pictures_upright(tmp_path):
         np.testing.assert_array_equal(deep, ImageSequence([tmp_path / "plain.png"])[0])
 
 
-def test_white_level_travels_with_slices_pickles_and_frames(deep_file):
+def test_white_level_is_kept_by_slices_pickles_and_frames(deep_file):
     images = ImageSequence([deep_file("rgb.png", 12)] * 3, white_level=4095, frame=12)
     for part in (images[1:], pickle.loads(pickle.dumps(images)), ImageSequence(np.asarray(images))):
         np.testing.assert_array_equal(part[0], EIGHT[2:14, 4:16])
 
 
-def test_white_level_changes_the_fingerprint_that_caches_go_by(deep_file):
+def test_white_level_changes_the_fingerprint(deep_file):
     items = [deep_file("rgb.png", 12), EIGHT, Image.fromarray(EIGHT)]
     levels = (None, 4095, 4096)
     for i in range(3):
@@ -205,24 +205,24 @@ def test_white_levels_that_are_not_positive_numbers_raise(white_level):
 # --- what a file says itself ---------------------------------------------------------------
 
 
-def test_tiff_of_12_bits_says_so(tmp_path):
+def test_tiff_with_12_bits_per_sample_warns(tmp_path):
     write_tiff_of_12_bits(tmp_path / "packed.tif", with_bits(GREY, 12))
-    with pytest.warns(ImageWarning, match=r"own tags say that 4095 is white.* white_level=4095"):
+    with pytest.warns(ImageWarning, match=r"its tags say that 4095 is white.* white_level=4095"):
         ImageSequence([tmp_path / "packed.tif"])[0]
     picture = ImageSequence([tmp_path / "packed.tif"], white_level=4095)[0]
     np.testing.assert_array_equal(picture[..., 0], GREY)
 
 
 @pytest.mark.parametrize("tag", [281, 341])
-def test_tiff_tags_name_the_largest_value(tmp_path, tag):
+def test_tiff_tags_of_the_largest_value_are_used(tmp_path, tag):
     dim = with_bits(GREY, 16) // 3  # dark by a third alone: nothing that values would show
     tifffile.imwrite(tmp_path / "tagged.tif", dim, extratags=[(tag, "H", 1, 30000, True)])
-    with pytest.warns(ImageWarning, match=r"own tags say that 30000 is white.* white_level=30000"):
+    with pytest.warns(ImageWarning, match=r"its tags say that 30000 is white.* white_level=30000"):
         ImageSequence([tmp_path / "tagged.tif"])[0]
 
 
 @pytest.mark.parametrize("largest", [4095, 65535])
-def test_a_dark_picture_whose_tags_declare_16_bits_warns_of_nothing(tmp_path, largest):
+def test_dark_image_with_tags_of_16_bits_does_not_warn(tmp_path, largest):
     values = with_bits(GREY, 12) if largest == 65535 else with_bits(GREY, 16)
     tags = [(281, "H", 1, largest, True)]  # 4095: a tag that the values contradict
     tifffile.imwrite(tmp_path / "tagged.tif", values, extratags=tags)
@@ -234,7 +234,7 @@ def test_png_chunk_of_significant_bits_is_read(tmp_path):
     write_png(tmp_path / "scaled.png", bright, sbit=[12, 12, 12])
     ImageSequence([tmp_path / "scaled.png"])[0]  # scaled to 16 bits, as the standard says
     write_png(tmp_path / "raw.png", dim, sbit=[12, 12, 12])
-    with pytest.warns(ImageWarning, match=r"own tags say that 4095 is white"):
+    with pytest.warns(ImageWarning, match=r"its tags say that 4095 is white"):
         ImageSequence([tmp_path / "raw.png"])[0]
 
 
@@ -259,7 +259,7 @@ def test_float_tiff_of_12_bits_is_refused_or_scaled(tmp_path):
 def test_float_tiff_that_was_divided_by_65535_warns(tmp_path):
     values = (with_bits(GREY, 12) / 65535).astype(np.float32)
     tifffile.imwrite(tmp_path / "f.tif", values)
-    with pytest.warns(ImageWarning, match=r"largest pixel is 0\.0624\d+; as 1 is white"):
+    with pytest.warns(ImageWarning, match=r"largest pixel is 0\.0624\d+, but 1 is white"):
         ImageSequence([tmp_path / "f.tif"])[0]
     picture = ImageSequence([tmp_path / "f.tif"], white_level=4095 / 65535)[0]
     np.testing.assert_array_equal(picture[..., 0], GREY)
@@ -284,12 +284,12 @@ def test_pil_images_of_16_bits_are_scaled_or_warned_about():
     np.testing.assert_array_equal(ImageSequence([image], white_level=4095)[0][..., 0], GREY)
 
 
-def test_white_level_that_would_turn_a_picture_black_raises():
+def test_white_level_that_turns_an_image_black_raises():
     with pytest.raises(ImageDecodeError, match="which white_level=4095 turns black"):
         ImageSequence([EIGHT / 255], white_level=4095)[0]
 
 
-def test_black_pictures_warn_of_nothing(tmp_path):
+def test_black_images_do_not_warn(tmp_path):
     tifffile.imwrite(tmp_path / "black.tif", np.zeros((9, 9), np.uint16))
     write_png(tmp_path / "black.png", np.zeros((9, 9, 3), np.uint16))
     write_png(tmp_path / "alpha.png", np.zeros((9, 9, 2), np.uint16))
@@ -301,14 +301,14 @@ def test_black_pictures_warn_of_nothing(tmp_path):
 # --- other ways to be wrong in silence -----------------------------------------------------
 
 
-def test_one_warning_stands_for_all_images_and_slices(deep_file):
+def test_warning_is_raised_once_per_sequence(deep_file):
     images = ImageSequence([deep_file(kind, 12) for kind in ("grey.png", "grey.tif", "rgb.png")])
     with pytest.warns(ImageWarning, match="Other images like it are not reported") as seen:
         assert len([*images, *images[1:]]) == 5
     assert len(seen) == 1
 
 
-def test_white_is_zero_is_inverted_with_16_bits_as_with_8(tmp_path):
+def test_white_is_zero_is_inverted_for_16_bits_as_for_8(tmp_path):
     tifffile.imwrite(tmp_path / "8.tif", 255 - GREY, photometric="miniswhite")
     tifffile.imwrite(tmp_path / "16.tif", 65535 - with_bits(GREY, 16), photometric="miniswhite")
     tifffile.imwrite(tmp_path / "12.tif", 4095 - with_bits(GREY, 12), photometric="miniswhite")
@@ -317,11 +317,11 @@ def test_white_is_zero_is_inverted_with_16_bits_as_with_8(tmp_path):
         np.testing.assert_array_equal(picture[..., 0], GREY)
 
 
-def test_planes_of_16_bits_are_refused_where_pillow_reads_noise(tmp_path):
+def test_uncompressed_planar_16_bits_raise(tmp_path):
     planes = np.moveaxis(with_bits(EIGHT, 16), 2, 0)
     options = {"photometric": "rgb", "planarconfig": "separate"}
     tifffile.imwrite(tmp_path / "raw.tif", planes, **options)
-    with pytest.raises(ImageDecodeError, match=r"uncompressed TIFF .* in planes"):
+    with pytest.raises(ImageDecodeError, match=r"uncompressed TIFF with planar channels"):
         ImageSequence([tmp_path / "raw.tif"])[0]
     tifffile.imwrite(tmp_path / "packed.tif", planes, compression="zlib", **options)
     np.testing.assert_array_equal(ImageSequence([tmp_path / "packed.tif"])[0], EIGHT)
@@ -329,7 +329,7 @@ def test_planes_of_16_bits_are_refused_where_pillow_reads_noise(tmp_path):
         ImageSequence([tmp_path / "packed.tif"], white_level=4095)[0]
 
 
-def test_channels_whose_lower_bytes_pillow_does_not_give_are_refused(tmp_path):
+def test_white_level_raises_for_16_bit_grey_with_alpha(tmp_path):
     write_png(tmp_path / "grey_alpha.png", with_bits(EIGHT[..., :2], 16))
     picture = ImageSequence([tmp_path / "grey_alpha.png"])[0]
     np.testing.assert_array_equal(picture[..., 0], GREY)
@@ -337,14 +337,14 @@ def test_channels_whose_lower_bytes_pillow_does_not_give_are_refused(tmp_path):
         ImageSequence([tmp_path / "grey_alpha.png"], white_level=4095)[0]
 
 
-def test_16_bit_colours_of_an_open_pil_image_are_refused_with_white_level(deep_file):
+def test_white_level_raises_for_16_bit_colours_of_pil_images(deep_file):
     with Image.open(deep_file("rgb.png", 12)) as image:
         images = ImageSequence([image], white_level=4095)
         with pytest.raises(ImageDecodeError, match="give the path of the file instead"):
             images[0]
 
 
-def test_warnings_that_are_errors_stay_warnings(deep_file):
+def test_warnings_as_errors_are_not_decode_errors(deep_file):
     """They used to become "is damaged or truncated"."""
     with pytest.raises(ImageWarning, match="white_level=4095"):
         ImageSequence([deep_file("grey.png", 12)])[0]

@@ -56,7 +56,7 @@ FORMS_OF_PIXELS = {
 
 
 @pytest.mark.parametrize("form", FORMS_OF_PATHS)
-def test_every_form_of_paths_gives_the_same_pictures(paths, pixels, form):
+def test_all_forms_of_paths_give_the_same_images(paths, pixels, form):
     images = as_images(FORMS_OF_PATHS[form](paths))
     assert images.shape == (24,)
     assert all(np.array_equal(image, x) for image, x in zip(images, pixels, strict=True))
@@ -65,7 +65,7 @@ def test_every_form_of_paths_gives_the_same_pictures(paths, pixels, form):
 
 
 @pytest.mark.parametrize("form", FORMS_OF_PIXELS)
-def test_every_form_of_pixels_gives_the_same_pictures(pixels, form):
+def test_all_forms_of_pixels_give_the_same_images(pixels, form):
     images = as_images(FORMS_OF_PIXELS[form](pixels))
     assert images.shape == (24,)
     assert all(np.array_equal(image, x) for image, x in zip(images, pixels, strict=True))
@@ -82,13 +82,13 @@ def test_grey_arrays_become_rgb(channels):
 
 @pytest.mark.parametrize("shape", [(10, 12), (10, 12, 1), (10, 12, 3), (10, 12, 4)])
 @pytest.mark.parametrize("form", [np.asarray, lambda x: x.tolist(), pd.DataFrame])
-def test_rows_of_numbers_become_images_by_their_shape(shape, form):
+def test_numeric_rows_are_reshaped_by_image_shape(shape, form):
     pixels = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
     images = ImageSequence(form(pixels.reshape(4, -1) / 255), image_shape=shape)
     assert np.array_equal(images[2], as_images(pixels)[2])
 
 
-def test_pictures_may_differ_in_size(pixels):
+def test_images_may_differ_in_size(pixels):
     images = as_images([pixels[0], pixels[1, :20], Image.new("L", (30, 9), 7)])
     assert [image.shape for image in images] == [(40, 40, 3), (20, 40, 3), (9, 30, 3)]
 
@@ -96,7 +96,7 @@ def test_pictures_may_differ_in_size(pixels):
 @pytest.mark.filterwarnings("ignore:.*set white_level")
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(8, 12), st.integers(8, 12))))
-def test_floats_are_rounded_to_the_grey_levels_they_came_from(grey):
+def test_floats_are_rounded_to_their_original_grey_levels(grey):
     for divided in (grey / 255, (grey / 255).astype(np.float32), (grey / 255).astype(np.float16)):
         assert np.array_equal(as_images(divided)[0][..., 0], grey[0])
 
@@ -112,7 +112,7 @@ KEYS = st.one_of(
 
 
 @given(KEYS, st.booleans())
-def test_slices_are_those_of_numpy_and_take_the_groups_along(key, with_ellipsis):
+def test_slices_match_numpy_and_keep_groups(key, with_ellipsis):
     pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 8, 8), np.uint8)
     images = ImageSequence(pixels, groups=np.arange(12))
     part = images[key, ...] if with_ellipsis else images[key]
@@ -124,19 +124,19 @@ def test_slices_are_those_of_numpy_and_take_the_groups_along(key, with_ellipsis)
 
 
 @given(st.integers(-12, 11))
-def test_an_integer_gives_one_picture(i):
+def test_integer_index_returns_one_image(i):
     pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 8, 8), np.uint8)
     assert ImageSequence(pixels)[i][0, 0, 0] == range(12)[i]
     assert ImageSequence(pixels)[np.int64(i)][0, 0, 0] == range(12)[i]
 
 
 @pytest.mark.parametrize("key", [24, -25, (1, 2), np.arange(2) + 30])
-def test_what_lies_outside_is_an_index_error(pixels, key):
+def test_invalid_index_raises(pixels, key):
     with pytest.raises(IndexError):
         ImageSequence(pixels)[key]
 
 
-def test_slices_of_slices_keep_their_origin(pixels):
+def test_slices_of_slices_keep_original_positions(pixels):
     part = ImageSequence(pixels)[4:20][[3, 0]][1:]
     assert np.array_equal(part[0], pixels[4])
     assert repr(part) == "<ImageSequence of 1 images>"
@@ -162,7 +162,7 @@ class Length(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.answer)
 
 
-def test_scikit_learn_slices_without_reading_a_file():
+def test_scikit_learn_slices_without_reading_files():
     images, y = ImageSequence(MISSING), np.arange(30) % 2
     train, test, y_train, _ = train_test_split(images, y, stratify=y, random_state=0)
     assert len(train) == len(y_train) == 22
@@ -174,7 +174,7 @@ def test_scikit_learn_slices_without_reading_a_file():
     assert len(resample(images, n_samples=50, random_state=0)) == 50
 
 
-def test_a_pickled_part_takes_its_own_images_alone(pixels):
+def test_pickled_slice_contains_only_its_images(pixels):
     images = ImageSequence(pixels, groups=np.arange(24))
     part = pickle.dumps(images[:2])
     assert len(part) < len(pickle.dumps(images)) / 6
@@ -183,14 +183,14 @@ def test_a_pickled_part_takes_its_own_images_alone(pixels):
     assert loaded.groups.tolist() == [0, 1]
 
 
-def test_a_frame_cuts_the_centre_of_larger_pictures_alone(pixels):
+def test_frame_crops_only_larger_images(pixels):
     images = ImageSequence([pixels[0], pixels[1, :20, :20], pixels[2, :, :20]], frame=30)[::-1]
     assert np.array_equal(images[2], pixels[0, 5:35, 5:35])
     assert np.array_equal(images[1], pixels[1, :20, :20])
     assert np.array_equal(pickle.loads(pickle.dumps(images))[0], pixels[2, 5:35, :20])
 
 
-def test_a_function_is_applied_to_each_picture_when_it_is_read(paths, pixels):
+def test_map_applies_function_on_reading(paths, pixels):
     images = ImageSequence(paths, groups=np.arange(24)).map(ImageOps.invert)[[3, 1]]
     assert np.array_equal(images[0], 255 - pixels[3])
     assert (images.groups.tolist(), images.path(1)) == ([3, 1], paths[1])
@@ -203,7 +203,7 @@ def test_a_function_is_applied_to_each_picture_when_it_is_read(paths, pixels):
     assert np.array_equal(twice[0], pixels[0])
 
 
-def test_a_picture_that_cannot_be_read_is_named_before_any_function_sees_it(tmp_path):
+def test_map_does_not_hide_decode_errors(tmp_path):
     images = ImageSequence([tmp_path / "missing.png"]).map(ImageOps.invert)
     with pytest.raises(ImageDecodeError, match=r"position 0.*missing\.png"):
         images[0]
@@ -213,7 +213,7 @@ def test_a_picture_that_cannot_be_read_is_named_before_any_function_sees_it(tmp_
     hnp.arrays(np.uint8, (3, 8, 8, 3), elements=st.integers(0, 1)),
     hnp.arrays(np.uint8, (8, 8, 3), elements=st.integers(0, 1)),
 )
-def test_fingerprints_are_equal_where_the_pixels_are(pixels, other):
+def test_fingerprints_are_equal_if_pixels_are(pixels, other):
     images = ImageSequence([*pixels, other])
     prints = [images.fingerprint(i) for i in range(4)]
     for i in range(4):
@@ -222,7 +222,7 @@ def test_fingerprints_are_equal_where_the_pixels_are(pixels, other):
             assert (prints[i] == prints[j]) == same
 
 
-def test_fingerprints_of_files_are_those_of_their_bytes(paths, tmp_path):
+def test_fingerprints_of_files_depend_on_their_bytes(paths, tmp_path):
     copy = tmp_path / "copy.png"
     copy.write_bytes(Path(paths[4]).read_bytes())
     images = ImageSequence([*paths[:5], copy])
@@ -260,11 +260,11 @@ def test_fingerprints_of_files_are_those_of_their_bytes(paths, tmp_path):
         (np.zeros((1, 2, 9, 9, 3)), "images can be"),
         (torch.zeros(2, 2, 9, 9), r"tensor of shape \(2, 2, 9, 9\)"),
         (np.array([["a", "b"]], dtype=object), r"paths come as \(n,\) or \(n, 1\)"),
-        ([[1, 2], [3]], "lists that make no array"),
+        ([[1, 2], [3]], "lists that cannot be converted to an array"),
         ([["a"], ["b"]], "got a list of list"),
     ],
 )
-def test_what_is_no_sequence_of_images_is_told_with_what_would_do(X, message):
+def test_unsupported_input_raises_with_remedy(X, message):
     with pytest.raises(UnsupportedInputError, match=message) as caught:
         as_images(X)
     assert isinstance(caught.value, ValueError)
@@ -279,17 +279,17 @@ def test_what_is_no_sequence_of_images_is_told_with_what_would_do(X, message):
         (np.zeros((2, 10)), (0, 3), r"it is \(height, width\)"),
     ],
 )
-def test_a_shape_that_does_not_fit_is_told(X, shape, message):
+def test_wrong_image_shape_raises(X, shape, message):
     with pytest.raises(UnsupportedInputError, match=message):
         ImageSequence(X, image_shape=shape)
 
 
-def test_groups_of_the_wrong_length_are_told(pixels):
+def test_groups_of_wrong_length_raise(pixels):
     with pytest.raises(UnsupportedInputError, match=r"groups has shape \(3,\), but .* 24 images"):
         ImageSequence(pixels, groups=[1, 2, 3])
 
 
-def test_the_column_that_stands_for_images_decodes_nothing_and_keeps_their_groups(tmp_path):
+def test_asarray_decodes_nothing_and_keeps_groups(tmp_path):
     images = ImageSequence(["gone_0.png", "gone_1.png", "gone_2.png"], groups=["a", "b", "c"])
     column = np.asarray(images)
     assert column.shape == (3, 1)
@@ -302,7 +302,7 @@ def test_the_column_that_stands_for_images_decodes_nothing_and_keeps_their_group
 
 
 @pytest.mark.parametrize("form", ["column", "list", "frame", "pickle", "two sequences"])
-def test_images_come_back_from_their_column(pixels, paths, form):
+def test_images_are_restored_from_asarray(pixels, paths, form):
     images = ImageSequence(paths, frame=24)[[5, 1, 7]]
     column = np.asarray(images)
     X = {
@@ -320,12 +320,12 @@ def test_images_come_back_from_their_column(pixels, paths, form):
     assert back[2].shape == ((40, 40, 3) if form == "two sequences" else (24, 24, 3))
 
 
-def test_images_give_no_array_of_numbers(pixels):
-    with pytest.raises(TypeError, match=r"no array of float64; np.stack"):
+def test_asarray_of_numeric_dtype_raises(pixels):
+    with pytest.raises(TypeError, match=r"converted to an array of float64: use np\.stack"):
         np.asarray(ImageSequence(pixels), dtype=float)
 
 
-def test_fingerprints_tell_palettes_and_frames_apart(pixels, paths):
+def test_fingerprints_depend_on_palette_and_frame(pixels, paths):
     indexed = Image.new("P", (16, 16))
     prints = []
     for palette in ([0, 0, 0], [255, 0, 0]):

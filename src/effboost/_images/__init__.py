@@ -1,4 +1,4 @@
-"""Every accepted form of images as one lazy sequence of RGB pictures."""
+"""Images in every accepted form as a lazy sequence of RGB images."""
 
 from effboost._images.sequence import ImageSequence, as_images
 

@@ -1,4 +1,4 @@
-"""One memory budget for all threads that decode."""
+"""A memory budget that all decoding threads share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["BUDGET", "MemoryBudget"]
 
 
 class MemoryBudget:
-    """Limits the memory that threads take together.
+    """Limit of the memory that several threads use together.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ class MemoryBudget:
     def _reset(self) -> None:
         self._used = 0
         self._changed = threading.Condition()
-        # Whoever waits keeps this: small requests do not overtake a large one forever.
+        # Held while waiting, so that small requests do not overtake a large one forever.
         self._turn = threading.Lock()
         self._own = threading.local()
 
     @contextmanager
     def hold(self, n_bytes: int) -> Iterator[None]:
-        """Take a part of the budget, and wait until it is free.
+        """Reserve a part of the budget, and wait until it is free.
 
-        A thread that holds a part already does not wait for more: it would wait for itself.
+        A thread that already holds a part does not wait, since it could wait for itself.
         """
         n_bytes = min(n_bytes, self.limit)
         held = getattr(self._own, "held", 0)
@@ -58,5 +58,5 @@ class MemoryBudget:
 
 BUDGET: Final = MemoryBudget(2**30)
 if hasattr(os, "register_at_fork"):
-    # Threads that held a part do not exist in the child.
+    # The threads that hold a part do not exist in the child process.
     os.register_at_fork(after_in_child=BUDGET._reset)

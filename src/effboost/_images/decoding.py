@@ -1,4 +1,4 @@
-"""From one file, picture or array to RGB pixels, whatever is wrong with it."""
+"""Decoding of files, PIL images and arrays to RGB."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ __all__ = [
     "cut_frame",
     "digest_array",
     "digest_file",
-    "digest_picture",
+    "digest_pil_image",
 ]
 
 _Result = TypeVar("_Result")
 
-# Named one by one: Pillow would otherwise try formats that call other programs (EPS), or that
-# no microscope writes, on any hostile file.
+# Pillow would otherwise also try formats that call other programs (EPS) or that no microscope
+# writes.
 _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Tag of TIFF.
 _PHOTOMETRIC: Final = 262
-# Pixels from which on Pillow's memory is worth a look.
+# Number of pixels from which Pillow reserves memory in large blocks.
 _LARGE: Final = 2**22
 _LOCK: Final = threading.Lock()
 
 
 class Decoder:
-    """Reads files, PIL pictures and arrays as upright 8-bit RGB pictures.
+    """Reader of files, PIL images and arrays as upright 8-bit RGB images.
 
     Parameters
     ----------
     white_level : float or None
-        The value that becomes 255 in pictures of more than 8 bits and in float ones; None means
+        The value that becomes 255 in images with more than 8 bits and in float images; None means
         65535 for integers and 1 for floats.
     """
 
@@ -82,19 +82,22 @@ class Decoder:
         self._warned: set[str] = set()
 
     def read_file(self, name: str, function: Callable[[Image.Image], _Result]) -> _Result:
-        """Read a file, and pass the picture to a function while its memory is accounted for."""
+        """Read a file and return what a function makes of the image.
+
+        The memory of the image is held in the budget until the function returns.
+        """
         check_is_file(name)
         with ExitStack() as held:
             return function(_guarded(lambda: self._decode_file(name, held)))
 
-    def read_picture(self, image: Image.Image) -> Image.Image:
-        """Turn a picture upright, and into 8-bit RGB."""
-        # Pillow reads pictures when they are first looked at, and not two at a time from one file.
+    def read_pil_image(self, image: Image.Image) -> Image.Image:
+        """Convert a PIL image to upright 8-bit RGB."""
+        # Pillow reads the pixels on first use; two threads must not do so from one file.
         with _LOCK:
-            return _guarded(lambda: self._convert_picture(image))
+            return _guarded(lambda: self._convert_pil_image(image))
 
     def read_array(self, array: npt.NDArray[Any]) -> Image.Image:
-        """Turn an array (h, w) or (h, w, 1|3|4), uint8 or float in [0, 1], into a picture."""
+        """Convert an array (h, w) or (h, w, 1|3|4), uint8 or float in [0, 1], to an image."""
         check_dtype(array.dtype, UnreadableError, self.white_level)
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
             raise UnreadableError(
@@ -111,8 +114,8 @@ class Decoder:
         size = (array.shape[1], array.shape[0])
         return self._scale("an array", size, lambda top, bottom: array[top:bottom])
 
-    def mark(self, digest: str) -> str:
-        """Return the hash of an image as this decoder reads it, of the hash of its content."""
+    def extend_digest(self, digest: str) -> str:
+        """Add the settings of this decoder to the hash of an image's content."""
         if self.white_level is None:
             return digest
         return hashlib.sha256(f"{digest} white {float(self.white_level)}".encode()).hexdigest()
@@ -139,7 +142,7 @@ class Decoder:
             return self._convert_deep_colors(image, file, name)
         image.load()
         free_webp_decoder(image)
-        # In place: a copy would take the memory of the whole picture once more.
+        # In place, since a copy would double the memory.
         ImageOps.exif_transpose(image, in_place=True)
         picture = self._to_rgb(image, name, declared)
         if deep:
@@ -148,18 +151,18 @@ class Decoder:
         return picture
 
     def _warn_of_pages(self, image: Image.Image, name: str) -> None:
-        # MPO is a JPEG of a phone: its further frames are previews.
+        # MPO is a JPEG written by phones; its other frames are previews.
         if image.format != "MPO" and getattr(image, "is_animated", False):
             image.seek(0)
             self._warn(f"{name!r} has several pages; only the first is read", "pages")
 
-    # --- pictures --------------------------------------------------------------------------
+    # --- PIL images ------------------------------------------------------------------------
 
-    def _convert_picture(self, image: Image.Image) -> Image.Image:
+    def _convert_pil_image(self, image: Image.Image) -> Image.Image:
         if image.mode in ("RGB", "RGBA") and is_deep(image) and self._needs_low_bytes():
             raise UnreadableError(
-                "Pillow cuts its 16-bit colours to 8 bits, so white_level cannot be applied: give "
-                "the path of the file instead of a PIL image"
+                "Pillow reduces its 16-bit colours to 8 bits, so white_level cannot be applied: "
+                "give the path of the file instead of a PIL image"
             )
         return self._to_rgb(ImageOps.exif_transpose(image), "a PIL image", None)
 
@@ -168,7 +171,7 @@ class Decoder:
             image.load()
             return image
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            # Pillow inverts pictures in which 0 is white, but not those of 16 bits.
+            # Pillow inverts images in which 0 is white only if they have up to 8 bits.
             inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             return self._scale(
                 name,
@@ -196,16 +199,16 @@ class Decoder:
         self._warn_of_darkness(name, largest, white, declared)
         return picture
 
-    # --- colours of 16 bits ----------------------------------------------------------------
+    # --- 16-bit colours --------------------------------------------------------------------
 
     def _needs_low_bytes(self) -> bool:
-        # Pillow's upper bytes are what 65535 gives, too.
+        # The upper bytes that Pillow reads are the result for 65535.
         return self.white_level not in (None, 65535)
 
     def _convert_deep_colors(self, image: Image.Image, file: BinaryIO, name: str) -> Image.Image:
         if not _has_low_bytes(image):
             raise UnreadableError(
-                "has 16-bit channels in an order of which Pillow reads the upper 8 bits alone, so "
+                "has 16-bit channels in a layout of which Pillow only reads the upper 8 bits, so "
                 "white_level cannot be applied: save it as 16-bit RGB, or leave white_level out"
             )
         halves = [_read_half(file, low=low) for low in (False, True)]
@@ -230,7 +233,7 @@ class Decoder:
                 self._warn(f"{name}: {found}", "dark")
 
     def _warn(self, message: str, kind: str) -> None:
-        """Warn of the first picture of a kind: a folder may have thousands of them."""
+        """Warn once for each kind of problem: a folder may have thousands of such images."""
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(
@@ -239,7 +242,7 @@ class Decoder:
 
 
 def _guarded(decode: Callable[[], _Result]) -> _Result:
-    """Turn whatever Pillow's decoders raise on damaged data into one kind of error."""
+    """Convert the various errors of Pillow's decoders to `UnreadableError`."""
     try:
         return decode()
     # A user may turn warnings into errors.
@@ -254,15 +257,15 @@ def _guarded(decode: Callable[[], _Result]) -> _Result:
         raise UnreadableError(f"cannot be opened: {error}") from error
     except Image.DecompressionBombError as error:
         raise UnreadableError(f"is too large: {error}") from error
-    # Decoders raise whatever exception damaged bytes lead them to: struct.error, SyntaxError,
-    # IndexError, EOFError, ...
+    # Damaged data make decoders raise many kinds of errors: struct.error, SyntaxError, IndexError,
+    # EOFError, ...
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnreadableError(f"is damaged or truncated ({reason})") from error
 
 
 def _has_low_bytes(image: Image.Image) -> bool:
-    """Tell whether Pillow can be made to read the lower bytes of a file that is not read yet."""
+    """Return whether Pillow can read the lower bytes of the 16-bit channels of a file."""
     modes = {mode[:-1] for mode in list_rawmodes(image)}
     planar = getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2
     return modes <= {"RGB;16", "RGBA;16", "RGBX;16"} and not planar
@@ -280,11 +283,11 @@ def _read_half(file: BinaryIO, *, low: bool) -> Image.Image:
 
 
 def _find_largest_deep(picture: Image.Image, file: BinaryIO) -> int:
-    """Return the largest 16-bit value of a picture of which the upper bytes were read."""
+    """Return the largest 16-bit value of an image of which the upper bytes were read."""
     largest = int(np.max(picture.getextrema()))
     if largest:
         return 256 * largest + 255
-    # Black, or 8 bits stored as 16: the lower bytes tell.
+    # The image is black, or has 8 bits stored as 16.
     file.seek(0)
     with Image.open(file, formats=_FORMATS) as image:
         if not _has_low_bytes(image):
@@ -303,7 +306,7 @@ def _convert_colors(image: Image.Image) -> Image.Image:
 
 
 def cut_frame(image: Image.Image, side: int) -> Image.Image:
-    """Cut the central square out of a picture, where it is larger."""
+    """Crop an image to its central square, where it is larger."""
     width, height = min(image.width, side), min(image.height, side)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
@@ -315,9 +318,9 @@ def digest_file(name: str) -> str:
     return _guarded(lambda: _file_digest(name))
 
 
-def digest_picture(image: Image.Image) -> str:
-    """Hash a picture in memory, with all that its colours depend on."""
-    return _guarded(lambda: _picture_digest(image))
+def digest_pil_image(image: Image.Image) -> str:
+    """Hash a PIL image with everything that its colours depend on."""
+    return _guarded(lambda: _pil_image_digest(image))
 
 
 def _file_digest(name: str) -> str:
@@ -325,8 +328,8 @@ def _file_digest(name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _picture_digest(image: Image.Image) -> str:
-    # Without its palette, a picture's bytes are numbers of colours nobody knows.
+def _pil_image_digest(image: Image.Image) -> str:
+    # The bytes of an image with a palette are only indices into it.
     palette = bytes(image.getpalette() or [])
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     kind = f"{image.mode}{image.size}{orientation}{len(palette)}".encode()

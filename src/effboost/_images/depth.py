@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits, and float pixels: which value is white, and how to scale them."""
+"""Scaling of pixels with more than 8 bits and of float pixels to 8 bits."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 _Values = npt.NDArray[Any]
-# Part of a picture, from one row to another, as an array (h, w) or (h, w, c).
+# Reads the rows from one index to another as an array (h, w) or (h, w, c).
 DeepPixels = Callable[[int, int], _Values]
 
 _WHITE_16: Final = 65535
-# What cameras give: 8 bits are those of pictures that were only stored with 16.
+# Bits of usual cameras; 8-bit images are sometimes stored with 16 bits.
 _CAMERA_BITS: Final = (8, 10, 12, 14)
-# Below a quarter of the range, a picture keeps 64 of 256 grey levels or fewer.
+# An image whose values lie below a quarter of the range keeps at most 64 of 256 grey levels.
 _DARK: Final = 0.25
 _STRIP_PIXELS: Final = 2**20
 # Tags of TIFF.
@@ -39,7 +39,7 @@ _S_MAX_SAMPLE_VALUE: Final = 341
 
 
 def check_dtype(dtype: np.dtype[Any], error: type[Exception], white_level: float | None) -> None:
-    """Refuse arrays whose values could mean anything, and say what is accepted."""
+    """Raise an error for types whose range of values is not clear."""
     if dtype == np.uint8 or dtype.kind == "f" or (dtype.kind == "u" and white_level is not None):
         return
     remedy = {
@@ -52,7 +52,10 @@ def check_dtype(dtype: np.dtype[Any], error: type[Exception], white_level: float
 
 
 def assemble(size: tuple[int, int], read_strip: Callable[[int, int], Image.Image]) -> Image.Image:
-    """Build an RGB picture from strips: intermediate forms of the whole would fill the memory."""
+    """Build an RGB image from strips.
+
+    Converting the whole image at once would need several times its memory.
+    """
     width, height = size
     rows = max(1, _STRIP_PIXELS // width)
     if rows >= height:
@@ -75,9 +78,9 @@ def scale_pixels(
     Parameters
     ----------
     size : tuple (width, height)
-        Of the picture, in pixels.
+        Size of the image, in pixels.
     read_values : callable
-        Gives some rows.
+        Returns the rows between two indices.
     white_level : float or None
         The value that becomes 255; None means 65535 for integers and 1 for floats.
     inverted : bool, default=False
@@ -85,19 +88,23 @@ def scale_pixels(
 
     Returns
     -------
-    picture : PIL.Image.Image
-        In mode RGB.
+    image : PIL.Image.Image
+        The image in mode RGB.
     largest, white : float
         The largest value, and the value that became 255.
+
+    Raises
+    ------
+    UnreadableError
+        If a value is out of range, NaN or infinite, or `white_level` turns the image black.
     """
     low, high, is_float = _find_range(size, read_values)
     white = white_level or (1 if is_float else _WHITE_16)
-    # A level that was computed in float64 need not be exact in float32.
+    # The tolerance is for float32 pixels and a level that was computed in float64.
     if low < 0 or high > white * (1 if white_level is None else 1 + 1e-6):
         raise UnreadableError(_describe_range(low, high, is_float, white_level))
-    # Multiplied in the array's own type: that of single values is float64 only for integers.
     factor = 255 / white
-    if 0 < high * factor < 0.5:
+    if white_level not in (None, 1 if is_float else _WHITE_16) and 0 < high * factor < 0.5:
         raise UnreadableError(
             f"its largest pixel is {high:.6g}, which white_level={white:.6g} turns black: leave "
             "white_level out, or set the value of white"
@@ -118,7 +125,7 @@ def scale_pixels(
 
 
 def _find_range(size: tuple[int, int], read_values: DeepPixels) -> tuple[float, float, bool]:
-    """Return the least and the largest value, and whether values are floats."""
+    """Return the smallest and the largest value, and whether values are floats."""
     width, height = size
     rows = max(1, _STRIP_PIXELS // width)
     low, high, n_wrong, is_float = math.inf, -math.inf, 0, False
@@ -147,16 +154,21 @@ def _describe_range(low: float, high: float, is_float: bool, white_level: float 
 
 
 def describe_darkness(largest: float, white: float, declared: float | None) -> str | None:
-    """Describe a picture that becomes darker than it was; None where nothing suggests that.
+    """Describe why an image is probably darker than intended.
 
     Parameters
     ----------
     largest : float
         The largest pixel.
     white : float
-        The value that became 255, by default.
+        The value that became 255.
     declared : float or None
-        The value of white by the file's own tags.
+        The value of white according to the tags of the file.
+
+    Returns
+    -------
+    str or None
+        The description with its remedy; None if nothing is suspicious.
     """
     remedy = (
         "set white_level={} (an option of ImageSequence and load_image_folder), or "
@@ -166,23 +178,23 @@ def describe_darkness(largest: float, white: float, declared: float | None) -> s
         if declared >= white:
             return None
         return (
-            f"its own tags say that {declared:.6g} is white; it is read as if {white} were, and "
+            f"its tags say that {declared:.6g} is white, but it is scaled as if {white} were, and "
             f"becomes darker: {remedy.format(f'{declared:.6g}')}"
         )
     if not 0 < largest < _DARK * white:
         return None
-    found = f"its largest pixel is {largest:.6g}; as {white} is white, few grey levels are left"
+    found = f"its largest pixel is {largest:.6g}, but {white} is white: few grey levels are left"
     if white != _WHITE_16:
-        return f"{found}: {remedy.format('VALUE with the value of white')}"
+        return f"{found}; {remedy.format('VALUE with the value of white')}"
     bits = next(bits for bits in _CAMERA_BITS if largest < 2**bits)
-    return f"{found}; if these are pixels of {bits} bits, {remedy.format(2**bits - 1)}"
+    return f"{found}; if the pixels have {bits} bits, {remedy.format(2**bits - 1)}"
 
 
 # --- files ---------------------------------------------------------------------------------
 
 
 def find_declared_white(image: Image.Image, file: BinaryIO) -> float | None:
-    """Return the value of white by a file's own tags, None where it says nothing."""
+    """Return the value of white according to the tags of a file, or None."""
     if image.format == "PNG":
         bits = _find_significant_bits(file)
         return None if bits is None else 2**bits - 1
@@ -192,12 +204,12 @@ def find_declared_white(image: Image.Image, file: BinaryIO) -> float | None:
         values = value if isinstance(value, tuple) else (value,)
         if all(isinstance(v, int | float) and v > 0 for v in values):
             return float(max(values))
-    # Of the depths that Pillow reads, 12 alone has no type of its own.
+    # Of the bit depths that Pillow reads, only 12 is stored in a larger type.
     return 2**12 - 1 if tags.get(BITS_PER_SAMPLE) == (12,) else None
 
 
 def _find_significant_bits(file: BinaryIO) -> int | None:
-    """Read PNG's chunk sBIT, which Pillow passes over."""
+    """Read the sBIT chunk of a PNG file, which Pillow ignores."""
     place = file.tell()
     try:
         file.seek(8)

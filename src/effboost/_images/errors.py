@@ -1,4 +1,4 @@
-"""Why one image cannot be read, before it is known which one."""
+"""The error of one image, before its position in the sequence is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["UnreadableError"]
 
 
 class UnreadableError(Exception):
-    """Says why one image cannot be read; the sequence adds which one."""
+    """Reason why one image cannot be read; the sequence adds which one."""
 
     def __init__(self, reason: str, kind: type[ImageDecodeError] = ImageDecodeError):
         self.kind = kind

@@ -1,4 +1,4 @@
-"""What is refused before a picture is decoded: places that hold no file, sizes, memory."""
+"""Checks of a file before it is decoded: existence, dimensions and memory."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ PLANAR_CONFIGURATION: Final = 284
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
 _LARGE_READ: Final = 2**20
-# No picture below the limit of pixels needs more at a time.
+# No image below the limit of pixels needs larger reads.
 _MAX_READ: Final = 2**29
-# Two canvases of its decoder, a copy in bytes, and the picture.
+# Two canvases of the decoder, a copy as bytes, and the image.
 _WEBP_BYTES_PER_PIXEL: Final = 17
 
 
@@ -61,9 +61,9 @@ def check_is_file(name: str) -> None:
 
 
 class BoundedFile(io.BufferedReader):
-    """A file that is never asked for more than it has.
+    """File that limits reads to its size.
 
-    Where a damaged file says that gigabytes follow, Python would reserve them before it looks.
+    Python would otherwise reserve gigabytes of memory if a damaged file claims that they follow.
     """
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -72,14 +72,14 @@ class BoundedFile(io.BufferedReader):
             size = left if size is None or size < 0 else min(size, left)
             if size > _MAX_READ:
                 raise UnreadableError(
-                    f"{size / 1e9:.1f} GB of it would have to be read at once; "
-                    f"{_MAX_READ / 1e9:.1f} GB is the limit"
+                    f"{size / 1e9:.1f} GB of it would have to be read at once; the limit is "
+                    f"{_MAX_READ / 1e9:.1f} GB"
                 )
         return super().read(size)
 
 
 def check_size(image: Image.Image) -> None:
-    """Check the pixels of a file that is not decoded yet, and that Pillow reads its layout."""
+    """Check the number of pixels, and that Pillow supports the layout of the file."""
     if image.width * image.height > _MAX_PIXELS:
         raise UnreadableError(
             f"is {image.width} x {image.height} pixels, more than the {_MAX_PIXELS:,} that "
@@ -89,13 +89,13 @@ def check_size(image: Image.Image) -> None:
     planar = tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
     if planar and any(tile.codec_name == "raw" for tile in getattr(image, "tile", ())):
         raise UnreadableError(
-            "is an uncompressed TIFF of more than 8 bits with colours in planes, which Pillow "
-            "does not read: save it with interleaved colours"
+            "is an uncompressed TIFF with planar channels of more than 8 bits, which Pillow does "
+            "not support: save it with interleaved channels"
         )
 
 
 def check_webp_size(file: BinaryIO) -> None:
-    """Look at the size of a WebP picture before Pillow reserves memory for its canvases."""
+    """Check the dimensions of a WebP file before Pillow reserves memory for it."""
     head = file.read(30)
     file.seek(0)
     if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
@@ -111,23 +111,23 @@ def check_webp_size(file: BinaryIO) -> None:
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: int, format: str | None) -> None:
-    """Check that a picture fits into the memory that decoding may take."""
+    """Check that an image fits into the memory budget."""
     width, height = size
     if width * height * bytes_per_pixel > BUDGET.limit:
         raise UnreadableError(
-            f"is {width} x {height} pixels; {format} pictures of its kind are decoded up to "
-            f"{BUDGET.limit // bytes_per_pixel:,} pixels, since each takes {bytes_per_pixel} bytes "
-            "of memory: save it in another format, or cut it into cells first"
+            f"is {width} x {height} pixels; {format} images of its kind are decoded up to "
+            f"{BUDGET.limit // bytes_per_pixel:,} pixels, since each pixel takes {bytes_per_pixel} "
+            "bytes of memory: save it in another format, or cut it into cells first"
         )
 
 
 def count_bytes_per_pixel(image: Image.Image, needs_low_bytes: bool) -> int:
-    """Return the memory that decoding and converting a picture takes at most, as measured."""
+    """Return the largest memory that decoding and converting an image takes, as measured."""
     own = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
     if image.format == "WEBP":
         return _WEBP_BYTES_PER_PIXEL
     if image.info.get("progressive"):
-        loading = own + 2 * len(image.getbands())  # coefficients of the whole picture
+        loading = own + 2 * len(image.getbands())  # coefficients of the whole image
     elif any(tile.codec_name == "libtiff" for tile in getattr(image, "tile", ())):
         # Strips may be as large as the picture.
         loading = own + math.ceil(sum(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) / 8)  # type: ignore[attr-defined]
@@ -141,5 +141,5 @@ def count_bytes_per_pixel(image: Image.Image, needs_low_bytes: bool) -> int:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether a file that is not read yet has channels of 16 bits."""
+    """Return whether a file that has not been read yet has 16-bit channels."""
     return image.format in ("PNG", "TIFF") and any(";16" in mode for mode in list_rawmodes(image))

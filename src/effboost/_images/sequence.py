@@ -1,4 +1,4 @@
-"""Every accepted form of images, as one lazy sequence of RGB pictures."""
+"""Images in every accepted form as a lazy sequence of RGB images."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _MIN_SIDE: Final = 8
 
 
 class ImageSequence:
-    """Images of one form or another, as a lazy sequence of RGB pictures.
+    """Lazy sequence of RGB images from paths, PIL images, arrays or tensors.
 
-    Nothing is decoded before a single image is asked for, and none is kept. Slices, index
-    arrays and masks give another `ImageSequence` that shares the source, so that
-    scikit-learn's splitters, `train_test_split` and searches cut it at no cost.
+    An image is decoded when it is accessed, and not kept. Slices, index arrays and masks return
+    another `ImageSequence` that shares the source, so that scikit-learn's splitters,
+    `train_test_split` and searches split it without decoding.
 
     Parameters
     ----------
@@ -45,36 +45,41 @@ class ImageSequence:
         array, uint8 or float in [0, 1]; an ``(n, c, h, w)`` torch tensor of the same types; or
         an ``(n, h * w * c)`` array together with `image_shape`.
     groups : array-like of shape (n_samples,), default=None
-        The subject of each image. They are cut along with the images.
+        The subject of each image. They are sliced together with the images.
     image_shape : tuple (h, w) or (h, w, c), default=None
         Height, width and channels of one image, in pixels, for images given as numeric rows.
     frame : int, default=None
-        Side in pixels: of larger images, the central square of this side is all that is seen.
+        Side in pixels of the central square that larger images are cropped to.
     white_level : float, default=None
-        The pixel value that becomes 255 in pictures of more than 8 bits and in float ones, such
-        as 4095 for those of a 12-bit camera. None means 65535 for whole numbers and 1 for floats.
-        Pictures of 8 bits stay as they are.
+        The pixel value that becomes 255 in images with more than 8 bits and in float images, such
+        as 4095 for a camera with 12 bits. None means 65535 for integers and 1 for floats. Images
+        with 8 bits are not changed.
 
     Attributes
     ----------
     shape : tuple (n_samples,)
-        Number of images, the way scikit-learn asks for it.
+        Number of images.
     groups : ndarray of shape (n_samples,) or None
         The subject of each image.
 
     Raises
     ------
     UnsupportedInputError
-        If `X` is of another form. The message says what came and what is accepted.
+        If `X` has another form. The message says what was given and what is accepted.
     SplitError
         If the group of an image is missing.
 
     Notes
     -----
-    Pictures are turned upright by their EXIF orientation. Grey, palette, CMYK and 16-bit
-    pictures become 8-bit RGB (16-bit values are divided by 257); an alpha channel is dropped.
-    Float arrays are multiplied by 255 and rounded. Files of several pages give their first
-    one, with a warning. Pictures above 89 million pixels or below 8 x 8 are refused.
+    Images are rotated upright by their EXIF orientation. Grey, palette, CMYK and 16-bit images
+    become 8-bit RGB; an alpha channel is dropped. By default, 16-bit grey is divided by 257, the
+    upper 8 bits of 16-bit colours are kept, and floats are multiplied by 255 and rounded. An
+    image that uses few of the values of its type, or whose tags name another white, raises an
+    `ImageWarning` that suggests a `white_level`. Only the first page of a file is read, with a
+    warning. Each warning is raised once for a sequence and its slices.
+
+    Images above 89 million pixels (WebP: 63 million) or below 8 x 8 pixels are refused. Decoding
+    takes up to one gigabyte, for all threads together; see `decode`.
 
     Examples
     --------
@@ -147,16 +152,16 @@ class ImageSequence:
         return part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
-        """Give a column of shape (n_samples, 1) that stands for the images; none is decoded.
+        """Return a column of shape (n_samples, 1) with references to the images.
 
-        This is what scikit-learn's meta-estimators make of `X` where they insist on a table, such
-        as `BaggingClassifier`. All that takes images takes the column, or parts of it, and the
-        groups are still there.
+        scikit-learn's meta-estimators convert `X` to an array where they require a table, as
+        `BaggingClassifier` does. The column, or parts of it, is accepted wherever images are, and
+        carries their groups. Nothing is decoded.
         """
         if dtype is not None and np.dtype(dtype) != np.dtype(object):
             raise TypeError(
-                f"images give no array of {np.dtype(dtype)}; np.stack(list(images)) has the pixels "
-                "of images of one size"
+                f"images cannot be converted to an array of {np.dtype(dtype)}: use "
+                "np.stack(list(images)) for the pixels of images of one size"
             )
         column = np.empty((len(self), 1), dtype=object)
         groups = itertools.repeat(None) if self.groups is None else self.groups
@@ -176,10 +181,10 @@ class ImageSequence:
         index : int
             Position of the image, from 0.
         function : callable, default=None
-            Takes the image in mode RGB; what it returns is returned. Threads that decode share
-            one gigabyte of memory, and one that would exceed it waits for the others. A picture
-            counts until this function returns: threads that read large pictures should reduce
-            them in it.
+            Called with the image in mode RGB; its result is returned. All decoding threads share
+            one gigabyte of memory, and a thread that would exceed it waits for the others. An
+            image counts until this function returns, so that threads that read large images
+            should resize them in it.
 
         Returns
         -------
@@ -208,13 +213,13 @@ class ImageSequence:
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
 
     def map(self, function: Callable[[Image.Image], Image.Image]) -> ImageSequence:
-        """Pass each image through a function when it is read.
+        """Apply a function to each image when it is read.
 
         Parameters
         ----------
         function : callable
-            Takes a picture in mode RGB and gives another, of any size. One that is defined at
-            the top of a module can be pickled.
+            Takes an image in mode RGB and returns another, of any size. It can be pickled if it
+            is defined at the top level of a module.
 
         Returns
         -------
@@ -235,10 +240,10 @@ class ImageSequence:
         return mapped
 
     def fingerprint(self, index: int) -> str:
-        """SHA-256 of an image's content: of the file's bytes, or of the pixels in memory.
+        """Return the SHA-256 of an image's content: of the file's bytes, or of pixels in memory.
 
-        Where a `frame` is cut out, its side is hashed as well. Of what a function gave (`map`),
-        the pixels are hashed.
+        `frame` and `white_level` are included. If a function is applied (`map`), its result is
+        hashed.
 
         Parameters
         ----------
@@ -262,15 +267,15 @@ class ImageSequence:
             raise error.kind(index, self.path(index), str(error), origin) from error.__cause__
 
     def name(self, index: int) -> str:
-        """Path of an image, or its position in the original sequence where it has none."""
+        """Return the path of an image, or its position in the original sequence."""
         return self.path(index) or f"position {int(self._index[index])}"
 
     def path(self, index: int) -> str | None:
-        """Path of an image, or None if it came from memory."""
+        """Return the path of an image, or None if it came from memory."""
         return self._source.path(int(self._index[index]))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A part sent to another process takes its own images along, not the whole source.
+        # A slice that is sent to another process takes only its own images along.
         return {
             "_source": self._source.take(self._index),
             "_index": np.arange(len(self)),
@@ -283,7 +288,7 @@ class ImageSequence:
 
 
 def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSequence:
-    """Give `X` as an `ImageSequence`; one that is one already comes back unchanged.
+    """Convert images to an `ImageSequence`; one is returned unchanged.
 
     Parameters
     ----------
@@ -300,6 +305,6 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSeq
     Raises
     ------
     UnsupportedInputError
-        If `X` is of another form.
+        If `X` has another form.
     """
     return X if isinstance(X, ImageSequence) else ImageSequence(X, image_shape=image_shape)

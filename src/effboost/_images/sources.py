@@ -1,4 +1,4 @@
-"""Where images come from: files, pictures and arrays, one at a time."""
+"""Sources of images: files, PIL images and arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from effboost._images.decoding import (
     cut_frame,
     digest_array,
     digest_file,
-    digest_picture,
+    digest_pil_image,
 )
 from effboost._images.depth import check_dtype
 from effboost._utils.columns import check_groups, is_missing
@@ -37,15 +37,12 @@ _Use = Callable[[Image.Image], _Result]
 
 
 class Source(Protocol):
-    """Where pictures come from."""
+    """Source of images."""
 
     def __len__(self) -> int: ...
 
     def read(self, i: int, function: _Use[_Result]) -> _Result:
-        """Read a picture, and return what a function makes of it.
-
-        While it runs, the memory of the picture is accounted for.
-        """
+        """Read an image and return what a function makes of it; see `ImageSequence.decode`."""
 
     def path(self, i: int) -> str | None: ...
 
@@ -56,7 +53,7 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handle:
-    """One image of a source, not read, with its group: an item of an array or data frame."""
+    """Reference to one image of a source with its group, as an item of an array or data frame."""
 
     source: Source
     origin: int
@@ -67,7 +64,7 @@ class Handle:
 
 
 class ItemSource:
-    """Paths, PIL images, arrays and handles, in any mixture, one object each."""
+    """Source of paths, PIL images, arrays and handles in any mixture."""
 
     def __init__(self, items: npt.NDArray[np.object_], decoder: Decoder):
         self._items, self._decoder = items, decoder
@@ -80,7 +77,7 @@ class ItemSource:
         if isinstance(item, str):
             return self._decoder.read_file(item, function)
         if isinstance(item, Image.Image):
-            return function(self._decoder.read_picture(item))
+            return function(self._decoder.read_pil_image(item))
         if isinstance(item, Handle):
             return item.source.read(item.origin, function)
         return function(self._decoder.read_array(item))
@@ -96,10 +93,10 @@ class ItemSource:
         if isinstance(item, Handle):
             return item.source.fingerprint(item.origin)
         if isinstance(item, str):
-            return self._decoder.mark(digest_file(item))
+            return self._decoder.extend_digest(digest_file(item))
         if isinstance(item, Image.Image):
-            return self._decoder.mark(digest_picture(item))
-        return self._decoder.mark(digest_array(item))
+            return self._decoder.extend_digest(digest_pil_image(item))
+        return self._decoder.extend_digest(digest_array(item))
 
     def take(self, index: npt.NDArray[np.intp]) -> ItemSource:
         return ItemSource(self._items[index], self._decoder)
@@ -119,7 +116,7 @@ class ItemSource:
 
 
 class _ArraySource:
-    """One array that holds images of one size: (n, h, w) or (n, h, w, c)."""
+    """Source of images of one size in an array (n, h, w) or (n, h, w, c)."""
 
     def __init__(self, array: npt.NDArray[Any], decoder: Decoder):
         self._array, self._decoder = array, decoder
@@ -134,14 +131,14 @@ class _ArraySource:
         return None
 
     def fingerprint(self, i: int) -> str:
-        return self._decoder.mark(digest_array(self._array[i]))
+        return self._decoder.extend_digest(digest_array(self._array[i]))
 
     def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
         return _ArraySource(self._array[index], self._decoder)
 
 
 class FramedSource:
-    """The central square of the pictures of another source."""
+    """Source of the central squares of the images of another source."""
 
     def __init__(self, source: Source, side: int):
         self._source, self._side = source, side
@@ -163,7 +160,7 @@ class FramedSource:
 
 
 class MappedSource:
-    """The pictures of another source, each passed through a function."""
+    """Source of the images of another source, each passed through a function."""
 
     def __init__(self, source: Source, function: Callable[[Image.Image], Image.Image]):
         self._source, self._function = source, function
@@ -173,27 +170,27 @@ class MappedSource:
 
     def read(self, i: int, function: _Use[_Result]) -> _Result:
         return self._source.read(
-            i, lambda image: function(Decoder().read_picture(self._function(image)))
+            i, lambda image: function(Decoder().read_pil_image(self._function(image)))
         )
 
     def path(self, i: int) -> str | None:
         return self._source.path(i)
 
     def fingerprint(self, i: int) -> str:
-        # The name of the function would not do: its code may change.
-        return self.read(i, digest_picture)
+        # Pixels are hashed, since the code of the function may change.
+        return self.read(i, digest_pil_image)
 
     def take(self, index: npt.NDArray[np.intp]) -> MappedSource:
         return MappedSource(self._source.take(index), self._function)
 
 
-# --- from what the user gave to a source ---------------------------------------------------
+# --- conversion of the user's input to a source --------------------------------------------
 
 
 def as_source(
     X: Any, image_shape: tuple[int, ...] | None, decoder: Decoder
 ) -> ItemSource | _ArraySource:
-    """Turn what the user gave into a source."""
+    """Convert images in any accepted form to a source."""
     if isinstance(X, str | bytes | os.PathLike | Image.Image):
         raise UnsupportedInputError(
             f"got one {type(X).__name__} where a sequence of images is expected: put it into a "
@@ -201,9 +198,9 @@ def as_source(
         )
     if _is_tensor(X):
         return _tensor_source(X, decoder)
-    if hasattr(X, "columns"):  # pandas and polars data frames
+    if hasattr(X, "columns"):  # data frame of pandas or polars
         X = _one_column(X, image_shape)
-    elif hasattr(X, "to_numpy"):  # their series
+    elif hasattr(X, "to_numpy"):  # series of pandas or polars
         X = X.to_numpy()
     if isinstance(X, np.ndarray):
         return _array_source(X, image_shape, decoder)
@@ -213,7 +210,7 @@ def as_source(
 
 
 def _is_tensor(x: Any) -> bool:
-    # Asked by name: importing torch to recognise its tensors would cost a second.
+    # Recognised by name, since importing torch takes a second.
     return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
 
 
@@ -303,7 +300,9 @@ def _sequence_source(
         try:
             array = np.asarray(X)
         except ValueError as error:
-            raise UnsupportedInputError(f"got lists that make no array: {error}") from error
+            raise UnsupportedInputError(
+                f"got lists that cannot be converted to an array: {error}"
+            ) from error
         if array.dtype.kind not in "biuf":
             raise UnsupportedInputError(
                 f"got a list of {type(X[0]).__name__}; images can be {_ACCEPTED}"
