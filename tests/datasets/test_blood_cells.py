@@ -27,7 +27,7 @@ def test_shapes_and_types(cells):
 
 
 @pytest.mark.parametrize("size", [32, 64, 450])
-def test_each_image_holds_one_cell_on_black_within_its_mask(size):
+def test_each_image_has_one_cell_on_black_within_its_mask(size):
     cells = make_blood_cells(4, 2, image_size=size, return_masks=True, random_state=1)
     for picture, mask in zip(cells.images, cells.masks, strict=True):
         assert np.array_equal(picture.max(axis=2) > 0, mask)
@@ -38,7 +38,7 @@ def test_each_image_holds_one_cell_on_black_within_its_mask(size):
         assert max(rows.max(), columns.max()) <= size - 2
 
 
-def test_the_same_seed_gives_the_same_bits_and_more_subjects_change_nothing():
+def test_images_depend_on_seed_but_not_on_n_subjects():
     one = make_blood_cells(4, 3, image_size=48, random_state=5)
     again = make_blood_cells(4, 3, image_size=48, random_state=5)
     more = make_blood_cells(6, 3, image_size=48, random_state=5)
@@ -53,7 +53,7 @@ def test_subjects_have_one_class_each(cells):
         assert len(np.unique(cells.target[cells.groups == subject])) == 1
 
 
-def test_healthy_nuclei_are_coarser_and_blasts_have_more_nucleus():
+def test_blasts_have_larger_and_finer_nuclei():
     cells = make_blood_cells(
         20, 8, image_size=128, subject_effect=0, return_masks=True, random_state=2
     )
@@ -83,12 +83,12 @@ def colour_by_subject(subject_effect):
     return between / within
 
 
-def test_stain_belongs_to_the_subject_as_strongly_as_asked():
+def test_subject_effect_controls_differences_of_stain():
     assert colour_by_subject(1.0) > 1.5
     assert colour_by_subject(0.0) < 1.0
 
 
-def test_colour_says_little_of_the_class_of_a_new_subject():
+def test_colour_does_not_predict_the_class_of_new_subjects():
     """Stain is the subject's; what tells the class is the shape and texture."""
     scores = []
     for seed in range(6):
@@ -108,7 +108,7 @@ def test_colour_says_little_of_the_class_of_a_new_subject():
 
 
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
-def test_a_split_by_image_flatters(difficulty):
+def test_split_by_image_is_too_optimistic(difficulty):
     gaps = []
     for seed in range(4):
         cells = make_blood_cells(
@@ -146,6 +146,6 @@ def test_a_split_by_image_flatters(difficulty):
         ("subject_effect", float("nan")),
     ],
 )
-def test_an_argument_out_of_range_is_named(argument, value):
+def test_argument_out_of_range_raises(argument, value):
     with pytest.raises(ValueError, match=f"{argument}="):
         make_blood_cells(**{argument: value})

@@ -40,7 +40,7 @@ def names(found, kind):
     return [finding.images for finding in found.findings if finding.kind == kind]
 
 
-def test_nothing_is_found_in_clean_cells(cells):
+def test_clean_images_have_no_findings(cells):
     split = np.where(np.isin(cells.groups, cells.groups[:8]), "train", "test")
     found = check_images(cells.images, target=cells.target, groups=cells.groups, split=split)
     assert found.findings == ()
@@ -49,10 +49,10 @@ def test_nothing_is_found_in_clean_cells(cells):
     assert found.classes == {"ALL": (12, 3), "HEM": (12, 3)}
     assert sum(n for n, _ in found.splits.values()) == 24
     assert found.sizes == {(64, 64): 24}
-    assert "nothing is wrong" in str(found)
+    assert "no faults found" in str(found)
 
 
-def test_what_cannot_be_read_is_named_with_its_reason(files):
+def test_unreadable_images_are_found_with_reason(files):
     os.truncate(files[3], 200)
     files[5].write_text("no image")
     files[7].write_bytes(b"")
@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(files):
     assert found.n_images == 25
 
 
-def test_copies_to_the_byte_are_one_group_however_many(files):
+def test_identical_files_are_one_finding(files):
     for name in ("a.png", "b.png"):
         shutil.copy(files[2], files[2].with_name(name))
     found = check_images([str(p) for p in sorted(files[0].parent.iterdir())])
@@ -87,7 +87,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_edited_copies_are_found_and_no_other_cell_is_taken_for_one(files, edit):
+def test_near_duplicates_are_found_without_false_positives(files, edit):
     copy = files[0].with_name("copy.jpg" if edit == "re-encoded" else "copy.png")
     EDITS[edit](Image.open(files[9])).save(copy, quality=85)
     places = [str(place) for place in (*files, copy)]
@@ -96,12 +96,12 @@ def test_edited_copies_are_found_and_no_other_cell_is_taken_for_one(files, edit)
     assert check_images(places, max_distance=None).counts.get("near_duplicate") is None
 
 
-def test_cells_of_one_subject_are_no_copies_though_they_look_alike():
+def test_cells_of_one_subject_are_not_near_duplicates():
     cells = make_blood_cells(n_subjects=2, images_per_subject=150, image_size=48, random_state=1)
     assert check_images(cells.images).findings == ()
 
 
-def test_copies_are_found_through_others_and_once(cells):
+def test_near_duplicates_are_transitive(cells):
     """What is joined by a third is one group; the search looks at blocks of 64."""
     rng = np.random.default_rng(0)
     steps = [cells.images[0] + np.uint8(2 * i) for i in range(5)]  # 8 levels from end to end
@@ -111,7 +111,7 @@ def test_copies_are_found_through_others_and_once(cells):
     assert [len(group) for group in names(found, "near_duplicate")] == [5]
 
 
-def test_a_thousand_copies_are_one_group(cells):
+def test_a_thousand_near_duplicates_are_one_finding(cells):
     rng = np.random.default_rng(0)
     pictures = cells.images[:1] // 2 + rng.integers(0, 3, (1000, 1, 1, 1), dtype=np.uint8)
     pictures[:, 0, 0, 0] = np.arange(1000) % 256  # none equal to the byte within 256
@@ -121,7 +121,7 @@ def test_a_thousand_copies_are_one_group(cells):
     ]
 
 
-def test_blank_images_are_found_and_are_no_copies_of_each_other(cells):
+def test_blank_images_are_found_and_are_not_near_duplicates(cells):
     rng = np.random.default_rng(0)
     pictures = cells.images.copy()
     pictures[1] = 255
@@ -139,7 +139,7 @@ def test_a_faint_small_cell_is_not_blank():
     assert check_images(picture).findings == ()
 
 
-def test_sizes_that_differ_from_most_are_found(cells):
+def test_unusual_sizes_are_found(cells):
     pictures = [*cells.images[:6], cells.images[6][:50], np.tile(cells.images[7], (2, 2, 1))]
     found = check_images(pictures, crop_size=60)
     details = {f.images[0]: f.detail for f in found.findings if f.kind == "size"}
@@ -149,14 +149,14 @@ def test_sizes_that_differ_from_most_are_found(cells):
     }
 
 
-def test_where_most_sizes_differ_none_is_wrong_but_below_the_crop(cells):
+def test_varying_sizes_are_only_compared_with_the_crop(cells):
     pictures = [picture[: 40 + i] for i, picture in enumerate(cells.images[:8])]
     assert check_images(pictures).findings == ()
     found = check_images(pictures, crop_size=42)
     assert names(found, "size") == [("position 0",), ("position 1",)]
 
 
-def test_one_picture_under_several_labels_subjects_and_splits(cells):
+def test_duplicates_under_several_labels_subjects_and_splits_are_found(cells):
     pictures = cells.images[:5].copy()
     pictures[3], pictures[4] = pictures[0], pictures[1][:, ::-1]
     found = check_images(
@@ -178,7 +178,7 @@ def test_one_picture_under_several_labels_subjects_and_splits(cells):
     assert details["leaking_image"] == (("position 1", "position 4"), "test, train")
 
 
-def test_subjects_in_several_splits_are_found_whatever_the_splits(cells):
+def test_subjects_in_several_splits_are_found(cells):
     split = ["train", "val", "test", "train"] * 6
     groups = ["A", "A", "A", "B"] + [f"S{i}" for i in range(20)]
     found = check_images(cells.images, groups=groups, split=split)
@@ -195,19 +195,19 @@ def test_missing_labels_and_subjects_are_found(cells):
     assert names(found, "no_subject") == [("position 3",)]
 
 
-def test_groups_come_from_the_images(cells):
+def test_groups_default_to_those_of_the_images(cells):
     images = ImageSequence(cells.images, groups=cells.groups)
     assert check_images(images).n_subjects == 6
 
 
-def test_lengths_must_agree(cells):
+def test_inconsistent_lengths_raise(cells):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         check_images(cells.images, target=["ALL"])
     with pytest.raises(UnsupportedInputError, match="no images"):
         check_images([])
 
 
-def test_a_check_becomes_json_and_csv(files):
+def test_result_converts_to_json_and_csv(files):
     files[0].write_bytes(b"")
     shutil.copy(files[2], files[3])
     found = check_images([str(file) for file in files])
@@ -220,7 +220,7 @@ def test_a_check_becomes_json_and_csv(files):
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "2"]
 
 
-def test_text_shows_the_first_of_each_kind_and_makes_hostile_names_visible(tmp_path):
+def test_text_is_shortened_and_escapes_names(tmp_path):
     names = [tmp_path / f"a\u202e{i}.png" for i in range(7)]
     for name in names:
         name.write_bytes(b"")
@@ -240,7 +240,7 @@ def write(folder, pictures):
         Image.fromarray(picture).save(folder / f"P{i // 2}_{i}.png")
 
 
-def test_class_folders_and_what_lies_beside_them(cells, tmp_path):
+def test_images_outside_of_class_folders_have_no_label(cells, tmp_path):
     write(tmp_path / "ALL", cells.images[:4])
     write(tmp_path / "HEM", cells.images[4:8])
     Image.fromarray(cells.images[9]).save(tmp_path / "P9_0.png")
@@ -251,7 +251,7 @@ def test_class_folders_and_what_lies_beside_them(cells, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["one folder", "three folders"])
-def test_folders_called_as_parts_of_the_data_are_its_splits(cells, tmp_path, given):
+def test_folders_named_like_splits_are_splits(cells, tmp_path, given):
     for number, part in enumerate(("train", "val", "test")):
         write(tmp_path / part / "ALL", cells.images[8 * number : 8 * number + 4])
         write(tmp_path / part / "HEM", cells.images[8 * number + 4 : 8 * number + 8])
@@ -262,7 +262,7 @@ def test_folders_called_as_parts_of_the_data_are_its_splits(cells, tmp_path, giv
     assert set(found.classes) == {"ALL", "HEM"}
 
 
-def test_a_table_with_a_split_and_with_files_that_are_missing(files):
+def test_table_with_split_column_and_missing_files(files):
     rows = [f"{file.name},{'ALL' if i % 2 else 'HEM'},S{i // 4},{i % 3}" for i, file in
             enumerate(files)]  # fmt: skip
     table = files[0].parent / "labels.csv"
@@ -298,9 +298,7 @@ def test_subjects_in_two_splits_within_class_folders_are_found(cells, tmp_path):
     assert found.counts == {"leaking_subject": 2}
 
 
-def test_missing_subjects_are_findings_and_a_pattern_that_never_matches_is_an_error(
-    cells, tmp_path
-):
+def test_missing_subjects_are_found_and_wrong_pattern_raises(cells, tmp_path):
     write(tmp_path / "ALL", cells.images[:4])
     Image.fromarray(cells.images[9]).save(tmp_path / "ALL" / "unnamed.png")
     assert check_image_folder(tmp_path, group=r"(P\d+)_").counts == {"no_subject": 1}
@@ -308,7 +306,7 @@ def test_missing_subjects_are_findings_and_a_pattern_that_never_matches_is_an_er
         check_image_folder(tmp_path, group=r"(Q\d+)_")
 
 
-def test_cells_that_stand_for_missing_values_are_no_classes_and_no_subjects(files):
+def test_texts_of_missing_values_are_not_classes_or_subjects(files):
     rows = [f"{file.name},ALL,S{i}" for i, file in enumerate(files[2:])]
     table = [f"{files[0].name},nan,S8", f"{files[1].name},HEM,NA", *rows]
     (files[0].parent / "labels.csv").write_text("\n".join(["file,label,patient", *table]))
@@ -317,7 +315,7 @@ def test_cells_that_stand_for_missing_values_are_no_classes_and_no_subjects(file
     assert list(found.classes) == ["ALL", "HEM"]
 
 
-def test_classes_and_subjects_that_look_like_one_name_are_found(cells):
+def test_similar_labels_and_subjects_are_found(cells):
     target = ["ALL", "all", "ALL ", "HEM", "Zo\u00eb", "Zoe\u0308"]
     found = check_images(cells.images[:6], target=target, groups=["H3", "h3", *"abcd"])
     details = {f.kind: (f.images, f.detail) for f in found.findings if f.kind.startswith("similar")}
@@ -326,7 +324,7 @@ def test_classes_and_subjects_that_look_like_one_name_are_found(cells):
     assert similar == ["'ALL' and 'ALL ' and 'all'", "'Zoe\u0308' and 'Zo\u00eb'"]
 
 
-def test_12_bits_in_16_are_found_as_dark_and_not_with_white_level(cells, tmp_path):
+def test_12_bits_in_16_are_dark_without_white_level(cells, tmp_path):
     (tmp_path / "ALL").mkdir()
     for i, picture in enumerate(cells.images[:4]):
         grey = picture[..., 1].astype(np.uint16) * 16
@@ -336,14 +334,14 @@ def test_12_bits_in_16_are_found_as_dark_and_not_with_white_level(cells, tmp_pat
     assert check_image_folder(tmp_path, white_level=4095).counts == {}
 
 
-def test_a_folder_without_images_or_none_at_all_is_an_error(tmp_path):
+def test_folder_without_images_raises(tmp_path):
     with pytest.raises(DatasetError, match="there is no image in"):
         check_image_folder(tmp_path)
     with pytest.raises(DatasetError, match="does not exist"):
         check_image_folder(tmp_path / "no")
 
 
-def test_checking_loads_no_torch(files):
+def test_check_does_not_import_torch(files):
     code = (
         "import sys; from effboost.datasets import check_image_folder\n"
         f"check_image_folder({str(files[0].parent)!r}); print('torch' in sys.modules)"

@@ -22,7 +22,7 @@ def load(root, split="train"):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("labels_in", ["beside", "inside"])
-def test_both_layouts_give_all_phases(tmp_path, layout, labels_in):
+def test_both_layouts_are_read(tmp_path, layout, labels_in):
     data = load(write_tree(tmp_path, layout, labels_in), "all")
     assert len(data.paths) == len(data.images) == 8 + 32 + 5
     train = ["all" in path.rsplit("_", 1)[1] for path in data.paths[:8]]
@@ -45,7 +45,7 @@ def test_training_images_have_subjects_folds_and_merged_groups(tmp_path):
     assert data.images.groups.tolist() == data.groups.tolist()
 
 
-def test_final_images_are_unlabelled_and_identical_ones_one_group(tmp_path):
+def test_final_images_have_no_label_and_share_groups_if_identical(tmp_path):
     data = load(write_tree(tmp_path), "final")
     assert data.groups.tolist() == [
         "final 1",
@@ -57,7 +57,7 @@ def test_final_images_are_unlabelled_and_identical_ones_one_group(tmp_path):
     assert set(data.subjects) == {""}
 
 
-def test_final_pictures_are_cut_to_the_frame_of_the_others(tmp_path):
+def test_final_images_are_cropped_to_the_size_of_others(tmp_path):
     root = write_tree(tmp_path)
     pixels = np.zeros((600, 600, 3), np.uint8)
     pixels[75:525, 75:525] = np.random.default_rng(0).integers(1, 256, (450, 450, 3))
@@ -66,12 +66,12 @@ def test_final_pictures_are_cut_to_the_frame_of_the_others(tmp_path):
     assert np.array_equal(data.images[0], pixels[75:525, 75:525])
 
 
-def test_what_is_missing_from_the_release_is_counted(tmp_path):
+def test_incomplete_copy_warns_with_counts(tmp_path):
     with pytest.warns(IncompleteDataWarning, match=r"8 of 10661 train images, 32 of 1867 prelim"):
         load_cnmc(write_tree(tmp_path), "all")
 
 
-def test_a_preliminary_file_that_is_missing_is_left_out(tmp_path):
+def test_missing_preliminary_file_is_left_out(tmp_path):
     root = write_tree(tmp_path)
     (root / "validation_data/C-NMC_test_prelim_phase_data/3.bmp").unlink()
     assert len(load(root, "preliminary").paths) == 31
@@ -90,7 +90,7 @@ def test_a_preliminary_file_that_is_missing_is_left_out(tmp_path):
         (
             lambda r: (r / "training_data/fold_0/all/copy of UID_1.bmp").touch(),
             "train",
-            "'copy of UID_1.bmp' is no name of C-NMC",
+            "'copy of UID_1.bmp' is not a file name of C-NMC",
         ),
         (
             lambda r: next((r / "validation_data").glob("*.csv")).write_text("a,b\n1,2\n"),
@@ -106,15 +106,15 @@ def test_a_preliminary_file_that_is_missing_is_left_out(tmp_path):
         ),
     ],
 )
-def test_a_damaged_copy_is_told(tmp_path, damage, split, message):
+def test_damaged_copy_raises(tmp_path, damage, split, message):
     root = write_tree(tmp_path)
     damage(root)
     with pytest.raises(DatasetError, match=message):
         load_cnmc(root, split)
 
 
-def test_a_wrong_root_or_split_is_told(tmp_path):
-    with pytest.raises(DatasetError, match="is no folder"):
+def test_wrong_root_or_split_raises(tmp_path):
+    with pytest.raises(DatasetError, match="is not a folder"):
         load_cnmc(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="split='test'"):
         load_cnmc(tmp_path, "test")
@@ -123,7 +123,7 @@ def test_a_wrong_root_or_split_is_told(tmp_path):
         load_cnmc(tmp_path)
 
 
-def test_the_papers_halves_share_subjects_and_the_subject_wise_ones_do_not(tmp_path):
+def test_halves_by_image_share_subjects_and_halves_by_subject_do_not(tmp_path):
     data = load(write_tree(tmp_path), "all")
     for by in ("image", "subject"):
         validation, test = split_cnmc_preliminary(data, by=by, random_state=0)
@@ -134,7 +134,7 @@ def test_the_papers_halves_share_subjects_and_the_subject_wise_ones_do_not(tmp_p
         assert bool(shared) == (by == "image")
 
 
-def test_halves_need_preliminary_images_and_a_known_kind(tmp_path):
+def test_invalid_arguments_of_split_preliminary_raise(tmp_path):
     data = load(write_tree(tmp_path))
     with pytest.raises(ValueError, match="no preliminary images"):
         split_cnmc_preliminary(data)
@@ -144,7 +144,7 @@ def test_halves_need_preliminary_images_and_a_known_kind(tmp_path):
 
 
 @pytest.mark.skipif(not MANIFEST.is_file(), reason="the release's list of files is not here")
-def test_the_whole_release_is_counted_as_published(tmp_path):
+def test_full_release_has_published_counts(tmp_path):
     with gzip.open(MANIFEST, "rt") as file:
         names = [row["path"] for row in csv.DictReader(file)]
     folders = {Path(name).parent for name in names}

@@ -1,4 +1,4 @@
-"""Loaders, generators and checks of labelled images. None of it needs torch."""
+"""Loaders, generators and checks of labelled images, without torch."""
 
 from effboost.datasets._blood_cells import make_blood_cells
 from effboost.datasets._check import check_image_folder, check_images

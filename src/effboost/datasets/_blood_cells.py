@@ -1,4 +1,4 @@
-"""Blood cells drawn by a program: lymphoblasts and healthy cells, with subjects."""
+"""Synthetic images of blood cells: lymphoblasts and healthy cells, with subjects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["make_blood_cells"]
 
 _Floats = npt.NDArray[np.float32]
 
-# How far apart the classes stand, in units of the differences listed in _TRAITS.
+# Distance of the classes, in units of the differences in _TRAITS.
 _SEPARATION: Final = {"easy": 1.0, "hard": 0.45}
 
 # Optical densities (R, G, B) of a stained nucleus and of cytoplasm, in the order of what
@@ -27,9 +27,16 @@ _CYTOPLASM_DENSITY: Final = np.array([0.42, 0.52, 0.16], dtype=np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class _Trait:
-    """A measure of a cell: its middle, blast minus healthy, and its spread.
+    """Distribution of a measure of cells.
 
-    The spread is that of cells of one subject, and of subjects of one class.
+    Attributes
+    ----------
+    middle : float
+        Mean of the two class means.
+    difference : float
+        Mean of blasts minus mean of healthy cells.
+    cells, subjects : float
+        Standard deviation of the cells of one subject, and of the subjects of one class.
     """
 
     middle: float
@@ -38,7 +45,7 @@ class _Trait:
     subjects: float
 
 
-# Lengths are shares of the frame (diameter) or of the cell's radius (nucleus).
+# Lengths are fractions of the image side (diameter) or of the radius of the cell (nucleus).
 _TRAITS: Final = {
     "diameter": _Trait(0.54, 0.05, 0.030, 0.017),
     "nucleus": _Trait(0.80, 0.11, 0.035, 0.021),
@@ -51,7 +58,7 @@ _TRAITS: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class _Smear:
-    """What all images of one subject share: stain, light, lens, and the subject's own cells."""
+    """Properties of all images of one subject: stain, light, optics and its mean traits."""
 
     nucleus_density: _Floats
     cytoplasm_density: _Floats
@@ -71,16 +78,16 @@ def make_blood_cells(
     return_masks: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Draw images of single blood cells, cut out on black, from subjects with and without ALL.
+    """Draw images of single blood cells on black, from subjects with and without ALL.
 
-    Lymphoblasts ("ALL") are larger, their nucleus nearly fills them, has an irregular, sometimes
-    indented outline, fine even chromatin and pale nucleoli. Healthy cells ("HEM") have more
-    cytoplasm around a round nucleus with coarse dark clumps. Both vary and overlap.
+    Lymphoblasts ("ALL") are larger. Their nucleus nearly fills the cell, and has an irregular,
+    sometimes indented outline, fine chromatin and pale nucleoli. Healthy cells ("HEM") have more
+    cytoplasm around a round nucleus with coarse dark clumps. The two distributions overlap.
 
-    Stain, light, magnification and sharpness belong to the subject, as they do to a smear in a
-    laboratory. They tell nothing of the class, but a model that meets a subject's cells in
-    training may know the subject again by them: a split by image then scores visibly higher
-    than a split by subject, which is what real data does to careless experiments.
+    Stain, light, magnification and sharpness are properties of the subject, as they are of a
+    smear in a laboratory. They do not depend on the class, but a model can recognise the subjects
+    of its training images by them. As with real data, a split by image therefore scores higher
+    than a split by subject.
 
     Parameters
     ----------
@@ -94,11 +101,11 @@ def make_blood_cells(
     difficulty : {"easy", "hard"}, default="easy"
         How much the classes overlap.
     subject_effect : float, default=1.0
-        Strength of what belongs to the subject; 0 makes all subjects of a class alike.
+        Strength of the differences between subjects; 0 makes all subjects of a class equal.
     return_masks : bool, default=False
         Also return which pixels belong to the cell.
     random_state : int, RandomState instance or None, default=None
-        Seed. The images of the first subjects stay the same when more are asked for.
+        Seed. The images of the first subjects do not depend on `n_subjects`.
 
     Returns
     -------
@@ -107,7 +114,7 @@ def make_blood_cells(
         - target : ndarray of shape (n_samples,) of str, "ALL" or "HEM"
         - groups : ndarray of shape (n_samples,) of str, the subjects "S000", "S001", ...
         - masks : ndarray of shape (n_samples, image_size, image_size), bool, True on the cell;
-          with ``return_masks=True`` alone
+          only with ``return_masks=True``
         - target_names : list of str
 
     Raises
@@ -130,9 +137,9 @@ def make_blood_cells(
     _check_whole("images_per_subject", images_per_subject, 1)
     _check_whole("image_size", image_size, 32)
     if difficulty not in _SEPARATION:
-        raise ValueError(f'difficulty={difficulty!r}; it is "easy" or "hard"')
+        raise ValueError(f'difficulty={difficulty!r} must be "easy" or "hard"')
     if not subject_effect >= 0:
-        raise ValueError(f"subject_effect={subject_effect!r}; it is a number, 0 or more")
+        raise ValueError(f"subject_effect={subject_effect!r} must be a number, 0 or more")
     entropy = int(check_random_state(random_state).randint(2**31 - 1))
     n = n_subjects * images_per_subject
     images = np.zeros((n, image_size, image_size, 3), dtype=np.uint8)
@@ -157,7 +164,7 @@ def make_blood_cells(
 
 def _check_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{name}={value!r}; it is a whole number, {least} or more")
+        raise ValueError(f"{name}={value!r} must be an integer, {least} or more")
 
 
 def _draw_smear(rng: np.random.Generator, side: float, effect: float) -> _Smear:
@@ -184,7 +191,7 @@ def _draw_cell(
     rng: np.random.Generator, smear: _Smear, size: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     trait = {name: smear.traits[name] + t.cells * rng.normal() for name, t in _TRAITS.items()}
-    # The whole cell lies within the paper's centre crop of 448 of 450 pixels.
+    # Keep the cell within the paper's centre crop of 448 of 450 pixels.
     radius = float(np.clip(0.5 * trait["diameter"] * smear.magnification, 0.16, 0.37))
     box, rows, columns = _box_around(rng.normal(0, 0.01, size=2), 1.25 * radius, size)
     outline = radius * _wobble(rng, rows, columns, 0.035)
@@ -204,7 +211,7 @@ def _draw_cell(
     mask = np.zeros((size, size), dtype=bool)
     mask[box] = inside
     pixels = np.zeros((size, size, 3), dtype=np.uint8)
-    # At least 1 inside, so that black means background and nothing else.
+    # At least 1 inside the cell, so that only the background is black.
     pixels[box] = np.clip(np.rint(picture * cell[..., None] * 255), 1, 255) * inside[..., None]
     return pixels, mask
 
@@ -217,7 +224,7 @@ def _draw_nucleus(
     columns: _Floats,
     size: int,
 ) -> tuple[_Floats, _Floats]:
-    """Give the share of each pixel that is nucleus, and the relative density of its chromatin."""
+    """Draw the coverage of each pixel by the nucleus, and the relative density of its chromatin."""
     share = float(np.clip(trait["nucleus"], 0.45, 0.95))
     shift = (1 - share) * radius * 0.6 * rng.uniform(-1, 1, size=2)
     down, right = rows - np.float32(shift[0]), columns - np.float32(shift[1])
@@ -234,7 +241,7 @@ def _draw_nucleus(
 def _box_around(
     centre: npt.NDArray[np.float64], half: float, size: int
 ) -> tuple[tuple[slice, slice], _Floats, _Floats]:
-    """Give the part of the frame around the cell, and its coordinates from the cell's centre."""
+    """Return the slices of a box around the cell, and its coordinates from the centre."""
     low = np.floor((0.5 + centre - half) * size).clip(0).astype(int)
     high = np.ceil((0.5 + centre + half) * size).clip(max=size).astype(int)
     rows, columns = (
@@ -252,7 +259,7 @@ def _direction(rows: _Floats, columns: _Floats) -> npt.NDArray[np.complex64]:
 
 
 def _wobble(rng: np.random.Generator, rows: _Floats, columns: _Floats, amount: float) -> _Floats:
-    """Give the radius of a closed smooth outline in each direction, 1 on average."""
+    """Draw the radius of a smooth closed outline in each direction, 1 on average."""
     z = _direction(rows, columns)
     wave = z
     out = np.ones(z.shape, dtype=np.float32)
@@ -264,18 +271,18 @@ def _wobble(rng: np.random.Generator, rows: _Floats, columns: _Floats, amount: f
 
 
 def _notch(rng: np.random.Generator, rows: _Floats, columns: _Floats, depth: float) -> _Floats:
-    """Give the radius of a circle with one soft indentation, 1 elsewhere."""
+    """Draw the radius of a circle with one smooth indentation."""
     turned = _direction(rows, columns) * np.complex64(np.exp(1j * rng.uniform(0, 2 * np.pi)))
     return 1 - np.float32(depth) * np.exp((np.real(turned) - 1) * rng.uniform(6, 20))
 
 
 def _inside(distance: _Floats, outline: _Floats, size: int) -> _Floats:
-    """Share of each pixel that lies inside an outline: 1 within, 0 without, soft at the edge."""
+    """Compute the coverage of each pixel by an outline: 1 inside, 0 outside."""
     return np.clip((outline - distance) * size + 0.5, 0, 1)
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain: float) -> _Floats:
-    """Give noise with mean 0 and variance near 1, with grains of a number of pixels."""
+    """Draw smooth noise with mean 0, variance near 1 and a grain size in pixels."""
     coarse = (max(4, round(length / grain)) for length in shape)
     grid = Image.fromarray(rng.standard_normal(tuple(coarse), dtype=np.float32))
     return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
@@ -284,7 +291,7 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain: float
 def _chromatin(
     rng: np.random.Generator, shape: tuple[int, ...], radius: float, clumping: float
 ) -> _Floats:
-    """Give the relative density of chromatin: coarse dark clumps, or a fine even grain."""
+    """Draw the relative density of chromatin, from fine grains to coarse dark clumps."""
     clumps = np.tanh(1.6 * _smooth_noise(rng, shape, 0.16 * radius))
     fine = _smooth_noise(rng, shape, 0.05 * radius)
     shade = _smooth_noise(rng, shape, 0.6 * radius)
@@ -294,7 +301,7 @@ def _chromatin(
 def _nucleoli(
     rng: np.random.Generator, rows: _Floats, columns: _Floats, radius: float, expected: float
 ) -> _Floats:
-    """Give how much paler the nucleoli make the nucleus."""
+    """Draw how much the nucleoli reduce the density of the nucleus."""
     out = np.zeros(rows.shape, dtype=np.float32)
     for _ in range(min(4, max(0, round(expected)))):
         angle, away = rng.uniform(0, 2 * np.pi), radius * rng.uniform(0.1, 0.65)

@@ -1,4 +1,4 @@
-"""What is wrong with a set of images, before a model learns it."""
+"""Checks of a data set for faults before training."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ from tqdm.auto import tqdm
 from effboost._images import ImageSequence, as_images
 from effboost._utils.columns import is_missing
 from effboost._utils.threads import count_threads
-from effboost.datasets._alike import DisjointSets, join_alike, make_thumbnail, shrink
 from effboost.datasets._files import check_folder, warn_of_others
 from effboost.datasets._findings import KINDS, DataCheck, Finding
 from effboost.datasets._layout import Columns, FolderData, join_folders, read_folder
 from effboost.datasets._names import find_similar_names
+from effboost.datasets._near_duplicates import (
+    DisjointSets,
+    join_near_duplicates,
+    make_thumbnail,
+    shrink,
+)
 from effboost.exceptions import DatasetError, ImageDecodeError, LeakageError
 from effboost.model_selection._leakage import check_group_leakage
 
 __all__ = ["check_image_folder", "check_images"]
 
-# Range of grey levels of the means of 64 x 64 parts: what sensor noise and JPEG leave of nothing.
+# Range of the means of the 64 x 64 parts of a uniform image, after sensor noise and JPEG.
 _BLANK: Final = 8
-# The brightest of the means of 64 x 64 parts: what a picture has that uses a quarter of its range.
+# Largest mean of the 64 x 64 parts of an image that uses a quarter of its range.
 _DARK: Final = 64
 
 
@@ -45,35 +50,35 @@ def check_images(
     max_distance: float | None = 3.0,
     progress: bool = False,
 ) -> DataCheck:
-    """Look for faults in a set of images that would spoil a model or flatter its evaluation.
+    """Check images for faults that would harm a model or make its evaluation too optimistic.
 
-    Found are images that cannot be read, are blank or nearly black, have another size than most, or
-    lack a label or a subject; copies, equal to the byte or to the eye; copies under several labels,
-    subjects or splits; subjects in several splits; and labels or subjects that look like one name
-    in different spellings.
+    It finds images that cannot be read, are blank or nearly black, differ in size from most, or
+    have no label or subject; duplicates and near duplicates, also under several labels, subjects
+    or splits; subjects in several splits; and labels or subjects that are one name in different
+    spellings.
 
     Parameters
     ----------
     X : images, n_samples of them
-        What `ImageSequence` takes. Each is read once and not kept: 1 kB an image is.
+        What `ImageSequence` takes. Each image is read once; 1 kB of it is kept.
     target : array-like of shape (n_samples,), default=None
-        The label of each image; None or empty where it has none.
+        The label of each image; None or empty if it is unknown.
     groups : array-like of shape (n_samples,), default=None
         The subject of each image; None takes the groups that an `ImageSequence` carries.
     split : array-like of shape (n_samples,), default=None
         The part of the data that each image belongs to, such as "train" and "test".
     crop_size : int, default=None
-        Find images that are smaller than this many pixels a side, too.
+        Also find images that are smaller than this, in pixels.
     max_distance : float, default=3.0
-        How far copies may differ, in grey levels: root mean square over the 16 x 16 parts of
-        the pictures. None finds no copies but those that are equal to the byte.
+        Largest difference between near duplicates in grey levels: root mean square over the
+        16 x 16 parts of the images. None finds only files with identical bytes.
     progress : bool, default=False
         Show a progress bar on stderr.
 
     Returns
     -------
     DataCheck
-        What was found. It prints as a table.
+        The findings. It prints as a table.
 
     See Also
     --------
@@ -82,11 +87,11 @@ def check_images(
 
     Notes
     -----
-    Copies are found if they were re-encoded, resized, turned by quarters or mirrored; not if
-    they were cut, moved, or changed in brightness. An image is blank if the means of its 64 x 64
-    parts lie within 8 grey levels in each channel, and nearly black if all of them lie below 64, as
-    those of pixels of 12 bits in a 16-bit file do (see `white_level` of `ImageSequence`). Sizes are
-    looked at where most images are of one size.
+    Near duplicates are found if they were re-encoded, resized, rotated by quarter turns or
+    mirrored; not if they were cropped, shifted, or changed in brightness. An image is blank if the
+    means of its 64 x 64 parts lie within 8 grey levels in each channel, and nearly black if all of
+    them lie below 64, as in 12-bit images that are stored with 16 bits (see `white_level` of
+    `ImageSequence`). Sizes are compared if most images have the same size.
 
     Examples
     --------
@@ -134,12 +139,12 @@ def check_image_folder(
     max_distance: float | None = 3.0,
     progress: bool = False,
 ) -> DataCheck:
-    r"""Look for faults in a folder of labelled images; see `check_images`.
+    r"""Check a folder of labelled images for faults; see `check_images`.
 
     Parameters
     ----------
     root : path, or sequence of paths
-        A folder as `load_image_folder` reads it; or several folders, each of them a split.
+        A folder as `load_image_folder` reads it, or several folders, each a split.
     target, group, split, allow_outside, white_level
         See `load_image_folder`.
     crop_size, max_distance, progress
@@ -148,12 +153,12 @@ def check_image_folder(
     Returns
     -------
     DataCheck
-        What was found. Files that a table names and that are missing are found as unreadable.
+        The findings. Missing files of a table are found as unreadable.
 
     Raises
     ------
     DatasetError
-        If there is no such folder or column, no image in it, or its layout is not clear.
+        If the folder or a column does not exist, there are no images, or the layout is ambiguous.
 
     Examples
     --------
@@ -183,7 +188,7 @@ def check_image_folder(
 
 
 def _as_split(data: FolderData, folder: Path) -> FolderData:
-    """Take one of several folders for a split, and the splits in it for parts of that."""
+    """Use one of several folders as a split, divided by the splits inside it."""
     within = np.full(len(data.paths), "") if data.split is None else data.split
     split = [f"{folder}/{part}" if part else str(folder) for part in within]
     return dataclasses.replace(data, split=np.array(split, dtype=str))
@@ -194,7 +199,7 @@ def _as_split(data: FolderData, folder: Path) -> FolderData:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Look:
-    """What is kept of one image."""
+    """Summary of one image."""
 
     fingerprint: str | None = None
     size: tuple[int, int] | None = None
@@ -205,7 +210,7 @@ class _Look:
 
 
 def _look_at_all(images: ImageSequence, progress: bool) -> list[_Look]:
-    # Threads: Pillow decodes without holding Python's lock.
+    # Threads suffice, since Pillow releases the GIL while it decodes.
     workers = joblib.Parallel(count_threads(), backend="threading", return_as="generator")
     looks = workers(joblib.delayed(_look_at)(images, i) for i in range(len(images)))
     bar = tqdm(looks, "check", len(images), unit="image", leave=None, disable=not progress)
@@ -215,7 +220,6 @@ def _look_at_all(images: ImageSequence, progress: bool) -> list[_Look]:
 def _look_at(images: ImageSequence, index: int) -> _Look:
     try:
         fingerprint = images.fingerprint(index)
-        # Reduced at once: large pictures of several threads do not lie in memory together.
         size, small = images.decode(index, lambda picture: (picture.size, shrink(picture)))
     except ImageDecodeError as error:
         return _Look(error=error.reason)
@@ -224,12 +228,12 @@ def _look_at(images: ImageSequence, index: int) -> _Look:
     return _Look(fingerprint, size, make_thumbnail(small), spread, int(flat.max()))
 
 
-# --- what is known of the images -----------------------------------------------------------
+# --- labels, subjects and splits -----------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """Name, label, subject and split of each image; None where it is not known."""
+    """Name, label, subject and split of each image; None if it is unknown."""
 
     names: list[str]
     target: list[str | None] | None
@@ -251,7 +255,7 @@ class _Rows:
         return len({self.groups[i] for i in positions} - {None})
 
     def count_by(self, column: list[str | None] | None) -> dict[str, tuple[int, int | None]]:
-        """Give the number of images and subjects for each value of a column."""
+        """Count images and subjects for each value of a column."""
         where: dict[str, list[int]] = {}
         for i, value in enumerate(column or ()):
             if value is not None:
@@ -301,18 +305,18 @@ def _find_copies(rows: _Rows, looks: list[_Look], max_distance: float | None) ->
         if look.fingerprint is not None:
             sets.join(first.setdefault(look.fingerprint, i), i)
     for group in sets.groups():
-        yield Finding("duplicate", rows.name(group), "equal to the byte")
+        yield Finding("duplicate", rows.name(group), "identical bytes")
     if max_distance is not None:
-        # All blank images are alike, and found as such.
+        # Blank images are similar to each other, and are reported as blank.
         alone = [i for i in first.values() if looks[i].range > _BLANK]
         if alone:
             thumbnails = np.array([looks[i].thumbnail for i in alone], dtype=np.uint8)
-            join_alike(sets, np.array(alone), thumbnails, max_distance)
+            join_near_duplicates(sets, np.array(alone), thumbnails, max_distance)
     originals = set(first.values())
     for group in sets.groups():
         different = [i for i in group if i in originals]
         if len(different) > 1:
-            yield Finding("near_duplicate", rows.name(different), "alike to the eye")
+            yield Finding("near_duplicate", rows.name(different), "similar pixels")
         yield from _find_conflicts(rows, group)
 
 
@@ -329,14 +333,14 @@ def _find_conflicts(rows: _Rows, group: list[int]) -> Iterator[Finding]:
 
 
 def _find_alone(rows: _Rows, looks: list[_Look]) -> Iterator[Finding]:
-    """Find what is wrong with images by themselves."""
+    """Find faults of single images."""
     for name, look in zip(rows.names, looks, strict=True):
         if look.error is not None:
             yield Finding("unreadable", (name,), look.error)
         elif look.range <= _BLANK:
-            yield Finding("blank", (name,), f"its colours lie within {look.range} of 255 levels")
+            yield Finding("blank", (name,), f"its colours vary by {look.range} of 255 levels")
         elif look.brightest < _DARK:
-            detail = f"its brightest part has {look.brightest} of 255 levels"
+            detail = f"its brightest part is at {look.brightest} of 255 levels"
             yield Finding("dark", (name,), detail)
     for kind, column in (("no_label", rows.target), ("no_subject", rows.groups)):
         for name, value in zip(rows.names, column or (), strict=False):
@@ -345,7 +349,7 @@ def _find_alone(rows: _Rows, looks: list[_Look]) -> Iterator[Finding]:
 
 
 def _find_similar_names(rows: _Rows) -> Iterator[Finding]:
-    """Find classes and subjects that look like one name in different spellings."""
+    """Find labels and subjects that are one name in different spellings."""
     for kind, column in (("similar_labels", rows.target), ("similar_subjects", rows.groups)):
         for names in find_similar_names({name for name in column or () if name is not None}):
             first = [(column or []).index(name) for name in names]
@@ -356,7 +360,7 @@ def _find_sizes(
     rows: _Rows, looks: list[_Look], sizes: Counter[Any], crop_size: int | None
 ) -> Iterator[Finding]:
     usual, n = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
-    # Where cells were cut out one by one, no size is the right one.
+    # Cells that were cropped one by one have no common size.
     one_size = 2 * n > sizes.total()
     for name, look in zip(rows.names, looks, strict=True):
         if look.size is None:

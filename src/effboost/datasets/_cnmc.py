@@ -32,14 +32,14 @@ _FOLDERS: Final = {
 _LABELS: Final = "C-NMC_test_prelim_phase_data_labels.csv"
 _RELEASED: Final = {"train": 10_661, "preliminary": 1_867, "final": 2_586}
 _NAME: Final = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)\.bmp", re.IGNORECASE)
-# Subjects with byte-identical images under more than one name, 94 pairs across the official
-# folds. Found once by hashing the release; held here so that no loading has to.
+# Subjects who share byte-identical images: 94 pairs across the official folds. Found by hashing
+# the release.
 _MERGED: Final = (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10"))
-# Final-phase images of unknown subjects that are identical, too, by their numbers.
+# Numbers of final-phase images that are identical; their subjects are unknown.
 _MERGED_FINAL: Final = (("581", "914"), ("972", "2217"))
 _GROUP_OF: Final = {name: "+".join(names) for names in _MERGED for name in names}
 _FINAL_GROUP_OF: Final = {name: "+".join(names) for names in _MERGED_FINAL for name in names}
-# Final-phase pictures show the cell's frame in the centre of a larger one.
+# Final-phase images show the cell in the centre of a larger frame.
 _FRAME: Final = 450
 
 
@@ -74,14 +74,14 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     Bunch
         - paths : object ndarray of shape (n_samples,), the files' paths as str
         - images : ImageSequence of shape (n_samples,), carrying the groups; final-phase
-          pictures are cut to the central 450 x 450 pixels, the size of all others
+          images are cropped to the central 450 x 450 pixels, the size of all others
         - target : ndarray of shape (n_samples,), int: 1 for ALL, 0 for HEM, -1 for unknown
         - target_names : list of str, ["HEM", "ALL"]
         - subjects : ndarray of shape (n_samples,) of str, as the files name them, such as "H3";
           empty where unknown
-        - groups : ndarray of shape (n_samples,) of str: what to split by. Subjects who share
-          identical images are one group, such as "H3+H10"; each final-phase image is a group of its
-          own, identical ones together
+        - groups : ndarray of shape (n_samples,) of str, the groups to split by. Subjects who share
+          identical images are one group, such as "H3+H10"; each final-phase image is its own
+          group, with identical images in one
         - fold : ndarray of shape (n_samples,), int: the official fold 0, 1 or 2 of training
           images, else -1
         - split : ndarray of shape (n_samples,) of str, the phases
@@ -89,7 +89,7 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     Raises
     ------
     DatasetError
-        If a phase's folder or the labels are missing, or a file's name is of another form.
+        If the folder of a phase or the labels are missing, or a file name has another form.
 
     Warns
     -----
@@ -98,9 +98,9 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
 
     Notes
     -----
-    The official folds keep subjects apart, and leak all the same: 94 pairs of training images
-    that are identical to the byte cross them under different subjects. Split by `groups`, of
-    which the training images have 66, not by `fold`.
+    The official folds separate the subjects, but 94 pairs of byte-identical training images, under
+    different subjects, are in different folds. Split by the 66 `groups` of the training images
+    instead of by `fold`.
 
     References
     ----------
@@ -115,9 +115,11 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise DatasetError(f"{str(folder)!r} is no folder; give the one that holds C-NMC's phases")
+        raise DatasetError(
+            f"{str(folder)!r} is not a folder; give the folder that contains the phases of C-NMC"
+        )
     if split not in (*_FOLDERS, "all"):
-        raise ValueError(f'split={split!r}; it is "train", "preliminary", "final" or "all"')
+        raise ValueError(f'split={split!r} must be "train", "preliminary", "final" or "all"')
     phases = list(_FOLDERS) if split == "all" else [split]
     folders = {phase: _find_folder(folder, phase) for phase in phases}
     found = [image for phase in phases for image in _LIST[phase](folders[phase])]
@@ -128,16 +130,16 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
 def split_cnmc_preliminary(
     data: Bunch, *, by: str = "subject", random_state: int | np.random.RandomState | None = None
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Halve the preliminary images into validation and test images, as the paper does, or better.
+    """Split the preliminary images into halves for validation and test.
 
     Parameters
     ----------
     data : Bunch
-        What `load_cnmc` gave for "preliminary" or "all".
+        The result of `load_cnmc` for "preliminary" or "all".
     by : {"subject", "image"}, default="subject"
-        "image" is what the paper does: images of one subject then stand in both halves, so
-        that choosing a model by the first flatters it on the second. "subject" keeps them
-        apart.
+        "image" is the paper's split: images of one subject are in both halves, so that a model
+        chosen on the validation half looks better on the test half than it is. "subject" keeps
+        subjects together.
     random_state : int, RandomState instance or None, default=None
         Draws the halves.
 
@@ -148,13 +150,13 @@ def split_cnmc_preliminary(
     """
     rows = np.flatnonzero(data.split == "preliminary")
     if not rows.size:
-        raise ValueError('data holds no preliminary images; load_cnmc(root, "preliminary") does')
+        raise ValueError('data has no preliminary images; use load_cnmc(root, "preliminary")')
     if by == "image":
         order = check_random_state(random_state).permutation(rows)
         half = len(order) // 2
         return np.sort(order[:half]), np.sort(order[half:])
     if by != "subject":
-        raise ValueError(f'by={by!r}; it is "subject" or "image"')
+        raise ValueError(f'by={by!r} must be "subject" or "image"')
     parts = subject_split(
         data.target[rows], data.groups[rows], test_size=0.5, random_state=random_state
     )
@@ -162,13 +164,13 @@ def split_cnmc_preliminary(
 
 
 def find_training_folder(root: Path) -> Path | None:
-    """Return the folder of the training images where C-NMC 2019 has it, with its folds."""
+    """Return the folder with the folds of C-NMC 2019, None if there is none."""
     folders = (root / name for name in _FOLDERS["train"])
     return next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
 
 
 def is_cnmc(root: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds training images where C-NMC 2019 has them."""
+    """Return whether a folder contains a folder of training images as C-NMC 2019 does."""
     return any((Path(root) / name).is_dir() for name in _FOLDERS["train"])
 
 
@@ -177,7 +179,7 @@ def _find_folder(root: Path, phase: str) -> Path:
         if (root / name).is_dir():
             return root / name
     raise DatasetError(
-        f"the {phase} images are missing: {str(root)!r} holds neither "
+        f"the {phase} images are missing: {str(root)!r} contains neither "
         f"{' nor '.join(map(repr, _FOLDERS[phase]))}"
     )
 
@@ -241,7 +243,9 @@ _LIST: Final = {"train": _list_train, "preliminary": _list_preliminary, "final":
 def _parse_name(name: str, where: str) -> tuple[str, int]:
     match = _NAME.fullmatch(name)
     if match is None:
-        raise DatasetError(f"{where}: {name!r} is no name of C-NMC, such as 'UID_H12_3_1_hem.bmp'")
+        raise DatasetError(
+            f"{where}: {name!r} is not a file name of C-NMC, such as 'UID_H12_3_1_hem.bmp'"
+        )
     # 36 files of fold 2 are spelled "h3": the same subject as "H3".
     return match[1].upper(), int(match[2].lower() == "all")
 
@@ -254,10 +258,10 @@ def _check_complete(found: Iterable[_Image], phases: list[str]) -> None:
         if phase_of.count(phase) != _RELEASED[phase]
     ]
     if not phase_of:
-        raise DatasetError("the folders of C-NMC are there, but hold no .bmp image")
+        raise DatasetError("the folders of C-NMC exist, but contain no .bmp image")
     if wrong:
         warnings.warn(
-            f"this copy of C-NMC 2019 differs from the release: it holds {', '.join(wrong)}",
+            f"this copy of C-NMC 2019 differs from the release: it has {', '.join(wrong)}",
             IncompleteDataWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""The files of a folder, at any depth, links included."""
+"""Recursive listing of image files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from effboost.exceptions import DatasetError, DroppedRowsWarning
 
 __all__ = ["SUFFIXES", "check_folder", "find_images", "warn_of_others"]
 
-# Those that Pillow knows for the formats that effboost decodes.
+# The suffixes that Pillow registers for the formats that effboost decodes.
 SUFFIXES: Final = frozenset(
     (
         ".apng",
@@ -36,7 +36,7 @@ SUFFIXES: Final = frozenset(
         ".webp",
     )
 )
-# Images of microscopes and others, which the system's list of types need not know.
+# Other image formats, which the MIME types of the system may not include.
 _OTHER_IMAGES: Final = frozenset(
     (
         ".avif",
@@ -61,13 +61,13 @@ _OTHER_IMAGES: Final = frozenset(
         ".zvi",
     )
 )
-# How often one folder may be reached by links: chains of links double with each step.
+# How often links may lead to one folder, since chains of links can multiply.
 _MAX_VISITS: Final = 100
 
 
 @dataclasses.dataclass
 class _Walk:
-    """What has been found so far."""
+    """State of a recursive listing."""
 
     images: list[Path] = dataclasses.field(default_factory=list)
     others: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -86,8 +86,8 @@ def check_folder(root: str | os.PathLike[str]) -> Path:
 def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
     """Find the images of a folder, at any depth, by their suffixes.
 
-    Links are followed; a link to a folder around it ends there. A link to an image that does not
-    exist is found like a file. What lies in hidden folders is left out.
+    Links are followed, except to a folder that contains them. A broken link with the suffix of an
+    image is listed like a file. Hidden files and folders are left out.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
     Raises
     ------
     DatasetError
-        If a folder cannot be read, or a link leads nowhere.
+        If a folder cannot be read, or a link to a folder is broken.
     """
     walk = _Walk()
     _visit(folder, Path(), (), walk)
@@ -112,7 +112,7 @@ def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 
 def warn_of_others(others: Counter[str], folder: Path) -> None:
-    """Warn of images of formats that effboost does not read, if there are any."""
+    """Warn about images of formats that effboost does not read."""
     if others:
         counts = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items()))
         warnings.warn(
@@ -136,7 +136,7 @@ def _visit(root: Path, below: Path, parents: tuple[tuple[int, int], ...], walk: 
     walk.visits[own] += 1
     if walk.visits[own] > _MAX_VISITS:
         raise DatasetError(
-            f"{str(folder)!r} is reached by more than {_MAX_VISITS} links: remove some of them"
+            f"more than {_MAX_VISITS} links lead to {str(folder)!r}: remove some of them"
         )
     for entry in entries:
         if _is_hidden(entry.name):
@@ -162,5 +162,5 @@ def _is_image_type(name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Tell whether a name is one of notebooks, version control, or an archive packed on a Mac."""
+    """Return whether a file is hidden, or metadata that macOS adds to archives."""
     return name.startswith(".") or name == "__MACOSX"

@@ -1,4 +1,4 @@
-"""A folder of labelled images."""
+"""Loader of labelled image folders."""
 
 from __future__ import annotations
 
@@ -32,35 +32,38 @@ def load_image_folder(
     allow_outside: bool = False,
     white_level: float | None = None,
 ) -> Bunch:
-    r"""Find the labelled images of a folder; none is opened.
+    r"""Find the labelled images of a folder, without opening them.
 
-    Three layouts are known. A folder with a ``labels.csv`` is a table: one row for each image,
-    with columns for its file (relative to the folder), its target, its group (the subject), its
-    split and others. In a folder whose folders are named like splits ("train", "val", "test",
-    "fold_0", "training_data", ...), each of them is read by itself. In any other folder, each
-    sub-folder is a class and holds its images, at any depth. Links to files and folders are
-    followed.
+    Three layouts are supported:
+
+    - A folder with a table ``labels.csv``, which has one row for each image, with columns for its
+      file (relative to the folder), its target, its group (the subject), its split and others.
+    - A folder with class folders: each subfolder is a class and contains its images, at any depth.
+    - A folder whose subfolders are named like splits ("train", "val", "test", "fold_0",
+      "training_data", ...), each with one of the other layouts.
+
+    Links to files and folders are followed.
 
     Parameters
     ----------
     root : path
         The folder.
     target : str, default=None
-        Column with the class. None takes the first there is of "target", "label" and "class".
+        Column with the class. None uses the first of "target", "label" and "class" that exists.
     group : str, default=None
-        In a table: column with the subject; None takes the first there is of "group", "subject"
-        and "patient". In class folders: a regular expression whose first group is the subject
-        in an image's path below the folder, such as ``r"UID_(H?\d+)_"``.
+        In a table: column with the subject; None uses the first of "group", "subject" and
+        "patient" that exists. In class folders: a regular expression whose first group matches
+        the subject in the path of an image relative to the folder, such as ``r"UID_(H?\d+)_"``.
     split : str, default=None
-        Column with the split. None takes the first there is of "split", "fold", "partition" and
-        "subset".
+        Column with the split. None uses the first of "split", "fold", "partition" and "subset"
+        that exists.
     parts : iterable of str, default=None
         The splits to keep, such as ``["train"]``. None keeps the images of all.
     drop_classes : iterable of str, default=()
         Classes to leave out.
     allow_outside : bool, default=False
-        Whether a table may name files outside of its folder, by absolute paths or by "..". A table
-        that somebody else wrote could name any image of this machine.
+        Whether a table may name files outside of its folder, by absolute paths or "..". A table
+        from somebody else could name any image on this machine.
     white_level : float, default=None
         See `ImageSequence`.
 
@@ -70,26 +73,28 @@ def load_image_folder(
         - paths : object ndarray of shape (n_samples,), the files' paths as str
         - images : ImageSequence of shape (n_samples,), carrying the groups
         - target : ndarray of shape (n_samples,), the classes as str
-        - groups : ndarray of shape (n_samples,) of str, or None where no subject is known
-        - split : ndarray of shape (n_samples,) of str, the splits, or None where none is known
+        - groups : ndarray of shape (n_samples,) of str, the subjects, or None if unknown
+        - split : ndarray of shape (n_samples,) of str, the splits, or None if unknown
         - target_names : list of str, the classes in sorted order
         - table : dict of the table's columns, each an object ndarray of shape (n_samples,) of str;
           empty for class folders
-        - n_dropped : int, images left out because they have no target, or one that was dropped
-        - n_skipped : int, images of formats that effboost does not read
+        - n_dropped : int, number of images left out because they have no target, or because of
+          `parts` or `drop_classes`
+        - n_skipped : int, number of images in formats that effboost does not read
 
     Warns
     -----
     DroppedRowsWarning
-        If images have no target, or formats that effboost does not read. The message counts them.
+        If images have no target, or a format that effboost does not read.
     LabelWarning
-        If classes or subjects differ in case, spaces or the form of Unicode alone.
+        If classes or subjects differ only in case, spaces or Unicode form.
 
     Raises
     ------
     DatasetError
-        If the folder or a file of the table is missing, a column does not exist, a name has no
-        subject in it, a target or subject is missing, or no labelled image is left.
+        If the folder, a file of the table or a column does not exist, a file name contains no
+        subject, a target or subject is missing, the layout is ambiguous, or no labelled image is
+        left.
 
     Examples
     --------
@@ -121,7 +126,7 @@ def load_image_folder(
 
 
 def list_images(root: str | os.PathLike[str]) -> list[str]:
-    """List the images of a folder, at any depth; none is opened.
+    """List the images of a folder, at any depth, without opening them.
 
     Parameters
     ----------
@@ -131,18 +136,18 @@ def list_images(root: str | os.PathLike[str]) -> list[str]:
     Returns
     -------
     list of str
-        The paths of its files with the suffix of an image, sorted. Links are followed; what lies
-        in hidden folders is left out.
+        The paths of the files with the suffix of an image, sorted. Links are followed; hidden
+        files and folders are left out.
 
     Warns
     -----
     DroppedRowsWarning
-        If there are images of formats that effboost does not read. The message counts them.
+        If there are images in formats that effboost does not read.
 
     Raises
     ------
     DatasetError
-        If there is no such folder, or a link in it leads nowhere.
+        If the folder does not exist, or a link to a folder is broken.
 
     Examples
     --------
@@ -156,7 +161,7 @@ def list_images(root: str | os.PathLike[str]) -> list[str]:
 
 
 def _check_files(data: FolderData, folder: Path) -> None:
-    """Check that each file is there, and that a table names it once."""
+    """Check that each file exists, and that a table names it once."""
     missing = [i for i, path in enumerate(data.paths) if not _is_file(path)]
     if missing:
         raise DatasetError(
@@ -165,7 +170,7 @@ def _check_files(data: FolderData, folder: Path) -> None:
         )
     if not data.table:
         return
-    # One file may be named in several ways: "a.png", "./a.png", a link to it.
+    # One file has several names: "a.png", "./a.png", a link to it.
     real = [os.path.realpath(path) for path in data.paths]
     _, first, counts = np.unique(real, return_index=True, return_counts=True)
     if (counts > 1).any():
@@ -214,12 +219,12 @@ def _keep_classes(
     left = ~without & ~np.isin(data.target, list(dropped))
     if not (kept & left).any():
         raise DatasetError(
-            f"{str(folder)!r} has no labelled image: it needs a {TABLE}, or a sub-folder of "
+            f"{str(folder)!r} has no labelled image: it needs a {TABLE}, or a subfolder of "
             f"images ({', '.join(sorted(SUFFIXES))}) for each class"
         )
     without &= kept
     if without.any():
-        what = "have an empty target" if data.table else "lie in no class folder"
+        what = "have an empty target" if data.table else "are not in a class folder"
         warnings.warn(
             f"{without.sum()} of the {kept.sum()} images {what} and are left out",
             DroppedRowsWarning,
@@ -248,8 +253,8 @@ def _warn_of_similar_names(
         if similar:
             shown = " and ".join(map(repr, similar[0]))
             warnings.warn(
-                f"the {what} {shown} differ in case, spaces or the form of Unicode alone, but are "
-                "taken for different ones",
+                f"the {what} {shown} differ only in case, spaces or Unicode form, but are used as "
+                "different ones",
                 LabelWarning,
                 stacklevel=3,
             )

@@ -1,4 +1,4 @@
-"""How a folder says which class, subject and split its images belong to."""
+"""Layouts of image folders: tables, class folders and splits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SPLIT: Final = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """What the user says about a folder: columns of its table, or a regular expression."""
+    """Columns of the table to use, and whether it may name files outside of its folder."""
 
     target: str | None = None
     group: str | None = None
@@ -55,18 +55,18 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class FolderData:
-    """The images of a folder, and what is known of them; "" is unknown.
+    """Images of a folder with their labels, subjects and splits; "" if unknown.
 
     Attributes
     ----------
     paths : ndarray of str objects
-        The files, which need not exist.
+        The files, which may not exist.
     target : ndarray of str
         Their classes.
     groups, split : ndarray of str or None
-        Their subjects, and the parts of the data that they belong to; None where none is known.
+        Their subjects and splits; None if none is known.
     lines : ndarray of int
-        Their lines in the table; 0 where there is none.
+        Their lines in the table; 0 without a table.
     table : dict of str to ndarray of str objects
         The columns of the tables.
     others : Counter of str
@@ -89,7 +89,7 @@ class FolderData:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """A folder that holds a table or class folders, and the split that its place names."""
+    """Folder with a table or class folders, and the split that its name denotes."""
 
     split: str
     folder: Path
@@ -97,24 +97,25 @@ class _Part:
 
 
 def read_folder(folder: Path, columns: Columns, *, strict: bool) -> FolderData:
-    """Find the images of a folder, their classes, subjects and splits.
+    """Find the images of a folder with their classes, subjects and splits.
 
-    A folder with a table, or with class folders, or with folders that are named like splits
-    ("train", "test", "fold_0", ...), each of them such a folder.
+    The folder has a table, or class folders, or folders that are named like splits ("train",
+    "test", "fold_0", ...), each with one of these layouts.
 
     Parameters
     ----------
     folder : path
         The folder, which exists.
     columns : Columns
-        Where classes, subjects and splits are.
+        The columns with classes, subjects and splits.
     strict : bool
-        Whether to refuse missing values and names without a subject; otherwise they are unknown.
+        Whether missing values and file names without a subject raise an error. Otherwise, they
+        are unknown.
 
     Raises
     ------
     DatasetError
-        If the folder cannot be understood.
+        If the layout is ambiguous, or a table cannot be read.
     """
     images, others = find_images(folder)
     parts = _find_parts(folder, images, "")
@@ -134,7 +135,7 @@ def read_folder(folder: Path, columns: Columns, *, strict: bool) -> FolderData:
 
 
 def join_folders(found: list[FolderData]) -> FolderData:
-    """Join the images of several folders; what one of them lacks is unknown there."""
+    """Concatenate several folders; values that one of them lacks are unknown."""
     if len(found) == 1:
         return found[0]
 
@@ -167,7 +168,7 @@ def join_folders(found: list[FolderData]) -> FolderData:
 
 
 def find_held_out(split: Iterable[str]) -> list[str]:
-    """Return the splits that no model should learn from, by their names, sorted."""
+    """Return the splits that are named like validation or test sets, sorted."""
     return sorted(
         name
         for name in set(split)
@@ -179,7 +180,7 @@ def find_held_out(split: Iterable[str]) -> list[str]:
 
 
 def _find_parts(folder: Path, images: list[Path], split: str) -> list[_Part]:
-    """Return the folders below that are splits, or the folder itself where there are none."""
+    """Return the subfolders that are splits, or the folder itself if there are none."""
     if (folder / TABLE).is_file():
         return [_Part(split, folder, images)]
     training = find_training_folder(folder)
@@ -282,7 +283,7 @@ def _class_of(image: Path) -> str:
 
 
 def _split_within(image: Path) -> str:
-    """Return the first folder below the class folder that is named like a split."""
+    """Return the first folder inside of a class folder that is named like a split."""
     return next((name for name in image.parts[1:-1] if _SPLIT.fullmatch(name)), "")
 
 

@@ -1,4 +1,4 @@
-"""Names of classes and subjects that look like one name."""
+"""Names of classes and subjects that look alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["find_similar_names"]
 
 
 def find_similar_names(names: Iterable[str]) -> list[list[str]]:
-    """Find names that differ in case, spaces or the form of Unicode alone.
+    """Find names that differ only in case, spaces or Unicode form.
 
     Returns
     -------

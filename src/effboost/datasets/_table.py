@@ -1,4 +1,4 @@
-"""A table of labelled images: ``labels.csv``."""
+"""Reader of ``labels.csv``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 TABLE: Final = "labels.csv"
-# What pandas reads as missing, but for the empty cell.
+# The texts that pandas reads as missing values, except for the empty one.
 _MISSING: Final = frozenset(
     (
         "#N/A",
@@ -54,32 +54,32 @@ _MISSING: Final = frozenset(
         "null",
     )
 )
-# A class or subject is repeated for each of its images.
+# The arrays of classes and subjects repeat a name for each image.
 _MAX_NAME: Final = 1000
 _SHOWN: Final = 20
 
-# Columns by name, each an array of str objects: one long cell does not make all others as wide.
+# Columns by name. Arrays of objects, so that one long cell does not enlarge all others.
 Table = dict[str, npt.NDArray[np.object_]]
 
 
 def read_table(file: Path) -> tuple[Table, list[int]]:
-    """Read a CSV file of any common make.
+    """Read a CSV file in any of the common dialects.
 
-    Commas, semicolons or tabs separate cells; a first line such as ``sep=;`` says which. Cells are
-    stripped, and Unicode is composed (NFC), so that names that look the same are the same. Rows
-    and columns without any value are left out.
+    Cells are separated by commas, semicolons, tabs, or the character of a first line such as
+    ``sep=;``. They are stripped and normalised to composed Unicode (NFC), so that names that look
+    the same are equal. Empty rows and columns are left out.
 
     Returns
     -------
     columns : dict of str to ndarray of shape (n_rows,) of str objects
         The columns.
     lines : list of int
-        The line of the file at which each row ends.
+        The line of the file in which each row ends.
 
     Raises
     ------
     DatasetError
-        If the file is not UTF-8, or its rows do not fit its header.
+        If the file is not UTF-8, or a row does not match the header.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -101,13 +101,13 @@ def _read_rows(stream: Iterable[str], file: Path) -> tuple[list[list[str]], list
     text, n_skipped = iter(stream), 0
     first = next(text, "")
     if first.lower().startswith("sep="):
-        # Excel's own line; a tab stands for itself.
+        # Written by Excel.
         delimiter = first[4:].strip("\r\n")[:1] or ","
         n_skipped, first = 1, next(text, "")
     else:
-        # Spreadsheets write semicolons where the comma is the decimal sign.
+        # Spreadsheets write semicolons in countries with decimal commas.
         delimiter = max(",;\t", key=first.count)
-    # Strict: an unclosed quote would otherwise swallow the lines behind it.
+    # Strict, since the lines after an unclosed quote would otherwise be part of a cell.
     reader = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -125,20 +125,20 @@ def _read_rows(stream: Iterable[str], file: Path) -> tuple[list[list[str]], list
 
 
 def _check_header(names: list[str], file: Path) -> list[str]:
-    # Spreadsheets leave separators of columns that were once filled.
+    # Spreadsheets keep the separators of columns that were cleared.
     while names and not names[-1]:
         names.pop()
     twice = [name for name, n in Counter(names).items() if n > 1 and name]
     if twice:
         raise DatasetError(
-            f"{str(file)!r} has two columns {quote_name(twice[0])}, apart from spaces and the "
-            "form of Unicode: rename one"
+            f"{str(file)!r} has two columns {quote_name(twice[0])}, which differ at most in spaces "
+            "and Unicode form: rename one"
         )
     return names
 
 
 def _fit(row: list[str], names: list[str], line: int, file: Path) -> list[str]:
-    """Check that a row has as many cells as the header, apart from empty ones behind it."""
+    """Check that a row has as many cells as the header, except for empty cells at its end."""
     n = len(names)
     if len(row) < n or any(row[n:]):
         while row and not row[-1] and len(row) > n:
@@ -161,7 +161,7 @@ def choose_column(
     *,
     required: bool = True,
 ) -> str | None:
-    """Return the name of the column with a role: the one asked for, or one of the usual names."""
+    """Return the name of the column with a role: the requested one, or one with a usual name."""
     for name in usual if asked is None else (unicodedata.normalize("NFC", asked),):
         if name in table:
             return name
@@ -174,14 +174,14 @@ def choose_column(
 
 
 def list_names(names: Iterable[str]) -> str:
-    """List some names, shortened if there are many."""
+    """Join names by commas, and shorten long lists."""
     shown = list(itertools.islice(names, _SHOWN + 1))
     more = ", ..." if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more
 
 
 def check_names(values: Iterable[str], lines: list[int], role: str, *, missing: bool) -> None:
-    """Check the cells with classes or subjects.
+    """Check the cells with classes, subjects or splits.
 
     Parameters
     ----------
@@ -190,9 +190,9 @@ def check_names(values: Iterable[str], lines: list[int], role: str, *, missing: 
     lines : list of int
         Their lines.
     role : str
-        What they are.
+        Their role in messages.
     missing : bool
-        Whether to refuse cells that stand for a missing value, such as "NA". Empty cells pass.
+        Whether cells such as "NA", which represent a missing value, raise an error.
     """
     for value, line in zip(values, lines, strict=True):
         if len(value) > _MAX_NAME:
@@ -202,13 +202,13 @@ def check_names(values: Iterable[str], lines: list[int], role: str, *, missing: 
             )
         if missing and value in _MISSING:
             raise DatasetError(
-                f"line {line} of {TABLE}: its {role} is {value!r}, which stands for a missing "
-                "value: leave the cell empty, or choose another name"
+                f"line {line} of {TABLE}: its {role} is {value!r}, which represents a missing "
+                "value: leave the cell empty, or use another name"
             )
 
 
 def blank_missing(values: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-    """Empty the cells that stand for a missing value."""
+    """Replace cells that represent a missing value by empty ones."""
     return np.array(["" if value in _MISSING else value for value in values], dtype=object)
 
 
@@ -220,8 +220,8 @@ def find_files(
 ) -> npt.NDArray[np.object_]:
     """Return the paths of the files that a table names.
 
-    A file that does not exist as it is written is looked for with slashes in place of backslashes,
-    and in the other forms of Unicode that systems store names in.
+    If a file does not exist under the given name, slashes instead of backslashes and other Unicode
+    forms are tried.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def find_files(
             raise DatasetError(f"line {line} of {TABLE} names no file")
         if not allow_outside and _is_outside(name, folder):
             raise DatasetError(
-                f"line {line} of {TABLE} names {quote_name(name)}, which lies outside of "
+                f"line {line} of {TABLE} names {quote_name(name)}, which is outside of "
                 f"{str(folder)!r}: name files relative to the folder, or give allow_outside=True"
             )
         path = folder / name

@@ -1,4 +1,4 @@
-"""Images that show the same: copies that were re-encoded, resized, turned or mirrored."""
+"""Near duplicates: images that were re-encoded, resized, rotated by quarter turns or mirrored."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.spatial import cKDTree
 
-__all__ = ["DisjointSets", "join_alike", "make_thumbnail", "shrink"]
+__all__ = ["DisjointSets", "join_near_duplicates", "make_thumbnail", "shrink"]
 
 _Thumbnails = npt.NDArray[np.uint8]
 _FINE: Final = 64
 _SIDE: Final = 16
-# Images whose neighbours are looked up at a time: bounds memory where all of them are alike.
+# Number of images whose neighbours are looked up at a time, to bound the memory.
 _BLOCK: Final = 64
 
 
 class DisjointSets:
-    """Positions that are joined two by two.
+    """Disjoint sets of positions.
 
     Attributes
     ----------
     names : ndarray of shape (n,)
-        For each position the least one of its set.
+        The smallest member of the set of each position.
     """
 
     def __init__(self, n: int):
         self.names = np.arange(n)
 
     def join(self, i: int, j: int) -> None:
-        """Make one set of the sets of two positions."""
+        """Merge the sets of two positions."""
         low, high = sorted((self.names[i], self.names[j]))
         self.names[self.names == high] = low
 
     def groups(self) -> list[list[int]]:
-        """Give the sets of two or more positions, in order."""
+        """Return the sets of two or more positions, in order."""
         members: dict[int, list[int]] = {}
         for i, name in enumerate(self.names.tolist()):
             members.setdefault(name, []).append(i)
@@ -44,30 +44,30 @@ class DisjointSets:
 
 
 def shrink(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Give the mean colours of 64 x 64 parts of a picture."""
+    """Compute the mean colours of the 64 x 64 parts of an image."""
     return np.asarray(image.resize((_FINE, _FINE), Image.Resampling.BOX))
 
 
 def make_thumbnail(small: npt.NDArray[np.uint8]) -> _Thumbnails:
-    """Give the mean colours of 16 x 16 parts of a picture that `shrink` gave."""
+    """Compute the mean colours of 16 x 16 parts from the result of `shrink`."""
     size = (_SIDE, _SIDE)
     return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BOX))
 
 
-def join_alike(
+def join_near_duplicates(
     sets: DisjointSets,
     positions: npt.NDArray[np.intp],
     thumbnails: _Thumbnails,
     max_distance: float,
 ) -> None:
-    """Join the positions of images whose thumbnails are alike, however turned or mirrored.
+    """Merge the sets of images whose thumbnails are similar in one of their eight orientations.
 
     Parameters
     ----------
     sets : DisjointSets
-        Joined in place.
+        Modified in place.
     positions : ndarray of shape (n,)
-        Where the images stand in `sets`.
+        The positions of the images in `sets`.
     thumbnails : ndarray of shape (n, 16, 16, 3), uint8
         Their thumbnails.
     max_distance : float
@@ -75,13 +75,13 @@ def join_alike(
 
     Notes
     -----
-    The mean of a thumbnail's eight views is the same for all of them, and the means of two
-    thumbnails are never further apart than any two of their views. So a tree of the means finds
-    every pair, in far less than n² steps unless all are alike, and few others to be checked.
+    The mean of the eight orientations of a thumbnail is the same for all of them, and the means of
+    two thumbnails are at most as far apart as any two of their orientations. A k-d tree of the
+    means therefore finds every pair, and few others that have to be checked.
     """
     means = _mean_views(thumbnails)
     radius = max_distance * np.sqrt(thumbnails[0].size)
-    # A hair wider, for rounding.
+    # Tolerance for rounding.
     radius *= 1 + 1e-6
     tree = cKDTree(means)
     for start in range(0, len(means), _BLOCK):
@@ -99,26 +99,26 @@ def _join_near(
     max_distance: float,
 ) -> None:
     own = int(positions[i])
-    # Each pair once; what is joined already tells nothing new.
+    # Check each pair once, and skip those that are in one set already.
     new = (near > i) & (sets.names[positions[near]] != sets.names[own])
-    views = _turn(thumbnails[i]).astype(np.float32)
+    views = _orientations(thumbnails[i]).astype(np.float32)
     for j in near[new].tolist():
         squares = ((views - thumbnails[j]) ** 2).mean(axis=(1, 2, 3))
         if squares.min() <= max_distance**2:
             sets.join(own, int(positions[j]))
 
 
-def _turn(thumbnail: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Give the eight views of a thumbnail: turned by quarters, and mirrored."""
+def _orientations(thumbnail: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the eight orientations of a thumbnail: quarter turns, and their mirror images."""
     turned = [np.rot90(thumbnail, k) for k in range(4)]
     return np.stack([*turned, *(view[:, ::-1] for view in turned)])
 
 
 def _mean_views(thumbnails: _Thumbnails) -> npt.NDArray[np.float64]:
-    """Give the mean of each thumbnail's eight views, as coordinates with the same distances.
+    """Compute the mean of the eight orientations of each thumbnail, as points for a k-d tree.
 
-    Such a mean is symmetric: an eighth of it says it all, each place counted as often as it
-    stands in the whole.
+    The mean is symmetric, so that an eighth of it suffices if each pixel is weighted by its number
+    of occurrences. Distances are those of the whole means.
     """
     summed = np.zeros(thumbnails.shape, dtype=np.uint16)
     for k in range(4):
