@@ -23,7 +23,7 @@ from effboost import exceptions
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_error_is_the_builtin_one_would_catch_and_survives_pickling(error, builtin):
+def test_errors_have_builtin_bases_and_can_be_pickled(error, builtin):
     assert isinstance(error, exceptions.EffboostError)
     assert all(isinstance(error, kind) for kind in builtin)
     copy = pickle.loads(pickle.dumps(error))

@@ -156,7 +156,7 @@ def test_set_output_gives_a_data_frame(pixels):
         ({"features": "all"}, "'features' parameter"),
         ({"crop_size": 0}, "'crop_size' parameter"),
         ({"image_size": 2.5}, "'image_size' parameter"),
-        ({"device": "abacus"}, "no torch device"),
+        ({"device": "abacus"}, "not a torch device"),
         ({"weights": 3}, "'weights' parameter"),
     ],
 )

@@ -47,7 +47,7 @@ def by_trying_every_threshold(y, score):
 
 @settings(deadline=None)
 @given(binary, st.sampled_from([0.0, 0.5, 0.8, 0.95, 1.0]))
-def test_operating_points_are_the_best_of_all_thresholds(sample, level):
+def test_operating_points_are_optimal_over_thresholds(sample, level):
     y, score = (np.array(part) for part in sample)
     if len(set(y.tolist())) < 2:
         return
@@ -62,16 +62,16 @@ def test_operating_points_are_the_best_of_all_thresholds(sample, level):
     )
 
 
-def test_the_positive_class_is_said_where_labels_are_strings():
+def test_string_labels_require_pos_label():
     y, score = np.array(["ALL", "HEM", "ALL", "HEM"]), [0.9, 0.1, 0.4, 0.6]
     assert sensitivity_at_specificity(y, score, pos_label="ALL") == 0.5
     with pytest.raises(ValueError, match="pos_label"):
         sensitivity_at_specificity(y, score)
-    with pytest.raises(UnsupportedInputError, match=r"specificity=95 must lie between 0 and 1"):
+    with pytest.raises(UnsupportedInputError, match=r"specificity=95 must be between 0 and 1"):
         sensitivity_at_specificity(y, score, pos_label="ALL", specificity=95)
 
 
-def test_one_class_alone_gives_nan_and_scikit_learns_warning():
+def test_missing_class_gives_nan_with_warning():
     with pytest.warns(UndefinedMetricWarning):
         assert np.isnan(specificity_at_sensitivity([1, 1], [0.2, 0.3]))
     with pytest.warns(UndefinedMetricWarning):
@@ -89,7 +89,7 @@ def test_calibration_error_by_hand():
     assert twice == pytest.approx(got)
 
 
-def test_a_calibrated_classifier_has_little_error_and_a_sure_one_much():
+def test_calibration_error_of_calibrated_and_overconfident_classifiers():
     rng = np.random.default_rng(0)
     proba = rng.dirichlet(np.ones(3), 20_000)
     y = np.array(["a", "b", "c"])[(rng.random(20_000)[:, None] > proba.cumsum(axis=1)).sum(axis=1)]
@@ -100,7 +100,7 @@ def test_a_calibrated_classifier_has_little_error_and_a_sure_one_much():
     )
 
 
-def test_a_class_that_no_row_has_is_named_by_labels():
+def test_labels_name_classes_without_rows():
     proba = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]
     assert expected_calibration_error([0, 1], proba, labels=[0, 1, 2]) == pytest.approx(0.25)
     with pytest.raises(UnsupportedInputError, match="3 columns, but the classes are"):
@@ -146,7 +146,7 @@ def expected_by_hand(clf, X, y, groups, metric):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_named_scorers_score_the_means_of_subjects(cells, fitted, name, metric):
+def test_registered_scorers_use_means_of_subjects(cells, fitted, name, metric):
     X, y, groups = cells
     expected = expected_by_hand(fitted, X, y, groups, metric)
     scorer = get_scorer(name)
@@ -154,7 +154,7 @@ def test_named_scorers_score_the_means_of_subjects(cells, fitted, name, metric):
     assert scorer(fitted, ImageSequence(X, groups=groups), y) == pytest.approx(expected)
 
 
-def test_the_positive_class_of_a_subject_scorer_is_the_one_that_was_named(cells, fitted):
+def test_subject_scorer_uses_pos_label(cells, fitted):
     X, y, groups = cells
     for label, column in (("ALL", 0), ("HEM", 1)):
         scorer = make_subject_scorer("specificity_at_95_sensitivity", pos_label=label)
@@ -171,7 +171,7 @@ def test_the_positive_class_of_a_subject_scorer_is_the_one_that_was_named(cells,
     assert repr(scorer) == "make_subject_scorer(specificity_at_sensitivity, pos_label='HEM')"
 
 
-def test_scorers_of_both_classes_beside_each_other_do_not_mix_them_up(cells, fitted):
+def test_scorers_of_both_classes_in_one_search_are_independent(cells, fitted):
     """scikit-learn shares predictions between scorers by the name of the method alone."""
     X, y, groups = cells
     other = make_scorer(
@@ -196,7 +196,7 @@ def test_scorers_of_both_classes_beside_each_other_do_not_mix_them_up(cells, fit
         np.testing.assert_allclose(together[f"test_{key}"], alone["test_score"])
 
 
-def test_a_head_without_probabilities_lets_images_vote(cells):
+def test_classifier_without_probabilities_uses_votes(cells):
     X, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(X, y)
     right = [
@@ -208,7 +208,7 @@ def test_a_head_without_probabilities_lets_images_vote(cells):
 
 
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
-def test_a_search_goes_by_subjects_by_name(cells, routing):
+def test_search_accepts_scorers_by_name(cells, routing):
     X, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), LogisticRegression())
     scoring = ["accuracy", "subject_accuracy", "subject_roc_auc", "subject_neg_log_loss"]
@@ -231,10 +231,10 @@ def test_a_search_goes_by_subjects_by_name(cells, routing):
     assert search.cv_results_["split0_test_subject_roc_auc"][1] == pytest.approx(expected)
 
 
-def test_subjects_that_are_unknown_or_have_two_classes_are_refused(cells, fitted):
+def test_unknown_or_ambiguous_subjects_raise(cells, fitted):
     X, y, _ = cells
     scorer = get_scorer("subject_accuracy")
-    with pytest.raises(SplitError, match="no subjects are known"):
+    with pytest.raises(SplitError, match="does not know the subjects"):
         scorer(fitted, X, y)
     with pytest.raises(SplitError, match="two classes"):
         scorer(fitted, X, y, groups=np.repeat("one", 40))
@@ -242,13 +242,13 @@ def test_subjects_that_are_unknown_or_have_two_classes_are_refused(cells, fitted
         scorer(fitted, X, y, groups=["a", "b", "c"])
 
 
-def test_what_is_no_scorer_of_images_is_refused():
+def test_invalid_scorer_raises():
     for scoring in (lambda clf, X, y: 1.0, "subject_accuracy"):
-        with pytest.raises(UnsupportedInputError, match="no scorer of images"):
+        with pytest.raises(UnsupportedInputError, match="not a scorer by image"):
             make_subject_scorer(scoring)
 
 
-def test_the_names_are_known_and_take_none_of_scikit_learns():
+def test_scorers_are_registered_without_overriding_others():
     ours = {name for name in get_scorer_names() if name.startswith("subject_")}
     assert len(ours) == 11
     assert all(isinstance(get_scorer(name), SubjectScorer) for name in ours)

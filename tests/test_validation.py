@@ -20,7 +20,7 @@ def test_groups_default_to_those_of_the_images(images, three_classes, subjects):
     assert LabelledImages.check(ImageSequence(["a"] * 24), three_classes).groups is None
 
 
-def test_a_part_takes_everything_along(images, three_classes, subjects):
+def test_take_slices_all_columns(images, three_classes, subjects):
     weight = np.arange(1.0, 25.0)
     part = LabelledImages.check(images, three_classes, sample_weight=weight).take(np.array([5, 2]))
     assert part.labels.tolist() == three_classes[[5, 2]].tolist()
@@ -29,14 +29,14 @@ def test_a_part_takes_everything_along(images, three_classes, subjects):
     assert np.array_equal(part.images[0], images[5])
 
 
-def test_labels_are_encoded_by_their_place_among_the_classes(images, three_classes):
+def test_labels_are_encoded_by_class_position(images, three_classes):
     rows = LabelledImages.check(images, three_classes)
     classes = rows.classes()
     assert np.array_equal(classes[rows.encode(classes)], three_classes)
     assert rows.encode(classes).dtype == np.int64
 
 
-def test_cutting_off_keeps_subjects_whole_and_classes_on_both_sides(images, three_classes):
+def test_train_validation_split_keeps_subjects_together(images, three_classes):
     groups = np.array([f"S{i % 12}" for i in range(24)])
     rows = LabelledImages.check(images, three_classes, groups=groups)
     left, cut = rows.train_validation_split(0.25, seed=0)
@@ -52,17 +52,17 @@ def test_cutting_off_keeps_subjects_whole_and_classes_on_both_sides(images, thre
         ({"sample_weight": [1.0] * 3}, "sample_weight has 3"),
         ({"sample_weight": [1.0, np.nan] * 12}, "is nan at position 1; weights must be finite"),
         ({"sample_weight": [1.0, 1.0, -2.0] * 8}, "is -2.0 at position 2; weights must be"),
-        ({"sample_weight": [0.0] * 24}, "sample_weight is zero for all images"),
+        ({"sample_weight": [0.0] * 24}, "sample_weight is 0 for all images"),
         ({"y": np.linspace(0, 1, 24)}, "Unknown label type"),
     ],
 )
-def test_what_does_not_fit_is_named(images, three_classes, arguments, message):
+def test_invalid_arguments_raise(images, three_classes, arguments, message):
     y = arguments.pop("y", three_classes)
     with pytest.raises(ValueError, match=message):
         LabelledImages.check(images, y, **arguments)
 
 
-def test_validation_rows_are_checked_against_the_training_rows(images, three_classes):
+def test_validation_images_are_checked_against_training_images(images, three_classes):
     train = LabelledImages.check(images[:12], three_classes[:12])
 
     def take(X, *, reset):
@@ -74,34 +74,34 @@ def test_validation_rows_are_checked_against_the_training_rows(images, three_cla
     assert len(found.labels) == 12
     with pytest.raises(LeakageError, match="'S0'"):
         check_validation(train, take, images[:3], three_classes[:3], None)
-    with pytest.raises(UnsupportedInputError, match="y_val holds class 'new'"):
+    with pytest.raises(UnsupportedInputError, match="y_val has the class 'new'"):
         check_validation(train, take, images[12:], ["new"] * 12, None)
-    with pytest.raises(UnsupportedInputError, match="belong together"):
+    with pytest.raises(UnsupportedInputError, match="only one of X_val and y_val"):
         check_validation(train, take, None, three_classes, None)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, ""], ids=str)
 @pytest.mark.parametrize("form", [list, tuple, lambda y: np.array(y, dtype=object), pd.Series])
-def test_a_missing_label_is_no_class(pixels, missing, form):
+def test_missing_label_raises_with_position(pixels, missing, form):
     y = ["ALL", "HEM", missing] * 8
     with pytest.raises(UnsupportedInputError, match="label at position 2 is missing"):
         LabelledImages.check(ImageSequence(pixels), form(y))
 
 
-def test_strings_and_numbers_are_not_mixed(pixels):
+def test_mixed_labels_raise_with_positions(pixels):
     with pytest.raises(UnsupportedInputError, match="'a' at position 0, 1 at position 1"):
         LabelledImages.check(ImageSequence(pixels), ["a", 1] * 12)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, ""], ids=str)
-def test_an_image_whose_subject_is_missing_is_refused(pixels, missing):
+def test_missing_subject_raises_with_position(pixels, missing):
     groups = ["S1", missing, "S2"] * 8
     for form in (groups, np.array(groups, dtype=object), pd.Series(groups, dtype=object)):
         with pytest.raises(SplitError, match="missing for 8 images, the first at position 1"):
             LabelledImages.check(ImageSequence(pixels), [0, 1] * 12, groups=form)
 
 
-def test_images_of_weight_zero_are_left_out(pixels):
+def test_images_with_weight_zero_are_left_out(pixels):
     weight = np.arange(24) % 3
     rows = LabelledImages.check(ImageSequence(pixels), np.arange(24) % 3, sample_weight=weight)
     assert rows.classes().tolist() == [1, 2]
@@ -109,7 +109,7 @@ def test_images_of_weight_zero_are_left_out(pixels):
 
 
 @pytest.mark.parametrize("weights", [{0: -1.0}, {0: np.nan}, {0: 0, 1: 0}], ids=str)
-def test_class_weights_that_mean_nothing_are_refused(pixels, weights):
+def test_invalid_class_weights_raise(pixels, weights):
     rows = LabelledImages.check(ImageSequence(pixels), [0, 1] * 12)
     with pytest.raises(UnsupportedInputError, match=r"class_weight=.* must be finite"):
         rows.balanced(weights)
@@ -125,7 +125,7 @@ def sampled(sampling):
     return rows.sampling_weights(sampling)
 
 
-def test_classes_subjects_or_both_are_sampled_alike():
+def test_sampling_weights_balance_classes_and_subjects():
     assert sampled(None) is None
     by_class = sampled("class")
     np.testing.assert_allclose(by_class, [1 / 18] * 9 + [1 / 6] * 3)

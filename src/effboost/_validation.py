@@ -1,4 +1,4 @@
-"""Images with their labels, subjects and weights, checked once for all estimators."""
+"""Validation of images with labels, subjects and weights, for all estimators."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["LabelledImages", "check_labels", "check_validation", "check_weight"]
 
 @dataclasses.dataclass(frozen=True)
 class LabelledImages:
-    """Images and what is known of them.
+    """Images with their labels, subjects and weights.
 
     Attributes
     ----------
     images : ImageSequence
         The images.
     labels : ndarray of shape (n_samples,)
-        Their classes, as the caller names them.
+        Their labels, as given by the caller.
     groups : ndarray of shape (n_samples,) or None
         Their subjects.
     weight : ndarray of shape (n_samples,), float64
-        Their weights, 1 where none were given. None is 0.
+        Their weights, all above 0; 1 by default.
     """
 
     images: ImageSequence
@@ -45,16 +45,16 @@ class LabelledImages:
     def check(
         cls, images: ImageSequence, y: Any, *, groups: Any = None, sample_weight: Any = None
     ) -> LabelledImages:
-        """Check lengths and kinds; `groups` default to those that the images carry.
+        """Validate lengths and types; `groups` default to those of the images.
 
-        Images of weight 0 are left out, as if they had not been given.
+        Images with weight 0 are left out, as if they had not been passed.
 
         Raises
         ------
         UnsupportedInputError
             If lengths differ or a weight is negative.
         ValueError
-            If `y` is nothing to classify.
+            If `y` is not suitable for classification.
         """
         labels = check_labels(y)
         if groups is None:
@@ -67,56 +67,56 @@ class LabelledImages:
 
     @property
     def subjects(self) -> npt.NDArray[Any]:
-        """The subject of each image, each image for its own where none are known."""
+        """The subject of each image; each image is its own subject if none are known."""
         return np.arange(len(self.images)) if self.groups is None else self.groups
 
     def classes(self) -> npt.NDArray[Any]:
-        """Give the sorted classes, of which there must be two or more."""
+        """Return the sorted classes, and check that there are at least two."""
         classes = np.unique(self.labels)
         if len(classes) < 2:
             raise UnsupportedInputError(
-                f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs at least two"
+                f"y has one class only, {classes.tolist()[0]!r}; a classifier needs at least two"
             )
         return classes
 
     def encode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Give the position of each label in `classes`."""
+        """Return the position of each label in `classes`."""
         unknown = np.setdiff1d(self.labels, classes)
         if unknown.size:
             raise UnsupportedInputError(
-                f"y_val holds class {unknown.tolist()[0]!r}, which y does not"
+                f"y_val has the class {unknown.tolist()[0]!r}, which is not in y"
             )
         return np.searchsorted(classes, self.labels).astype(np.int64)
 
     def take(self, index: npt.NDArray[Any]) -> LabelledImages:
-        """Give a part, by positions or by a mask."""
+        """Return a subset by positions or by a mask."""
         groups = None if self.groups is None else self.groups[index]
         return LabelledImages(self.images[index], self.labels[index], groups, self.weight[index])
 
     def train_validation_split(
         self, share: float, seed: int
     ) -> tuple[LabelledImages, LabelledImages]:
-        """Split off a share of the images, by subject; every class stays on both sides."""
+        """Split off a fraction of the images by subject; each class stays in both parts."""
         split = subject_split(self.labels, self.groups, test_size=share, random_state=seed)
         return self.take(split.train), self.take(split.test)
 
     def balanced(self, class_weight: Any) -> npt.NDArray[np.float64]:
-        """Give the weights multiplied by those of the classes."""
+        """Return the weights multiplied by those of the classes."""
         of_class = compute_sample_weight(class_weight, self.labels)
         if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
             raise UnsupportedInputError(
-                f"class_weight={class_weight!r} must be finite, zero or more, and not all zero"
+                f"class_weight={class_weight!r} must be finite, 0 or more, and not all 0"
             )
         weight: npt.NDArray[np.float64] = self.weight * of_class
         return weight
 
     def sampling_weights(self, sampling: str | None) -> npt.NDArray[np.float64] | None:
-        """Give the share of each image in an epoch that is sampled ("class", "subject", ...)."""
+        """Return the probability of each image if epochs are sampled by "class", "subject", ..."""
         if sampling is None:
             return None
         of_class = np.unique(self.labels, return_inverse=True)[1]
         of_subject = np.unique(self.subjects, return_inverse=True)[1]
-        # A subject with images of two classes counts in each of them.
+        # A subject with images of two classes is counted in both.
         both = of_class * (of_subject.max() + 1) + of_subject
         cells = {"class": of_class, "subject": of_subject, "class_subject": both}[sampling]
         weights: npt.NDArray[np.float64] = 1 / np.bincount(cells)[cells]
@@ -126,7 +126,7 @@ class LabelledImages:
 
 
 def check_labels(y: Any) -> npt.NDArray[Any]:
-    """Check labels: one dimension, none missing, all of one kind that can be classified.
+    """Validate labels: one dimension, no missing values, and one type of value.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
         If a label is missing, strings stand beside other values, or labels are dates or objects
         other than strings.
     ValueError
-        If `y` holds numbers that are not classes.
+        If `y` is not suitable for classification.
     """
     labels = check_label_column(y)
     check_classification_targets(labels)
@@ -142,7 +142,7 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
 
 
 def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.float64]:
-    """Check weights, of which there must be one for each image; 1 where there are none.
+    """Validate the weights of the images; None means 1 for each.
 
     Raises
     ------
@@ -157,10 +157,12 @@ def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.fl
     if wrong.size:
         raise UnsupportedInputError(
             f"sample_weight is {weight[wrong[0]]} at position {wrong[0]}; weights must be finite, "
-            "and zero or more"
+            "and 0 or more"
         )
     if not weight.any():
-        raise UnsupportedInputError("sample_weight is zero for all images: give some a weight")
+        raise UnsupportedInputError(
+            "sample_weight is 0 for all images: at least one must be above 0"
+        )
     return weight
 
 
@@ -171,17 +173,17 @@ def check_validation(
     y_val: Any,
     groups_val: Any,
 ) -> LabelledImages | None:
-    """Check validation images against the training images; None where there are none.
+    """Validate validation images against the training images.
 
     Raises
     ------
     UnsupportedInputError
-        If one of `X_val` and `y_val` is missing, or a class stands in `y_val` alone.
+        If only one of `X_val` and `y_val` is given, or a class of `y_val` is not in `y`.
     LeakageError
-        If a subject stands on both sides.
+        If a subject is in both.
     """
     if (X_val is None) != (y_val is None):
-        raise UnsupportedInputError("X_val and y_val belong together: give both, or neither")
+        raise UnsupportedInputError("only one of X_val and y_val was passed: pass both, or neither")
     if X_val is None:
         return None
     validation = LabelledImages.check(check_images(X_val, reset=False), y_val, groups=groups_val)
@@ -194,6 +196,6 @@ def _check_lengths(images: ImageSequence, **others: Any) -> None:
     for name, values in others.items():
         if values is not None and len(values) != len(images):
             raise UnsupportedInputError(
-                f"X has {len(images)} images, but {name} has {len(values)} values: give one for "
+                f"X has {len(images)} images, but {name} has {len(values)} values: pass one for "
                 "each image"
             )

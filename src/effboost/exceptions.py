@@ -1,7 +1,7 @@
-"""Every error and warning that effboost raises on purpose.
+"""Errors and warnings of effboost.
 
-Each error is an :class:`EffboostError` and also the built-in exception that a caller would
-think of catching, so ``except ValueError`` and ``except FileNotFoundError`` work as usual.
+Each error is an :class:`EffboostError` and also the matching built-in exception, so that
+``except ValueError`` and ``except FileNotFoundError`` work as usual.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = [
 
 
 class EffboostError(Exception):
-    """Base class of every error that effboost raises on purpose."""
+    """Base class of the errors of effboost."""
 
 
 class UnsupportedInputError(EffboostError, ValueError, TypeError):
-    """The images were given in a form that effboost does not take."""
+    """The input has a form or type that effboost does not accept."""
 
 
 class ImageDecodeError(EffboostError, ValueError, OSError):
-    """An image could not be read, or holds what no image holds.
+    """An image could not be read, or has invalid pixels.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class ImageDecodeError(EffboostError, ValueError, OSError):
     path : str or None
         Path of the file, if the image came from one.
     reason : str
-        What is wrong with the image and what would help.
+        What is wrong with the image, and how to fix it.
     """
 
     def __init__(self, index: int, path: str | None, reason: str, origin: int | None = None):
@@ -74,27 +74,27 @@ class ImageDecodeError(EffboostError, ValueError, OSError):
 
 
 class ImageNotFoundError(ImageDecodeError, FileNotFoundError):
-    """There is no file at the path of an image."""
+    """The file of an image does not exist."""
 
 
 class DatasetError(EffboostError, ValueError):
-    """A data folder or its table does not hold what the loader needs."""
+    """A data folder or its table does not contain what the loader needs."""
 
 
 class SplitError(EffboostError, ValueError):
-    """The samples cannot be split by subject as asked."""
+    """The images cannot be split by subject as requested."""
 
 
 class LeakageError(EffboostError, ValueError):
-    """The same subject, or the same image, stands on both sides of a split.
+    """A subject or an image is in both parts of a split.
 
     Attributes
     ----------
     groups : tuple
-        The subjects that stand on both sides.
+        The subjects in both parts.
     duplicates : tuple of (str, str)
-        Pairs of (training image, test image) with the same content, named by path, or by
-        position where they came from memory.
+        Pairs of (training image, test image) with the same content, each as its path, or as its
+        position for images in memory.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class LeakageError(EffboostError, ValueError):
 
 
 class TrainingError(EffboostError, ArithmeticError):
-    """The training of a network went astray."""
+    """The training of a network failed, for example by a loss of NaN."""
 
 
 class UnknownBackboneError(EffboostError, ValueError):
-    """No backbone has this name."""
+    """There is no backbone with this name."""
 
 
 class WeightsError(EffboostError, ValueError):
@@ -124,22 +124,21 @@ class WeightsError(EffboostError, ValueError):
 
 
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
-    """The weights are neither on this machine nor to be had from the network."""
+    """The weights are not on this machine, and could not be downloaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Where dask was imported, exceptions are pickled by tblib, which would make a ValueError
-        # of it that is no file error.
+        # tblib, which dask uses to pickle exceptions, would otherwise restore a plain ValueError.
         return type(self), self.args
 
 
 class WeightsMismatchError(WeightsError):
-    """The weights belong to another architecture.
+    """The weights do not match the architecture of the network.
 
     Attributes
     ----------
     missing, unexpected, misshaped : tuple of str
-        Names of the tensors that the file lacks, that the network does not have, and whose
-        shapes differ.
+        Names of the tensors that are missing in the file, that the network does not have, and
+        whose shapes differ.
     """
 
     def __init__(
@@ -159,14 +158,14 @@ class WeightsMismatchError(WeightsError):
 
 
 class ModelFileError(EffboostError, ValueError):
-    """A model cannot be written to a file, or a file is no model that can be read safely.
+    """A model cannot be saved, or a file is not a model that can be loaded safely.
 
     Attributes
     ----------
     path : str
         The file.
     reason : str
-        What is wrong, where in the file, and what would help.
+        What is wrong, where in the file, and how to fix it.
     """
 
     def __init__(self, path: str, reason: str):
@@ -179,40 +178,40 @@ class ModelFileError(EffboostError, ValueError):
 
 
 class MissingDependencyError(EffboostError, ImportError):
-    """A package that this feature needs is missing or does not fit the others."""
+    """A package that this feature needs is missing, or incompatible with others."""
 
 
 class RuntimeUnavailableError(EffboostError, RuntimeError):
-    """An engine that was asked for cannot run this network."""
+    """The requested runtime cannot run this network."""
 
 
 class CacheWarning(UserWarning):
-    """A cache could not be used, or was damaged; results are computed instead."""
+    """A cache cannot be used, or is damaged; results are computed instead."""
 
 
 class DeviceWarning(UserWarning):
-    """A model computes on another device than it was set to."""
+    """A model runs on another device than requested."""
 
 
 class RuntimeFallbackWarning(UserWarning):
-    """Features are computed by another engine than the fastest one."""
+    """Features are computed by a slower runtime, since the fastest one cannot be used."""
 
 
 class ImageWarning(UserWarning):
-    """An image was read, but not as its owner may expect."""
+    """An image was read, but the result may not be what was intended."""
 
 
 class IncompleteDataWarning(UserWarning):
-    """A known data set on disk does not have the images that its release has."""
+    """A copy of a known data set differs from its release."""
 
 
 class ModelFileWarning(UserWarning):
-    """A model was saved without something that only its training used."""
+    """A model was saved without something that only training needs."""
 
 
 class DroppedRowsWarning(UserWarning):
-    """A loader left images out: they have no target, or a format that effboost does not read."""
+    """A loader left out images without a target, or in a format that effboost does not read."""
 
 
 class LabelWarning(UserWarning):
-    """Classes or subjects look like one name in different spellings."""
+    """Classes or subjects are probably one name in different spellings."""

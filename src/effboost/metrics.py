@@ -1,7 +1,7 @@
-"""Metrics of diagnosis, and scorers that count subjects instead of images.
+"""Diagnostic metrics, and scorers by subject instead of by image.
 
-Once any classifier of effboost or this module is imported, scikit-learn knows the scorers by
-name, wherever it takes ``scoring``.
+Importing this module, or any classifier of effboost, registers the scorers with scikit-learn, so
+that ``scoring`` accepts their names.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def sensitivity_at_specificity(
     pos_label: Any = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> float:
-    """Sensitivity at the best threshold that keeps a specificity.
+    """Compute the highest sensitivity of the thresholds with at least some specificity.
 
-    How many of the sick are found, if at most so many of the healthy may be alarmed.
+    This is the fraction of patients that are detected if a fraction of the healthy may be false
+    positives.
 
     Parameters
     ----------
@@ -51,22 +52,22 @@ def sensitivity_at_specificity(
     y_score : array-like of shape (n_samples,)
         Probability or score of the positive class.
     specificity : float, default=0.95
-        The least specificity, 0 to 1.
+        The lowest acceptable specificity, 0 to 1.
     pos_label : label, default=None
-        The positive class. None means 1 where labels are numbers 0 and 1 or -1 and 1; strings
-        need it said.
+        The positive class. None means 1 if the labels are 0 and 1, or -1 and 1. It is required for
+        strings.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights.
 
     Returns
     -------
     float
-        Highest sensitivity (recall of the positive class), 0 to 1; NaN where a class is missing.
+        Highest sensitivity (recall of the positive class), 0 to 1; NaN if a class is missing.
 
     Notes
     -----
-    The threshold is chosen on the data that is scored: the number describes the scores, and is
-    a little better than a threshold chosen before would do.
+    The threshold is chosen on the scored data. The result is therefore slightly better than that
+    of a threshold chosen in advance.
 
     Examples
     --------
@@ -87,9 +88,10 @@ def specificity_at_sensitivity(
     pos_label: Any = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> float:
-    """Specificity at the best threshold that keeps a sensitivity.
+    """Compute the highest specificity of the thresholds with at least some sensitivity.
 
-    How many of the healthy are left alone, if at most so many of the sick may be missed.
+    This is the fraction of the healthy that are not false positives if a fraction of the patients
+    may be missed.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def specificity_at_sensitivity(
     y_score : array-like of shape (n_samples,)
         Probability or score of the positive class.
     sensitivity : float, default=0.95
-        The least sensitivity, 0 to 1.
+        The lowest acceptable sensitivity, 0 to 1.
     pos_label : label, default=None
         See `sensitivity_at_specificity`.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -107,7 +109,7 @@ def specificity_at_sensitivity(
     Returns
     -------
     float
-        Highest specificity (recall of the negative class), 0 to 1; NaN where a class is missing.
+        Highest specificity (recall of the negative class), 0 to 1; NaN if a class is missing.
 
     Examples
     --------
@@ -128,21 +130,22 @@ def expected_calibration_error(
     labels: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> float:
-    """Mean distance between how sure a classifier is and how often it is right.
+    """Compute the mean difference between the confidence of a classifier and its accuracy.
 
-    The probability of the predicted class is cut into bins of equal width; the difference
-    between its mean and the accuracy is averaged over the bins, weighted by their images.
+    The probability of the predicted class is divided into bins of equal width. The absolute
+    difference between its mean and the accuracy is averaged over the bins, weighted by their
+    images.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
         True labels.
     y_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
-        Probabilities of the sorted classes; of two classes, that of the second one will do.
+        Probabilities of the sorted classes, or of the second of two classes.
     n_bins : int, default=15
         Number of bins.
     labels : array-like of shape (n_classes,), default=None
-        The sorted classes. None takes those in `y_true`.
+        The sorted classes. None uses those in `y_true`.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights.
 
@@ -150,6 +153,11 @@ def expected_calibration_error(
     -------
     float
         0 (calibrated) to 1.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If a label is missing, a probability is not in [0, 1], or columns and classes differ.
 
     References
     ----------
@@ -169,14 +177,14 @@ def expected_calibration_error(
     check_consistent_length(true, proba, sample_weight)
     if not ((proba >= 0) & (proba <= 1)).all():
         raise UnsupportedInputError(
-            f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities lie "
-            "between 0 and 1, and none is missing"
+            f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities must "
+            "be between 0 and 1, and not NaN"
         )
     classes = np.unique(true if labels is None else np.asarray(labels))
     if len(classes) != proba.shape[1] or not np.isin(true, classes).all():
         raise UnsupportedInputError(
-            f"y_proba has {proba.shape[1]} columns, but the classes are {classes.tolist()}: name "
-            "the class of each column by labels"
+            f"y_proba has {proba.shape[1]} columns, but the classes are {classes.tolist()}: pass "
+            "the class of each column as labels"
         )
     weight = np.ones(len(true)) if sample_weight is None else np.asarray(sample_weight, float)
     bins, gap = calibration_gaps(np.searchsorted(classes, true), proba, n_bins)
@@ -186,7 +194,7 @@ def expected_calibration_error(
 def calibration_gaps(
     codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64], n_bins: int = N_BINS
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Give each row's bin of confidence, and how far it is from being right as often as sure."""
+    """Return the bin of each row, and whether it is correct (1 or 0) minus its confidence."""
     confidence = proba.max(axis=1)
     right = proba.argmax(axis=1) == codes
     bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
@@ -194,14 +202,14 @@ def calibration_gaps(
 
 
 class SubjectScorer(BaseScorer):
-    """A scorer on the mean probabilities of each subject, instead of on images.
+    """Scorer that uses the mean probabilities of the images of each subject.
 
-    Made by `make_subject_scorer`, and called as ``scorer(estimator, X, y, groups=groups)``.
-    Where no groups are handed on, the subjects are those that an `ImageSequence` carries.
-    Classifiers without probabilities count the predictions of a subject's images as votes.
+    Created by `make_subject_scorer`, and called as ``scorer(estimator, X, y, groups=groups)``.
+    Without `groups`, the subjects are the groups of an `ImageSequence`. For classifiers without
+    `predict_proba`, the predictions of the images are votes.
     """
 
-    # With metadata routing on, subjects come along without being asked for.
+    # With metadata routing, groups are requested by default.
     __metadata_request__score: ClassVar[dict[str, bool]] = {"groups": True}
 
     def __init__(self, scorer: Any, **kwargs: Any):
@@ -218,11 +226,11 @@ class SubjectScorer(BaseScorer):
         estimator : classifier
             Fitted.
         X : images, n_samples of them
-            What the estimator takes.
+            Images in a form that the estimator accepts.
         y_true : array-like of shape (n_samples,)
-            Their labels; all images of a subject have the same one.
+            Their labels; all images of a subject must have the same label.
         groups : array-like of shape (n_samples,), default=None
-            Their subjects. None takes those that `X` carries.
+            Their subjects. None uses the groups of `X`.
 
         Returns
         -------
@@ -232,7 +240,7 @@ class SubjectScorer(BaseScorer):
         Raises
         ------
         SplitError
-            If no subjects are known, or one has images of two classes.
+            If the subjects are not known, or one has images of two classes.
         """
         return self._score(_respond, estimator, X, y_true, groups=groups)
 
@@ -243,14 +251,14 @@ class SubjectScorer(BaseScorer):
             groups = getattr(X, "groups", None)
         if groups is None:
             raise SplitError(
-                f"no subjects are known to {self!r}: hand groups on by metadata routing, or give "
-                "an ImageSequence that carries them"
+                f"{self!r} does not know the subjects: pass groups by metadata routing, or an "
+                "ImageSequence with groups"
             )
         true, classes = check_label_column(y_true), estimator.classes_
         groups = check_groups(groups, len(true))
         labels = label_subjects(true, groups)
         if labels is None:
-            raise SplitError("a subject has images of two classes, so it has no label to score")
+            raise SplitError("a subject has images of two classes: its label is ambiguous")
         means = aggregate_by_subject(_probabilities(method_caller, estimator, X), groups)[1]
         kwargs = dict(self._kwargs)
         if self._kind == "predict":
@@ -261,7 +269,6 @@ class SubjectScorer(BaseScorer):
             kwargs.setdefault("labels", classes)
         if len(classes) == 2:
             if "pos_label" in known and self._kind == "predict_proba":
-                # Which class a probability is of matters to its name alone.
                 kwargs.setdefault("pos_label", classes[1])
             positive = kwargs.get("pos_label")
             means = means[:, 1 if positive is None else classes.tolist().index(positive)]
@@ -276,15 +283,15 @@ class SubjectScorer(BaseScorer):
 
 
 def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
-    """Make a scorer that counts subjects of one that counts images.
+    """Make a scorer by subject from a scorer by image.
 
     Parameters
     ----------
     scoring : str or scorer
-        What `sklearn.metrics.get_scorer` takes, such as "roc_auc", or what
-        `sklearn.metrics.make_scorer` gives.
+        A name for `sklearn.metrics.get_scorer`, such as "roc_auc", or a scorer made by
+        `sklearn.metrics.make_scorer`.
     **kwargs : dict
-        Handed to the metric, such as ``pos_label="ALL"``.
+        Arguments of the metric, such as ``pos_label="ALL"``.
 
     Returns
     -------
@@ -300,7 +307,7 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
     scorer = get_scorer(scoring)
     if isinstance(scorer, SubjectScorer) or not isinstance(scorer, BaseScorer):
         raise UnsupportedInputError(
-            f"scoring={scoring!r} is no scorer of images: give a name of "
+            f"scoring={scoring!r} is not a scorer by image: use a name of "
             "sklearn.metrics.get_scorer_names(), or a scorer made by sklearn.metrics.make_scorer"
         )
     return SubjectScorer(scorer, **kwargs)
@@ -309,7 +316,7 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
 def _check_share(**named: float) -> None:
     for name, value in named.items():
         if not 0 <= value <= 1:
-            raise UnsupportedInputError(f"{name}={value!r} must lie between 0 and 1")
+            raise UnsupportedInputError(f"{name}={value!r} must be between 0 and 1")
 
 
 def _roc(y_true: Any, y_score: Any, pos_label: Any, sample_weight: Any) -> tuple[Any, Any]:
@@ -319,7 +326,7 @@ def _roc(y_true: Any, y_score: Any, pos_label: Any, sample_weight: Any) -> tuple
 
 
 def _best(values: npt.NDArray[np.float64]) -> float:
-    # Where a class is missing, roc_curve warns and gives NaN, which no comparison holds for.
+    # If a class is missing, roc_curve warns and returns NaN, for which every comparison is False.
     return float(values.max()) if values.size else float("nan")
 
 
@@ -328,9 +335,9 @@ def _respond(estimator: Any, methods: tuple[str], X: Any, pos_label: Any) -> Any
 
 
 def _probabilities(method_caller: Any, estimator: Any, X: Any) -> npt.NDArray[Any]:
-    """Give a column for each class: of probabilities, or of the votes of single images."""
-    # A name in a tuple: by name alone scikit-learn would share the answer with scorers that
-    # asked for the probability of the other class.
+    """Return probabilities, or the votes of single images, with a column for each class."""
+    # The method is given as a tuple, since scikit-learn would otherwise share the cached response
+    # with scorers for the other class.
     if not hasattr(estimator, "predict_proba"):
         votes = method_caller(estimator, ("predict",), X, pos_label=None)
         return np.asarray(votes)[:, np.newaxis] == estimator.classes_

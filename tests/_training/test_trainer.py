@@ -277,16 +277,16 @@ def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three
     [
         ({"y": None}, UnsupportedInputError, "requires y to be passed"),
         ({"y": ["a"] * 24}, UnsupportedInputError, "one class only, 'a'"),
-        ({"X_val": "pixels"}, UnsupportedInputError, "X_val and y_val belong together"),
+        ({"X_val": "pixels"}, UnsupportedInputError, "only one of X_val and y_val was passed"),
         (
             {"X_val": "pixels", "y_val": ["new"] * 24},
             UnsupportedInputError,
-            "y_val holds class 'new', which y does not",
+            "y_val has the class 'new', which is not in y",
         ),
         (
             {"X_val": "pixels", "y_val": "y", "groups_val": "groups", "groups": "groups"},
             LeakageError,
-            "the same subject stands on both sides",
+            "in both parts of the split",
         ),
         ({"sample_weight": [0] * 24}, UnsupportedInputError, "not all zero"),
         ({"sample_weight": [-1] * 24}, UnsupportedInputError, "zero or more"),

@@ -178,8 +178,8 @@ def test_who_stands_on_both_sides_is_said(clf, cells):
         clf, paths[:30], y[:30], groups=groups[:30], X_train=paths[20:], groups_train=groups[20:]
     )
     page = Page(leaking.html)
-    assert "the same subject stands on both sides of the split: 10" in page.text
-    assert "the same image stands on both sides of the split: 10 pairs" in page.text
+    assert "10 subjects are in both parts of the split" in page.text
+    assert "10 pairs of identical images are in both parts of the split" in page.text
     alarms = [a for a in page.all("p") if a.get("role") == "alert"]
     assert len(alarms) == 1
     apart = HTMLReport.from_estimator(

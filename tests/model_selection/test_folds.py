@@ -16,7 +16,7 @@ from effboost.model_selection import SubjectKFold, subject_folds
     st.integers(2, 4),
     st.integers(0, 9),
 )
-def test_folds_are_those_of_subject_folds_by_the_subjects_that_images_carry(kinds, n_splits, seed):
+def test_folds_match_subject_folds_with_groups_of_images(kinds, n_splits, seed):
     y = np.concatenate([[kind] * count for kind, count in kinds])
     groups = np.concatenate([[f"S{i}"] * count for i, (_, count) in enumerate(kinds)])
     images = ImageSequence(np.zeros((len(y), 8, 8), np.uint8), groups=groups)
@@ -34,7 +34,7 @@ def test_folds_are_those_of_subject_folds_by_the_subjects_that_images_carry(kind
             assert not set(groups[train]) & set(groups[test])
 
 
-def test_groups_that_are_given_replace_those_that_the_images_carry(pixels, subjects):
+def test_groups_override_those_of_the_images(pixels, subjects):
     images = ImageSequence(pixels, groups=subjects)
     y, groups = np.arange(24) % 2, np.arange(24) // 6
     for train, test in SubjectKFold(2).split(images, y, groups):
@@ -43,14 +43,17 @@ def test_groups_that_are_given_replace_those_that_the_images_carry(pixels, subje
 
 @pytest.mark.parametrize(
     ("given", "match"),
-    [({"y": [0, 1] * 12}, "no subjects are known"), ({"groups": [0, 1] * 12}, "also need y")],
+    [
+        ({"y": [0, 1] * 12}, "subjects are not known"),
+        ({"groups": [0, 1] * 12}, "y is required"),
+    ],
 )
-def test_what_is_missing_is_told(pixels, given, match):
+def test_missing_groups_or_labels_raise(pixels, given, match):
     with pytest.raises(SplitError, match=match):
         list(SubjectKFold().split(pixels, **given))
 
 
-def test_it_is_a_splitter_like_scikit_learns():
+def test_splitter_has_scikit_learn_interface():
     splitter = SubjectKFold(3, random_state=1)
     assert splitter.get_n_splits() == 3
     assert repr(splitter) == "SubjectKFold(n_splits=3, random_state=1)"

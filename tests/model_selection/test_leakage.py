@@ -36,7 +36,7 @@ class CountingSequence(ImageSequence):
 # --- subjects ------------------------------------------------------------------------------
 
 
-def test_subjects_on_both_sides_are_named_in_order(pixels):
+def test_shared_subjects_are_listed_in_order(pixels):
     names = [f"S{i}" for i in range(16)]
     error = leak(
         pixels[TRAIN], pixels[TEST], groups_train=names[::-1], groups_test=[*names[:-8:-1], "S99"]
@@ -44,14 +44,14 @@ def test_subjects_on_both_sides_are_named_in_order(pixels):
     assert error.groups == ("S10", "S11", "S12", "S13", "S14", "S15", "S9")
     assert error.duplicates == ()
     assert str(error) == (
-        "the same subject stands on both sides of the split: 7, such as 'S10'; split by group"
+        "7 subjects are in both parts of the split, such as 'S10': split by group"
     )
 
 
 @pytest.mark.parametrize(
     "names", [np.array([3, 1, 4]), ["a", "b", "c"], np.array(["a", "b", "c"], dtype=object)]
 )
-def test_a_split_by_subject_passes_and_one_more_subject_leaks(pixels, names):
+def test_split_by_subject_passes_and_shared_subject_raises(pixels, names):
     groups = np.repeat(np.asarray(names), 8)
     check_leakage(pixels[TRAIN], pixels[TEST], groups_train=groups[TRAIN], groups_test=groups[TEST])
     error = leak(
@@ -60,14 +60,14 @@ def test_a_split_by_subject_passes_and_one_more_subject_leaks(pixels, names):
     assert error.groups == (np.asarray(names).tolist()[2],)
 
 
-def test_groups_that_the_images_carry_are_used(pixels, subjects):
+def test_groups_default_to_those_of_the_images(pixels, subjects):
     images = ImageSequence(pixels, groups=subjects)
     check_leakage(images[TRAIN], images[TEST])
     assert leak(images[:17], images[17:]).groups == ("S8",)
     assert leak(images[TRAIN], pixels[TEST], groups_test=["S3"] * 8).groups == ("S3",)
 
 
-def test_groups_that_are_given_replace_those_that_the_images_carry(pixels, subjects):
+def test_groups_override_those_of_the_images(pixels, subjects):
     images = ImageSequence(pixels, groups=subjects)
     train, test = images[:17], images[17:]
     check_leakage(train, test, groups_train=["A"] * 17)
@@ -93,12 +93,12 @@ def test_copies_of_files_under_other_names_are_found(paths, tmp_path):
     assert error.duplicates == ((paths[5], str(copies[0])), (paths[2], str(copies[1])))
     assert error.groups == ()
     assert str(error) == (
-        "the same image stands on both sides of the split: 2 pairs, such as "
-        f"{paths[5]!r} and {str(copies[0])!r}; give their subjects one common group, or drop one"
+        f"2 pairs of identical images are in both parts of the split, such as {paths[5]!r} and "
+        f"{str(copies[0])!r}: put their subjects into one group, or drop one of them"
     )
 
 
-def test_one_file_on_both_sides_is_found(paths):
+def test_one_file_in_both_parts_is_found(paths):
     error = leak(paths[:3], paths[2:])
     assert error.duplicates == ((paths[2], paths[2]),)
     assert ": 1 pair, such as" in str(error)
@@ -130,19 +130,19 @@ def test_positions_are_those_before_slicing(pixels):
     ],
     ids=["PIL images", "list of arrays", "floats", "grey"],
 )
-def test_copies_are_found_in_every_form_of_images_in_memory(pixels, given_as):
+def test_copies_are_found_in_all_forms_in_memory(pixels, given_as):
     pixels[20] = pixels[4]
     check_leakage(given_as(pixels[:20]), given_as(pixels[21:]))
     error = leak(given_as(pixels[:20]), given_as(pixels[20:]))
     assert error.duplicates == (("position 4", "position 0"),)
 
 
-def test_copies_on_one_side_alone_are_no_leak(pixels):
+def test_copies_within_one_part_pass(pixels):
     pixels[1], pixels[21] = pixels[0], pixels[20]
     check_leakage(pixels[TRAIN], pixels[TEST])
 
 
-def test_a_re_encoded_copy_is_another_image(paths, pixels, tmp_path):
+def test_re_encoded_copy_passes(paths, pixels, tmp_path):
     copy = tmp_path / "copy.bmp"
     Image.fromarray(pixels[0]).save(copy)
     check_leakage(paths[TRAIN], [*paths[TEST], copy])
@@ -154,7 +154,7 @@ def test_a_re_encoded_copy_is_another_image(paths, pixels, tmp_path):
     test=st.lists(st.integers(0, 12), min_size=1, max_size=8),
     groups_match=st.booleans(),
 )
-def test_a_leak_is_told_exactly_where_a_pair_crosses_the_sides(train, test, groups_match):
+def test_leakage_is_reported_exactly_for_pairs_in_both_parts(train, test, groups_match):
     pictures = np.random.default_rng(0).integers(0, 256, (13, 8, 8), dtype=np.uint8)
     sides = {"groups_train": train, "groups_test": test} if groups_match else {}
     crossing = [i for i, key in enumerate(test) if key in train]
@@ -168,20 +168,20 @@ def test_a_leak_is_told_exactly_where_a_pair_crosses_the_sides(train, test, grou
     assert set(error.groups) == (set(train) & set(test) if groups_match else set())
 
 
-def test_both_kinds_of_leak_are_told_at_once(pixels, subjects):
+def test_subjects_and_images_are_reported_together(pixels, subjects):
     pixels[23] = pixels[0]
     images = ImageSequence(pixels, groups=subjects)
     error = leak(images[:17], images[17:])
     assert error.groups == ("S8",)
     assert error.duplicates == (("position 0", "position 23"),)
     assert str(error) == (
-        "the same subject stands on both sides of the split: 1, such as 'S8'; split by group. "
-        "Also, the same image stands on both sides of the split: 1 pair, such as 'position 0' and "
-        "'position 23'; give their subjects one common group, or drop one"
+        "1 subject is in both parts of the split, such as 'S8': split by group. Also, 1 pair of "
+        "identical images is in both parts of the split, such as 'position 0' and 'position 23': "
+        "put their subjects into one group, or drop one of them"
     )
 
 
-def test_the_error_keeps_what_leaked_when_pickled(pixels, subjects):
+def test_error_keeps_attributes_when_pickled(pixels, subjects):
     pixels[23] = pixels[0]
     images = ImageSequence(pixels, groups=subjects)
     error = leak(images[:17], images[17:])
@@ -195,7 +195,7 @@ def test_the_error_keeps_what_leaked_when_pickled(pixels, subjects):
 # --- files that hold no picture ------------------------------------------------------------
 
 
-def test_no_file_is_decoded(tmp_path):
+def test_files_are_not_decoded(tmp_path):
     files = [tmp_path / f"{name}.png" for name in "abc"]
     for file, text in zip(files, ("no picture", "none either", "no picture"), strict=True):
         file.write_text(text)
@@ -213,7 +213,7 @@ def test_no_file_is_decoded(tmp_path):
     ids=["missing", "folder", "empty"],
 )
 @pytest.mark.parametrize("side", ["train", "test"])
-def test_a_file_that_cannot_be_read_is_named(paths, tmp_path, make, kind, reason, side):
+def test_unreadable_file_raises(paths, tmp_path, make, kind, reason, side):
     path = tmp_path / "odd.png"
     make(path)
     other = [*paths[:2], path]
@@ -234,7 +234,7 @@ def test_folds_by_subject_pass_and_read_each_file_once(paths, three_classes, sub
     assert images.read == list(range(24))
 
 
-def test_the_fold_that_leaks_is_the_one_that_stops_the_check(pixels, subjects):
+def test_check_stops_at_the_first_leaking_fold(pixels, subjects):
     pixels[20] = pixels[4]  # on two sides only where 20 is tested without 4, or 4 without 20
     drawn = []
 
@@ -252,7 +252,7 @@ def test_the_fold_that_leaks_is_the_one_that_stops_the_check(pixels, subjects):
     assert images.read == list(range(24))
 
 
-def test_a_fold_that_parts_a_subject_is_refused_unless_there_are_no_groups(pixels, subjects):
+def test_fold_with_shared_subject_raises_if_groups_are_known(pixels, subjects):
     folds = [(np.arange(1, 24), np.array([0]))]
     check_fold_leakage(ImageSequence(pixels), None, folds)
     with pytest.raises(LeakageError, match="1, such as 'S0'; split by group") as caught:
@@ -260,7 +260,7 @@ def test_a_fold_that_parts_a_subject_is_refused_unless_there_are_no_groups(pixel
     assert caught.value.groups == ("S0",)
 
 
-def test_a_copied_file_in_another_fold_is_named_by_its_path(paths, subjects):
+def test_copy_in_another_fold_is_reported_by_path(paths, subjects):
     Path(paths[23]).write_bytes(Path(paths[0]).read_bytes())
     folds = [(np.arange(12), np.arange(12, 24))]
     with pytest.raises(LeakageError) as caught:

@@ -83,7 +83,7 @@ def assert_proper_split(split, y, groups, asked):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), n_splits=st.integers(2, 4), seed=seeds)
-def test_folds_test_each_image_once_by_subject_and_train_on_every_class(data, n_splits, seed):
+def test_folds_partition_images_by_subject_with_all_classes_in_training(data, n_splits, seed):
     y, groups = data.draw(cohorts(fewest=n_splits))
     folds = subject_folds(y, groups, n_splits, random_state=seed)
     assert_proper_folds(folds, y, groups, n_splits)
@@ -92,7 +92,7 @@ def test_folds_test_each_image_once_by_subject_and_train_on_every_class(data, n_
 
 @settings(max_examples=60, deadline=None)
 @given(cohort=cohorts(), n_splits=st.integers(2, 4), seed=seeds)
-def test_folds_of_few_subjects_are_proper_or_refused(cohort, n_splits, seed):
+def test_folds_of_few_subjects_are_valid_or_raise(cohort, n_splits, seed):
     y, groups = cohort
     # scikit-learn warns where a class has fewer images than there are folds.
     n_splits = min(n_splits, max(2, np.unique(y, return_counts=True)[1].min()))
@@ -127,7 +127,7 @@ def test_images_without_groups_are_their_own_subjects(data, seed):
     assert_equal_folds(folds, subject_folds(y, np.arange(len(y)), 3, random_state=seed))
 
 
-def test_a_random_state_may_be_a_seed_or_a_generator_that_moves_on():
+def test_random_state_may_be_seed_or_generator():
     y, groups = np.arange(24) % 2, np.arange(24)
     rng = np.random.RandomState(7)
     first, second = (subject_folds(y, groups, 3, random_state=rng) for _ in range(2))
@@ -163,7 +163,7 @@ def test_a_random_state_may_be_a_seed_or_a_generator_that_moves_on():
     ],
     ids=["str", "object", "tuple", "float", "series"],
 )
-def test_only_which_labels_and_groups_are_equal_matters(cut, labels, names):
+def test_split_does_not_depend_on_names_of_labels_and_groups(cut, labels, names):
     y, groups = np.arange(36) // 3 % 2, np.arange(36) // 3
     got = cut(labels(y), names(groups), random_state=5)
     for one, other in zip(got, cut(y, groups, random_state=5), strict=True):
@@ -171,14 +171,14 @@ def test_only_which_labels_and_groups_are_equal_matters(cut, labels, names):
             np.testing.assert_array_equal(part, expected)
 
 
-def test_groups_may_be_two_truth_values():
+def test_groups_may_be_booleans():
     y, groups = np.array(["a", "b", "a", "b", "b"]), np.array([True, False, False, True, True])
     folds = subject_folds(y, groups, 2, random_state=0)
     assert_proper_folds(folds, y, groups, 2)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_folds_have_alike_shares_of_each_class(seed):
+def test_folds_are_stratified(seed):
     y = np.repeat(np.arange(40) % 4 == 0, 3)  # a quarter of the subjects
     folds = subject_folds(y, np.repeat(np.arange(40), 3), 5, random_state=seed)
     assert [(len(test), y[test].sum()) for _, test in folds] == [(24, 6)] * 5
@@ -192,9 +192,7 @@ sizes = st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.4])
 @settings(max_examples=60, deadline=None)
 @given(cohort=cohorts(fewest=3, mixed=False), test=sizes, validation=sizes, seed=seeds)
 @example(cohort=(np.zeros(3), np.arange(3)), test=0.4, validation=0.4, seed=0)
-def test_a_split_holds_every_class_in_each_part_and_each_subject_once(
-    cohort, test, validation, seed
-):
+def test_each_part_has_all_classes_and_own_subjects(cohort, test, validation, seed):
     y, groups = cohort
     if test == validation == 0:
         test = 0.2
@@ -209,7 +207,7 @@ def test_a_split_holds_every_class_in_each_part_and_each_subject_once(
     validation=st.floats(0, 0.95),
     seed=seeds,
 )
-def test_a_split_of_any_sizes_and_subjects_is_proper_or_refused(cohort, test, validation, seed):
+def test_split_of_any_sizes_is_valid_or_raises(cohort, test, validation, seed):
     y, groups = cohort
     asked = {"test_size": test, "validation_size": validation}
     n_parts = 1 + (test > 0) + (validation > 0)
@@ -230,7 +228,7 @@ def test_a_split_of_any_sizes_and_subjects_is_proper_or_refused(cohort, test, va
     ("test_size", "validation_size"),
     [(0.2, 0), (0.05, 0), (0.15, 0.15), (0.3, 0.2), (0.6, 0.2), (0, 0.25), (0.9, 0), (0.33, 0.33)],
 )
-def test_sizes_are_met_where_many_subjects_are_alike(test_size, validation_size):
+def test_sizes_are_exact_with_many_equal_subjects(test_size, validation_size):
     y, groups = np.repeat(np.arange(120) % 3, 4), np.repeat(np.arange(120), 4)
     split = subject_split(
         y, groups, test_size=test_size, validation_size=validation_size, random_state=0
@@ -242,13 +240,13 @@ def test_sizes_are_met_where_many_subjects_are_alike(test_size, validation_size)
         assert np.ptp(shares) <= 8  # two subjects
 
 
-def test_a_size_that_few_subjects_cannot_meet_is_met_as_nearly_as_they_allow():
+def test_sizes_are_approximate_with_few_subjects():
     y, groups = np.repeat([0, 1], 8), np.arange(16) // 2  # four subjects for each class
     split = subject_split(y, groups, test_size=0.01, random_state=0)
     assert (len(split.train), len(split.test)) == (12, 4)
 
 
-def test_a_part_that_is_not_asked_for_is_empty():
+def test_part_of_size_0_is_empty():
     y, groups = np.arange(20) % 2, np.arange(20)
     split = subject_split(y, groups, random_state=0)
     assert isinstance(split, SubjectSplit)
@@ -258,7 +256,7 @@ def test_a_part_that_is_not_asked_for_is_empty():
     assert [len(part) for part in split] == [16, 4, 0]
 
 
-def test_an_image_without_groups_is_split_as_its_own_subject():
+def test_without_groups_each_image_is_its_own_subject():
     y = np.arange(30) % 3
     one = subject_split(y, validation_size=0.2, random_state=1)
     other = subject_split(y, np.arange(30), validation_size=0.2, random_state=1)
@@ -266,7 +264,7 @@ def test_an_image_without_groups_is_split_as_its_own_subject():
         np.testing.assert_array_equal(part, expected)
 
 
-def test_the_same_seed_gives_the_same_split_and_others_give_others():
+def test_split_depends_on_the_seed():
     y, groups = np.repeat(np.arange(30) % 2, 2), np.repeat(np.arange(30), 2)
     tests = [
         subject_split(y, groups, validation_size=0.1, random_state=seed).test.tolist()
@@ -280,18 +278,18 @@ def test_the_same_seed_gives_the_same_split_and_others_give_others():
 
 
 @pytest.mark.parametrize("n_splits", [-1, 0, 1, 5])
-def test_a_number_of_folds_that_the_subjects_do_not_allow_is_refused(n_splits):
+def test_more_folds_than_subjects_raise(n_splits):
     message = refusal(subject_folds, ["a", "b"] * 4, [1, 2, 3, 4] * 2, n_splits)
-    assert message == f"n_splits={n_splits}, but there are 4 subjects: choose 2 to 4"
+    assert message == f"n_splits={n_splits}, but there are 4 subjects: use 2 to 4"
 
 
-def test_more_folds_than_any_class_has_images_are_refused():
+def test_more_folds_than_images_of_any_class_raise():
     message = refusal(subject_folds, list("aabbcc"), None, 3)
     assert message == "n_splits=3, but no class has more than 2 images"
 
 
 @pytest.mark.parametrize(("rare", "shown"), [("rare", "'rare'"), (7, "7"), (True, "True")])
-def test_a_class_with_one_subject_cannot_be_cut_into_folds(rare, shown):
+def test_class_with_one_subject_raises(rare, shown):
     common = "common" if rare == "rare" else type(rare)()
     y = np.array([common] * 6 + [rare] * 3, dtype=object if isinstance(rare, str) else None)
     message = refusal(subject_folds, y, [1, 1, 2, 2, 3, 3, 4, 4, 4], 2)
@@ -305,20 +303,20 @@ def test_a_class_with_one_subject_cannot_be_cut_into_folds(rare, shown):
 INTERLOCKED = (list("abacbc" * 2), [0, 0, 1, 1, 2, 2] * 2)
 
 
-def test_folds_that_must_train_without_a_class_are_refused():
+def test_folds_without_a_class_in_training_raise():
     message = refusal(subject_folds, *INTERLOCKED, 2, random_state=0)
     assert message == (
-        "no cut into 2 folds by subject leaves every class in every training part: choose more "
-        "folds, or drop the rarest class"
+        "no split into 2 folds by subject keeps each class in each training part: use more folds, "
+        "or drop the rarest class"
     )
     assert len(subject_folds(*INTERLOCKED, 3, random_state=0)) == 3
 
 
-def test_a_split_that_must_leave_a_class_out_of_a_part_is_refused():
+def test_split_without_a_class_in_a_part_raises():
     message = refusal(subject_split, *INTERLOCKED, random_state=0)
     assert message == (
-        "no cut by subject was found that leaves every class in every part: choose other sizes, "
-        "or drop the rarest class"
+        "no split by subject was found that keeps each class in each part: use other sizes, or "
+        "drop the rarest class"
     )
 
 
@@ -326,7 +324,7 @@ def test_a_split_that_must_leave_a_class_out_of_a_part_is_refused():
     ("sizes", "needed"),
     [({}, 2), ({"validation_size": 0.2}, 3), ({"test_size": 0, "validation_size": 0.2}, 2)],
 )
-def test_a_class_with_fewer_subjects_than_parts_cannot_be_split(sizes, needed):
+def test_class_with_fewer_subjects_than_parts_raises(sizes, needed):
     y = ["common"] * 8 + ["rare"] * 2 * (needed - 1)
     message = refusal(subject_split, y, np.arange(len(y)) // 2, **sizes)
     plural = "s" * (needed > 2)
@@ -340,21 +338,21 @@ def test_a_class_with_fewer_subjects_than_parts_cannot_be_split(sizes, needed):
     ("test_size", "validation_size"),
     [(0, 0), (-0.1, 0), (0.5, -0.1), (1, 0), (0.5, 0.5), (0.8, 0.7), (0, 1.0), (float("nan"), 0)],
 )
-def test_sizes_that_are_no_shares_are_refused(test_size, validation_size):
+def test_invalid_sizes_raise(test_size, validation_size):
     message = refusal(
         subject_split, [0, 1] * 9, test_size=test_size, validation_size=validation_size
     )
     assert message == (
-        f"test_size={test_size} and validation_size={validation_size}: they are shares of the "
-        "images, and together above 0 and below 1"
+        f"test_size={test_size} and validation_size={validation_size} must be fractions of the "
+        "images, 0 or more, with a sum above 0 and below 1"
     )
 
 
 @pytest.mark.parametrize("cut", [subject_folds, subject_split])
-def test_groups_of_another_length_are_refused(cut):
+def test_groups_of_wrong_length_raise(cut):
     message = refusal(cut, [0, 1] * 6, np.arange(11))
     assert message == (
-        "groups has 11 values, but there are 12 images: give the subject of each image"
+        "groups has 11 values, but there are 12 images: pass the subject of each image"
     )
 
 
@@ -372,7 +370,7 @@ def test_groups_of_another_length_are_refused(cut):
     ],
     ids=["nan", "nan object", "none", "empty first", "empty last", "series", "not a time"],
 )
-def test_a_missing_subject_is_named_by_its_position(cut, groups, n_missing, first):
+def test_missing_subject_raises_with_position(cut, groups, n_missing, first):
     message = refusal(cut, [0, 1] * 4, groups)
     assert message == (
         f"groups is missing for {n_missing} images, the first at position {first}: name their "
@@ -380,6 +378,6 @@ def test_a_missing_subject_is_named_by_its_position(cut, groups, n_missing, firs
     )
 
 
-def test_labels_that_are_measurements_are_refused():
+def test_continuous_labels_raise():
     with pytest.raises(ValueError, match="continuous"):
         subject_folds(np.repeat([0.5, 1.5], 4), np.arange(8), 2)

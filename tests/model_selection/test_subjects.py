@@ -23,7 +23,7 @@ def predictions(draw):
 
 @settings(max_examples=80, deadline=None)
 @given(predictions())
-def test_means_are_those_of_pandas_in_sorted_order_and_sum_to_one(images):
+def test_means_match_pandas_and_sum_to_one(images):
     probabilities, groups = images
     subjects, means = aggregate_by_subject(probabilities, groups)
     expected = pd.DataFrame(probabilities).groupby(np.array(groups)).mean()
@@ -32,7 +32,7 @@ def test_means_are_those_of_pandas_in_sorted_order_and_sum_to_one(images):
     np.testing.assert_allclose(means.sum(axis=1), 1, rtol=1e-12)
 
 
-def test_subjects_come_sorted_whatever_the_order_of_the_images():
+def test_subjects_are_sorted():
     probabilities = np.array([[0.2, 0.8], [1.0, 0.0], [0.4, 0.6], [0.0, 1.0]])
     subjects, means = aggregate_by_subject(probabilities, ["S2", "S3", "S2", "S1"])
     assert subjects.tolist() == ["S1", "S2", "S3"]
@@ -55,33 +55,33 @@ def test_float32_probabilities_are_averaged_in_float64():
     ],
     ids=["pandas", "list", "object"],
 )
-def test_every_array_like_is_taken(given_as, groups):
+def test_array_likes_are_accepted(given_as, groups):
     subjects, means = aggregate_by_subject(given_as([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]), groups)
     assert subjects.tolist() == ["a", "b"]
     assert means.tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
-def test_what_went_in_is_left_as_it_was():
+def test_input_is_not_modified():
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5]])
     aggregate_by_subject(probabilities, ["S1", "S1"])
     assert probabilities.tolist() == [[0.9, 0.1], [0.5, 0.5]]
 
 
 @pytest.mark.parametrize("groups", [["S1"], ["S1"] * 3, []])
-def test_lengths_that_differ_are_refused(groups):
+def test_inconsistent_lengths_raise(groups):
     with pytest.raises(ValueError, match=rf"inconsistent numbers of samples.*2, {len(groups)}\]"):
         aggregate_by_subject([[0.9, 0.1], [0.5, 0.5]], groups)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(0, 99))
-def test_each_subject_gives_one_image(groups, seed):
+def test_one_image_is_drawn_per_subject(groups, seed):
     drawn = one_image_per_subject(groups, seed)
     assert sorted(np.array(groups)[drawn]) == sorted(set(groups))
     assert np.all(np.diff(drawn) > 0)
     assert np.array_equal(drawn, one_image_per_subject(groups, np.random.RandomState(seed)))
 
 
-def test_each_image_of_a_subject_has_the_same_chance():
+def test_images_of_a_subject_are_drawn_uniformly():
     groups = np.repeat(["S1", "S2", "S3"], [1, 4, 3])
     rng = np.random.RandomState(0)
     drawn = np.concatenate([one_image_per_subject(groups, rng) for _ in range(2000)])
@@ -89,6 +89,6 @@ def test_each_image_of_a_subject_has_the_same_chance():
     np.testing.assert_allclose(shares, [1, *[1 / 4] * 4, *[1 / 3] * 3], atol=0.04)
 
 
-def test_images_without_a_subject_are_refused():
+def test_missing_subject_raises():
     with pytest.raises(SplitError, match="groups is missing for 1 images, the first at position 1"):
         one_image_per_subject(["S1", None])

@@ -237,7 +237,7 @@ def test_a_model_of_a_gpu_computes_on_the_cpu_where_there_is_none(device, hybrid
 
 
 def test_an_unknown_device_is_named(saved):
-    with pytest.raises(ValueError, match="no torch device"):
+    with pytest.raises(ValueError, match="not a torch device"):
         effboost.load(saved, backbone=TinyNet, device="tpu-9")
 
 

@@ -1,4 +1,4 @@
-"""Splits by subject, leak checks and subject-level scores. None of it needs torch."""
+"""Splits by subject, leakage checks and subject-level aggregation, without torch."""
 
 from effboost.model_selection._folds import SubjectKFold
 from effboost.model_selection._leakage import check_leakage

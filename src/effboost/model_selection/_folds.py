@@ -1,4 +1,4 @@
-"""Folds by subject, as a scikit-learn splitter."""
+"""A scikit-learn splitter by subject."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["SubjectKFold"]
 
 
 class SubjectKFold(BaseCrossValidator):
-    """Cross-validation folds by subject, wherever scikit-learn takes a ``cv``.
+    """K-fold splitter by subject, usable as ``cv`` in scikit-learn.
 
-    The folds are those of `subject_folds`. Where no groups are handed on, the subjects are those
-    that an `ImageSequence` carries: so they are kept whole inside estimators that take no
-    groups, such as `StackingClassifier`, and in searches within searches.
+    The folds are those of `subject_folds`. Without `groups`, the subjects are the groups of an
+    `ImageSequence`, so that they stay together inside estimators that do not pass groups on, such
+    as `StackingClassifier`, and in nested searches.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, 2 or more.
     random_state : int, RandomState instance or None, default=0
-        Draws the order of the subjects. An integer gives each call the same folds.
+        Controls the order of the subjects. With an integer, each call returns the same folds.
 
     Examples
     --------
@@ -41,8 +41,8 @@ class SubjectKFold(BaseCrossValidator):
     [[2, 3, 4], [0, 1, 5]]
     """
 
-    # Where metadata routing is on, groups are asked for without further notice, as scikit-learn's
-    # own group splitters do.
+    # With metadata routing, groups are requested by default, as in scikit-learn's own group
+    # splitters.
     __metadata_request__split = {"groups": True}  # noqa: RUF012
 
     def __init__(self, n_splits: int = 5, *, random_state: Any = 0):
@@ -50,7 +50,7 @@ class SubjectKFold(BaseCrossValidator):
         self.random_state = random_state
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Give the number of folds.
+        """Return the number of folds.
 
         Parameters
         ----------
@@ -67,16 +67,16 @@ class SubjectKFold(BaseCrossValidator):
     def split(
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-        """Give the positions of each fold's images.
+        """Generate the positions of the images of each fold.
 
         Parameters
         ----------
         X : images, n_samples of them
-            Only their number counts, and the groups that an `ImageSequence` carries.
+            Only their number and the groups of an `ImageSequence` are used.
         y : array-like of shape (n_samples,)
             The class of each image.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each image. None takes those that `X` carries.
+            The subject of each image. None uses the groups of `X`.
 
         Yields
         ------
@@ -86,16 +86,16 @@ class SubjectKFold(BaseCrossValidator):
         Raises
         ------
         SplitError
-            If no subjects are known, or there are too few of them.
+            If the subjects are not known, or there are too few of them.
         """
         if y is None:
-            raise SplitError("folds by subject also need y: every training part holds every class")
+            raise SplitError("y is required: each training part must contain each class")
         if groups is None:
             groups = getattr(X, "groups", None)
         if groups is None:
             raise SplitError(
-                "no subjects are known: give groups, or an ImageSequence that carries them; folds "
-                "that tear subjects apart are scikit-learn's StratifiedKFold"
+                "the subjects are not known: pass groups or an ImageSequence with groups, or use "
+                "StratifiedKFold for folds by image"
             )
         X, y, groups = indexable(X, y, groups)
         yield from subject_folds(y, groups, self.n_splits, random_state=self.random_state)

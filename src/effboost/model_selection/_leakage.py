@@ -1,4 +1,4 @@
-"""Find what stands on both sides of a split."""
+"""Detection of subjects and images in both parts of a split."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def check_leakage(
     groups_train: npt.ArrayLike | None = None,
     groups_test: npt.ArrayLike | None = None,
 ) -> None:
-    """Make sure that no subject and no image stands on both sides of a split.
+    """Check that no subject and no image is in both parts of a split.
 
-    Images are compared by the bytes of their files, or of their pixels where they come from
-    memory: copies under another name are found, edited or re-encoded ones are not.
+    Images are compared by the bytes of their files, or by their pixels in memory. Copies under
+    other names are found; edited or re-encoded copies are not.
 
     Parameters
     ----------
     X_train, X_test : images
-        What `ImageSequence` takes. Each file is read once; memory does not grow with them.
+        What `ImageSequence` takes. Each file is read once, and not kept.
     groups_train, groups_test : array-like of shape (n_samples,), default=None
-        The subject of each image; None takes the groups that an `ImageSequence` carries, and
-        without any only the images are compared.
+        The subject of each image. None uses the groups of an `ImageSequence`; without groups, only
+        the images are compared.
 
     Raises
     ------
     LeakageError
-        If something stands on both sides. The message and the error's attributes name it.
+        If a subject or an image is in both parts. The error lists them.
     SplitError
         If the subject of an image is missing.
 
@@ -51,7 +51,7 @@ def check_leakage(
     >>> check_leakage(X[:3], X[2:])
     Traceback (most recent call last):
     ...
-    effboost.exceptions.LeakageError: the same image stands on both sides of the split: 1 pair, ...
+    effboost.exceptions.LeakageError: 1 pair of identical images is in both parts of the split, ...
     """
     train, test = as_images(X_train), as_images(X_test)
     _raise_on_leakage(
@@ -68,7 +68,7 @@ def check_fold_leakage(
     groups: npt.NDArray[Any] | None,
     folds: Iterable[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
 ) -> None:
-    """Check every fold of a cross-validation, reading each image once; see `check_leakage`."""
+    """Check each fold of a cross-validation, reading each image once; see `check_leakage`."""
     prints = np.array(_fingerprints(images))
     names = np.array(_names(images), dtype=object)
     for train, test in folds:
@@ -79,7 +79,7 @@ def check_fold_leakage(
 
 
 def check_group_leakage(train: Any, test: Any) -> None:
-    """Check subjects alone; None where they are not known. See `check_leakage`."""
+    """Check only subjects, None if they are not known; see `check_leakage`."""
     _raise_on_leakage(_shared_groups(train, test), [])
 
 
@@ -112,16 +112,17 @@ def _shared_images(
 def _raise_on_leakage(groups: list[Any], duplicates: list[tuple[str, str]]) -> None:
     found = []
     if groups:
+        subjects = "1 subject is" if len(groups) == 1 else f"{len(groups)} subjects are"
         found.append(
-            f"the same subject stands on both sides of the split: {len(groups)}, such as "
-            f"{groups[0]!r}; split by group"
+            f"{subjects} in both parts of the split, such as {groups[0]!r}: split by group"
         )
     if duplicates:
         first, second = duplicates[0]
-        plural = "s" * (len(duplicates) != 1)
+        n = len(duplicates)
+        pairs = "1 pair of identical images is" if n == 1 else f"{n} pairs of identical images are"
         found.append(
-            f"the same image stands on both sides of the split: {len(duplicates)} pair{plural}, "
-            f"such as {first!r} and {second!r}; give their subjects one common group, or drop one"
+            f"{pairs} in both parts of the split, such as {first!r} and {second!r}: put their "
+            "subjects into one group, or drop one of them"
         )
     if found:
         raise LeakageError(". Also, ".join(found), tuple(groups), tuple(duplicates))

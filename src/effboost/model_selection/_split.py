@@ -1,4 +1,4 @@
-"""Splits in which a subject stands on one side alone."""
+"""Splits that keep the images of a subject together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from effboost.exceptions import SplitError
 __all__ = ["SubjectSplit", "subject_folds", "subject_split"]
 
 _Indices = npt.NDArray[np.intp]
-# Sizes are met in steps of a twentieth, where there are subjects enough.
+# The sizes of parts are approximated in steps of 1 / 20 if there are enough subjects.
 _FINEST: Final = 20
 _ATTEMPTS: Final = 20
 
@@ -27,7 +27,7 @@ class SubjectSplit(NamedTuple):
     Attributes
     ----------
     train, validation, test : ndarray of int
-        Positions from 0. A part that was not asked for is empty.
+        Positions from 0. A part that was not requested is empty.
     """
 
     train: _Indices
@@ -42,21 +42,21 @@ def subject_folds(
     *,
     random_state: int | np.random.RandomState | None = None,
 ) -> list[tuple[_Indices, _Indices]]:
-    """Cut images into cross-validation folds by subject, with alike shares of each class.
+    """Split images into cross-validation folds by subject, stratified by class.
 
-    The folds are those of `sklearn.model_selection.StratifiedGroupKFold`, shuffled, and checked:
-    every training part holds every class.
+    The folds are those of `sklearn.model_selection.StratifiedGroupKFold` with shuffling. In
+    addition, each training part contains each class.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         The class of each image.
     groups : array-like of shape (n_samples,), default=None
-        The subject of each image. None takes each image for its own subject.
+        The subject of each image. None makes each image its own subject.
     n_splits : int, default=5
         Number of folds, 2 or more.
     random_state : int, RandomState instance or None, default=None
-        Draws the order of the subjects.
+        Controls the order of the subjects.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def subject_folds(
     n_groups = len(np.unique(groups))
     if n_splits < 2 or n_splits > n_groups:
         raise SplitError(
-            f"n_splits={n_splits}, but there are {n_groups} subjects: choose 2 to {n_groups}"
+            f"n_splits={n_splits}, but there are {n_groups} subjects: use 2 to {n_groups}"
         )
     _check_subjects_per_class(y, groups, 2)
     most = np.unique(y, return_counts=True)[1].max()
@@ -92,8 +92,8 @@ def subject_folds(
         if all(_holds_every_class(y, train) for train, _ in folds):
             return folds
     raise SplitError(
-        f"no cut into {n_splits} folds by subject leaves every class in every training part: "
-        "choose more folds, or drop the rarest class"
+        f"no split into {n_splits} folds by subject keeps each class in each training part: use "
+        "more folds, or drop the rarest class"
     )
 
 
@@ -105,24 +105,24 @@ def subject_split(
     validation_size: float = 0.0,
     random_state: int | np.random.RandomState | None = None,
 ) -> SubjectSplit:
-    """Cut images once into training, validation and test parts, by subject and class.
+    """Split images into training, validation and test parts by subject, stratified by class.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         The class of each image.
     groups : array-like of shape (n_samples,), default=None
-        The subject of each image. None takes each image for its own subject.
+        The subject of each image. None makes each image its own subject.
     test_size, validation_size : float, default=0.2 and 0.0
-        Share of the images in each part, between 0 and 1; 0 asks for none. Since subjects stay
-        whole, the shares are met as nearly as the subjects of the rarest class allow.
+        Fraction of the images in each part, between 0 and 1; 0 for an empty part. Since subjects
+        stay together, the fractions are approximate, limited by the subjects of the rarest class.
     random_state : int, RandomState instance or None, default=None
-        Draws which subject goes where.
+        Controls which subject goes into which part.
 
     Returns
     -------
     SubjectSplit
-        Positions of the images in each part. Every part that was asked for holds every class.
+        Positions of the images in each part. Each requested part contains each class.
 
     Raises
     ------
@@ -141,8 +141,8 @@ def subject_split(
     y, groups = _check_y_groups(y, groups)
     if min(test_size, validation_size) < 0 or not 0 < test_size + validation_size < 1:
         raise SplitError(
-            f"test_size={test_size} and validation_size={validation_size}: they are shares of "
-            "the images, and together above 0 and below 1"
+            f"test_size={test_size} and validation_size={validation_size} must be fractions of the "
+            "images, 0 or more, with a sum above 0 and below 1"
         )
     _check_subjects_per_class(y, groups, 1 + (test_size > 0) + (validation_size > 0))
     rng = check_random_state(random_state)
@@ -192,7 +192,7 @@ def _cut(
     parts_left: int,
     rng: np.random.RandomState,
 ) -> tuple[_Indices, _Indices]:
-    """Take a share of the images off, leaving subjects of each class for the parts to come."""
+    """Split off a part, and leave enough subjects of each class for the parts to follow."""
     if size == 0:
         return positions, positions[:0]
     y, groups = y[positions], groups[positions]
@@ -208,8 +208,8 @@ def _cut(
         if enough and _holds_every_class(y, taken):
             return positions[left], positions[taken]
     raise SplitError(
-        "no cut by subject was found that leaves every class in every part: choose other sizes, "
-        "or drop the rarest class"
+        "no split by subject was found that keeps each class in each part: use other sizes, or "
+        "drop the rarest class"
     )
 
 

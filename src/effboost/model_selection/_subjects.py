@@ -1,4 +1,4 @@
-"""From images to subjects."""
+"""Aggregation of images by subject."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def aggregate_by_subject(
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_classes)
-        What `predict_proba` gives for the images.
+        The result of `predict_proba` for the images.
     groups : array-like of shape (n_samples,)
         The subject of each image.
 
@@ -57,18 +57,18 @@ def aggregate_by_subject(
 def one_image_per_subject(
     groups: npt.ArrayLike, random_state: int | np.random.RandomState | None = None
 ) -> npt.NDArray[np.intp]:
-    """Draw one image of each subject at random.
+    """Draw one random image of each subject.
 
-    Images of one subject resemble each other, so that statistics which count each image for a new
-    one, such as the quantile of conformal prediction, are surer of themselves than they may be.
-    Images of different subjects are free of that.
+    Images of one subject are similar. Statistics that treat them as independent, such as the
+    quantile of conformal prediction, are therefore overconfident. One image per subject avoids
+    this.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
         The subject of each image.
     random_state : int, RandomState instance or None, default=None
-        Draws the images.
+        Controls which images are drawn.
 
     Returns
     -------
@@ -93,13 +93,13 @@ def one_image_per_subject(
     """
     subjects = check_groups(groups)
     order = check_random_state(random_state).permutation(len(subjects))
-    # unique gives the first of each, here the first of a random order.
+    # unique returns the first image of each subject, here in a random order.
     _, first = np.unique(subjects[order], return_index=True)
     return np.sort(order[first])
 
 
 def label_subjects(labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-    """Give the label of each subject, in the order of the sorted subjects; None if one has two."""
+    """Return the labels of the sorted subjects, None if a subject has two."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     of_subject: npt.NDArray[Any] = labels[first]
     return of_subject if (of_subject[inverse] == labels).all() else None
