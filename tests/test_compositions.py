@@ -60,7 +60,7 @@ def cuts(monkeypatch):
         made.append((kept.groups, cut.groups))
         return kept, cut
 
-    monkeypatch.setattr(LabelledImages, "cut_off", recorded)
+    monkeypatch.setattr(LabelledImages, "train_validation_split", recorded)
     return made
 
 
