@@ -12,12 +12,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_cl
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
-from effboost._heads.booster import count_rounds, fit_head, paper_booster, stops_early
+from effboost._heads.booster import count_rounds, paper_booster
 from effboost._heads.calibration import calibrate_head
+from effboost._heads.fit import check_head, fit_head, stops_early
+from effboost._heads.views import average_views, predict_over_views
+from effboost._transforms import Views
 from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost._utils.device import draw_seed, resolve_device
@@ -237,9 +240,18 @@ class HybridClassifier(
         images = featurizer._check_images(X, reset=True)
         rows = LabelledImages.check(images, y, groups=groups, sample_weight=sample_weight)
         classes = rows.classes()
+        n_rows = len(rows.images) * self._n_head_views(featurizer)
+        check_head(
+            classifier,
+            weighted=self.class_weight is not None or not (rows.weight == 1).all(),
+            groups=rows.groups,
+            n_views=self._n_head_views(featurizer),
+            n_rows=n_rows,
+            calibrated=self.calibration is not None,
+        )
         validation = check_validation(rows, featurizer._check_images, X_val, y_val, groups_val)
         # One cut for the network and the booster: rows that stop either have been seen by neither.
-        if validation is None and self._needs_validation(featurizer, classifier):
+        if validation is None and self._needs_validation(featurizer, classifier, n_rows):
             rows, validation = rows.train_validation_split(
                 featurizer.validation_fraction, draw_seed(rng)
             )
@@ -287,10 +299,6 @@ class HybridClassifier(
         """Fit the classifier on features; give it, calibrated if asked for, and its history."""
         with subtask(task, "extract-features", self):
             train = self._head_rows(featurizer, deciding, classes)
-            weight = deciding.balanced(self.class_weight)
-            n_views = len(train[1]) // len(weight)
-            if n_views > 1 and has_fit_parameter(classifier, "sample_weight"):
-                weight = weight / n_views
             self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
             watched = None
             if validation is not None:
@@ -302,13 +310,16 @@ class HybridClassifier(
                 classifier,
                 train,
                 watched,
-                sample_weight=np.repeat(weight, n_views),
+                sample_weight=deciding.balanced(self.class_weight),
                 device=resolve_device(featurizer.device),
-                groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
+                groups=deciding.groups,
+                n_views=self._n_head_views(featurizer),
                 rounds=CallbackSteps("boosting-round", self, fitting, {}),
             )
         if self.calibration is not None and watched is not None:
-            classifier = calibrate_head(classifier, self.calibration, watched)
+            classifier = calibrate_head(
+                classifier, self.calibration, watched, self._n_head_views(featurizer)
+            )
         return classifier, evals_result
 
     def _head_rows(
@@ -332,8 +343,7 @@ class HybridClassifier(
             return answers
         features = self.featurizer_._features_of_views(X)
         n, n_views = features.shape[:2]
-        answers = ask(features.reshape(n * n_views, -1))
-        return answers.reshape(n, n_views, *answers.shape[1:]).mean(axis=1)
+        return average_views(ask(features.reshape(n * n_views, -1)), n_views)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
@@ -351,11 +361,10 @@ class HybridClassifier(
         check_is_fitted(self)
         if self.view_averaging == "features":
             best = self._ask_head("predict", X)
-        elif hasattr(self.classifier_, "predict_proba"):
-            best = self._ask_head("predict_proba", X).argmax(axis=1)
         else:
-            scores = self._ask_head("decision_function", X)
-            best = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+            features = self.featurizer_._features_of_views(X)
+            n, n_views = features.shape[:2]
+            best = predict_over_views(self.classifier_, features.reshape(n * n_views, -1), n_views)
         labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
@@ -445,9 +454,15 @@ class HybridClassifier(
             featurizer.set_params(class_weight=self.class_weight)
         return featurizer, classifier
 
-    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any) -> bool:
+    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any, n_rows: int) -> bool:
         network = featurizer.fine_tune and featurizer._patience() is not None
-        return network or stops_early(classifier) or self.calibration is not None
+        return network or stops_early(classifier, n_rows) or self.calibration is not None
+
+    def _n_head_views(self, featurizer: ImageFeaturizer) -> int:
+        """Count the rows of an image that the classifier sees."""
+        if self.view_averaging == "features":
+            return 1
+        return Views(featurizer.views == "dihedral").count
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -6,7 +6,8 @@ from xgboost import XGBClassifier, XGBRFClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier
-from effboost._heads.booster import fit_head, paper_booster, stops_early
+from effboost._heads.booster import paper_booster
+from effboost._heads.fit import fit_head, stops_early
 
 CPU = torch.device("cpu")
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from effboost._extraction.cache import Cache, digest_of
 from effboost._images import ImageSequence
 from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._utils.shared_results import compute_once, find_shared
 from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
@@ -101,10 +102,15 @@ def extract_features(
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         if feature_cache is None:
-            for part, rows in _compute(images, range(n), transform, start_runtime(), views):
-                features[part] = rows
-                bar.update(len(part))
-            return features
+            runtime = start_runtime()
+
+            def compute() -> _Rows:
+                for part, rows in _compute(images, range(n), transform, runtime, views):
+                    features[part] = rows
+                    bar.update(len(part))
+                return features
+
+            return _share(images, transform, runtime, views, compute)
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
             features[block] = _look_up(
@@ -112,6 +118,24 @@ def extract_features(
             )
             bar.update(len(block))
     return features
+
+
+def _share(
+    images: ImageSequence,
+    transform: ImageTransform,
+    runtime: Runtime,
+    views: Views,
+    compute: Callable[[], _Rows],
+) -> _Rows:
+    """Compute features, once for all calls that share results (`share_results`)."""
+    owners = images, runtime, transform
+    if views.average and views.count > 1:
+        # Where another call has those of each view, their means are the features.
+        of_views = find_shared(owners, dataclasses.replace(views, average=False))
+        if of_views is not None:
+            return views.gather(of_views.reshape(len(images) * views.count, -1))
+    rows: _Rows = compute_once(owners, views, compute)
+    return rows
 
 
 def _look_up(
