@@ -10,7 +10,13 @@ import numpy.typing as npt
 from effboost._utils.shared_results import compute_once, share_results
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["MostProbableMixin", "check_probabilities", "most_probable", "predict_both"]
+__all__ = [
+    "MostProbableMixin",
+    "check_probabilities",
+    "most_probable",
+    "predict_both",
+    "predict_most_probable",
+]
 
 # Probabilities are often float32, and averages of such.
 _TOLERANCE: Final = 1e-3
@@ -50,9 +56,14 @@ class MostProbableMixin:
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        # First, for it checks that the classifier is fitted.
-        probabilities = _probabilities(self, X)
-        return most_probable(self.classes_, probabilities)
+        return predict_most_probable(self, X)
+
+
+def predict_most_probable(clf: Any, X: Any) -> npt.NDArray[Any]:
+    """Return the most probable class of images, by the classifier's `predict_proba`."""
+    # First, for it checks that the classifier is fitted.
+    probabilities = _probabilities(clf, X)
+    return most_probable(clf.classes_, probabilities)
 
 
 def predict_both(clf: Any, X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
