@@ -19,7 +19,7 @@ from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
 from effboost._heads.booster import count_rounds, paper_booster
 from effboost._heads.calibration import calibrate_head
 from effboost._heads.fit import check_head, fit_head, stops_early
-from effboost._heads.views import average_views, predict_over_views
+from effboost._heads.view_averaging import decide_over_views, mean_over_views
 from effboost._transforms import Views
 from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._utils.default_estimators import NestedDefaults, seed_children
@@ -336,14 +336,10 @@ class HybridClassifier(
     def _ask_head(self, method: str, X: Any) -> npt.NDArray[Any]:
         """Give what a method of the classifier says of images."""
         check_is_fitted(self)
-        ask = getattr(self.classifier_, method)
-        answers: npt.NDArray[Any]
-        if self.view_averaging == "features":
-            answers = ask(self._features(X))
-            return answers
-        features = self.featurizer_._features_of_views(X)
-        n, n_views = features.shape[:2]
-        return average_views(ask(features.reshape(n * n_views, -1)), n_views)
+        if self.view_averaging != "features":
+            return mean_over_views(self.classifier_, method, self.featurizer_._features_of_views(X))
+        answers: npt.NDArray[Any] = getattr(self.classifier_, method)(self._features(X))
+        return answers
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
@@ -362,9 +358,7 @@ class HybridClassifier(
         if self.view_averaging == "features":
             best = self._ask_head("predict", X)
         else:
-            features = self.featurizer_._features_of_views(X)
-            n, n_views = features.shape[:2]
-            best = predict_over_views(self.classifier_, features.reshape(n * n_views, -1), n_views)
+            best = decide_over_views(self.classifier_, self.featurizer_._features_of_views(X))
         labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 

@@ -91,7 +91,7 @@ class OutOfFold:
             columns = self._encode(model.classes_, model)
             self.probabilities[np.ix_(test, columns)] = probabilities
 
-    def _encode(self, labels: Any, model: Any) -> list[int]:
+    def _encode(self, labels: Any, model: Any) -> npt.NDArray[np.intp]:
         values = np.asarray(labels).tolist()
         unknown = [label for label in values if label not in self._position]
         if unknown:
@@ -99,7 +99,7 @@ class OutOfFold:
                 f"{type(model).__name__} predicts {unknown[0]!r}, which is not a class; the "
                 f"classes are {list(self._position)}"
             )
-        return [self._position[label] for label in values]
+        return np.array([self._position[label] for label in values], dtype=np.intp)
 
 
 @dataclasses.dataclass(frozen=True)
