@@ -245,6 +245,7 @@ class HybridClassifier(
             classifier,
             weighted=self.class_weight is not None or not (rows.weight == 1).all(),
             groups=rows.groups,
+            n_classes=len(classes),
             n_views=self._n_head_views(featurizer),
             n_rows=n_rows,
             calibrated=self.calibration is not None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,26 @@ import torch
 
 from effboost._utils.compat import load_xgboost
 from effboost._utils.fit_callbacks import CallbackSteps
+from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["count_rounds", "fit_booster", "is_booster", "paper_booster", "watches_validation"]
+__all__ = [
+    "check_objective",
+    "count_rounds",
+    "fit_booster",
+    "is_booster",
+    "paper_booster",
+    "watches_validation",
+]
 
 _Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+# Those of XGBoost for two classes that give probabilities. It replaces others for more classes.
+_OBJECTIVES: Final = (
+    "binary:hinge",
+    "binary:logistic",
+    "multi:softmax",
+    "multi:softprob",
+    "reg:logistic",
+)
 
 
 def paper_booster() -> Any:
@@ -25,6 +41,22 @@ def paper_booster() -> Any:
 def is_booster(classifier: Any) -> bool:
     """Return whether an estimator is one of XGBoost's."""
     return isinstance(classifier, load_xgboost().XGBModel)
+
+
+def check_objective(booster: Any) -> None:
+    """Check that an objective for two classes gives probabilities; own functions are trusted.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If it does not.
+    """
+    objective = booster.objective
+    if isinstance(objective, str) and objective not in _OBJECTIVES:
+        raise UnsupportedInputError(
+            f"objective={objective!r} of {type(booster).__name__} does not give probabilities of "
+            f"two classes; choose one of {', '.join(_OBJECTIVES)}"
+        )
 
 
 def watches_validation(booster: Any) -> bool:
@@ -76,7 +108,7 @@ def fit_booster(
     former = {name: getattr(booster, name) for name in ("callbacks", "device", "eval_metric")}
     if booster.eval_metric is None:
         # The last one decides on early stopping: the loss is smoother than the error.
-        binary = watched[1].max() < 2
+        binary = watched[1].max() < 2 and not str(booster.objective).startswith("multi:")
         booster.eval_metric = ["error", "logloss"] if binary else ["merror", "mlogloss"]
     if follows_device:
         booster.device = str(device)

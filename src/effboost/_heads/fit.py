@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.utils.validation import has_fit_parameter
 
-from effboost._heads.booster import fit_booster, is_booster, watches_validation
+from effboost._heads.booster import check_objective, fit_booster, is_booster, watches_validation
 from effboost._heads.inner_splits import find_splitters, needs_groups, split_by_subject
 from effboost._heads.metadata import check_takes_weights, fit_metadata, takes_weights
 from effboost._utils.decision import check_probabilities
@@ -49,6 +49,7 @@ def check_head(
     *,
     weighted: bool = False,
     groups: npt.NDArray[Any] | None = None,
+    n_classes: int = 0,
     n_views: int = 1,
     n_rows: int = 0,
     calibrated: bool = False,
@@ -63,6 +64,8 @@ def check_head(
         Whether its rows have weights.
     groups : ndarray of shape (n_samples,), default=None
         Subjects of the images.
+    n_classes : int, default=0
+        Number of classes.
     n_views : int, default=1
         Number of rows of each image.
     n_rows : int, default=0
@@ -74,7 +77,8 @@ def check_head(
     ------
     UnsupportedInputError
         If weights cannot reach it; if it stops early, but cannot be given validation rows; if it
-        would tear views of one image apart, or calibration would discard its threshold.
+        would tear views of one image apart; if its objective does not give probabilities, or
+        calibration would discard its threshold.
     SplitError
         If it splits by group, and no subjects are known.
 
@@ -99,6 +103,8 @@ def check_head(
                     "are known: give groups to fit, or an ImageSequence that carries them"
                 )
     for part in _list_parts(classifier):
+        if n_classes == 2 and is_booster(part):
+            check_objective(part)
         _check_part(part, part is classifier, groups is not None, n_views, n_rows)
 
 

@@ -107,6 +107,6 @@ def check_probabilities(probabilities: npt.NDArray[Any], clf: Any) -> None:
         raise UnsupportedInputError(
             f"predict_proba of {type(clf).__name__} returns values from {low:.3g} to {high:.3g} "
             f"with sums from {sums.min():.3g} to {sums.max():.3g} per image; probabilities are "
-            "between 0 and 1 and sum to 1. Choose an objective that gives probabilities, such as "
-            '"binary:logistic" for XGBoost'
+            "between 0 and 1 and sum to 1. Choose an objective that gives probabilities, or wrap "
+            "the classifier in CalibratedClassifierCV"
         )
