@@ -165,7 +165,14 @@ class GroupedSplitter(BaseCrossValidator):
         return int(check_cv(self.cv).get_n_splits(X, y, groups))
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[_Ints, _Ints]]:
-        images, subjects = (groups, groups) if groups is not None else self.find(X)
+        try:
+            images, subjects = self.find(X)
+        except SplitError:
+            if groups is None:
+                raise
+            # Which rows are of one image is not known, but that they are of one subject.
+            by_subject = not hasattr(self.cv, "split") or needs_groups(self.cv)
+            images, subjects = (np.arange(len(groups)) if by_subject else groups), groups
         yield from _split_rows(self.cv, np.asarray(y), images, subjects, self.classifier)
 
     def __deepcopy__(self, memo: Any) -> GroupedSplitter:
