@@ -214,7 +214,7 @@ def test_a_leaking_split_is_refused_and_when_forced_is_told(noisy):
         ColourClassifier(), X, y, groups=groups, cv=cv, check_leakage=False, n_bootstrap=10
     )
     assert forced.shared_subjects > 20
-    assert "these numbers flatter" in str(forced)
+    assert "these numbers are too good" in str(forced)
 
 
 def test_one_image_under_two_subjects_is_refused(noisy):

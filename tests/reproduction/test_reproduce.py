@@ -109,7 +109,7 @@ def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
     assert f"{result.parameters:,}" in row
     assert lines[0].startswith("QUICK: ")
     assert lines[1].startswith("RANDOM WEIGHTS: ")
-    assert "Epochs: 1. Pictures: of 24 pixels. Seed: 0." in lines
+    assert "Epochs: 1. Image size: 24 pixels. Seed: 0." in lines
 
 
 def test_what_is_measured_of_a_system(finished):
@@ -294,7 +294,7 @@ def test_backbones_are_replaced_where_they_are_published_ones(name):
 def test_an_unknown_system_is_told_the_known_ones(cells, tmp_path):
     with pytest.raises(UnsupportedInputError, match=r"no system 'vgg'; .* hybrid_efficientnet_b0"):
         run(cells, tmp_path / "out", ["vgg"])
-    with pytest.raises(UnsupportedInputError, match="'blast' is none of"):
+    with pytest.raises(UnsupportedInputError, match="'blast' is not a class"):
         run(cells, tmp_path / "out", positive="blast")
     with pytest.raises(DatasetError, match="does not exist"):
         run(cells / "nowhere", tmp_path / "out")

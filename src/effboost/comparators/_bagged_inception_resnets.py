@@ -1,4 +1,4 @@
-"""Bagged Inception-ResNets on cells that were cut out, of Liu and Long 2019."""
+"""Bagged Inception-ResNets on cropped cells, of Liu and Long 2019."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
     "crop_to_cell",
 ]
 
-# timm keeps its copy of these weights on a model hub; this is the older one, behind a URL.
+# timm has these weights on a model hub; this is the older copy with a URL.
 _WEIGHTS: Final = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
     "inception_resnet_v2-940b1cd6.pth"
@@ -52,24 +52,24 @@ def bagged_inception_resnets(
     verbose: int = 0,
     **featurizer: Any,
 ) -> BaggedNetworks:
-    """Give the bagged Inception-ResNets of Liu and Long.
+    """Build the bagged Inception-ResNets of Liu and Long.
 
-    Known from the source: the cell is cut out (Otsu's threshold, largest component, bounding
-    box), resized to 299 pixels and divided by 255; training views with one to four of blur,
-    noise, hue and saturation, contrast; two networks and a joint one; the class of the single
-    largest softmax wins. Known from the paper: bagging of the larger class; two Inception-ResNets
-    joined by two fully connected layers. Assumed: Inception-ResNet-v2 with ImageNet weights; what
-    `BaggedNetworks` says of the bags and of the joint network; how strong the views are; all
-    other settings of training, which are the paper's own (`presets.paper`).
+    Known from the source: the cell is cropped (Otsu's threshold, largest component, bounding box),
+    resized to 299 pixels and divided by 255; training views with one to four of blur, noise, hue
+    and saturation, contrast; two networks and a joint one; the class with the largest softmax of
+    any network is predicted. Known from the paper: bagging of the larger class; two
+    Inception-ResNets joined by two fully connected layers. Assumed: Inception-ResNet-v2 with
+    ImageNet weights; what `BaggedNetworks` says about the bags and the joint network; the strength
+    of the views; all other settings of training, which are those of `presets.paper`.
 
-    55,843,464 parameters in each of the two networks with its 1000-class head.
+    Each of the two networks has 55,843,464 parameters with its 1000-class head.
 
     Parameters
     ----------
     backbone : str, BackboneSpec or callable, default=None
         The network. None means Inception-ResNet-v2. Needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
-        What the two networks start from.
+        Initial weights of the two networks.
     random_state
         Parameter of `BaggedNetworks`.
     verbose
@@ -80,7 +80,7 @@ def bagged_inception_resnets(
     Returns
     -------
     BaggedNetworks
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -109,30 +109,31 @@ def _inception_resnet() -> BackboneSpec:
 
 
 class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
-    """Networks on parts of the largest class, one that joins them, and the surest one's word.
+    """Networks on parts of the largest class, with a network that joins them.
 
-    The largest class is cut at random into as many parts as there are networks; each learns from
-    one part and from all images of the other classes. The joint network learns from all images.
-    It begins with copies of the tuned networks side by side, up to their features, and puts two
-    fully connected layers on them. Of an image, the class that any network is surest of is taken.
+    The largest class is split at random into as many parts as there are networks; each is trained
+    on one part and on all images of the other classes. The joint network is trained on all images.
+    It starts from copies of the tuned networks side by side, up to their features, followed by two
+    fully connected layers. The prediction for an image is that of the network with the largest
+    probability.
 
-    Memory holds the weights of the networks twice.
+    The weights of the networks are in memory twice.
 
     Parameters
     ----------
     network : CNNClassifier
-        The network and how to train it; the joint one is trained likewise.
+        The network and how to train it; the joint one is trained in the same way.
     n_networks : int, default=2
-        Number of networks, the joint one not counted.
+        Number of networks, without the joint one.
     n_joint : int, default=256
         Width of the first of the two layers that join them.
     joint_trainable : "all" or int, default=1
-        `trainable` of the joint network: 1 trains its two layers, "all" the copies of the
-        networks, too.
+        `trainable` of the joint network: 1 trains its two layers, "all" also the copies of the
+        networks.
     crop : bool, default=True
-        Cut the cell out of each image before anything else (`crop_to_cell`).
+        Crop each image to its cell first (`crop_to_cell`).
     random_state : int, RandomState instance or None, default=None
-        Cuts the largest class, and reaches the networks.
+        Splits the largest class, and seeds the networks.
 
     Attributes
     ----------
@@ -155,7 +156,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
     (20, 2)
     """
 
-    # With metadata routing on, subjects come along without being asked for.
+    # With metadata routing on, groups are passed without a request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "network": [CNNClassifier],
@@ -222,7 +223,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """Give, for each image, the probabilities of the network that is surest of it.
+        """Predict the probabilities by the network with the largest one for each image.
 
         Parameters
         ----------
@@ -246,7 +247,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         return images.map(crop_to_cell) if self.crop else images
 
     def _bags(self, rows: LabelledImages, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
-        """Give the positions of each network's images."""
+        """Compute the positions of the images of each network."""
         target = rows.encode(rows.classes())
         is_largest = target == np.bincount(target).argmax()
         largest, others = rng.permutation(np.flatnonzero(is_largest)), np.flatnonzero(~is_largest)
@@ -266,7 +267,7 @@ def _fit(network: CNNClassifier, rows: LabelledImages) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Join:
-    """Builds the joint network; shared by all copies of an estimator, weights being large."""
+    """Builds the joint network. All copies of an estimator share it, since weights are large."""
 
     trunks: tuple[nn.Module, ...]
     n_features: int
@@ -280,12 +281,12 @@ class _Join:
 
 
 class JointNetwork(nn.Module):
-    """Networks side by side, and the first of the two fully connected layers that join them.
+    """Networks side by side, with the first of the two fully connected layers that join them.
 
     Parameters
     ----------
     trunks : sequence of torch.nn.Module
-        Networks that give features; they are copied.
+        Networks that return features; they are copied.
     n_features : int
         Number of features of all of them together.
     n_joint : int
@@ -309,24 +310,24 @@ class _SideBySide(nn.ModuleList):
 
 
 def crop_to_cell(image: Image.Image) -> Image.Image:
-    """Cut the cell out of a picture with a dark background.
+    """Crop an image with a dark background to its cell.
 
-    The cell is the largest connected part that is brighter than Otsu's threshold; its bounding
-    box is what is left. A picture where that is below 8 x 8 pixels stays as it is.
+    The cell is the largest connected part that is brighter than Otsu's threshold; the image is
+    cropped to its bounding box. It is returned unchanged if the box is smaller than 8 x 8 pixels.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        A picture in mode RGB.
+        An image in mode RGB.
 
     Returns
     -------
     PIL.Image.Image
-        The part of it.
+        The cropped image.
 
     See Also
     --------
-    ImageTransform : Cuts out a square with a margin, on bright backgrounds, too (`foreground`).
+    ImageTransform : Crops to a square with a margin, also on bright backgrounds (`foreground`).
 
     Examples
     --------
@@ -344,14 +345,14 @@ def crop_to_cell(image: Image.Image) -> Image.Image:
 
 @dataclasses.dataclass(frozen=True)
 class ColourAugmentation(Augmentation):
-    """One to four of blur, noise, another hue and saturation, another contrast, in any order.
+    """One to four of blur, noise, change of hue and saturation, and change of contrast.
 
-    How many and which is drawn for each view; how strong each is, is assumed.
+    Their number, kind and order are drawn for each view. Their strengths are assumed.
 
     Parameters
     ----------
     horizontal_flip, vertical_flip, rotation : float, default=0
-        See `Augmentation`; the source names none of them.
+        See `Augmentation`; the source does not mention them.
     views : int, default=1
         Random views of each image in an epoch.
     """
@@ -361,19 +362,19 @@ class ColourAugmentation(Augmentation):
     rotation: float = 0.0
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Draw one random view of a picture.
+        """Draw one random view of an image.
 
         Parameters
         ----------
         image : PIL.Image.Image
-            A picture in mode RGB, already resized.
+            An image in mode RGB, already resized.
         rng : numpy.random.Generator
-            Where all random numbers come from.
+            Source of all random numbers.
 
         Returns
         -------
         PIL.Image.Image
-            A picture of the same size.
+            An image of the same size.
         """
         image = super().apply(image, rng)
         changes = [_blur, _add_noise, _change_hue, _change_contrast]
@@ -395,7 +396,7 @@ def _add_noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def _change_hue(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     turn, factor = int(rng.integers(-10, 11)), rng.uniform(0.8, 1.2)
-    # Hues go round: 255 stands beside 0.
+    # Hues are cyclic: 0 follows 255.
     turned = Image.fromarray(np.asarray(hue) + np.uint8(turn % 256))
     stronger = saturation.point(lambda x: x * factor)
     return Image.merge("HSV", (turned, stronger, value)).convert("RGB")

@@ -42,8 +42,7 @@ class Metric:
     value : float
         The number, on all images.
     low, high : float
-        Ends of the percentile interval over bootstrap samples of subjects. NaN if it is not
-        defined.
+        Ends of the percentile interval over bootstrap samples of subjects; NaN if undefined.
     """
 
     value: float
@@ -76,7 +75,7 @@ def confusions(
     n_classes: int,
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Confusion matrix of each draw: those of the subjects, added up."""
+    """Compute the confusion matrix of each draw: the sum of those of its subjects."""
     of_subject = np.zeros((draws.shape[1], n_classes, n_classes))
     np.add.at(of_subject, (subject_of, true, pred), 1)
     return np.tensordot(draws.astype(np.float64), of_subject, axes=1)
@@ -108,7 +107,7 @@ def auroc(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """AUROC of each draw; of more than two classes, the mean of each against the rest."""
+    """Compute the AUROC of each draw; for more classes, the mean of each against the rest."""
     columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     areas = [
         _weighted_auroc(true == column, probabilities[:, column], subject_of, draws)
@@ -123,7 +122,10 @@ def _weighted_auroc(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Share of pairs in the right order, ties counted half. NaN where a draw lacks one side."""
+    """Compute the share of pairs in the right order, ties counted half.
+
+    NaN where a draw lacks one side.
+    """
     out = np.empty(len(draws))
     for row, (ups, downs) in enumerate(_steps(positive, score, subject_of, draws)):
         ordered = (ups * (np.cumsum(downs) - downs / 2)).sum()
