@@ -1,4 +1,4 @@
-"""What does one epoch of fine-tuning cost on a CPU, and what does reusing views do to accuracy?"""
+"""What does one epoch of fine-tuning cost on a CPU, and how does reusing views affect accuracy?"""
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def featurizer(side, **params):
 
 
 def compare_views(options):
-    """Give the accuracy with new views in each epoch, and with views that come back."""
+    """Compute the accuracy with new views in each epoch, and with reused views."""
     X, y, groups = load_data(options, 40, 10, options.image_size)
     X, y, groups = ImageSequence(X), np.asarray(y), np.asarray(groups)
     split = subject_split(y, groups, test_size=0.3, random_state=0)
@@ -109,7 +109,7 @@ def main():
         "effboost, last 2 stages": lambda: tune("effboost, last 2 stages", **partly),
     }
     whole = interleaved_seconds(contenders, options.rounds)
-    # Of effboost the epochs alone: its fit also puts the batch norms right at the end.
+    # Only the epochs of effboost: its fit also estimates batch norms at the end.
     seconds = whole | {
         name: float(np.mean([epoch["dur"] for epoch in tuned.history_]))
         for name, tuned in networks.items()

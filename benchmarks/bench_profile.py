@@ -1,4 +1,4 @@
-"""Where does an image's time go, and how near is it to what the machine can do?"""
+"""Which steps take the time of an image, and how close are they to the machine's peak?"""
 
 import json
 import tempfile
@@ -27,7 +27,7 @@ def best_of(run, times):
 
 
 def profile(graph, pixels, folder):
-    """Give the milliseconds an image of each kind of node, on one core."""
+    """Measure the milliseconds per image of each kind of node, on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True

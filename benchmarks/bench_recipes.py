@@ -1,8 +1,8 @@
-"""Which recipe beats the paper's, by how much, on subjects it has not seen?
+"""Which recipe is better than the paper's on new subjects, and by how much?
 
-Each recipe changes one thing of the one that it is named after. All see the same folds, drawn
-anew for each repeat; differences are paired, and their intervals are over subjects, or over the
-sets of cells where several are drawn.
+Each recipe changes one setting of the one in its name. All use the same folds, which are drawn
+again for each repeat. Differences are paired. Their intervals are over subjects, or over data sets
+if several are generated.
 """
 
 import re
@@ -65,7 +65,7 @@ def forest_of_columns(**params):
 
 
 def frozen_recipes(settings):
-    """The paper's booster on a network as it was loaded, and what changes on the way."""
+    """Build the paper's booster on a frozen network, and its variants."""
 
     def start(**params):
         clf = presets.frozen(**settings, **STILL)
@@ -133,7 +133,7 @@ TURNED = Augmentation(horizontal_flip=0.5, vertical_flip=0.5, rotation=180.0)
 
 
 def tuned_recipes(settings):
-    """The paper's training and head, and what changes on the way."""
+    """Build the paper's training and head, and its variants."""
 
     def start(**featurizer):
         return presets.paper(**(settings | featurizer))
@@ -187,7 +187,7 @@ def tuned_recipes(settings):
 
 
 def measure(clf, images, y, options, cache):
-    """Give a report for each repeat, and the seconds of a fit and its predictions in each."""
+    """Return a report for each repeat, and the seconds per fold in each."""
     if options.cache:
         clf.set_params(featurizer__cache=cache)
     found, seconds = [], []
@@ -206,7 +206,7 @@ def difference(found, first, *measure):
 
 
 def load_sets(options):
-    """Give images that know their subjects, and their classes: of one set, or of each draw."""
+    """Load images with groups, and their classes, for each data set."""
     sets = []
     for random_state in options.draws:
         X, y, groups = load_data(
@@ -226,22 +226,22 @@ def main():
     add_data_options(parser)
     add_training_options(parser)
     parser.add_argument("--fine-tune", action="store_true")
-    parser.add_argument("--difficulty", default="easy", help="of generated cells")
+    parser.add_argument("--difficulty", default="easy", help="difficulty of generated cells")
     parser.add_argument("--subjects", type=int, default=60)
-    parser.add_argument("--images", type=int, default=6, help="of each subject")
+    parser.add_argument("--images", type=int, default=6, help="images of each subject")
     parser.add_argument(
-        "--draws", type=int, nargs="+", default=[0], help="seeds of generated cells, a set each"
+        "--draws", type=int, nargs="+", default=[0], help="seeds, one for each set of cells"
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="regular expression of the recipes to run")
     parser.add_argument("--no-cache", dest="cache", action="store_false")
-    parser.add_argument("--name", default="recipes", help="of the file with results")
+    parser.add_argument("--name", default="recipes", help="name of the file with results")
     options = parser.parse_args()
     if options.small:
         options.epochs, options.image_size, options.folds, options.repeats = 1, 32, 2, 1
         options.subjects, options.only = 12, options.only or "^(paper|recommended)$"
     if options.data and len(options.draws) > 1:
-        parser.error("--draws is for generated cells")
+        parser.error("--draws works only with generated cells")
     sets = load_sets(options)
     settings = network_settings(options)
     if options.fine_tune:

@@ -154,7 +154,7 @@ def inner_scores(head):
 @pytest.mark.parametrize("views", ["original", "dihedral"])
 @pytest.mark.parametrize("weights", ["none", "class", "sample"])
 @pytest.mark.parametrize("name", HEADS)
-def test_no_head_knows_random_labels(sample, name, weights, views):
+def test_every_head_stays_at_chance(sample, name, weights, views):
     if weights != "none" and name in ("threshold",):
         weights = "none"  # weights do not reach it
     X, y, groups, _ = sample
@@ -179,7 +179,7 @@ def test_no_head_knows_random_labels(sample, name, weights, views):
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
 @pytest.mark.parametrize("splitter", SPLITTERS)
 @pytest.mark.parametrize("name", ["search", "LogisticRegressionCV", "calibration", "threshold"])
-def test_no_splitter_tells_them(sample, name, splitter, routing):
+def test_scores_inside_a_head_stay_at_chance_for_every_splitter(sample, name, splitter, routing):
     X, y, groups, _ = sample
     for views in ("original", "dihedral"):
         clf = make(sample, HEADS[name](SPLITTERS[splitter]), views)
@@ -197,7 +197,7 @@ def test_no_splitter_tells_them(sample, name, splitter, routing):
     ],
     ids=lambda cv: type(cv).__name__,
 )
-def test_no_cross_validation_tells_them(sample, cv):
+def test_evaluate_stays_at_chance_for_every_splitter(sample, cv):
     X, y, groups, _ = sample
     if isinstance(cv, PredefinedSplit):
         cv = PredefinedSplit(np.unique(groups, return_inverse=True)[1] % 4)
@@ -206,7 +206,7 @@ def test_no_cross_validation_tells_them(sample, cv):
 
 
 @pytest.mark.parametrize("method", ["temperature", "sigmoid", "isotonic"])
-def test_calibration_of_a_hybrid_does_not_trust_them(sample, method):
+def test_calibrated_hybrid_stays_at_chance(sample, method):
     X, y, groups, _ = sample
     clf = make(sample, XGBClassifier(n_estimators=30), calibration=method)
     report = evaluate(clf, X, y, groups=groups, cv=3, n_bootstrap=5)
@@ -215,7 +215,7 @@ def test_calibration_of_a_hybrid_does_not_trust_them(sample, method):
 
 
 @pytest.mark.parametrize("protocol", ["in_sample", "holdout"])
-def test_no_tuned_network_knows_them(sample, protocol):
+def test_fine_tuned_network_stays_at_chance(sample, protocol):
     X, y, groups, _ = sample
     clf = presets.paper(
         "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=2, random_state=0
@@ -229,7 +229,7 @@ def test_no_tuned_network_knows_them(sample, protocol):
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "threshold"])
-def test_torn_subjects_tell_the_label_to_every_head(sample, name):
+def test_leaking_folds_are_above_chance_for_every_head(sample, name):
     X, y, groups, _ = sample
     cv = StratifiedKFold(4, shuffle=True, random_state=0)
     clf = make(sample, HEADS[name](2))
@@ -238,7 +238,7 @@ def test_torn_subjects_tell_the_label_to_every_head(sample, name):
 
 
 @pytest.mark.parametrize("name", ["search", "LogisticRegressionCV"])
-def test_torn_subjects_tell_the_label_to_scores_inside(sample, name):
+def test_leaking_folds_are_above_chance_inside_a_head(sample, name):
     X, y, _, _ = sample
     head = HEADS[name](StratifiedKFold(4, shuffle=True, random_state=0))
     clf = make(sample, head).fit(X, y)

@@ -101,7 +101,7 @@ def test_a_hybrid_splits_subjects_off_for_a_callback():
     np.testing.assert_array_equal(*(clf.predict_proba(X) for clf in fitted))
 
 
-def test_weights_are_handed_on_where_they_are_not_all_one(rows):
+def test_weights_are_passed_unless_all_are_one(rows):
     y = rows[1]
     plain, weighted = LogisticRegression(), LogisticRegression()
     assert fit(plain, rows) is None
@@ -109,7 +109,7 @@ def test_weights_are_handed_on_where_they_are_not_all_one(rows):
     assert weighted.intercept_[0] > plain.intercept_[0]
 
 
-def test_who_stops_early_is_known():
+def test_stops_early_recognises_boosters():
     assert stops_early(XGBClassifier(early_stopping_rounds=2))
     assert not stops_early(paper_booster())
     assert not stops_early(LogisticRegression())
@@ -139,7 +139,7 @@ def test_the_booster_follows_a_gpu_and_predicts_on_the_cpu_afterwards(rows):
     assert asked == ["cuda", "cpu"]
 
 
-def test_a_weight_of_two_is_a_row_that_stands_there_twice_to_the_bit():
+def test_weight_of_two_equals_a_repeated_row_bit_for_bit():
     """Wherever it stands again, after the first time."""
     rng = np.random.default_rng(0)
     features, y = rng.normal(size=(40, 5)).astype(np.float32), rng.integers(0, 3, 40)
@@ -156,7 +156,7 @@ def test_a_weight_of_two_is_a_row_that_stands_there_twice_to_the_bit():
     np.testing.assert_array_equal(*fitted)
 
 
-def test_rows_that_all_differ_reach_the_head_as_they_are():
+def test_rows_without_duplicates_are_passed_unchanged():
     seen = {}
 
     class Head(LogisticRegression):

@@ -208,7 +208,7 @@ def test_a_booster_that_fails_keeps_its_parameters(cells):
     ],
     ids=lambda head: type(head).__name__,
 )
-def test_early_stopping_on_rows_at_random_is_told_for_subjects_and_refused_for_views(head):
+def test_early_stopping_on_random_rows_warns_for_subjects_and_raises_for_views(head):
     check_head(head)
     with pytest.warns(UserWarning, match="images of one subject stand on both sides"):
         check_head(head, groups=np.arange(8) // 2)
@@ -221,7 +221,7 @@ def test_early_stopping_on_rows_at_random_is_told_for_subjects_and_refused_for_v
     [RandomForestClassifier(oob_score=True), SVC(probability=True)],
     ids=lambda head: type(head).__name__,
 )
-def test_estimates_on_rows_at_random_are_told(head):
+def test_estimates_on_random_rows_warn(head):
     check_head(head)
     with pytest.warns(UserWarning, match="images of one subject"):
         check_head(head, groups=np.arange(8) // 2)
@@ -229,7 +229,7 @@ def test_estimates_on_rows_at_random_are_told(head):
         check_head(head, n_views=8)
 
 
-def test_heads_that_split_nothing_pass_without_a_warning():
+def test_heads_without_splits_do_not_warn():
     for head in (
         SVC(),
         MLPClassifier(),

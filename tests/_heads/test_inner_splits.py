@@ -241,7 +241,7 @@ def test_a_final_estimator_and_a_selection_split_by_subject(log):
         assert head.predict(make_rows(1)[0]).shape == (48,)
 
 
-def test_what_a_transformer_changed_is_refused_without_routing():
+def test_transformed_rows_in_a_nested_cv_raise_without_routing():
     head = GridSearchCV(
         make_pipeline(StandardScaler(), CalibratedClassifierCV(LogisticRegression(), cv=3)),
         {"standardscaler__with_mean": [True, False]},
@@ -276,7 +276,7 @@ def test_parameters_are_as_before_after_an_error(log):
     assert head.cv == head.estimator.cv == 3
 
 
-def test_too_few_subjects_are_told():
+def test_too_few_subjects_raise():
     features, target, _ = make_rows(1)
     rows = features, target, np.where(target == 0, "one", "other")
     with pytest.raises(SplitError, match="there are 2 subjects"):

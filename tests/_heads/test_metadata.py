@@ -126,7 +126,7 @@ def test_what_is_requested_by_routing_gets_weights(cells, seen, make):
         assert all(weight is not None for _, weight, _ in seen)
 
 
-def test_a_request_that_is_missing_is_told_before_an_image_is_read(cells):
+def test_missing_request_raises_before_an_image_is_read(cells):
     X, y, _ = cells
     images = ImageSequence(X).map(fail_to_read)
     with config_context(enable_metadata_routing=True):

@@ -183,7 +183,7 @@ def test_a_cnn_is_asked_for_its_features_once(noise):
     [[[-0.2, 1.2]], [[0.2, 0.2]], [[0.6, 0.6]], [[np.nan, 0.5]], [[-3.2, 4.2]], [[1.0, 1.0]]],
     ids=str,
 )
-def test_what_are_no_probabilities_is_refused(rows):
+def test_values_that_are_not_probabilities_raise(rows):
     with pytest.raises(UnsupportedInputError, match="between 0 and 1 and sum to 1"):
         check_probabilities(np.array(rows), LogisticRegression())
 

@@ -66,7 +66,7 @@ def test_training_reports_the_network_alone_and_draws_curves(folder, tmp_path, c
     ("option", "value"),
     [("--epochs", "0"), ("--image-size", "large"), ("--trainable", "some"), ("--crop-size", "-1")],
 )
-def test_an_option_that_is_no_number_is_refused(folder, weights, capsys, option, value):
+def test_option_that_is_not_a_number_raises(folder, weights, capsys, option, value):
     with pytest.raises(SystemExit) as stop:
         run(folder, weights, option, value)
     assert stop.value.code == 2
@@ -80,7 +80,7 @@ def test_classes_can_be_left_out(folder, weights, capsys):
     assert printed.err == ""
 
 
-def test_without_subjects_it_says_what_that_means(folder, weights, capsys):
+def test_unknown_subjects_are_reported(folder, weights, capsys):
     (folder / "labels.csv").write_text(
         (folder / "labels.csv").read_text().replace("patient", "number", 1)
     )
@@ -145,7 +145,7 @@ def test_the_report_can_be_printed_for_programs(folder, weights, tmp_path, capsy
         assert len(list(csv.DictReader(printed.splitlines()))) == 24
 
 
-def test_padding_is_warned_of_in_terms_of_the_options(folder, weights, capsys):
+def test_padding_warning_names_the_options(folder, weights, capsys):
     usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights} --quiet"
     more = "--group patient --frozen --crop-size 48"
     assert main(["evaluate", str(folder), *usual.split(), *more.split()]) == 0
@@ -201,7 +201,7 @@ def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, 
 
 
 @pytest.mark.parametrize("option", ["--report", "--model-card"])
-def test_a_file_that_cannot_be_written_is_told_before_the_work(folder, weights, option, capsys):
+def test_unwritable_file_raises_before_the_work(folder, weights, option, capsys):
     assert run(folder, weights, option, str(folder)) == 1
     assert "is a folder; name a file" in capsys.readouterr().err
     assert run(folder, weights, option, str(folder / "no" / "report.html")) == 1

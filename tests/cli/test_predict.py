@@ -44,7 +44,7 @@ def test_a_folder_gives_what_the_model_gives(model_file, fitted, new_cells, caps
     assert printed.err == ""
 
 
-def test_json_and_tables_say_the_same_as_csv(model_file, new_cells, capsys):
+def test_json_and_tables_equal_csv(model_file, new_cells, capsys):
     predict(model_file, new_cells)
     rows = read(capsys.readouterr().out)
     assert predict(model_file, new_cells, "--format", "json") == 0
@@ -58,7 +58,7 @@ def test_json_and_tables_say_the_same_as_csv(model_file, new_cells, capsys):
     assert [line.split()[1] for line in table[1:]] == [row["class"] for row in rows]
 
 
-def test_a_broken_image_gives_a_row_and_the_rest_goes_on(model_file, new_cells, capsys):
+def test_broken_image_has_a_row_and_the_others_are_predicted(model_file, new_cells, capsys):
     paths = list_images(new_cells)
     os.truncate(paths[4], 100)
     os.truncate(paths[11], 0)
@@ -84,7 +84,7 @@ def test_files_folders_and_stdin_in_one_call_each_image_once(
     assert found == [first, second, *list_images(new_cells / "slide1")]
 
 
-def test_names_that_are_hostile_or_no_utf8_come_back(model_file, new_cells, tmp_path):
+def test_hostile_and_non_utf8_names_are_kept(model_file, new_cells, tmp_path):
     folder = tmp_path / "odd"
     folder.mkdir()
     picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
@@ -104,7 +104,7 @@ def test_names_that_are_hostile_or_no_utf8_come_back(model_file, new_cells, tmp_
 # --- an output that is there already -------------------------------------------------------
 
 
-def test_an_output_is_not_overwritten_unasked(model_file, new_cells, tmp_path, capsys):
+def test_output_is_not_overwritten_without_force(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     out.write_text("mine")
     assert predict(model_file, new_cells, "--out", out) == 1
@@ -115,7 +115,7 @@ def test_an_output_is_not_overwritten_unasked(model_file, new_cells, tmp_path, c
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_resume_goes_on_wherever_a_row_was_cut(model_file, new_cells, tmp_path, kind):
+def test_resume_continues_after_a_truncated_row(model_file, new_cells, tmp_path, kind):
     paths = list_images(new_cells)
     os.truncate(paths[2], 50)
     whole = tmp_path / "whole"
@@ -192,7 +192,7 @@ def test_resume_refuses_files_that_are_no_predictions_of_these_classes(
         (["--out", "."], "is a folder"),
     ],
 )
-def test_outputs_that_cannot_be_are_refused_before_the_model_is_read(
+def test_invalid_outputs_raise_before_the_model_is_read(
     new_cells, tmp_path, monkeypatch, capsys, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -200,7 +200,7 @@ def test_outputs_that_cannot_be_are_refused_before_the_model_is_read(
     assert message in capsys.readouterr().err
 
 
-def test_what_is_no_model_and_a_folder_without_images_are_errors(model_file, tmp_path, capsys):
+def test_invalid_model_and_folder_without_images_raise(model_file, tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert predict(tmp_path / "a.effboost", "a.png") == 1
     assert "is no model of effboost" in capsys.readouterr().err
@@ -221,7 +221,7 @@ def wait_for(out, size, process):
         time.sleep(0.002)
 
 
-def test_killed_at_any_moment_it_can_be_resumed(onnx_file, many_cells, tmp_path):
+def test_killed_run_can_be_resumed(onnx_file, many_cells, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     assert predict(onnx_file, many_cells, "--out", whole) == 0
     for size in (0, 60, 4000):

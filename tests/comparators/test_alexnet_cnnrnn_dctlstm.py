@@ -39,7 +39,7 @@ def test_parameter_counts_are_those_of_the_docstring():
         assert count(DCTLSTM()) == 99_328
 
 
-def test_the_networks_give_128_values_for_any_size():
+def test_networks_return_128_values_for_any_image_size():
     with torch.device("meta"):
         for side in (63, 224):
             x = torch.empty(2, 3, side, side)
@@ -62,7 +62,7 @@ def test_the_cnn_rnn_begins_with_alexnets_convolutions(tmp_path):
     assert _CNN_RNN.weights == torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
 
 
-def test_the_three_begin_as_the_docstring_says():
+def test_networks_start_from_the_documented_weights():
     weights = {
         name: network.featurizer.weights for name, network in alexnet_cnnrnn_dctlstm().estimators
     }

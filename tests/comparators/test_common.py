@@ -117,7 +117,7 @@ def test_parameters_are_listed_set_and_cloned(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("rezayi")])
-def test_weights_that_cannot_be_had_are_an_error_and_never_random(name):
+def test_unavailable_weights_raise(name):
     classifier = COMPARATORS[name].factory(crop_size=None, image_size=75, max_epochs=1)
     with pytest.raises(WeightsNotFoundError):
         fit(classifier)

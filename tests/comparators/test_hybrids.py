@@ -31,7 +31,7 @@ def test_networks_have_the_parameters_that_the_paper_quotes(name, backbone, para
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-def test_table_1_differs_in_the_network_alone():
+def test_table_1_systems_differ_only_in_the_network():
     one, other = (
         COMPARATORS[name].factory().get_params() for name in ("hybrid_vgg16", "hybrid_resnet18")
     )

@@ -83,7 +83,7 @@ def test_logits_are_averaged_over_rotations(pixels, three_classes):
     np.testing.assert_allclose(classifier.predict_proba(pixels), softmax(logits, axis=1), rtol=1e-4)
 
 
-def test_one_rotation_is_none(pixels, three_classes):
+def test_one_rotation_equals_no_rotation(pixels, three_classes):
     featurizer = prellberg(**QUICK, max_epochs=1).featurizer
     one = RotationAveragedCNN(featurizer, n_rotations=1, random_state=0)
     plain = CNNClassifier(featurizer, random_state=0)
@@ -105,7 +105,7 @@ def test_other_numbers_of_rotations_are_refused(pixels, three_classes, n):
         RotationAveragedCNN(n_rotations=n).fit(pixels, three_classes)
 
 
-def test_shifts_are_as_large_as_they_say_and_black_behind():
+def test_shifts_are_bounded_and_filled_with_black():
     white = Image.new("RGB", (50, 50), (255, 255, 255))
     still = ShiftAugmentation(0, 0, 0, shift=0)
     assert still.apply(white, np.random.default_rng(0)) == white

@@ -106,7 +106,7 @@ def test_splits_inside_keep_subjects_whole(shades, name, cv, routing):
     assert clf.get_params().get("cv", cv) is cv
 
 
-def test_a_number_of_folds_would_tear_subjects_without_groups(shades):
+def test_the_log_detects_subjects_on_both_sides(shades):
     """What the test before shows would be seen otherwise."""
     Shades.log.clear()
     cv = StratifiedKFold(2, shuffle=True, random_state=0)

@@ -1,4 +1,4 @@
-"""Calibration of a fitted head on rows that it has not learned from."""
+"""Calibration of a fitted head on rows that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def calibrate_head(
 ) -> CalibratedClassifierCV:
     """Calibrate the probabilities of a fitted classifier.
 
-    A few images on which it makes no mistake would let a temperature make it as sure as can be.
-    So its loss is that of one more image than there are, which is of each other class in equal
-    parts: the rule of succession. Platt's sigmoids have the like of it.
+    If it makes no mistake on a few images, the best temperature would be zero, and all
+    probabilities 0 or 1. The loss therefore includes one more image, of each other class in equal
+    parts (the rule of succession). Platt's sigmoids have a similar correction.
 
     Parameters
     ----------
     classifier : classifier
-        The fitted head. It stays as it is.
+        The fitted head. It is not changed.
     method : {"temperature", "sigmoid", "isotonic"}
         A method of `CalibratedClassifierCV`.
     rows : (features, classes)
-        Rows of every class that it has not learned from.
+        Rows of every class that it was not fitted on.
     n_views : int, default=1
         Number of rows of each image.
 
@@ -53,13 +53,13 @@ def calibrate_head(
     calibrated = CalibratedClassifierCV(
         FrozenEstimator(classifier),
         method=method,
-        # Nothing is fitted again: one part, however few rows a class has.
+        # Nothing is fitted again, so one part is enough.
         cv=[(everything, everything)],
         ensemble=False,
     )
-    # The weights are for the calibration alone, which scikit-learn warns of, or refuses to guess.
+    # The weights are only for the calibration, which scikit-learn warns about, or refuses to guess.
     with config_context(enable_metadata_routing=False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Since FrozenEstimator does not appear to accept")
         calibrated.fit(features, classes, sample_weight=weight)
-    calibrated.cv = None  # thousands of positions that nothing reads any more
+    calibrated.cv = None  # thousands of positions that are not needed any more
     return calibrated
