@@ -74,7 +74,7 @@ def of_subjects(difficulty, n_subjects=60, n_features=400):
 
 
 @pytest.mark.parametrize(("difficulty", "C"), [(0.3, 0.1), (20.0, 0.001)])
-def test_C_is_chosen_on_held_out_subjects(difficulty, C):
+def test_strength_is_chosen_on_held_out_subjects(difficulty, C):
     X, y, groups = of_subjects(difficulty)
     assert few_rounds().fit(X, y, groups=groups).linear_.C == C
     # Each row for its own subject: neighbours of what was learned are easy to know.
@@ -92,7 +92,7 @@ def test_the_choice_is_that_of_a_plain_search_by_subject():
 
 
 @pytest.mark.parametrize("case", ["no subjects", "many rows", "few subjects", "a C of yours"])
-def test_C_stays_at_its_default(case):
+def test_strength_stays_at_its_default(case):
     X, y, groups = of_subjects(20.0)
     clf = few_rounds()
     if case == "no subjects":
