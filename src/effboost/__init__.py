@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._iter_predictions import Prediction, iter_predictions
-    from effboost._training.config import FineTuning
+    from effboost._training.config import FineTuning, Regularization, Schedule
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
     from effboost.onnx import OnnxClassifier, export_onnx
@@ -46,6 +46,8 @@ __all__ = [
     "LinearBoostedClassifier",
     "OnnxClassifier",
     "Prediction",
+    "Regularization",
+    "Schedule",
     "backbones",
     "comparators",
     "datasets",
@@ -80,6 +82,8 @@ _HOME = {
     "LinearBoostedClassifier": "_heads.linear_boosted",
     "OnnxClassifier": "onnx",
     "Prediction": "_iter_predictions",
+    "Regularization": "_training.config",
+    "Schedule": "_training.config",
     "describe_model": "persistence",
     "evaluate": "evaluation",
     "export_onnx": "onnx",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from effboost._images import ImageSequence
 from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
@@ -26,7 +25,7 @@ class LabelledImages:
 
     Attributes
     ----------
-    images : ImageSequence
+    images : ImageSequence or PreparedImages
         The images.
     labels : ndarray of shape (n_samples,)
         Their classes, as the caller names them.
@@ -36,14 +35,14 @@ class LabelledImages:
         Their weights, 1 where none were given. None is 0.
     """
 
-    images: ImageSequence
+    images: Any
     labels: npt.NDArray[Any]
     groups: npt.NDArray[Any] | None
     weight: npt.NDArray[np.float64]
 
     @classmethod
     def check(
-        cls, images: ImageSequence, y: Any, *, groups: Any = None, sample_weight: Any = None
+        cls, images: Any, y: Any, *, groups: Any = None, sample_weight: Any = None
     ) -> LabelledImages:
         """Check lengths and kinds; `groups` default to those that the images carry.
 
@@ -100,7 +99,7 @@ class LabelledImages:
         split = subject_split(self.labels, self.groups, test_size=share, random_state=seed)
         return self.take(split.train), self.take(split.test)
 
-    def balanced(self, class_weight: Any) -> npt.NDArray[np.float64]:
+    def weights_with_classes(self, class_weight: Any) -> npt.NDArray[np.float64]:
         """Give the weights multiplied by those of the classes."""
         of_class = compute_sample_weight(class_weight, self.labels)
         if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
@@ -158,7 +157,7 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
     return labels
 
 
-def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.float64]:
+def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
     """Check weights, of which there must be one for each image; 1 where there are none.
 
     Raises
@@ -177,7 +176,7 @@ def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.fl
 
 def check_validation(
     train: LabelledImages,
-    check_images: Callable[..., ImageSequence],
+    check_images: Callable[..., Any],
     X_val: Any,
     y_val: Any,
     groups_val: Any,
@@ -201,7 +200,7 @@ def check_validation(
     return validation
 
 
-def _check_lengths(images: ImageSequence, **others: Any) -> None:
+def _check_lengths(images: Sized, **others: Any) -> None:
     for name, values in others.items():
         if values is not None and len(values) != len(images):
             raise UnsupportedInputError(

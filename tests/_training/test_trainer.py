@@ -13,8 +13,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from common.networks import tiny_featurizer
-from effboost import Augmentation, FineTuning, ImageFeaturizer, ImageSequence
-from effboost._transforms import ImageTransform
+from effboost import Augmentation, FineTuning, ImageFeaturizer, ImageSequence, ImageTransform
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -246,7 +245,10 @@ def test_a_last_batch_of_one_image_joins_the_one_before(pixels, three_classes, n
 def test_a_last_image_trains_a_network_that_ends_in_one_pixel(pixels):
     """Where a batch norm sees one value a channel, torch refuses to train on one image."""
     featurizer = ImageFeaturizer(
-        "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1, batch_size=2
+        "resnet18",
+        weights=None,
+        training=FineTuning(max_epochs=1, batch_size=2),
+        transform=ImageTransform(crop_size=None, image_size=32),
     )
     featurizer.fit(pixels[:5], list("ababa"))
     assert len(featurizer.history_) == 1
@@ -254,7 +256,10 @@ def test_a_last_image_trains_a_network_that_ends_in_one_pixel(pixels):
 
 def test_inception_trains_without_its_auxiliary_head(pixels):
     featurizer = ImageFeaturizer(
-        "inception_v3", weights=None, crop_size=None, image_size=75, max_epochs=1, batch_size=4
+        "inception_v3",
+        weights=None,
+        training=FineTuning(max_epochs=1, batch_size=4),
+        transform=ImageTransform(crop_size=None, image_size=75),
     )
     assert featurizer.fit(pixels[:4], list("abab")).transform(pixels[:2]).shape == (2, 2048)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common.networks import tiny_featurizer
-from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer
+from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer, ImageTransform
 from effboost.exceptions import MissingDependencyError, UnsupportedInputError
 from effboost.inspection import grad_cam
 
@@ -121,7 +121,11 @@ def test_the_classes_of_a_fine_tuned_original_head_are_the_first_outputs(spots):
 def test_the_layer_by_default(backbone, side, layer):
     X = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     network = ImageFeaturizer(
-        backbone, weights=None, fine_tune=False, crop_size=None, image_size=side, random_state=0
+        backbone,
+        weights=None,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=side),
+        random_state=0,
     ).fit(X)
     assert grad_cam(network, X, method="eigen_cam").layer == layer
 

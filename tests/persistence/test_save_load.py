@@ -39,6 +39,7 @@ from effboost import (
     FineTuning,
     HybridClassifier,
     ImageFeaturizer,
+    ImageTransform,
     LinearBoostedClassifier,
 )
 from effboost.backbones import BackboneSpec
@@ -167,7 +168,11 @@ def test_labels_keep_their_type(labels, booster, pixels, tmp_path):
 def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes, tmp_path):
     narrow = BackboneSpec("mobilenet_v2", weights=None, options=(("width_mult", 0.1),))
     featurizer = ImageFeaturizer(
-        narrow, weights=None, fine_tune=False, crop_size=None, image_size=32, runtime="torch"
+        narrow,
+        weights=None,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=32),
+        runtime="torch",
     )
     again = reload(featurizer.fit(pixels), tmp_path)
     assert again.backbone == narrow

@@ -90,8 +90,12 @@ class Cache:
     >>> X = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
     >>> with TemporaryDirectory() as folder:
     ...     featurizer = ImageFeaturizer(
-    ...         "resnet18", weights=None, fine_tune=False, crop_size=None, image_size=32,
-    ...         cache=Cache(folder, max_bytes=10**9), random_state=0,
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=None,
+    ...         transform=ImageTransform(crop_size=None, image_size=32),
+    ...         cache=Cache(folder, max_bytes=10**9),
+    ...         random_state=0,
     ...     ).fit(X)
     ...     features = featurizer.transform(X)
     ...     bool((featurizer.transform(X) == features).all()), len(featurizer.cache)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from effboost._extraction.cache import Cache, digest_of
+from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence
-from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._transforms import ORIGINAL, Views
 from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
@@ -55,8 +56,7 @@ class FeatureCache:
 
 
 def extract_features(
-    images: ImageSequence,
-    transform: ImageTransform,
+    images: PreparedImages,
     start_runtime: Callable[[], Runtime],
     width: int,
     *,
@@ -72,10 +72,8 @@ def extract_features(
 
     Parameters
     ----------
-    images : ImageSequence
+    images : PreparedImages
         The images.
-    transform : ImageTransform
-        Applied to each.
     start : callable
         Gives the network's runtime; called only if something is to be computed.
     width : int
@@ -101,47 +99,47 @@ def extract_features(
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         if feature_cache is None:
-            for part, rows in _compute(images, range(n), transform, start_runtime(), views):
+            for part, rows in _compute(images, range(n), start_runtime(), views):
                 features[part] = rows
                 bar.update(len(part))
             return features
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
-            features[block] = _look_up(
-                images, block, transform, start_runtime, views, feature_cache
-            )
+            features[block] = _look_up(images, block, start_runtime, views, feature_cache)
             bar.update(len(block))
     return features
 
 
 def _look_up(
-    images: ImageSequence,
+    images: PreparedImages,
     block: range,
-    transform: ImageTransform,
     start_runtime: Callable[[], Runtime],
     views: Views,
     feature_cache: FeatureCache,
 ) -> list[_Rows]:
     """Take features from the shelf, and compute and keep those that are missing."""
-    keys = [feature_cache.key(images, i) for i in block]
+    keys = [feature_cache.key(images.images, i) for i in block]
     known = feature_cache.get(keys)
     # Equal images have one key: each content is computed once.
     missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
     if missing:
-        parts = _compute(images, list(missing.values()), transform, start_runtime(), views)
+        parts = _compute(images, list(missing.values()), start_runtime(), views)
         found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
         # A file that was replaced between its hashing and its decoding belongs to another key.
         feature_cache.put(
-            {key: found[key] for key, i in missing.items() if feature_cache.key(images, i) == key}
+            {
+                key: found[key]
+                for key, i in missing.items()
+                if feature_cache.key(images.images, i) == key
+            }
         )
         known |= found
     return [known[key] for key in keys]
 
 
 def _compute(
-    images: ImageSequence,
+    images: PreparedImages,
     positions: Sequence[int],
-    transform: ImageTransform,
     runtime: Runtime,
     views: Views,
 ) -> Iterator[tuple[Sequence[int], _Rows]]:
@@ -150,10 +148,9 @@ def _compute(
     parts = [positions[start : start + size] for start in range(0, len(positions), size)]
 
     def work(part: Sequence[int]) -> _Rows:
-        pictures = (np.asarray(transform.resize(images.decode(i))) for i in part)
-        shown = [view for picture in pictures for view in views.show(picture)]
+        shown = [view for picture in images.pixels(part) for view in views.show(picture)]
         rows = views.gather(_run(runtime, shown))
-        _check_finite(rows, images, part)
+        _check_finite(rows, images.images, part)
         return rows
 
     return zip(parts, map_ordered(work, parts, runtime.n_workers), strict=True)

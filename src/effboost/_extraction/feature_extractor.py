@@ -96,7 +96,7 @@ class FeatureExtractor:
     def _origin(self) -> dict[str, Any]:
         if self._digest is None:
             self._digest = network_digest(self._network(), self._spec, self._transform.image_size)
-        return {"network": self._digest, "transform": self._transform.to_dict()}
+        return {"network": self._digest, "transform": self._transform.describe()}
 
     def __getstate__(self) -> dict[str, Any]:
         # The runtime is a second copy of the network, laid out for this machine. The graph comes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from numbers import Real
 from typing import Any, ClassVar, Final, Self
 
@@ -100,9 +100,9 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
     True
     """
 
-    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
-        "linear": _ridge,
-        "trees": column_sampled_booster,
+    _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
+        "linear": {None: _ridge},
+        "trees": {None: column_sampled_booster},
     }
     # With metadata routing on, subjects come along without being asked for.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}

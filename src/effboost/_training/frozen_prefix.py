@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
+from effboost._extraction.row_cache import RowCache
 from effboost._training.dataset import Batch, TrainingDataset
-from effboost._training.row_cache import RowCache
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import list_children
 from effboost.runtime import fused
@@ -81,7 +81,7 @@ def find_prefix(
 
     Returns
     -------
-    Prefix or None
+    FrozenPrefix or None
         None where there are no such children, or the network is no chain.
     """
     resting = set(resting)
@@ -118,8 +118,6 @@ class PrefixedDataset(Dataset):
         Turns pixels of shape (b, h, w, 3), uint8, into what the stages give.
     shape : tuple of int
         The shape of that, for one image.
-    n_views : int
-        So many views of each image are drawn; epochs take them in turn.
     seed : int
         Draws the views.
     """
@@ -129,11 +127,10 @@ class PrefixedDataset(Dataset):
         data: TrainingDataset,
         run: Callable[[torch.Tensor], torch.Tensor],
         shape: Sequence[int],
-        n_views: int,
         seed: int,
     ):
         self._data, self._run, self._seed = data, run, seed
-        self._n_views = n_views if any(data.views) else 1
+        self._n_views = data.frozen_views  # the epochs take the views in turn
         self._kept = RowCache((self._n_views * len(data), *shape), np.float32)
 
     def __len__(self) -> int:
@@ -151,7 +148,7 @@ class PrefixedDataset(Dataset):
         positions = self._data.order()[items]
 
         def compute(places: Sequence[int]) -> npt.NDArray[np.float32]:
-            pixels = self._data.pictures(positions[list(places)])
+            pixels = self._data.images.pixels(positions[list(places)])
             for picture, place in zip(pixels, places, strict=True):
                 own = np.random.default_rng([self._seed, view, int(items[place])])
                 self._data.augment(picture, int(positions[place]), own)

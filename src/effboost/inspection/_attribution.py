@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
+from effboost._extraction.prepared_images import PreparedImages
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
 from effboost._utils.compat import load_xgboost
@@ -202,7 +203,10 @@ def _attribute(
 ) -> tuple[_Floats, _Floats, _Floats]:
     """Give the maps, the base and the margin of some images."""
     own, activations = reader.read(images)
-    features = clf._features(images) if own is None else own
+    features = own
+    if features is None:
+        prepared = PreparedImages(images, clf.featurizer_.transform_)
+        features = clf.featurizer_._compute_features(prepared)
     contributions, margin = _explain(clf.classifier_, features)
     shares = _split(activations - reference.astype(np.float32))
     maps = np.einsum("ikd,idhw->ikhw", contributions[:, :, :-1], shares, optimize=True)

@@ -123,7 +123,12 @@ def grad_cam(
     >>> from effboost.inspection import grad_cam
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> cnn = CNNClassifier(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=64, max_epochs=1),
+    ...     ImageFeaturizer(
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=FineTuning(max_epochs=1),
+    ...         transform=ImageTransform(crop_size=None, image_size=64),
+    ...     ),
     ...     random_state=0,
     ... ).fit(cells.images, cells.target)
     >>> found = grad_cam(cnn, cells.images[:3], target="ALL")
@@ -147,9 +152,9 @@ def grad_cam(
     maps, targets = [], []
     for start in range(0, len(images), _BATCH):
         part = range(start, min(start + _BATCH, len(images)))
-        pictures = (featurizer.transform_.resize(images.decode(i)) for i in part)
+        pictures = (featurizer.transform_.prepare(images.decode(i)) for i in part)
         pixels = np.stack([np.asarray(picture) for picture in pictures])
-        x = torch.from_numpy(featurizer.transform_.normalize(pixels)).to(device)
+        x = torch.from_numpy(featurizer.transform_.normalize_pixels(pixels)).to(device)
         # Also where no weight is trained, gradients flow back to the layer.
         x.requires_grad_()
         ask = None if wanted is None else [_Output(wanted[i]) for i in part]
@@ -187,7 +192,7 @@ def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
     head: nn.Module = nn.Identity()
     if featurizer.head_ is not None:
         head = featurizer.head_
-    elif featurizer.fine_tune:
+    elif featurizer.training is not None:
         head = _First(len(featurizer.classes_))
     elif featurizer.features != "logits" and needed:
         raise UnsupportedInputError(

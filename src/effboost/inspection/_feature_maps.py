@@ -82,7 +82,7 @@ class FeatureMaps:
 
     def _run(self, images: ImageSequence, part: range) -> tuple[_Floats, _Floats]:
         views = Views(self._featurizer.views == "dihedral")
-        pictures = [np.asarray(self._transform.resize(images.decode(i))) for i in part]
+        pictures = [np.asarray(self._transform.prepare(images.decode(i))) for i in part]
         shown = [view for picture in pictures for view in views.show(picture)]
         features, maps = self._read(shown)
         n, count = len(pictures), views.count

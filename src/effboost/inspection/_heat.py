@@ -61,7 +61,7 @@ def explain(
 
 def _network_pictures(featurizer: Any, X: Any) -> _Pictures:
     images = featurizer._check_images(X, reset=False)
-    pictures = [featurizer.transform_.resize(images.decode(i)) for i in range(len(images))]
+    pictures = [featurizer.transform_.prepare(images.decode(i)) for i in range(len(images))]
     return np.stack([np.asarray(picture) for picture in pictures])
 
 

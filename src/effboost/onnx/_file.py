@@ -40,7 +40,7 @@ def describe(
         "effboost_version": version("effboost"),
         "classes": json.dumps(classes.tolist()),
         "classes_dtype": kind.get(classes.dtype.kind, "str"),
-        "transform": json.dumps(transform.to_dict()),
+        "transform": json.dumps(transform.describe()),
         "image_shape": json.dumps(image_shape),
     }
 

@@ -14,7 +14,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from effboost._cnn_classifier import CNNClassifier
-from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer import FittedNetwork, ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import ImageTransform
 from effboost._utils.compat import load_torchvision
@@ -112,7 +112,8 @@ class Construction:
         fitted, _ = self._build_fitted(model["featurizer_"], "manifest.json: featurizer_", {})
         if not hasattr(fitted, "classes_"):
             raise RefusedError("its network was not trained on any classes")
-        return classifier._share(fitted)
+        classifier._set_fitted_state(fitted)
+        return classifier
 
     def _build_hybrid(self, model: dict[str, Any]) -> HybridClassifier:
         check_fields(model, "manifest.json: model", _HYBRID)
@@ -132,12 +133,9 @@ class Construction:
         _check_head(head, len(classes))
         if prototype is not None and not isinstance(prototype, BaseEstimator):
             raise RefusedError("its classifier is no estimator")
-        classifier.classifier, classifier.classifier_ = prototype, head
-        classifier.classes_, classifier.featurizer_ = classes, fitted
-        classifier.history_ = fitted.history_
+        classifier.classifier = prototype
+        classifier._set_fitted_state(fitted, head, classes)
         classifier.feature_means_ = tensors["feature_means"].numpy()
-        if hasattr(fitted, "classes_"):
-            classifier.cnn_ = CNNClassifier(fitted)._share(fitted)
         if model["evals_result"] is not None:
             classifier.evals_result_ = decode(model["evals_result"], "manifest.json: evals_result")
         _set_output(classifier, model["output"])
@@ -161,7 +159,8 @@ class Construction:
         featurizer: ImageFeaturizer = _with_params(
             kind, description["params"], {"backbone": backbone}
         )
-        if max(featurizer.image_size, featurizer.crop_size or 0) > _MAX_SIDE:
+        transform: ImageTransform = featurizer._child("transform")
+        if max(transform.image_size, transform.crop_size or 0) > _MAX_SIDE:
             raise RefusedError(f"{what} wants pictures of more than {_MAX_SIDE} pixels a side")
         if self.device is not None:
             featurizer.device = self.device
@@ -212,7 +211,7 @@ class Construction:
         if head is not None:
             fill(head, tensors, "head")
         featurizer._set_fitted_state(
-            featurizer._check_backbone(), module, width, head, history, classes
+            FittedNetwork(featurizer._check_backbone(), module, width, head, history, classes)
         )
         _check_transform(featurizer, description["transform"], what)
         for name, value in check_fields(
@@ -252,10 +251,10 @@ class Construction:
 def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -> torch.nn.Module:
     """Build a featurizer's network with random weights, or with none."""
     twin = copy.copy(featurizer)
-    twin.weights, twin.fine_tune = None, False
+    twin.weights = None
     try:
         with Shapes() if weightless else nullcontext():
-            module, _ = twin._build(twin._check_backbone(), 0)
+            module = twin._build_network(twin._check_backbone(), 0)
     # Options of a file may be anything, and so may the ways in which torchvision refuses them.
     except Exception as error:
         raise RefusedError(f"{what}: the network cannot be built ({error})") from error
@@ -270,23 +269,13 @@ def _with_params(kind: Any, described: dict[str, Any], apart: dict[str, Any]) ->
         what = f"manifest.json: parameter {quote_name(name)} of {kind.__name__}"
         if name not in known or name in apart or name == "cache":
             raise RefusedError(f"{what} is unknown")
-        params[name] = _decode_param(value, what)
+        params[name] = decode(value, what)
     estimator = kind(**params, **apart)
     try:
         estimator._validate_params()
     except (TypeError, ValueError) as error:
         raise RefusedError(f"manifest.json: {error}") from error
     return estimator
-
-
-def _decode_param(value: Any, what: str) -> Any:
-    if isinstance(value, dict) and value.keys() == {"optimizer"}:
-        name = value["optimizer"]
-        kind = vars(torch.optim).get(name) if isinstance(name, str) else None
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise RefusedError(f"{what} is no optimizer of torch")
-        return kind
-    return decode(value, what)
 
 
 def _decode_spec(fields: Any, what: str) -> BackboneSpec:
@@ -357,12 +346,8 @@ def _set_output(estimator: Any, described: Any) -> None:
 
 def _check_transform(featurizer: ImageFeaturizer, described: dict[str, Any], what: str) -> None:
     """Check that parameters mean today what they meant when the model was fitted."""
-    try:
-        same = ImageTransform.from_dict(described) == featurizer.transform_
-    except TypeError as error:
-        raise RefusedError(f"{what}: its transform is described otherwise ({error})") from error
-    if not same:
+    own = featurizer.transform_.describe()
+    if described != own:
         raise RefusedError(
-            f"{what}: its transform was {described}; its parameters and backbone now give "
-            f"{featurizer.transform_.to_dict()}"
+            f"{what}: its transform was {described}; its parameters and backbone now give {own}"
         )

@@ -15,6 +15,7 @@ from xgboost import XGBClassifier
 
 import effboost
 from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 from effboost.datasets import make_blood_cells
 
@@ -36,7 +37,7 @@ def featurizer(backbone, **params):
         "device": "cpu",
         "random_state": 0,
     }
-    return ImageFeaturizer(backbone, **(settings | params))
+    return build_featurizer(backbone, kind=ImageFeaturizer, **(settings | params))
 
 
 def models():
