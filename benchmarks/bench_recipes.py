@@ -77,7 +77,7 @@ def frozen_recipes(settings):
     both = STAGES | VIEWS
     recipes = {
         "paper": start(),
-        "paper, pixels in [0, 1]": start(featurizer__normalize="unit"),
+        "paper, pixels in [0, 1]": start(featurizer__transform__normalize="unit"),
         "paper, whitened by 64 components": start(
             classifier=make_pipeline(PCA(64, whiten=True), paper_booster())
         ),
@@ -121,9 +121,9 @@ def frozen_recipes(settings):
         "recommended, no stages": recommended(featurizer__extra_features=None),
         "recommended, probabilities": recommended(view_averaging="probabilities"),
         "recommended, class_weight": recommended(class_weight="balanced"),
-        "recommended, Reinhard": recommended(featurizer__stain="reinhard"),
-        "recommended, Macenko": recommended(featurizer__stain="macenko"),
-        "recommended, cropped to the cell": recommended(featurizer__foreground=True),
+        "recommended, Reinhard": recommended(featurizer__transform__stain="reinhard"),
+        "recommended, Macenko": recommended(featurizer__transform__stain="macenko"),
+        "recommended, cropped to the cell": recommended(featurizer__transform__foreground=True),
     }
     return recipes
 

@@ -272,7 +272,7 @@ def test_stain_and_foreground_reach_the_features_and_the_key_of_the_cache(change
     assert len(Cache(tmp_path)) == 16
     assert not np.isclose(features, usual, rtol=1e-3).all(axis=1).any()
     # 24 pixels, as the network takes them: the transform has nothing left to do.
-    seen = ImageSequence([np.asarray(featurizer.transform_.resize(Image.fromarray(x))) for x in X])
+    seen = ImageSequence([np.asarray(featurizer.transform_.prepare(Image.fromarray(x))) for x in X])
     np.testing.assert_array_equal(plain.transform(seen), features)
 
 

@@ -74,15 +74,17 @@ def test_nothing_set_means_the_papers_parts():
     assert clf.classifier is None
     deep = clf.get_params()
     assert deep["featurizer__backbone"] == "efficientnet_b0"
-    assert deep["featurizer__crop_size"] == 448
-    assert deep["featurizer__image_size"] == 224
+    assert deep["featurizer__transform__crop_size"] == 448
+    assert deep["featurizer__transform__image_size"] == 224
     assert deep["classifier__learning_rate"] == 0.35
     assert deep["classifier__tree_method"] == "hist"
     assert clone(clf).featurizer is None
 
 
 def test_a_nested_name_first_replaces_none_by_the_default():
-    clf = HybridClassifier().set_params(classifier__max_depth=3, featurizer__image_size=96)
+    clf = HybridClassifier().set_params(
+        classifier__max_depth=3, featurizer__transform__image_size=96
+    )
     assert isinstance(clf.classifier, XGBClassifier)
     assert (clf.classifier.max_depth, clf.classifier.learning_rate) == (3, 0.35)
     assert isinstance(clf.featurizer, EfficientNetFeaturizer)
@@ -97,7 +99,7 @@ def test_a_wrong_nested_name_is_refused():
 def test_grid_search_by_nested_name_with_grouped_folds(paths, three_classes, subjects):
     search = GridSearchCV(
         tiny_hybrid(),
-        {"classifier__max_depth": [1, 3], "featurizer__image_size": [24]},
+        {"classifier__max_depth": [1, 3], "featurizer__transform__image_size": [24]},
         cv=StratifiedGroupKFold(2),
     ).fit(ImageSequence(paths), three_classes, groups=subjects)
     assert search.best_score_ > 0.8
@@ -108,8 +110,8 @@ def test_grid_search_over_the_defaults_of_a_hybrid_with_nothing_set(pixels, thre
     grid = {
         "featurizer__weights": [None],
         "featurizer__fine_tune": [False],
-        "featurizer__crop_size": [None],
-        "featurizer__image_size": [32],
+        "featurizer__transform__crop_size": [None],
+        "featurizer__transform__image_size": [32],
         "classifier__n_estimators": [2],
         "classifier__max_depth": [1, 2],
     }
@@ -338,7 +340,7 @@ def test_early_stopping_cuts_subjects_off_that_neither_part_learns_from(pixels, 
     clf = recording().set_params(
         classifier__early_stopping_rounds=3,
         classifier__n_estimators=200,
-        featurizer__validation_fraction=0.25,
+        featurizer__training__validation_fraction=0.25,
     )
     clf.fit(ImageSequence(pixels, groups=subjects), three_classes)
     train, valid = Recorder.datasets
@@ -361,7 +363,7 @@ def test_class_weights_reach_both_parts(pixels):
 def test_a_featurizers_own_class_weight_is_kept(pixels):
     y = np.array(["ALL"] * 18 + ["HEM"] * 6)
     clf = recording(classifier=HeadRecorder(), class_weight="balanced")
-    clf.set_params(featurizer__class_weight={"HEM": 2.0}).fit(pixels, y)
+    clf.set_params(featurizer__training__class_weight={"HEM": 2.0}).fit(pixels, y)
     assert set(Recorder.datasets[0].weight.tolist()) == {1.0, 2.0}
 
 
@@ -387,7 +389,7 @@ def test_validation_subjects_of_the_training_are_refused(pixels, three_classes):
 def test_grid_search_over_learning_rate_and_depth_by_subject(paths, three_classes, subjects):
     search = GridSearchCV(
         tuned_hybrid(),
-        {"featurizer__lr": [1e-3, 2e-2], "classifier__max_depth": [1, 3]},
+        {"featurizer__training__lr": [1e-3, 2e-2], "classifier__max_depth": [1, 3]},
         cv=StratifiedGroupKFold(2),
     ).fit(ImageSequence(paths, groups=subjects), three_classes, groups=subjects)
     assert len(search.cv_results_["params"]) == 4

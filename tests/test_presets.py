@@ -14,7 +14,7 @@ from effboost import (
     presets,
     save,
 )
-from effboost._training.trainer import OPTIMIZERS
+from effboost._training.config import OPTIMIZERS
 
 # Line by line what the paper says of its own system.
 PAPER_FEATURIZER = {
@@ -45,7 +45,7 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
     params = clf.get_params()
     for name, value in PAPER_FEATURIZER.items():
         assert params[f"featurizer__{name}"] == value, name
-    assert params["featurizer__augmentation"] == "paper"
+    assert params["featurizer__training__augmentation"] == "paper"
     training = presets.paper().featurizer._training(torch.device("cpu"), 0)
     assert training.augmentation.to_dict() == {
         "horizontal_flip": 0.2,
@@ -57,7 +57,7 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
     }
     assert params["featurizer__recipe"] is None
     assert training.recipe == FineTuning()
-    assert OPTIMIZERS[params["featurizer__optimizer"]] is torch.optim.Adamax
+    assert OPTIMIZERS[params["featurizer__training__optimizer"]] is torch.optim.Adamax
     assert params["classifier__learning_rate"] == 0.35
     assert params["classifier__tree_method"] == "hist"
     # The library's defaults, which mean 100 trees of depth 6.
@@ -123,9 +123,9 @@ def test_recommended_is_frozen_unless_asked_otherwise():
     assert params["featurizer__fine_tune"] is False
     assert params["featurizer__backbone"] == "mobilenet_v2"
     assert params["featurizer__weights"] == "w.pth"
-    assert params["featurizer__image_size"] == 96
-    assert params["featurizer__crop_size"] is None
-    assert params["featurizer__normalize"] == "backbone"
+    assert params["featurizer__transform__image_size"] == 96
+    assert params["featurizer__transform__crop_size"] is None
+    assert params["featurizer__transform__normalize"] == "backbone"
     assert params["featurizer__extra_features"] == "stages"
     assert params["featurizer__views"] == "dihedral"
     assert params["view_averaging"] == "features"
@@ -135,13 +135,13 @@ def test_recommended_is_frozen_unless_asked_otherwise():
 
 def test_recommended_tunes_with_care():
     params = presets.recommended("mobilenet_v2", fine_tune=True).get_params()
-    assert params["featurizer__optimizer"] == "adamw"
-    assert params["featurizer__lr"] == (1e-5, 1e-4, 1e-3)
+    assert params["featurizer__training__optimizer"] == "adamw"
+    assert params["featurizer__training__lr"] == (1e-5, 1e-4, 1e-3)
     assert params["featurizer__recipe"].weight_average == "ema"
-    assert params["featurizer__augmentation"].quarter_turns is True
-    assert params["featurizer__augmentation"].stain_jitter == 0.2
-    assert params["featurizer__freeze_batch_norm"] is True
-    assert params["featurizer__trainable"] == 3
+    assert params["featurizer__training__augmentation"].quarter_turns is True
+    assert params["featurizer__training__augmentation"].stain_jitter == 0.2
+    assert params["featurizer__training__freeze_batch_norm"] is True
+    assert params["featurizer__training__trainable"] == 3
     assert params["calibration"] is None
     # Random weights know nothing worth keeping.
     bare = presets.recommended("mobilenet_v2", weights=None, fine_tune=True, max_epochs=3)
@@ -157,7 +157,7 @@ def test_recommended_classifies_is_saved_and_exported(pixels, three_classes, tmp
         "shufflenet_v2_x0_5", weights=None, fine_tune=fine_tune, image_size=32, random_state=0
     )
     if fine_tune:
-        clf.set_params(featurizer__max_epochs=1, calibration="temperature")
+        clf.set_params(featurizer__training__max_epochs=1, calibration="temperature")
     pixels = pixels[:, :32, :32]  # nothing is resized
     turned = np.rot90(pixels, axes=(1, 2)).copy()
     clf.fit(pixels, three_classes, groups=np.arange(24) // 2)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         reproduction,
     )
     from effboost._cnn_classifier import CNNClassifier
+    from effboost._efficientnet_featurizer import EfficientNetFeaturizer
     from effboost._extraction.cache import Cache
-    from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+    from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
     from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
@@ -72,7 +73,7 @@ _HOME = {
     "Augmentation": "_transforms",
     "CNNClassifier": "_cnn_classifier",
     "Cache": "_extraction.cache",
-    "EfficientNetFeaturizer": "_featurizer",
+    "EfficientNetFeaturizer": "_efficientnet_featurizer",
     "EvaluationReport": "evaluation",
     "FineTuning": "_training.config",
     "HybridClassifier": "_hybrid_classifier",

@@ -13,8 +13,9 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
 from effboost._extraction.prepared_images import PreparedImages
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._featurizer import ImageFeaturizer
 from effboost._utils.compat import DocumentedMixin, fit_context
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost._utils.fit_callbacks import callback_data

@@ -2,91 +2,30 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import os
 from collections.abc import Callable, Hashable, Sequence
-from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from effboost._extraction.cache import Cache
-from effboost._extraction.extract import extract_features
-from effboost._extraction.feature_extractor import FeatureExtractor
 from effboost._extraction.prepared_images import PreparedImages
-from effboost._images import ImageSequence, as_images
-from effboost._training.cached_runs import fine_tune_cached
-from effboost._training.callbacks import EpochObserver
-from effboost._training.config import FineTuning, TrainingConfig
-from effboost._training.dataset import TrainingDataset
-from effboost._training.module import TrainableNetwork
-from effboost._transforms import ImageTransform, Views
-from effboost._utils.compat import DocumentedMixin, StrOptions, fit_context
-from effboost._utils.default_estimators import NestedDefaults
-from effboost._utils.device import check_precision, draw_seed, resolve_device, seeded
-from effboost._utils.fit_callbacks import CallbackSteps, callback_data
-from effboost._utils.parameter_beside_method import ParameterBesideMethod
-from effboost._validation import LabelledImages, check_validation, check_weight
-from effboost.backbones import (
-    POOLINGS,
-    BackboneSpec,
-    build_backbone,
-    feature_width,
-    get_backbone_spec,
-    list_frozen,
-    list_stages,
-    list_unfrozen,
-    network_digest,
-    remove_head,
-)
-from effboost.exceptions import UnknownBackboneError, UnsupportedInputError
+from effboost._featurizer_base import BaseImageFeaturizer
+from effboost._training.config import FineTuning
+from effboost._transforms import ImageTransform
+from effboost._utils.compat import StrOptions, fit_context
+from effboost._utils.device import resolve_device
+from effboost._utils.fit_callbacks import callback_data
+from effboost.backbones import BackboneSpec
 from effboost.runtime import RUNTIMES
 
-__all__ = ["EfficientNetFeaturizer", "FittedNetwork", "ImageFeaturizer"]
+__all__ = ["ImageFeaturizer"]
 
 
-@dataclasses.dataclass(frozen=True)
-class FittedNetwork:
-    """What `fit` ends with, and what restores a featurizer.
-
-    Attributes
-    ----------
-    spec : BackboneSpec
-        What is known about the network.
-    module : torch.nn.Module
-        The network up to its features, in evaluation mode on the CPU.
-    width : int
-        Number of its own features, without those of `extra_features`.
-    head : torch.nn.Module or None
-        The layer that classified in training.
-    history : list of dict
-        Loss and accuracy of each epoch.
-    classes : ndarray of shape (n_classes,) or None
-        The labels that the network was tuned on.
-    """
-
-    spec: BackboneSpec
-    module: torch.nn.Module
-    width: int
-    head: torch.nn.Module | None = None
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    classes: npt.NDArray[Any] | None = None
-
-
-class ImageFeaturizer(
-    CallbackSupportMixin,
-    DocumentedMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    NestedDefaults,
-):
+class ImageFeaturizer(BaseImageFeaturizer):
     """Turn images into the features of a convolutional network, fine-tuned on their labels.
 
     Parameters
@@ -200,18 +139,6 @@ class ImageFeaturizer(
     >>> sorted(featurizer.history_[0])
     ['dur', 'epoch', 'train_acc', 'train_loss']
     """
-
-    # Other rooms (the hybrid, persistence, onnx, inspection, comparators) use this protocol of the
-    # featurizer beside its public interface, and nothing else of it that has an underscore:
-    #   _check_params()              all parameters checked, before any work
-    #   _check_images(X, reset=)     X as an ImageSequence
-    #   _check_backbone()            the spec of the backbone
-    #   _build_network(spec, seed)   the network up to its features, without what a fit learns
-    #   _set_fitted_state(network)   the attributes of a fit, from a FittedNetwork
-    #   _fit_labelled(rows, ...)     `fit` on rows that have been checked
-    #   _compute_features(images)    `transform` of prepared images, always as an array
-    #   _prepare_images(X, reset=)   X as the network takes it, for `fit`
-    #   _extractor, _n_features_out  what computes features, and how many
 
     _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
         "training": {"paper": FineTuning},
@@ -357,140 +284,6 @@ class ImageFeaturizer(
         )
         return self._compute_features(prepared)
 
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        train: tuple[Any, Any],
-        validation: tuple[Any, Any, Any],
-        data: dict[str, Any],
-        owner: Any,
-        describe: Callable[[Self], dict[str, Any]],
-    ) -> PreparedImages:
-        """Check the arguments of `fit`, fit, and return the prepared images.
-
-        `owner` is the estimator whose callbacks are told of the fit and of each epoch, and
-        `describe` returns its attributes for a featurizer that has been fitted so far.
-        """
-        self._check_params()
-        task = owner._init_callback_context(max_subtasks=self._n_epochs())
-        task.call_on_fit_task_begin(estimator=owner, **data)
-        images = self._prepare_images(X, reset=True)
-        groups, sample_weight = train
-        if self.training is None:
-            check_weight(images, sample_weight)
-            self._fit_frozen()
-        else:
-            rows = self._check_labels(images, y, groups, sample_weight)
-            watched = check_validation(rows, self._prepare_images, *validation)
-            steps = CallbackSteps("epoch", owner, task, data)
-            self._fit_tuned(rows, watched, steps, describe)
-        task.call_on_fit_task_end(estimator=owner, reconstruction_attributes={}, **data)
-        return images
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def _fit_labelled(self, rows: LabelledImages, validation: LabelledImages | None) -> Self:
-        """Fit on rows that have been checked, and whose images have been prepared."""
-        task = self._init_callback_context(max_subtasks=self._n_epochs())
-        data = callback_data(rows.images.images, rows.labels, rows.weight)
-        task.call_on_fit_task_begin(estimator=self, **data)
-        if self.training is None:
-            self._fit_frozen()
-        else:
-            steps = CallbackSteps("epoch", self, task, data)
-            self._fit_tuned(rows, validation, steps, vars)
-        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
-        return self
-
-    def _n_epochs(self) -> int:
-        training: FineTuning | None = self._child("training")
-        return 0 if training is None else training.max_epochs
-
-    def _check_params(self) -> None:
-        """Check all parameters, and that each has an effect."""
-        self._validate_params()
-        self._child("transform").check()
-        _check_extra(self.extra_features)
-        training: FineTuning | None = self._child("training")
-        if training is not None:
-            training.check()
-            check_precision(training.precision, resolve_device(self.device))
-        elif self.callbacks:
-            raise ValueError(
-                "callbacks have no effect with training=None: nothing is trained; leave them out"
-            )
-        self._check_backbone()
-
-    def _fit_frozen(self) -> None:
-        """Take on the network with the weights that it was loaded with."""
-        spec, seeds = self._check_backbone(), self._draw_seeds()
-        module = self._build_network(spec, seeds[0])
-        width = feature_width(module, self._child("transform").image_size)
-        self._set_fitted_state(FittedNetwork(spec, module, width))
-
-    def _fit_tuned(
-        self,
-        rows: LabelledImages,
-        validation: LabelledImages | None,
-        epochs: CallbackSteps,
-        describe: Callable[[Self], dict[str, Any]],
-    ) -> None:
-        """Fine-tune the network, and tell callbacks of each epoch."""
-        training: FineTuning = self._child("training")
-        weights_seed, split_seed, training_seed = self._draw_seeds()
-        if validation is None and training.patience is not None:
-            rows, validation = rows.train_validation_split(training.validation_fraction, split_seed)
-        spec = self._check_backbone()
-        module = build_backbone(
-            spec,
-            self.weights,
-            seed=weights_seed,
-            keep_head=self.features == "logits",
-            progress=bool(self.verbose),
-        )
-        parts = _find_parts(module, spec, training)
-        if self.features == "pooled":
-            module = remove_head(module, spec)
-        width = feature_width(module, self._child("transform").image_size)
-        classes = rows.classes()
-        trainee = self._add_head(module, parts, width, len(classes), training_seed)
-
-        def fitted(twin: TrainableNetwork, history: list[dict[str, float]]) -> dict[str, Any]:
-            other = copy.copy(self)
-            other._set_fitted_state(
-                FittedNetwork(spec, twin.body, width, twin.head, history, classes)
-            )
-            return describe(other)
-
-        config = training.resolve(
-            resolve_device(self.device),
-            training_seed,
-            verbose=int(self.verbose),
-            callbacks=self.callbacks or (),
-        )
-        observer = EpochObserver(epochs, fitted)
-        history = self._tune(trainee, rows, validation, training, config, observer)
-        self._set_fitted_state(FittedNetwork(spec, module, width, trainee.head, history, classes))
-
-    def _draw_seeds(self) -> list[int]:
-        """Draw the seeds of random weights, of the split, and of training."""
-        rng = check_random_state(self.random_state)
-        return [draw_seed(rng) for _ in range(3)]
-
-    def _set_fitted_state(self, network: FittedNetwork) -> None:
-        """Take on a network; what belongs to a former fit is removed."""
-        self.spec_, self.module_ = network.spec, network.module
-        self.transform_ = self._child("transform").resolve(network.spec.mean, network.spec.std)
-        self.head_, self.history_ = network.head, network.history
-        self.__dict__.pop("classes_", None)
-        if network.classes is not None:
-            self.classes_ = network.classes
-        extra = _check_extra(self.extra_features)
-        self._extractor = FeatureExtractor(
-            network.module, network.spec, self.transform_, self.runtime, extra
-        )
-        self._n_features_out = self._extractor.width() if extra else network.width
-
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features of images.
 
@@ -513,116 +306,11 @@ class ImageFeaturizer(
         images = PreparedImages(self._check_images(X, reset=False), self.transform_)
         return self._compute_features(images)
 
-    def _prepare_images(self, X: Any, *, reset: bool) -> PreparedImages:
-        """Return `X` as `fit` reads it: each image is kept where training reads it many times."""
-        images, spec = self._check_images(X, reset=reset), self._check_backbone()
-        transform = self._child("transform").resolve(spec.mean, spec.std)
-        return PreparedImages(images, transform, keep=self.training is not None)
-
-    def _compute_features(
-        self, images: PreparedImages, *, average: bool = True
-    ) -> npt.NDArray[np.float32]:
-        """Compute features: (n_samples, n_features), or (n_samples, n_views, n_features)."""
-        views = Views(self.views == "dihedral", average=average)
-        device = resolve_device(self.device, or_cpu=True)
-        features = extract_features(
-            images,
-            lambda: self._extractor.start(device),
-            self._n_features_out * (1 if average else views.count),
-            views=views,
-            feature_cache=self._extractor.feature_cache(Cache.at(self.cache), device, views),
-            progress=bool(self.verbose),
-        )
-        return features if average else features.reshape(-1, views.count, self._n_features_out)
-
     @property
     def runtime_(self) -> str:
         """What computes the features: "torch", "onnxruntime" or "openvino"."""
         check_is_fitted(self)
         return self._extractor.name(resolve_device(self.device, or_cpu=True))
-
-    def _check_images(self, X: Any, *, reset: bool) -> ImageSequence:
-        """Return `X` as a sequence of images; rows of numbers are checked as scikit-learn does."""
-        if self.image_shape is None or isinstance(X, ImageSequence):
-            return as_images(X)
-        return self._rows_to_images(validate_data(self, X, reset=reset, dtype="numeric"))
-
-    def _rows_to_images(self, rows: npt.NDArray[Any]) -> ImageSequence:
-        return ImageSequence(rows, image_shape=self.image_shape)
-
-    def _check_backbone(self) -> BackboneSpec:
-        return get_backbone_spec(self.backbone)
-
-    def _check_labels(
-        self, images: PreparedImages, y: Any, groups: Any, sample_weight: Any
-    ) -> LabelledImages:
-        if y is None:
-            raise UnsupportedInputError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: "
-                "fine-tuning learns from labels; training=None keeps the network as it was loaded"
-            )
-        train = LabelledImages.check(images, y, groups=groups, sample_weight=sample_weight)
-        train.classes()
-        return train
-
-    def _build_network(self, spec: BackboneSpec, seed: int) -> torch.nn.Module:
-        """Build the network up to its features, with the weights that it starts from."""
-        keep_head = self.features == "logits"
-        module = build_backbone(
-            spec, self.weights, seed=seed, keep_head=keep_head, progress=bool(self.verbose)
-        )
-        return module if keep_head else remove_head(module, spec)
-
-    def _add_head(
-        self,
-        module: torch.nn.Module,
-        parts: dict[str, list[Any]],
-        width: int,
-        n_classes: int,
-        seed: int,
-    ) -> TrainableNetwork:
-        """Put a new linear layer on the network, unless its own outputs are trained."""
-        if self.features == "logits" and n_classes > width:
-            raise UnsupportedInputError(
-                f'features="logits" has outputs for {width} classes, y has {n_classes}'
-            )
-        head = None
-        if self.features == "pooled":
-            with seeded(seed):
-                head = torch.nn.Linear(width, n_classes)
-            parts = parts | {"top": [head]}
-        return TrainableNetwork(module, head, n_classes, **parts)
-
-    def _tune(
-        self,
-        trainee: TrainableNetwork,
-        train: LabelledImages,
-        validation: LabelledImages | None,
-        training: FineTuning,
-        config: TrainingConfig,
-        observer: EpochObserver,
-    ) -> list[dict[str, float]]:
-        """Train the network on the rows that have a weight."""
-        classes = train.classes()
-        weight = train.weights_with_classes(training.class_weight)
-        train, weight = train.take(weight > 0), weight[weight > 0]
-        sampling_weight = train.sampling_weights(config.regularization.sampling)
-
-        def as_dataset(part: LabelledImages, weight: npt.NDArray[np.float64]) -> TrainingDataset:
-            return TrainingDataset(part.images, part.encode(classes), weight.astype(np.float32))
-
-        cache = Cache.at(self.cache) if isinstance(self.random_state, Integral) else None
-        return fine_tune_cached(
-            cache,
-            lambda: network_digest(
-                trainee.body, self._check_backbone(), train.images.transform.image_size
-            ),
-            trainee,
-            dataclasses.replace(as_dataset(train, weight), sampling_weight=sampling_weight),
-            None if validation is None else as_dataset(validation, validation.weight),
-            config,
-            observer,
-        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -632,90 +320,3 @@ class ImageFeaturizer(
         tags.transformer_tags.preserves_dtype = []
         tags.target_tags.required = self.training is not None
         return tags
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _keep_transform_parameter(cls)
-
-
-def _keep_transform_parameter(cls: type) -> None:
-    """Let `transform` be a method and a parameter, where a class defines the method."""
-    method = vars(cls).get("transform")
-    if method is not None and not isinstance(method, ParameterBesideMethod):
-        wrapped = ParameterBesideMethod(method)
-        wrapped.__set_name__(cls, "transform")
-        cls.transform = wrapped  # type: ignore[attr-defined]
-
-
-_keep_transform_parameter(ImageFeaturizer)
-
-
-def _find_parts(
-    module: torch.nn.Module, spec: BackboneSpec, training: FineTuning
-) -> dict[str, list[Any]]:
-    """List the parts of a whole network that are trained otherwise than the rest."""
-    parts: dict[str, list[Any]] = {"frozen": [], "stem": [], "top": [], "stages": []}
-    if training.trainable != "all":
-        n_last = 0 if training.trainable == "head" else int(training.trainable)
-        parts["frozen"] = list_frozen(module, spec, n_last)
-    if not isinstance(training.lr, Real):
-        parts["stem"] = next(iter(list_stages(module, spec)), [])
-        head = spec.head_of(module)
-        parts["top"] = [] if head is None else [module.get_submodule(head)]
-    if training._child("schedule").unfreezing_epochs:
-        parts["stages"] = list_unfrozen(module, spec, parts["frozen"])
-    return parts
-
-
-class EfficientNetFeaturizer(ImageFeaturizer):
-    """Turn images into the features of a fine-tuned EfficientNet.
-
-    This is `ImageFeaturizer`, with the same parameters and attributes, limited to the networks
-    of the EfficientNet family: "efficientnet_b0" to "efficientnet_b7" and "efficientnet_v2_s",
-    "efficientnet_v2_m", "efficientnet_v2_l". Its defaults are the paper's: EfficientNet-B0 with
-    ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled to [0, 1], is trained
-    for five epochs by Adamax and then gives 1280 features.
-
-    See Also
-    --------
-    ImageFeaturizer : The same for any network.
-
-    References
-    ----------
-    M. Tan and Q. Le, "EfficientNet: Rethinking model scaling for convolutional neural
-    networks", ICML 2019.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from effboost import EfficientNetFeaturizer, FineTuning, ImageTransform
-    >>> X = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
-    >>> featurizer = EfficientNetFeaturizer(
-    ...     weights=None,
-    ...     training=FineTuning(max_epochs=1),
-    ...     transform=ImageTransform(crop_size=None, image_size=32),
-    ... )
-    >>> features = featurizer.fit(X, ["ALL", "HEM", "HEM", "ALL"]).transform(X)
-    >>> features.shape, features.dtype
-    ((4, 1280), dtype('float32'))
-    """
-
-    def _check_backbone(self) -> BackboneSpec:
-        spec = super()._check_backbone()
-        if spec.family != "efficientnet":
-            raise UnknownBackboneError(
-                f"backbone {spec.name!r} is not an EfficientNet; ImageFeaturizer takes any network"
-            )
-        return spec
-
-
-def _check_extra(extra: Any) -> Any:
-    if extra is None or isinstance(extra, str):
-        return extra
-    for pair in extra:
-        if len(pair) != 2 or not isinstance(pair[0], Integral) or pair[1] not in POOLINGS:
-            raise ValueError(
-                f"extra_features={extra!r}; expected pairs of a stage and a pooling, such as "
-                f'((-1, "max"), (-3, "avg")); poolings are {", ".join(POOLINGS)}'
-            )
-    return tuple((int(stage), pooling) for stage, pooling in extra)

@@ -7,16 +7,23 @@ from typing import Any, Final
 
 from sklearn.base import clone
 
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
-from effboost._training.config import FineTuning
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
+from effboost._featurizer import ImageFeaturizer
+from effboost._training.config import FineTuning, Regularization, Schedule
 from effboost._transforms import ImageTransform
 from effboost.backbones import get_backbone_spec
 
 __all__ = ["build_featurizer"]
 
 _OWN: Final = frozenset(ImageFeaturizer._get_param_names())
-_TRAINING: Final = frozenset(FineTuning._get_param_names())
 _TRANSFORM: Final = frozenset(ImageTransform._get_param_names())
+# Parameters of the training by their own names, and by the ones that reach them from there.
+_TRAINING: Final = {name: name for name in FineTuning._get_param_names()} | {
+    name: f"{group}__{name}"
+    for group, kind in (("schedule", Schedule), ("regularization", Regularization))
+    for name in kind._get_param_names()
+}
+_KNOWN: Final = _OWN | _TRANSFORM | _TRAINING.keys()
 
 
 def build_featurizer(
@@ -38,7 +45,8 @@ def build_featurizer(
     fine_tune : bool, default=True
         False means ``training=None``.
     **keywords
-        Parameters of `ImageFeaturizer`, `FineTuning` and `ImageTransform` by their own names.
+        Parameters of `ImageFeaturizer`, `ImageTransform`, `FineTuning` and of the latter's
+        `Schedule` and `Regularization` by their own names.
 
     Returns
     -------
@@ -52,8 +60,8 @@ def build_featurizer(
     ValueError
         If a parameter of training is given although nothing is trained.
     """
-    for name in keywords.keys() - (_OWN | _TRAINING | _TRANSFORM):
-        near = difflib.get_close_matches(name, _OWN | _TRAINING | _TRANSFORM, n=1)
+    for name in keywords.keys() - _KNOWN:
+        near = difflib.get_close_matches(name, _KNOWN, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise TypeError(
             f"{name!r} is not a parameter of ImageFeaturizer, FineTuning or ImageTransform{hint}"
@@ -69,7 +77,8 @@ def build_featurizer(
             )
         own["training"] = None
     elif training:
-        own["training"] = _with(own.get("training", "paper"), FineTuning, training)
+        params = {_TRAINING[name]: value for name, value in training.items()}
+        own["training"] = _with(own.get("training", "paper"), FineTuning, params)
     if transform:
         own["transform"] = _with(own.get("transform", "paper"), ImageTransform, transform)
     if kind is None:

@@ -15,8 +15,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from effboost._cnn_classifier import CNNClassifier
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
 from effboost._extraction.prepared_images import PreparedImages
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import count_rounds, fit_head, paper_booster, stops_early
 from effboost._heads.calibration import calibrate_head
 from effboost._heads.view_averaging import decide_over_views, mean_over_views

@@ -141,7 +141,7 @@ def test_conformal_sets_cover_subjects_that_are_new(data, parts, confidence):
 @pytest.mark.parametrize("method", ["temperature", "sigmoid", "isotonic"])
 def test_a_hybrid_calibrates_itself_on_subjects_that_it_cuts_off(data, parts, method):
     (images, y), (train, rest) = data, parts
-    clf = boosted_hybrid().set_params(featurizer__validation_fraction=0.4)
+    clf = boosted_hybrid().set_params(featurizer__training__validation_fraction=0.4)
     plain = boosted_hybrid().fit(images[train], y[train]).predict_proba(images[rest])
     clf.set_params(calibration=method).fit(images[train], y[train])
     calibrated = clf.predict_proba(images[rest])

@@ -141,7 +141,7 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
 
     monkeypatch.setattr(ImageSequence, "decode", counted_decode)
     monkeypatch.setattr(PrefixedDataset, "__init__", counted_init)
-    views = Augmentation(views=2)
+    views = Augmentation(n_views=2)
     tiny_featurizer(
         fine_tune=True, trainable=1, max_epochs=7, frozen_views=3, augmentation=views
     ).fit(X, y)

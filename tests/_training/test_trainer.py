@@ -13,7 +13,15 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from common.networks import tiny_featurizer
-from effboost import Augmentation, FineTuning, ImageFeaturizer, ImageSequence, ImageTransform
+from effboost import (
+    Augmentation,
+    FineTuning,
+    ImageFeaturizer,
+    ImageSequence,
+    ImageTransform,
+    Regularization,
+    Schedule,
+)
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -165,7 +173,7 @@ def test_batch_norms_hold_the_statistics_of_the_training_images(pixels, three_cl
     """Of the first one they can be computed by hand: the mean over what its convolution gives."""
     featurizer = tuned(batch_size=12).fit(pixels, three_classes)
     transform = ImageTransform(None, 24)
-    row_cache = [np.asarray(transform.resize(image)) for image in map(_pil, pixels)]
+    row_cache = [np.asarray(transform.prepare(image)) for image in map(_pil, pixels)]
     batch = torch.from_numpy(transform.normalize(np.stack(row_cache)))
     with torch.no_grad():
         out = featurizer.module_.features[0](batch)
@@ -324,7 +332,7 @@ def test_augmented_views_differ_between_epochs_and_never_reach_the_features(pixe
 
 def test_a_small_class_can_have_more_and_stronger_views(pixels):
     y = np.array(["ALL"] * 20 + ["HEM"] * 4)
-    stronger = Augmentation(horizontal_flip=1, vertical_flip=0, rotation=0, views=3)
+    stronger = Augmentation(horizontal_flip=1, vertical_flip=0, rotation=0, n_views=3)
     featurizer = tuned(
         augmentation=None, minority_augmentation=stronger, max_epochs=1, callbacks=[Recorder()]
     )
@@ -482,12 +490,13 @@ def test_numpys_booleans_are_booleans(pixels, three_classes, switch, epochs):
 
 
 def by(recipe, **params):
-    return tuned(recipe=FineTuning(**recipe), **params)
+    return tuned(**recipe, **params)
 
 
 @pytest.mark.parametrize("params", [{}, {"trainable": 2}, {"early_stopping": 1}])
 def test_a_recipe_that_asks_for_nothing_changes_no_bit(pixels, three_classes, params):
-    one, other = (tuned(recipe=r, **params) for r in (None, FineTuning()))
+    nothing = {"schedule": Schedule(), "regularization": Regularization()}
+    one, other = (tuned(**r, **params) for r in ({}, nothing))
     for featurizer in (one, other):
         featurizer.fit(pixels, three_classes)
         for epoch in featurizer.history_:
@@ -507,7 +516,7 @@ RECIPES = [
     {"sampling": "class"},
     {"weight_average": "ema"},
     {"weight_average": "swa", "swa_start": 0},
-    {"gradual_unfreezing": 1},
+    {"unfreezing_epochs": 1},
 ]
 
 
@@ -531,7 +540,7 @@ ALL = {
     "sampling": "class_subject",
     "weight_average": "ema",
     "ema_decay": 0.9,
-    "gradual_unfreezing": 1,
+    "unfreezing_epochs": 1,
 }
 
 
@@ -543,7 +552,7 @@ ALL = {
         {"early_stopping": 2, "validation_fraction": 0.3},
         {"lr": (1e-3, 1e-2, 0.1), "precision": "mixed"},
         {"features": "logits", "freeze_batch_norm": True},
-        {"minority_augmentation": Augmentation(views=2), "class_weight": "balanced"},
+        {"minority_augmentation": Augmentation(n_views=2), "class_weight": "balanced"},
     ],
     ids=str,
 )
@@ -561,7 +570,7 @@ def test_everything_at_once_goes_with_every_way_of_training(
 
 
 def test_recipes_learn_what_a_small_network_can(pixels, three_classes):
-    recipe = ALL | {"gradual_unfreezing": 0}
+    recipe = ALL | {"unfreezing_epochs": 0}
     featurizer = by(recipe, max_epochs=25, normalize="imagenet").fit(pixels, three_classes)
     with torch.no_grad():
         scores = featurizer.head_(torch.from_numpy(featurizer.transform(pixels)))
@@ -698,7 +707,7 @@ def test_sampling_shows_classes_and_subjects_alike(pixels, params):
 
 def test_sampled_classes_stay_even_where_one_has_more_views(pixels):
     y = np.array(["ALL"] * 20 + ["HEM"] * 4)
-    views = Augmentation(views=3)
+    views = Augmentation(n_views=3)
     featurizer = by(
         {"sampling": "class"}, minority_augmentation=views, max_epochs=30, callbacks=[Recorder()]
     )
@@ -804,7 +813,7 @@ class Stages(Callback):
 
 def test_stages_stay_to_the_bit_until_their_epoch(pixels, three_classes):
     start = state_of(tiny_featurizer().fit(pixels))
-    featurizer = by({"gradual_unfreezing": 2}, max_epochs=6, callbacks=[Stages()])
+    featurizer = by({"unfreezing_epochs": 2}, max_epochs=6, callbacks=[Stages()])
     featurizer.fit(pixels, three_classes)
     moved = [
         {key.rpartition(".")[0] for key in start if not torch.equal(start[key], state[key])}
@@ -819,7 +828,7 @@ def test_stages_stay_to_the_bit_until_their_epoch(pixels, three_classes):
 
 def test_stages_that_are_frozen_for_good_stay_so(pixels, three_classes):
     start = state_of(tiny_featurizer().fit(pixels))
-    recipe = {"gradual_unfreezing": 1}
+    recipe = {"unfreezing_epochs": 1}
     end = state_of(by(recipe, trainable=1, max_epochs=4).fit(pixels, three_classes))
     moved = {key.rpartition(".")[0] for key in start if not torch.equal(start[key], end[key])}
     assert moved == {"features.4"}
@@ -829,7 +838,7 @@ def test_the_best_epochs_frozen_stages_keep_their_statistics(pixels, three_class
     """A last stage that diverges as soon as it is unfrozen: the first epochs are the best."""
     start = state_of(tiny_featurizer().fit(pixels))
     featurizer = by(
-        {"gradual_unfreezing": 2}, lr=(1e-3, 100.0, 0.05), max_epochs=8, early_stopping=1
+        {"unfreezing_epochs": 2}, lr=(1e-3, 100.0, 0.05), max_epochs=8, early_stopping=1
     )
     featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
     assert int(np.argmin([epoch["valid_loss"] for epoch in featurizer.history_])) == 1

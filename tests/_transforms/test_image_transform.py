@@ -29,7 +29,7 @@ def picture(width, height, seed=0):
 def quietly(transform, image):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)
-        return np.asarray(transform.resize(image)).astype(int)
+        return np.asarray(transform.prepare(image)).astype(int)
 
 
 @settings(max_examples=150, deadline=None)
@@ -115,10 +115,10 @@ def test_plain_data_cannot_be_changed():
 @pytest.mark.parametrize(
     ("augmentation", "expected"),
     [
-        (Augmentation(0, 0, 0), lambda x: x),
-        (Augmentation(1, 0, 0), lambda x: x[:, ::-1]),
-        (Augmentation(0, 1, 0), lambda x: x[::-1]),
-        (Augmentation(1, 1, 0), lambda x: x[::-1, ::-1]),
+        (Augmentation(0, 0, rotation=0), lambda x: x),
+        (Augmentation(1, 0, rotation=0), lambda x: x[:, ::-1]),
+        (Augmentation(0, 1, rotation=0), lambda x: x[::-1]),
+        (Augmentation(1, 1, rotation=0), lambda x: x[::-1, ::-1]),
     ],
 )
 def test_flips_that_are_certain_are_exact(augmentation, expected):
@@ -130,7 +130,7 @@ def test_flips_that_are_certain_are_exact(augmentation, expected):
 def test_flips_come_as_often_as_they_should():
     image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
     rng = np.random.default_rng(0)
-    augmentation = Augmentation(0.2, 0.3, 0)
+    augmentation = Augmentation(0.2, 0.3, rotation=0)
     views = [np.asarray(augmentation.apply(image, rng)) for _ in range(3000)]
     # The first pixel says which flips there were.
     corners = np.array([view[0, 0, 0] for view in views])
@@ -144,7 +144,7 @@ def test_the_rotation_is_the_third_random_number_within_its_bounds(seed):
     image = picture(24, 24)
     angle = 10 * (2 * np.random.default_rng(seed).random(3)[2] - 1)
     expected = image.rotate(angle, Image.Resampling.BILINEAR)
-    view = Augmentation(0, 0, 10).apply(image, np.random.default_rng(seed))
+    view = Augmentation(0, 0, rotation=10).apply(image, np.random.default_rng(seed))
     assert np.array_equal(view, expected)
 
 
@@ -152,7 +152,7 @@ def test_rotations_go_to_both_sides():
     dot = np.zeros((41, 41, 3), np.uint8)
     dot[18:23, 36:41] = 255
     rng = np.random.default_rng(0)
-    views = [Augmentation(0, 0, 30).apply(Image.fromarray(dot), rng) for _ in range(200)]
+    views = [Augmentation(0, 0, rotation=30).apply(Image.fromarray(dot), rng) for _ in range(200)]
     heights = [np.asarray(view)[:, :, 0].sum(axis=1) @ np.arange(41) for view in views]
     masses = [np.asarray(view, dtype=float)[:, :, 0].sum() for view in views]
     centres = np.array(heights) / masses - 20
@@ -163,7 +163,7 @@ def test_rotations_go_to_both_sides():
 
 def test_quarter_turns_and_flips_give_the_eight_views_of_a_square_alike():
     image, rng = picture(20, 20), np.random.default_rng(0)
-    augmentation = Augmentation(0.5, 0.5, 0, quarter_turns=True)
+    augmentation = Augmentation(0.5, 0.5, rotation=0, quarter_turns=True)
     pixels = np.asarray(image)
     views = [np.rot90(side, k) for side in (pixels, pixels[:, ::-1]) for k in range(4)]
     expected = {view.tobytes(): i for i, view in enumerate(views)}
@@ -191,7 +191,14 @@ def test_three_numbers_are_drawn_whatever_the_settings(settings):
     st.floats(0, 1),
 )
 def test_an_augmentation_survives_json(horizontal, vertical, rotation, views, turns, jitter):
-    augmentation = Augmentation(horizontal, vertical, rotation, views, turns, jitter)
+    augmentation = Augmentation(
+        horizontal,
+        vertical,
+        rotation=rotation,
+        n_views=views,
+        quarter_turns=turns,
+        stain_jitter=jitter,
+    )
     assert Augmentation.from_dict(json.loads(json.dumps(augmentation.to_dict()))) == augmentation
 
 
@@ -222,7 +229,7 @@ def test_colour_and_foreground_are_off_and_then_nothing_changes():
     old = {"crop_size": None, "image_size": 24, "mean": [0.0] * 3, "std": [1.0] * 3}
     assert ImageTransform.from_dict(old) == transform
     image = picture(30, 50)
-    assert transform.resize(image) == image.resize((24, 24), Image.Resampling.BILINEAR)
+    assert transform.prepare(image) == image.resize((24, 24), Image.Resampling.BILINEAR)
 
 
 @pytest.mark.parametrize("stain", ["reinhard", "macenko"])

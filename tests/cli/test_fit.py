@@ -50,7 +50,7 @@ def test_options_reach_the_model_and_json_the_output(folder, tmp_path, capsys):
     assert facts["classes"] == {"blast": 8, "healthy": 8}
     parameters = effboost.describe_model(out)["parameters"]
     assert parameters["featurizer__fine_tune"] is False
-    assert parameters["featurizer__normalize"] == "backbone"
+    assert parameters["featurizer__transform__normalize"] == "backbone"
     assert parameters["random_state"] == 3
 
 

@@ -166,7 +166,9 @@ def test_the_network_of_the_source_takes_small_images_and_trains(pixels):
     assert sum(p.numel() for p in network.parameters()) == 55_843_464
     assert isinstance(network.get_submodule(featurizer.backbone.head), nn.Linear)
     single = bagged.network.set_params(
-        featurizer__image_size=75, featurizer__max_epochs=1, featurizer__runtime="torch"
+        featurizer__transform__image_size=75,
+        featurizer__training__max_epochs=1,
+        featurizer__runtime="torch",
     )
     assert single.fit(pixels[:4], ["ALL", "HEM"] * 2).predict_proba(pixels[:2]).shape == (2, 2)
 

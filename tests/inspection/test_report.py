@@ -210,7 +210,7 @@ def test_a_cross_validation_is_reported_with_the_model_of_each_fold(cells):
     text = Page(made.html).text
     assert "In 3 rounds, a new model was fitted" in text
     assert "No subject stands on both sides." in text
-    assert "featurizer__image_size" in text
+    assert "featurizer__transform__image_size" in text
     assert "HybridClassifier (TinyNet and XGBClassifier)" in text
     evaluation = evaluate(clf, paths, y, groups=groups, cv=3)
     bare = Page(HTMLReport.from_evaluation(evaluation, paths).html).text

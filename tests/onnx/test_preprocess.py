@@ -35,7 +35,7 @@ def test_images_of_any_size_are_cropped_and_resized_as_by_pillow_to_the_bit(
     transform = ImageTransform(*sizes)
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     (got,) = session_of(transform).run(["pixels"], {"image": image})
-    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
+    np.testing.assert_array_equal(got[0], transform.prepare(Image.fromarray(image)))
 
 
 @pytest.mark.parametrize("shape", [(450, 450), (450, 300), (300, 450), (700, 90), (90, 700)])
@@ -43,7 +43,7 @@ def test_so_are_those_of_the_paper_s_size(shape):
     transform = ImageTransform(None, 224)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     (got,) = session_of(transform).run(["pixels"], {"image": image})
-    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
+    np.testing.assert_array_equal(got[0], transform.prepare(Image.fromarray(image)))
 
 
 def test_shapes_are_inferred_through_the_preprocessing():

@@ -277,7 +277,7 @@ def test_code_for_training_is_left_out_with_a_warning(
     ("name", "value"),
     [
         ("optimizer", torch.optim.RAdam),
-        ("augmentation", Augmentation(rotation=3, views=2)),
+        ("augmentation", Augmentation(rotation=3, n_views=2)),
         ("class_weight", {"blast": 2.0, "healthy": 1, "other": np.float32(0.5)}),
         ("lr", (1e-3, 1e-4, 1e-2)),
         ("weights", Path("somewhere/weights.pth")),
@@ -381,7 +381,7 @@ def test_without_skops_the_extra_is_named(voting, hybrid, tmp_path, monkeypatch)
 
 def test_the_recommended_hybrid_comes_back(pixels, three_classes, tmp_path):
     featurizer = tiny_featurizer(
-        **TUNED, views="dihedral", extra_features="stages", recipe=FineTuning(schedule="cosine")
+        **TUNED, views="dihedral", extra_features="stages", schedule="cosine"
     )
     clf = HybridClassifier(featurizer, LinearBoostedClassifier(), random_state=0)
     clf.fit(pixels, three_classes)

@@ -315,6 +315,11 @@ class FineTuning(ParameterSet):
             return _PATIENCE if self.early_stopping else None
         return int(self.early_stopping)
 
+    @property
+    def unfreezes(self) -> bool:
+        """Whether stages are unfrozen one after the other."""
+        return bool(self._child("schedule").unfreezing_epochs)
+
     def resolve(self, device: torch.device, seed: int, **others: Any) -> TrainingConfig:
         """Return what the trainer needs, with all short forms replaced."""
         optimizer = self.optimizer

@@ -154,7 +154,7 @@ def alexnet_cnnrnn_dctlstm(
     -------
     SubjectVotingClassifier
         Not yet fitted. Its estimators are "alexnet", "cnn_rnn" and "dct_lstm", as in
-        ``set_params(dct_lstm__featurizer__max_epochs=20)``.
+        ``set_params(dct_lstm__featurizer__training__max_epochs=20)``.
 
     References
     ----------

@@ -14,8 +14,9 @@ import torch
 from sklearn.base import BaseEstimator
 
 from effboost._cnn_classifier import CNNClassifier
-from effboost._featurizer import FittedNetwork, ImageFeaturizer
+from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
+from effboost._training.network_fit import FittedNetwork
 from effboost._transforms import ImageTransform
 from effboost._utils.compat import load_torchvision
 from effboost._utils.escape import quote_name
@@ -254,7 +255,7 @@ def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -
     twin.weights = None
     try:
         with Shapes() if weightless else nullcontext():
-            module = twin._build_network(twin._check_backbone(), 0)
+            module = twin._load_network()
     # Options of a file may be anything, and so may the ways in which torchvision refuses them.
     except Exception as error:
         raise RefusedError(f"{what}: the network cannot be built ({error})") from error

@@ -11,7 +11,8 @@ import torch
 from sklearn.base import BaseEstimator
 
 from effboost._cnn_classifier import CNNClassifier
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
+from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, get_backbone_spec
