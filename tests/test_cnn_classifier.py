@@ -72,11 +72,11 @@ def test_nothing_set_means_the_papers_network_by_nested_name():
     cnn = CNNClassifier()
     assert cnn.get_params()["featurizer__backbone"] == "efficientnet_b0"
     assert clone(cnn).featurizer is None
-    assert cnn.set_params(featurizer__training__lr=3e-4).featurizer.lr == 3e-4
+    assert cnn.set_params(featurizer__training__lr=3e-4).featurizer.training.lr == 3e-4
     with pytest.raises(NotFittedError):
         cnn.predict(["a.png"])
 
 
 def test_a_frozen_network_has_no_decision_of_its_own(pixels, three_classes):
-    with pytest.raises(UnsupportedInputError, match="fine_tune=False"):
+    with pytest.raises(UnsupportedInputError, match="training=None"):
         CNNClassifier(tiny_featurizer()).fit(pixels, three_classes)

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from common.networks import TinyNet, tiny_featurizer
 from effboost import Augmentation, Cache, EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import build_backbone, get_backbone_spec, remove_head
 from effboost.datasets import make_blood_cells
 from effboost.exceptions import (
@@ -34,8 +35,13 @@ from effboost.exceptions import (
 def test_the_networks_of_the_paper_give_float32_features_of_their_width(
     pixels, backbone, width, side
 ):
-    featurizer = ImageFeaturizer(
-        backbone, weights=None, fine_tune=False, crop_size=None, image_size=side
+    featurizer = build_featurizer(
+        backbone,
+        kind=ImageFeaturizer,
+        weights=None,
+        fine_tune=False,
+        crop_size=None,
+        image_size=side,
     )
     features = featurizer.fit_transform(pixels[:3])
     assert features.shape == (3, width)
@@ -68,7 +74,7 @@ def test_features_equal_torchvisions_own_pipeline(paths, normalize):
     ]
     if normalize == "imagenet":
         steps.append(v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    featurizer = ImageFeaturizer(
+    featurizer = build_featurizer(
         "resnet18",
         weights=None,
         fine_tune=False,
@@ -184,21 +190,19 @@ def test_a_model_from_a_machine_with_a_gpu_computes_on_the_cpu(pixels):
 
 def test_imagenet_weights_that_cannot_be_had_are_never_replaced_by_random_ones(pixels):
     with pytest.raises(WeightsNotFoundError, match="weights=None for random weights"):
-        EfficientNetFeaturizer(fine_tune=False).fit(pixels)
+        EfficientNetFeaturizer(training=None).fit(pixels)
 
 
 def test_weights_of_another_architecture_are_refused(pixels, tmp_path):
     torch.save(TinyNet().state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(WeightsMismatchError, match="another architecture"):
-        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth", fine_tune=False).fit(pixels)
+        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth", training=None).fit(pixels)
 
 
 def test_efficientnet_featurizer_takes_its_family_alone(pixels):
-    with pytest.raises(UnknownBackboneError, match="no EfficientNet"):
-        EfficientNetFeaturizer("resnet18", weights=None, fine_tune=False).fit(pixels)
-    featurizer = EfficientNetFeaturizer(
-        "efficientnet_v2_s", weights=None, fine_tune=False, image_size=32
-    )
+    with pytest.raises(UnknownBackboneError, match="is not an EfficientNet"):
+        EfficientNetFeaturizer("resnet18", weights=None, training=None).fit(pixels)
+    featurizer = build_featurizer("efficientnet_v2_s", weights=None, fine_tune=False, image_size=32)
     assert featurizer.fit(ImageSequence(np.zeros((1, 450, 450), np.uint8))).spec_.n_features == 1280
 
 

@@ -20,7 +20,14 @@ from skorch.callbacks import Callback
 from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
-from effboost import EfficientNetFeaturizer, HybridClassifier, ImageFeaturizer, ImageSequence
+from effboost import (
+    EfficientNetFeaturizer,
+    HybridClassifier,
+    ImageFeaturizer,
+    ImageSequence,
+    ImageTransform,
+)
+from effboost._extraction.prepared_images import PreparedImages
 from effboost.exceptions import ImageDecodeError, LeakageError, UnsupportedInputError
 
 
@@ -47,7 +54,8 @@ def test_fit_predict_score_as_scikit_learn_has_them(pixels, three_classes):
     [("vgg16", 32), ("resnet18", 32), ("inception_v3", 75), ("efficientnet_b0", 32)],
 )
 def test_every_network_of_table_1_fits_and_predicts(pixels, three_classes, backbone, side):
-    featurizer = ImageFeaturizer(backbone, weights=None, crop_size=None, image_size=side)
+    transform = ImageTransform(crop_size=None, image_size=side)
+    featurizer = ImageFeaturizer(backbone, weights=None, transform=transform)
     clf = tiny_hybrid(featurizer=featurizer).fit(pixels[:6], three_classes[:6])
     assert clf.predict_proba(pixels[:3]).shape == (3, 3)
 
@@ -88,7 +96,7 @@ def test_a_nested_name_first_replaces_none_by_the_default():
     assert isinstance(clf.classifier, XGBClassifier)
     assert (clf.classifier.max_depth, clf.classifier.learning_rate) == (3, 0.35)
     assert isinstance(clf.featurizer, EfficientNetFeaturizer)
-    assert clf.featurizer.image_size == 96
+    assert clf.get_params()["featurizer__transform__image_size"] == 96
 
 
 def test_a_wrong_nested_name_is_refused():
@@ -109,7 +117,7 @@ def test_grid_search_by_nested_name_with_grouped_folds(paths, three_classes, sub
 def test_grid_search_over_the_defaults_of_a_hybrid_with_nothing_set(pixels, three_classes):
     grid = {
         "featurizer__weights": [None],
-        "featurizer__fine_tune": [False],
+        "featurizer__training": [None],
         "featurizer__transform__crop_size": [None],
         "featurizer__transform__image_size": [32],
         "classifier__n_estimators": [2],
@@ -309,9 +317,24 @@ def test_holdout_heads_learn_from_subjects_the_network_has_not_seen(pixels, thre
     assert set(HeadRecorder.fitted[1]) == {0, 1, 2}
 
 
-def test_a_frozen_network_holds_nothing_out(pixels, three_classes):
-    tiny_hybrid(classifier=HeadRecorder(), head_protocol="holdout").fit(pixels, three_classes)
-    assert len(HeadRecorder.fitted[1]) == 24
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"head_protocol": "holdout"}, 'head_protocol="holdout" has no effect with training=None'),
+        ({"holdout_fraction": 0.5}, "holdout_fraction=0.5 has no effect without"),
+        ({"view_averaging": "probabilities"}, "'probabilities' has no effect with views="),
+        ({"featurizer__callbacks": [Callback()]}, "callbacks have no effect with training=None"),
+    ],
+)
+def test_a_parameter_without_effect_is_refused(pixels, three_classes, params, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_hybrid().set_params(**params).fit(pixels, three_classes)
+
+
+def test_a_nested_name_below_none_is_refused_by_name():
+    clf = tiny_hybrid()
+    with pytest.raises(ValueError, match=r"training=None has no parameter 'lr'"):
+        clf.set_params(featurizer__training__lr=0.1)
 
 
 def test_the_booster_is_watched_on_its_training_rows_and_on_validation(pixels, three_classes):
@@ -419,7 +442,7 @@ def test_a_saved_tuned_model_predicts_the_same(pixels, three_classes, tmp_path):
 
 
 def test_a_regressor_is_no_head(pixels, three_classes):
-    with pytest.raises(UnsupportedInputError, match="is no classifier"):
+    with pytest.raises(UnsupportedInputError, match="is not a classifier"):
         tiny_hybrid(classifier=LinearRegression()).fit(pixels, three_classes)
 
 
@@ -435,7 +458,8 @@ def test_the_head_can_learn_from_all_views_and_average_their_probabilities(pixel
         classifier=head,
         view_averaging="probabilities",
     ).fit(pixels, three_classes)
-    of_views = clf.featurizer_._features_of_views(pixels)
+    prepared = PreparedImages(ImageSequence(pixels), clf.featurizer_.transform_)
+    of_views = clf.featurizer_._compute_features(prepared, average=False)
     assert of_views.shape == (24, 8, 8)
     rows = of_views.reshape(-1, 8)
     alone = clone(head).set_params(random_state=clf.classifier_.random_state)
@@ -461,11 +485,3 @@ def test_a_head_without_probabilities_averages_its_scores_over_the_views(pixels,
     best = scores.argmax(axis=1) if n_classes == 3 else (scores > 0).astype(int)
     np.testing.assert_array_equal(clf.predict(pixels), best)
     assert (clf.predict(pixels[:, ::-1]) == best).mean() > 0.9
-
-
-def test_an_image_of_one_view_is_the_same_either_way(pixels, three_classes):
-    features, probabilities = (
-        tiny_hybrid(view_averaging=kind).fit(pixels, three_classes).predict_proba(pixels)
-        for kind in ("features", "probabilities")
-    )
-    np.testing.assert_allclose(features, probabilities, atol=1e-6)

@@ -135,9 +135,10 @@ class BaseImageFeaturizer(
         self._child("transform").check()
         _check_extra(self.extra_features)
         training: FineTuning | None = self._child("training")
+        device = resolve_device(self.device)
         if training is not None:
             training.check()
-            check_precision(training.precision, resolve_device(self.device))
+            check_precision(training.precision, device)
         elif self.callbacks:
             raise ValueError(
                 "callbacks have no effect with training=None: nothing is trained; leave them out"

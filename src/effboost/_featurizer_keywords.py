@@ -18,11 +18,15 @@ __all__ = ["build_featurizer"]
 _OWN: Final = frozenset(ImageFeaturizer._get_param_names())
 _TRANSFORM: Final = frozenset(ImageTransform._get_param_names())
 # Parameters of the training by their own names, and by the ones that reach them from there.
-_TRAINING: Final = {name: name for name in FineTuning._get_param_names()} | {
-    name: f"{group}__{name}"
-    for group, kind in (("schedule", Schedule), ("regularization", Regularization))
-    for name in kind._get_param_names()
-}
+_TRAINING: Final = (
+    {name: name for name in FineTuning._get_param_names()}
+    | {
+        name: f"{group}__{name}"
+        for group, kind in (("schedule", Schedule), ("regularization", Regularization))
+        for name in kind._get_param_names()
+    }
+    | {"frozen_views": "augmentation__frozen_views"}
+)
 _KNOWN: Final = _OWN | _TRANSFORM | _TRAINING.keys()
 
 

@@ -57,7 +57,7 @@ class NestedDefaults(BaseEstimator):
         **params : dict
             Parameter names, such as ``random_state`` or ``featurizer__backbone``, mapped to their
             values. A nested name replaces a short form, such as None, by the estimator that it
-            stands for, unless all nested values are those of that estimator.
+            stands for; but ``set_params(**get_params())`` changes nothing.
 
         Returns
         -------
@@ -81,11 +81,15 @@ class NestedDefaults(BaseEstimator):
         for name in self._defaults:
             prefix = f"{name}__"
             nested = {key for key in params if key.startswith(prefix)}
-            default = self._default(name, params.get(name, self._parameter(name)))
+            value = params.get(name, self._parameter(name))
+            default = self._default(name, value)
+            if nested and default is None and not hasattr(value, "set_params"):
+                wrong = min(nested).removeprefix(prefix)
+                raise ValueError(f"{name}={value!r} has no parameter {wrong!r}; set {name} first")
             if not nested or default is None:
                 continue
             known = default.get_params()
-            if all(
+            if name in params and all(
                 key.removeprefix(prefix) in known
                 and _is_same(params[key], known[key.removeprefix(prefix)])
                 for key in nested
