@@ -267,17 +267,21 @@ def test_older_formats_are_migrated(saved, monkeypatch, pixels):
     expected = effboost.load(saved, backbone=TinyNet).predict_proba(pixels)
 
     def migrate(manifest):
-        return manifest | {"version": 2, "kind": manifest["kind"].removeprefix("Old")}
+        return manifest | {"version": 3, "kind": manifest["kind"].removeprefix("Old")}
 
     edit(saved, lambda m, _: m.update(kind=f"Old{m['kind']}"))
     refuse(saved, "holds a 'OldHybridClassifier', which is not a model")
-    monkeypatch.setattr(_manifest, "VERSION", 2)
-    monkeypatch.setitem(_manifest.MIGRATIONS, 1, migrate)
+    monkeypatch.setattr(_manifest, "VERSION", 3)
+    monkeypatch.setitem(_manifest.MIGRATIONS, 2, migrate)
     assert np.array_equal(effboost.load(saved, backbone=TinyNet).predict_proba(pixels), expected)
 
 
 def params(manifest):
     return manifest["model"]["featurizer_"]["params"]
+
+
+def training(manifest, **changes):
+    params(manifest)["training"] = {"FineTuning": changes}
 
 
 EDITS = {
@@ -298,17 +302,20 @@ EDITS = {
     ),
     "parameter": (lambda m: params(m).update(module=1), "'module' of ImageFeaturizer is unknown"),
     "cache": (lambda m: params(m).update(cache="/etc"), "'cache' of ImageFeaturizer is unknown"),
-    "value": (lambda m: params(m).update(max_epochs="x"), "max_epochs.*must be an int"),
-    "typed": (lambda m: params(m).update(lr={"eval": "1"}), "of kind 'eval', which is unknown"),
+    "value": (lambda m: training(m, max_epochs="x"), "max_epochs.*must be an int"),
+    "typed": (lambda m: training(m, lr={"eval": "1"}), "of kind 'eval', which is unknown"),
     "augmentation": (
-        lambda m: params(m).update(augmentation={"Augmentation": {"rotation": 1e9}}),
-        "is no Augmentation: rotation",
+        lambda m: training(m, augmentation={"Augmentation": {"rotation": 1e9}}),
+        "is not a Augmentation: The 'rotation'",
     ),
     "optimizer": (
-        lambda m: params(m).update(optimizer={"optimizer": "lr_scheduler"}),
-        "is no optimizer of torch",
+        lambda m: training(m, optimizer={"optimizer": "lr_scheduler"}),
+        "is not an optimizer of torch",
     ),
-    "side": (lambda m: params(m).update(crop_size=10**9), "more than 8192 pixels a side"),
+    "side": (
+        lambda m: params(m).update(transform={"ImageTransform": {"crop_size": 10**9}}),
+        "more than 8192 pixels a side",
+    ),
     "width": (lambda m: m["model"]["featurizer_"].update(width=10**12), "no number of features"),
     "classes": (
         lambda m: m["model"].update(classes={"array": ["<U1000000000", ["a", "b"]]}),

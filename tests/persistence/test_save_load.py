@@ -35,13 +35,12 @@ from effboost import (
     Augmentation,
     Cache,
     CNNClassifier,
-    EfficientNetFeaturizer,
-    FineTuning,
     HybridClassifier,
     ImageFeaturizer,
     ImageTransform,
     LinearBoostedClassifier,
 )
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 from effboost.exceptions import DeviceWarning, ModelFileError, ModelFileWarning
 
@@ -181,8 +180,7 @@ def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes
 
 @pytest.mark.parametrize("name", ["regnet_y_400mf", "mnasnet0_5", "googlenet", "efficientnet_b0"])
 def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
-    kind = EfficientNetFeaturizer if name.startswith("efficientnet") else ImageFeaturizer
-    featurizer = kind(
+    featurizer = build_featurizer(
         name, weights=None, fine_tune=False, crop_size=None, image_size=75, runtime="torch"
     ).fit(pixels[:2])
     state = torch.random.get_rng_state()
@@ -254,6 +252,12 @@ class OwnOptimizer(torch.optim.SGD):
     pass
 
 
+def parameter(featurizer, name):
+    """Return a parameter of a featurizer or of its training."""
+    params = featurizer.get_params()
+    return params[name] if name in params else params[f"training__{name}"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "default"),
     [
@@ -269,7 +273,7 @@ def test_code_for_training_is_left_out_with_a_warning(
     model = tiny_featurizer(**TUNED | {name: value}).fit(pixels, three_classes)
     with pytest.warns(ModelFileWarning, match=f"without {name}: code and streams"):
         again = reload(model, tmp_path, backbone=TinyNet)
-    assert getattr(again, name) == default
+    assert parameter(again, name) == default
     assert np.array_equal(again.transform(pixels), model.transform(pixels))
 
 
@@ -387,4 +391,4 @@ def test_the_recommended_hybrid_comes_back(pixels, three_classes, tmp_path):
     clf.fit(pixels, three_classes)
     again = reload(clf, tmp_path, backbone=TinyNet)
     assert_same(clf, again, pixels)
-    assert again.featurizer.recipe == FineTuning(schedule="cosine")
+    assert again.featurizer.training.schedule == "cosine"

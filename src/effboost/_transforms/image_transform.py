@@ -165,15 +165,13 @@ class ImageTransform(ParameterSet):
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
     @property
-    def mean_and_std(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def mean_and_std(self) -> tuple[_Triple, _Triple]:
         """Mean and standard deviation per channel, for pixels scaled to [0, 1]."""
-        numbers = {"unit": _UNIT, "imagenet": _IMAGENET}.get(str(self.normalize), self.normalize)
-        if isinstance(numbers, str):
-            raise ValueError(
-                f"normalize={self.normalize!r} depends on the backbone; resolve() names it"
-            )
-        mean, std = (np.array(part, np.float32) for part in numbers)
-        return mean, std
+        if not isinstance(self.normalize, str):
+            return self.normalize
+        if self.normalize == "backbone":
+            raise ValueError('normalize="backbone" depends on the backbone; resolve() takes it')
+        return {"unit": _UNIT, "imagenet": _IMAGENET}[self.normalize]
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return the normalisation as one multiplication and one addition.
@@ -183,7 +181,7 @@ class ImageTransform(ParameterSet):
         scale, shift : ndarray of shape (3,), float32
             ``pixels * scale + shift`` is the input of the network, up to the last bit or two.
         """
-        mean, std = self.mean_and_std
+        mean, std = (np.array(part, np.float32) for part in self.mean_and_std)
         return np.float32(1) / (np.float32(255) * std), -mean / std
 
     def normalize_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -199,13 +197,13 @@ class ImageTransform(ParameterSet):
         ndarray of shape (n, 3, h, w), float32
             The input of the network.
         """
-        mean, std = self.mean_and_std
+        mean, std = (np.array(part, np.float32) for part in self.mean_and_std)
         normalized = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(np.moveaxis(normalized, -1, 1))
 
     def describe(self) -> dict[str, Any]:
-        """Return the resolved transform as plain values, as files and caches keep it."""
-        mean, std = ([float(value) for value in part] for part in self.normalize)
+        """Return the transform as plain values, as files and caches keep it."""
+        mean, std = ([float(value) for value in part] for part in self.mean_and_std)
         return {
             "crop_size": self.crop_size,
             "image_size": self.image_size,

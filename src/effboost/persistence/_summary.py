@@ -138,7 +138,21 @@ def _list_parameters(model: dict[str, Any], featurizer: dict[str, Any]) -> dict[
 
 
 def _plain_fields(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in data.items()}
+    """Return parameters by nested name: those of a group of parameters, too."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        content = next(iter(value.values())) if _is_group(value) else None
+        if isinstance(content, dict):
+            nested = _plain_fields(content)
+            found |= {f"{name}__{key}": one for key, one in nested.items()}
+        else:
+            found[name] = _plain(value)
+    return found
+
+
+def _is_group(value: Any) -> bool:
+    # Types of values have lower-case names.
+    return isinstance(value, dict) and len(value) == 1 and next(iter(value))[:1].isupper()
 
 
 def _plain(value: Any) -> Any:
