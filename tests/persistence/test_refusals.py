@@ -253,9 +253,9 @@ def test_manifests_that_are_none_are_refused(text, message, saved):
 
 def test_a_newer_format_says_which_effboost_wrote_it(saved):
     def change(manifest, members):
-        manifest["version"], manifest["made_with"]["effboost"] = 2, "9.1"
+        manifest["version"], manifest["made_with"]["effboost"] = 3, "9.1"
 
-    refuse(edit(saved, change), r"has format 2, of effboost '9\.1'; .* formats up to 1: update")
+    refuse(edit(saved, change), r"has format 3, of effboost '9\.1'; .* formats up to 2: update")
 
 
 @pytest.mark.parametrize("version", [0, -1, True, "1", None, 1.0])

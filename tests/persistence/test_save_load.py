@@ -289,12 +289,14 @@ def test_code_for_training_is_left_out_with_a_warning(
     ],
 )
 def test_parameters_that_are_data_come_back_with_their_type(name, value, pixels, tmp_path):
-    model = tiny_featurizer().fit(pixels).set_params(**{name: value})
+    place = name if name in ("weights", "random_state") else f"training__{name}"
+    model = tiny_featurizer().fit(pixels).set_params(training="paper")
+    model.set_params(**{place: value})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = reload(model, tmp_path, backbone=TinyNet)
-    assert type(getattr(again, name)) is type(value)
-    assert getattr(again, name) == value
+    assert type(parameter(again, name)) is type(value)
+    assert parameter(again, name) == value
 
 
 def test_a_cache_stays_on_this_machine(pixels, tmp_path):
@@ -335,7 +337,7 @@ class OwnFeaturizer(ImageFeaturizer):
     [
         (LogisticRegression().fit([[0], [1]], [0, 1]), "_logistic.LogisticRegression"),
         ({"a": 1}, "builtins.dict"),
-        (OwnFeaturizer(TinyNet, weights=None, fine_tune=False).fit(GREY), "OwnFeaturizer"),
+        (OwnFeaturizer(TinyNet, weights=None, training=None).fit(GREY), "OwnFeaturizer"),
     ],
 )
 def test_other_models_are_refused_by_name(model, name, tmp_path):

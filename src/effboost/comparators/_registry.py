@@ -171,8 +171,8 @@ COMPARATORS: Final = MappingProxyType(
                     Reported("precision", 0.902),
                     Reported("recall", 0.957),
                     Reported("f1", 0.929),
-                    is_tuned=False,
-            ),
+                ),
+                is_tuned=False,
             ),
             Comparator(
                 "inception_xgboost",
