@@ -117,7 +117,7 @@ def test_images_of_weight_zero_are_left_out(pixels):
 def test_class_weights_that_mean_nothing_are_refused(pixels, weights):
     rows = LabelledImages.check(ImageSequence(pixels), [0, 1] * 12)
     with pytest.raises(UnsupportedInputError, match=r"class_weight=.* must be finite"):
-        rows.balanced(weights)
+        rows.weights_with_classes(weights)
 
 
 def sampled(sampling):

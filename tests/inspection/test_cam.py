@@ -36,7 +36,7 @@ def by_hand(cnn, image, code, layer):
     network = copy.deepcopy(torch.nn.Sequential(featurizer.module_, featurizer.head_)).eval()
     kept = []
     network[0].get_submodule(layer).register_forward_hook(lambda *a: kept.append(a[2]))
-    x = torch.from_numpy(featurizer.transform_.normalize(image[np.newaxis]))
+    x = torch.from_numpy(featurizer.transform_.normalize_pixels(image[np.newaxis]))
     score = network(x.requires_grad_())[0, code]
     (gradient,) = torch.autograd.grad(score, kept[0])
     weights = gradient.mean(dim=(2, 3), keepdim=True)

@@ -30,7 +30,6 @@ from runtime.test_torch import Branching, calibrated, pictures
 
 CPU = torch.device("cpu")
 ENGINES = [OnnxRuntime, OpenVinoRuntime]
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def graph():
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18"])
 def test_features_are_those_of_torch(name, engine):
     module = calibrated(get_backbone_spec(name), 64)
-    transform = ImageTransform(None, 64, **IMAGENET)
+    transform = ImageTransform(None, 64, normalize="imagenet")
     pixels = pictures(4, 64)
     with torch.no_grad():
         expected = module(torch.from_numpy(transform.normalize(pixels))).numpy()
