@@ -1,12 +1,13 @@
 """Metrics of diagnosis, and scorers that count subjects instead of images.
 
-Once any classifier of effboost or this module is imported, scikit-learn knows the scorers by
-name, wherever it takes ``scoring``.
+Pass the scorers as objects, such as `subject_roc_auc_scorer`, wherever scikit-learn takes
+``scoring``; or call `register_scorers` once, and pass their names.
 """
 
 from __future__ import annotations
 
 from inspect import signature
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -20,9 +21,11 @@ from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import check_groups, label_subjects
 
 __all__ = [
+    "SCORERS",
     "SubjectScorer",
     "expected_calibration_error",
     "make_subject_scorer",
+    "register_scorers",
     "sensitivity_at_specificity",
     "specificity_at_sensitivity",
 ]
@@ -291,7 +294,7 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
     >>> make_subject_scorer("sensitivity_at_95_specificity", pos_label="ALL")
     make_subject_scorer(sensitivity_at_specificity, pos_label='ALL')
     """
-    scorer = get_scorer(scoring)
+    scorer = get_scorer(_OF_IMAGES.get(scoring, scoring) if isinstance(scoring, str) else scoring)
     if isinstance(scorer, SubjectScorer) or not isinstance(scorer, BaseScorer):
         raise UnsupportedInputError(
             f"scoring={scoring!r} is no scorer of images: give a name of "
@@ -354,7 +357,27 @@ _ALSO_OF_SUBJECTS: Final = (
     "neg_log_loss",
     "neg_brier_score",
 )
-for _name, _scorer in _OF_IMAGES.items():
-    register_scorer(_name, _scorer)
-for _name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES):
-    register_scorer(f"subject_{_name}", make_subject_scorer(_name))
+SCORERS: Final = MappingProxyType(
+    _OF_IMAGES
+    | {f"subject_{name}": make_subject_scorer(name) for name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES)}
+)
+# As objects, too: subject_roc_auc_scorer and its like.
+globals().update({f"{name}_scorer": scorer for name, scorer in SCORERS.items()})
+
+
+def register_scorers() -> None:
+    """Let scikit-learn know the scorers of `SCORERS` by name, as in ``scoring="subject_roc_auc"``.
+
+    It adds to scikit-learn's own table, for the whole process; names that are taken stay as they
+    are. Without it, pass the scorers themselves.
+
+    Examples
+    --------
+    >>> from effboost.metrics import register_scorers, subject_roc_auc_scorer
+    >>> register_scorers()
+    >>> from sklearn.metrics import get_scorer
+    >>> get_scorer("subject_roc_auc")
+    make_subject_scorer(roc_auc_score)
+    """
+    for name, scorer in SCORERS.items():
+        register_scorer(name, scorer)

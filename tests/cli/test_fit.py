@@ -49,7 +49,7 @@ def test_options_reach_the_model_and_json_the_output(folder, tmp_path, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["classes"] == {"blast": 8, "healthy": 8}
     parameters = effboost.describe_model(out)["parameters"]
-    assert parameters["featurizer__fine_tune"] is False
+    assert parameters["featurizer__training"] is None
     assert parameters["featurizer__transform__normalize"] == "backbone"
     assert parameters["random_state"] == 3
 
@@ -58,7 +58,7 @@ def test_the_recommended_preset_is_tuned_when_asked_saved_and_explained(folder, 
     out, maps = tmp_path / "model.effboost", tmp_path / "maps"
     assert fit(folder, out, "--preset", "recommended", "--fine-tune", "--epochs", "1") == 0
     model = effboost.load(out)
-    assert model.featurizer.optimizer == "adamw"
+    assert model.featurizer.training.optimizer == "adamw"
     assert len(model.history_) == 1
     assert main(["explain", str(out), str(paths[0]), "--out", str(maps), "--quiet"]) == 0
     assert [file.name for file in maps.iterdir()] == ["cell_00.png"]

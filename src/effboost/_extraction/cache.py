@@ -86,7 +86,7 @@ class Cache:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
-    >>> from effboost import Cache, ImageFeaturizer
+    >>> from effboost import Cache, ImageFeaturizer, ImageTransform
     >>> X = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
     >>> with TemporaryDirectory() as folder:
     ...     featurizer = ImageFeaturizer(

@@ -145,7 +145,7 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import BaggedNetworks
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)

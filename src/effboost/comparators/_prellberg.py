@@ -126,7 +126,7 @@ class RotationAveragedCNN(CNNClassifier):
 
     Examples
     --------
-    >>> from effboost import ImageFeaturizer
+    >>> from effboost import FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import RotationAveragedCNN
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)

@@ -122,7 +122,8 @@ def rezayi_resnet50(
     --------
     >>> from effboost.comparators import rezayi_resnet50
     >>> rezayi_resnet50().featurizer
-    ImageFeaturizer(backbone='resnet50', weights=None, training=FineTuning(max_epochs=100))
+    ImageFeaturizer(backbone='resnet50', training=FineTuning(max_epochs=100),
+                    weights=None)
     """
     return _from_scratch("resnet50", weights, random_state, verbose, featurizer)
 
@@ -152,7 +153,8 @@ def rezayi_vgg16(
     --------
     >>> from effboost.comparators import rezayi_vgg16
     >>> rezayi_vgg16(max_epochs=20).featurizer
-    ImageFeaturizer(backbone='vgg16', weights=None, training=FineTuning(lr=0.0001, max_epochs=20))
+    ImageFeaturizer(backbone='vgg16',
+                    training=FineTuning(lr=0.0001, max_epochs=20), weights=None)
     """
     return _from_scratch("vgg16", weights, random_state, verbose, {"lr": 1e-4} | featurizer)
 

@@ -118,7 +118,7 @@ def grad_cam(
 
     Examples
     --------
-    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.datasets import make_blood_cells
     >>> from effboost.inspection import grad_cam
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
