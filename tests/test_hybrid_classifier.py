@@ -13,6 +13,7 @@ from sklearn.model_selection import (
     cross_validate,
     train_test_split,
 )
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -390,11 +391,16 @@ def test_a_featurizers_own_class_weight_is_kept(pixels):
     assert set(Recorder.datasets[0].weight.tolist()) == {1.0, 2.0}
 
 
-def test_a_head_that_takes_no_weights_says_so(pixels):
+def test_weights_for_a_head_that_takes_none_are_refused_before_any_image_is_read(pixels):
     y = np.array(["ALL"] * 18 + ["HEM"] * 6)
-    head = make_pipeline(StandardScaler(), LogisticRegression())
+    images = ImageSequence(pixels).map(fail_to_read)
+    head = make_pipeline(StandardScaler(), KNeighborsClassifier())
     with pytest.raises(UnsupportedInputError, match="Pipeline takes no sample_weight"):
-        tiny_hybrid(classifier=head, class_weight="balanced").fit(pixels, y)
+        tiny_hybrid(classifier=head, class_weight="balanced").fit(images, y)
+
+
+def fail_to_read(picture):
+    raise AssertionError("an image was read")
 
 
 def test_validation_subjects_of_the_training_are_refused(pixels, three_classes):

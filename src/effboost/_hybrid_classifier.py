@@ -12,16 +12,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_cl
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._efficientnet_featurizer import EfficientNetFeaturizer
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._featurizer import ImageFeaturizer
-from effboost._heads.booster import count_rounds, fit_head, paper_booster, stops_early
+from effboost._heads.booster import count_rounds, paper_booster
 from effboost._heads.calibration import calibrate_head
+from effboost._heads.fit import check_head, fit_head, stops_early
 from effboost._heads.view_averaging import decide_over_views, mean_over_views
 from effboost._training.config import FineTuning
+from effboost._transforms import Views
 from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost._utils.device import draw_seed, resolve_device
@@ -251,9 +253,21 @@ class HybridClassifier(
             featurizer._prepare_images(X, reset=True), y, groups=groups, sample_weight=sample_weight
         )
         classes = rows.classes()
+        n_views = self._n_head_views(featurizer)
+        check_head(
+            classifier,
+            weighted=self.class_weight is not None or not (rows.weight == 1).all(),
+            groups=rows.groups,
+            n_classes=len(classes),
+            n_views=n_views,
+            n_rows=len(rows.images) * n_views,
+            calibrated=self.calibration is not None,
+        )
         validation = check_validation(rows, featurizer._prepare_images, X_val, y_val, groups_val)
         # One split for the network and the booster: rows that stop either were seen by neither.
-        if validation is None and self._needs_validation(featurizer, classifier):
+        if validation is None and self._needs_validation(
+            featurizer, classifier, len(rows.images) * n_views
+        ):
             fraction = self._choose_validation_fraction(featurizer)
             rows, validation = rows.train_validation_split(fraction, draw_seed(rng))
         if self.calibration is not None and validation is not None:
@@ -322,10 +336,6 @@ class HybridClassifier(
         """Fit the classifier on features; return it, calibrated if requested, and its history."""
         with subtask(task, "extract-features", self):
             train = self._head_rows(featurizer, deciding, classes)
-            weight = deciding.weights_with_classes(self.class_weight)
-            n_views = len(train[1]) // len(weight)
-            if n_views > 1 and has_fit_parameter(classifier, "sample_weight"):
-                weight = weight / n_views
             self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
             watched = None
             if validation is not None:
@@ -337,13 +347,16 @@ class HybridClassifier(
                 classifier,
                 train,
                 watched,
-                sample_weight=np.repeat(weight, n_views),
+                sample_weight=deciding.weights_with_classes(self.class_weight),
                 device=resolve_device(featurizer.device),
-                groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
+                groups=deciding.groups,
+                n_views=self._n_head_views(featurizer),
                 rounds=CallbackSteps("boosting-round", self, fitting, {}),
             )
         if self.calibration is not None and watched is not None:
-            classifier = calibrate_head(classifier, self.calibration, watched)
+            classifier = calibrate_head(
+                classifier, self.calibration, watched, self._n_head_views(featurizer)
+            )
         return classifier, evals_result
 
     def _head_rows(
@@ -371,23 +384,6 @@ class HybridClassifier(
         answers: npt.NDArray[Any] = getattr(self.classifier_, method)(features)
         return answers
 
-    def _decide(self, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Return the classifier's own decision, as labels."""
-        if features.ndim == 3:
-            best = decide_over_views(self.classifier_, features)
-        else:
-            best = self.classifier_.predict(features)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
-
-    def _predict_both(self, X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-        """Return labels, and probabilities where there are any, from one pass over the images."""
-        features = self._head_features(X)
-        has_any = hasattr(self.classifier_, "predict_proba")
-        return self._decide(features), (
-            self._ask_head("predict_proba", features) if has_any else None
-        )
-
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
 
@@ -401,7 +397,13 @@ class HybridClassifier(
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        return self._decide(self._head_features(X))
+        features = self._head_features(X)
+        if features.ndim == 3:
+            best = decide_over_views(self.classifier_, features)
+        else:
+            best = self.classifier_.predict(features)
+        labels: npt.NDArray[Any] = self.classes_[best]
+        return labels
 
     @available_if(_head_has("predict_proba"))
     def predict_proba(self, X: Any) -> npt.NDArray[Any]:
@@ -489,10 +491,16 @@ class HybridClassifier(
             featurizer.set_params(training__class_weight=self.class_weight)
         return featurizer, classifier
 
-    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any) -> bool:
+    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any, n_rows: int) -> bool:
         training: FineTuning | None = featurizer._child("training")
         network = training is not None and training.patience is not None
-        return network or stops_early(classifier) or self.calibration is not None
+        return network or stops_early(classifier, n_rows) or self.calibration is not None
+
+    def _n_head_views(self, featurizer: ImageFeaturizer) -> int:
+        """Count the rows of an image that the classifier sees."""
+        if self.view_averaging == "features":
+            return 1
+        return Views(featurizer.views == "dihedral").count
 
     def _choose_validation_fraction(self, featurizer: ImageFeaturizer) -> float:
         if self.validation_fraction is not None:

@@ -9,10 +9,16 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.svm import SVC
 
 import effboost
+from effboost import HybridClassifier, iter_predictions, presets
 from effboost.cli import main
-from effboost.datasets import list_images
+from effboost.cli._predict import _check_same_model
+from effboost.cli._rows import Recorded
+from effboost.datasets import list_images, make_blood_cells
 
 
 def predict(model_file, *arguments):
@@ -263,3 +269,38 @@ def test_an_exported_model_predicts_without_torch(onnx_file, fitted, new_cells):
     rows = read(text)
     shares = [[float(row["p_ALL"]), float(row["p_HEM"])] for row in rows]
     np.testing.assert_allclose(shares, fitted.predict_proba(list_images(new_cells)), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The `probability` parameter")
+def test_the_class_is_that_of_the_models_own_predict(new_cells, tmp_path, capsys):
+    """The probabilities of a support vector machine come from another model than its decision."""
+    cells = make_blood_cells(n_subjects=6, images_per_subject=5, image_size=40, random_state=0)
+    featurizer = presets.frozen(
+        "shufflenet_v2_x0_5", weights=None, image_size=32, runtime="torch", random_state=0
+    ).featurizer
+    noise = np.random.default_rng(0).permutation(cells.target)
+    clf = HybridClassifier(featurizer, SVC(C=0.1, probability=True), random_state=0)
+    clf.fit(cells.images, noise)
+    paths = list_images(new_cells)
+    probable = clf.classes_[clf.predict_proba(paths).argmax(axis=1)]
+    assert (probable != clf.predict(paths)).any()
+    assert predict(effboost.save(clf, tmp_path / "svm.effboost"), new_cells) == 0
+    rows = read(capsys.readouterr().out)
+    assert [row["class"] for row in rows] == clf.predict(paths).tolist()
+
+
+def test_resume_refuses_rows_of_another_threshold(fitted, new_cells, tmp_path):
+    """Its probabilities are the same, and its decisions are not."""
+    paths = list_images(new_cells)
+    models = [
+        FixedThresholdClassifier(FrozenEstimator(fitted), threshold=t, pos_label="ALL")
+        for t in (0.001, 0.999)
+    ]
+    for model in models:
+        model.fit(paths, ["ALL", "HEM"] * 10)
+    (row,) = iter_predictions(models[0], paths[:1])
+    shares = [round(float(p), 6) for p in row.probabilities]
+    recorded = Recorded(samples=[(row.image, (row.label, shares))])
+    _check_same_model(models[0], recorded, tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="it was written by another model"):
+        _check_same_model(models[1], recorded, tmp_path / "p.csv")

@@ -142,7 +142,7 @@ def test_the_class_that_is_looked_for_gets_its_operating_points(noisy):
         specificity_at_sensitivity(is_b, score)
     )
     assert "sens. at 95 % spec." in str(report)
-    with pytest.raises(UnsupportedInputError, match=r"pos_label='d' is none of"):
+    with pytest.raises(UnsupportedInputError, match=r"pos_label='d' is not a class"):
         evaluate(ColourClassifier(), X, y, groups=groups, cv=5, pos_label="d")
 
 

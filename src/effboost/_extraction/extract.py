@@ -14,6 +14,7 @@ from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence
 from effboost._transforms import ORIGINAL, Views
+from effboost._utils.shared_results import compute_once, find_shared
 from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
@@ -99,15 +100,37 @@ def extract_features(
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         if feature_cache is None:
-            for part, rows in _compute(images, range(n), start_runtime(), views):
-                features[part] = rows
-                bar.update(len(part))
-            return features
+            runtime = start_runtime()
+
+            def compute() -> _Rows:
+                for part, rows in _compute(images, range(n), runtime, views):
+                    features[part] = rows
+                    bar.update(len(part))
+                return features
+
+            return _share(images, runtime, views, compute)
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
             features[block] = _look_up(images, block, start_runtime, views, feature_cache)
             bar.update(len(block))
     return features
+
+
+def _share(
+    images: PreparedImages,
+    runtime: Runtime,
+    views: Views,
+    compute: Callable[[], _Rows],
+) -> _Rows:
+    """Compute features, once for all calls that share results (`share_results`)."""
+    owners = images.images, runtime, images.transform
+    if views.average and views.count > 1:
+        # Where another call has those of each view, their means are the features.
+        of_views = find_shared(owners, dataclasses.replace(views, average=False))
+        if of_views is not None:
+            return views.gather(of_views.reshape(len(images) * views.count, -1))
+    rows: _Rows = compute_once(owners, views, compute)
+    return rows
 
 
 def _look_up(

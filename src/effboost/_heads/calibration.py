@@ -16,8 +16,10 @@ __all__ = ["calibrate_head"]
 _Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 
-def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClassifierCV:
-    """Give a fitted classifier with its probabilities calibrated.
+def calibrate_head(
+    classifier: Any, method: str, rows: _Rows, n_views: int = 1
+) -> CalibratedClassifierCV:
+    """Calibrate the probabilities of a fitted classifier.
 
     A few images on which it makes no mistake would let a temperature make it as sure as can be.
     So its loss is that of one more image than there are, which is of each other class in equal
@@ -31,6 +33,8 @@ def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClass
         A method of `CalibratedClassifierCV`.
     rows : (features, classes)
         Rows of every class that it has not learned from.
+    n_views : int, default=1
+        Number of rows of each image.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def calibrate_head(classifier: Any, method: str, rows: _Rows) -> CalibratedClass
     weight = np.ones(len(classes))
     if method == "temperature":
         n, k = len(classes), int(classes.max()) + 1
-        doubt = 1 / (n + 2)
+        doubt = 1 / (n / n_views + 2)
         features = np.tile(features, (k, 1))
         classes = np.concatenate([(classes + shift) % k for shift in range(k)])
         weight = np.repeat([1 - doubt] + [doubt / (k - 1)] * (k - 1), n)

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from effboost._utils.compat import DocumentedMixin, Interval, fit_context, load_xgboost
+from effboost._utils.decision import most_probable
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost.exceptions import SplitError
 from effboost.model_selection import subject_folds
@@ -222,8 +223,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
             A label of `classes_` for each row.
         """
         probabilities = self.predict_proba(X)
-        labels: npt.NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        return labels
+        return most_probable(self.classes_, probabilities)
 
 
 def _choose_strength(

@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--positive",
         metavar="CLASS",
-        help="class that is looked for: adds its sensitivity at 95 %% specificity and the reverse",
+        help="positive class: adds its sensitivity at 95 %% specificity and the reverse",
     )
     add_model_options(parser)
     add("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         random_state=arguments.seed,
         verbose=not arguments.quiet,
     )
-    # Written first: a terminal that cannot show the table must not cost the results.
+    # Written first: results must not be lost if a terminal cannot show the table.
     if arguments.out is not None:
         write_report(report, arguments.out, data.paths)
     written = [

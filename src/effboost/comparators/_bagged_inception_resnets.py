@@ -24,6 +24,7 @@ from effboost._images import ImageSequence, as_images
 from effboost._transforms import Augmentation
 from effboost._transforms.foreground import cell_box, otsu_threshold
 from effboost._utils.compat import Interval, StrOptions, fit_context
+from effboost._utils.decision import MostProbableMixin
 from effboost._utils.default_estimators import seed_children
 from effboost._validation import LabelledImages
 from effboost.backbones import BackboneSpec
@@ -110,7 +111,7 @@ def _inception_resnet() -> BackboneSpec:
     return timm_spec("inception_resnet_v2", weights=_WEIGHTS)
 
 
-class BaggedNetworks(ClassifierMixin, BaseEstimator):
+class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
     """Networks on parts of the largest class, one that joins them, and the surest one's word.
 
     The largest class is cut at random into as many parts as there are networks; each learns from
@@ -225,23 +226,6 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         self.classes_ = rows.classes()
         self.networks_ = [*networks, joint]
         return self
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the class of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            What `ImageSequence` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            A label of `classes_` for each image.
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """Give, for each image, the probabilities of the network that is surest of it.

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from effboost._images import ImageSequence, as_images
 from effboost._utils.compat import DocumentedMixin
+from effboost._utils.decision import predict_most_probable
 from effboost._utils.threads import count_threads, map_ordered
 from effboost.exceptions import ImageDecodeError, UnsupportedInputError
 from effboost.onnx._model import OnnxModel
@@ -104,9 +105,7 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
+        return predict_most_probable(self, X)
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """Predict the probability of each class.
