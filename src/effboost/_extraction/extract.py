@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from effboost._extraction.cache import Cache, digest_of
 from effboost._images import ImageSequence
 from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._utils.forks import limit_threads_after_fork
 from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
@@ -97,6 +98,7 @@ def extract_features(
     ImageDecodeError
         If an image cannot be read, or if the network gives NaN or infinity for it.
     """
+    limit_threads_after_fork()
     n = len(images)
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:

@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import urllib.error
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from effboost._utils.compat import load_torchvision
+from effboost._utils.locks import ignore_warnings
 from effboost.backbones._specs import BackboneSpec
 from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
 
@@ -90,9 +90,8 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
-            # torch would warn of foreign pickles, which are refused anyway.
-            warnings.simplefilter("ignore")
+        # torch would warn of foreign pickles, which are refused anyway.
+        with ignore_warnings():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
