@@ -61,7 +61,8 @@ def test_each_of_two_classes_has_a_picture_of_its_own(
 ):
     image, options = list_images(new_cells)[0], ("--method", method)
     for label in ("ALL", "HEM"):
-        assert explain(model_file, image, "--out", tmp_path / label, "--class", label, *options) == 0
+        chosen = ("--class", label, *options)
+        assert explain(model_file, image, "--out", tmp_path / label, *chosen) == 0
     assert explain(model_file, image, "--out", tmp_path / "predicted", *options) == 0
     first, second, predicted = (
         (tmp_path / name / Path(image).name).read_bytes() for name in ("ALL", "HEM", "predicted")

@@ -58,7 +58,7 @@ def test_the_predicted_class_is_drawn_on_one_scale(clf, pixels):
 def test_a_class_can_be_asked_for(clf, pixels):
     display = AttributionDisplay.from_estimator(clf, pixels[:2], output="healthy")
     assert all(axes.get_title().startswith("healthy: ") for axes in display.axes_)
-    with pytest.raises(UnsupportedInputError, match=r"'sick' is not a class of the model: \['blast'"):
+    with pytest.raises(UnsupportedInputError, match="'sick' is not a class of the model"):
         AttributionDisplay.from_estimator(clf, pixels[:2], output="sick")
 
 
@@ -81,7 +81,7 @@ def test_of_two_classes_each_is_drawn_the_other_way_round(pixels):
         assert titles["HEM"].startswith(f"HEM: log-odds {margin[i]:+.2f} ")
         np.testing.assert_array_equal(heat[None], heat[predicted])
         assert titles[None] == titles[predicted]
-    with pytest.raises(UnsupportedInputError, match=r"is not a class of the model: \['ALL', 'HEM'\]"):
+    with pytest.raises(UnsupportedInputError, match=r"'all' is not a class of the model: \['ALL'"):
         AttributionDisplay.from_estimator(clf, pixels[:1], output="all")
 
 
