@@ -168,3 +168,25 @@ def test_a_missing_library_is_named(cnn, spots, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pytorch_grad_cam", None)
     with pytest.raises(MissingDependencyError, match=r"effboost\[explain\]"):
         grad_cam(cnn, X[:2])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam++"])
+def test_maps_do_not_depend_on_the_callers_gradient_mode(cnn, spots, mode, method):
+    X, _, _ = spots
+    expected = grad_cam(cnn, X[:3], method=method).maps
+    with mode():
+        np.testing.assert_array_equal(grad_cam(cnn, X[:3], method=method).maps, expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"trainable": 2}, {"trainable": "head"}], ids=str)
+def test_networks_fitted_in_inference_mode_are_those_fitted_outside(spots, settings):
+    X, y, _ = spots
+    settings = {"fine_tune": True, "max_epochs": 2} | settings
+    expected = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
+    with torch.inference_mode():
+        clf = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    # Used later, where gradients are wanted.
+    np.testing.assert_array_equal(grad_cam(clf, X[:2]).maps, grad_cam(expected, X[:2]).maps)
+    assert not any(p.is_inference() for p in clf.featurizer_.module_.parameters())

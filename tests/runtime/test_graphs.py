@@ -154,3 +154,11 @@ def test_an_export_says_nothing(capfd):
         warnings.simplefilter("error")
         export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_callers_modes_do_not_reach_the_exported_graph():
+    module, transform = calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24)
+    expected = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        found = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
+    np.testing.assert_array_equal(found, expected)

@@ -94,3 +94,11 @@ def test_a_network_that_cannot_be_traced_runs_as_it_is():
     with torch.no_grad():
         expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_features_do_not_depend_on_the_callers_autocast():
+    module = calibrated(get_backbone_spec(TinyNet), 24)
+    runtime, pixels = TorchRuntime(module, ImageTransform(None, 24), CPU), pictures(8, 24)
+    expected = runtime.run(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(runtime.run(pixels), expected)

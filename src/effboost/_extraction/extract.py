@@ -14,6 +14,7 @@ from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence
 from effboost._transforms import ORIGINAL, Views
+from effboost._utils.forks import limit_threads_after_fork
 from effboost._utils.shared_results import compute_once, find_shared
 from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
@@ -96,6 +97,7 @@ def extract_features(
     ImageDecodeError
         If an image cannot be read, or if the network gives NaN or infinity for it.
     """
+    limit_threads_after_fork()
     n = len(images)
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:

@@ -11,6 +11,7 @@ import torch
 from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.extract import FeatureCache
 from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._utils.locks import ForkableLock
 from effboost.backbones import BackboneSpec, append_stages, feature_width, network_digest
 from effboost.runtime import Runtime, export_graph, plan_runtime, start_runtime
 
@@ -19,6 +20,8 @@ __all__ = ["FeatureExtractor"]
 # Exporting EfficientNet-B0 takes seconds; its graph 16 MB.
 _GRAPHS: Final[dict[bytes, bytes]] = {}
 _MAX_GRAPHS: Final = 2
+# Threads that predict with one network for the first time export it once.
+_STARTING: Final = ForkableLock()
 
 
 class FeatureExtractor:
@@ -42,11 +45,13 @@ class FeatureExtractor:
         self._graph: bytes | None = None
 
     def start(self, device: torch.device) -> Runtime:
-        """Give the network's runtime."""
+        """Return the network's runtime, started by the first thread that needs it."""
         if self._runtime is None:
-            self._runtime = start_runtime(
-                self._choice, self._network(), self._transform, device, self.graph
-            )
+            with _STARTING:
+                if self._runtime is None:
+                    self._runtime = start_runtime(
+                        self._choice, self._network(), self._transform, device, self.graph
+                    )
         return self._runtime
 
     def name(self, device: torch.device) -> str:
@@ -81,13 +86,14 @@ class FeatureExtractor:
         RuntimeUnavailableError
             If it cannot be exported.
         """
-        if self._graph is None:
-            key = digest_of(self._origin())
-            graph = _GRAPHS.pop(key, None) or export_graph(self._network(), self._transform)
-            self._graph = _GRAPHS[key] = graph
-            for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
-                _GRAPHS.pop(old, None)
-        return self._graph
+        with _STARTING:
+            if self._graph is None:
+                key = digest_of(self._origin())
+                graph = _GRAPHS.pop(key, None) or export_graph(self._network(), self._transform)
+                self._graph = _GRAPHS[key] = graph
+                for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
+                    del _GRAPHS[old]
+            return self._graph
 
     def _network(self) -> torch.nn.Module:
         # Made anew when it is needed, so that a pickle holds the plain network alone.

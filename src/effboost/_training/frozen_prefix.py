@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from effboost._extraction.row_cache import RowCache
 from effboost._training.dataset import Batch, TrainingDataset
 from effboost._utils.compat import load_torchvision
+from effboost._utils.device import computing
 from effboost.backbones import list_children
 from effboost.runtime import fused
 
@@ -49,7 +50,7 @@ class FrozenPrefix:
     def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
         """Tell whether the network is the chain of these children and the rest of it."""
         try:
-            with torch.inference_mode():
+            with computing(), torch.inference_mode():
                 middle = self._as_chain()(example)
                 self.detach()
                 return torch.equal(self._body(middle), expected)
@@ -93,7 +94,7 @@ def find_prefix(
     if not any(True for part in parts.values() for _ in part.parameters()):
         return None
     prefix = FrozenPrefix(body, parts)
-    with torch.inference_mode():
+    with computing(), torch.inference_mode():
         expected = body.eval()(example)
     return prefix if prefix.gives(example, expected) else None
 

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from effboost._training.dataset import BatchSource, TrainingDataset
 from effboost._training.frozen_prefix import FrozenPrefix, PrefixedDataset, find_prefix
 from effboost._transforms import ImageTransform
+from effboost._utils.device import computing
 
 __all__ = ["TrainableNetwork", "TrainingModule"]
 
@@ -135,7 +136,7 @@ class TrainingModule(nn.Module):
         self._prefix.detach()
 
         def run(pixels: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():
+            with computing(), torch.inference_mode():
                 out: torch.Tensor = stages(self.normalize(pixels))
             return out.cpu()
 
@@ -175,7 +176,7 @@ class TrainingModule(nn.Module):
 
     def forward(self, x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
         batch = self.normalize(x) if x.dtype == torch.uint8 else x
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
+        with computing(), torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
             out = self.body(batch)
             if self.head is not None:
                 out = self.head(out)

@@ -119,9 +119,9 @@ def fine_tune(
         if was_pressed():
             raise KeyboardInterrupt
         use_average()
-    for norm, momentum in zip(adapting, momenta, strict=True):
-        norm.momentum = momentum
-    network.to_inference()
+        for norm, momentum in zip(adapting, momenta, strict=True):
+            norm.momentum = momentum
+        network.to_inference()
     return learning_curves(net.history)
 
 

@@ -85,7 +85,7 @@ def _check_class(model: Any, name: str | None) -> Any:
         return None
     labels = {str(label): label for label in model.classes_.tolist()}
     if name not in labels:
-        raise ValueError(f"--class {name!r} is none of the model's: {', '.join(labels)}")
+        raise ValueError(f"--class {name!r} is not a class of the model: {', '.join(labels)}")
     return labels[name]
 
 
@@ -126,10 +126,6 @@ def _draw(model: Any, images: list[str], method: str, output: Any) -> Iterator[t
     from effboost.inspection._heat import explain
 
     pictures, attribution = explain(model, images, method)
-    # With two classes, there is one output: what speaks against the second class speaks for the
-    # first.
-    if output is not None and output not in attribution.outputs.tolist():
-        output = attribution.outputs[0]
     for i, image in enumerate(images):
         display = AttributionDisplay.from_attribution(
             pictures[[i]], attribution.take(i), output=output
