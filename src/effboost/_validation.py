@@ -11,10 +11,10 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from effboost._utils.columns import check_groups, check_label_column
 from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
-from effboost.model_selection._subjects import check_groups, is_missing
 
 __all__ = ["LabelledImages", "check_labels", "check_validation", "check_weight"]
 
@@ -125,34 +125,17 @@ class LabelledImages:
 
 
 def check_labels(y: Any) -> npt.NDArray[Any]:
-    """Check labels: one dimension, none missing, and all strings or none.
+    """Check labels: one dimension, none missing, all of one kind that can be classified.
 
     Raises
     ------
     UnsupportedInputError
-        If a label is missing, or strings stand beside other values.
+        If a label is missing, strings stand beside other values, or labels are dates or objects
+        other than strings.
     ValueError
-        If `y` is nothing to classify.
+        If `y` holds numbers that are not classes.
     """
-    if isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O":
-        plain = np.empty(len(y), dtype=object)
-        plain[:] = list(y)
-        missing = [i for i, value in enumerate(plain) if is_missing(value)]
-        if missing:
-            raise UnsupportedInputError(
-                f"the label at position {missing[0]} is missing ({plain[missing[0]]!r}): label the "
-                "image, or leave it out"
-            )
-        strings = [isinstance(v, str) for v in plain]
-        if any(strings) and not all(strings):
-            odd = strings.index(not strings[0])
-            raise UnsupportedInputError(
-                f"y mixes strings and other values: {plain[0]!r} at position 0, {plain[odd]!r} at "
-                f"position {odd}"
-            )
-        # Booleans and numbers that came as objects, from a data frame's rows for example.
-        y = y if all(strings) else np.array(plain.tolist())
-    labels: npt.NDArray[Any] = column_or_1d(y, warn=True)
+    labels = check_label_column(y)
     check_classification_targets(labels)
     return labels
 
@@ -169,8 +152,14 @@ def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
         return np.ones(len(images))
     weight: npt.NDArray[np.float64] = column_or_1d(sample_weight, dtype=np.float64)
     _check_lengths(images, sample_weight=weight)
-    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-        raise UnsupportedInputError("sample_weight must be finite, zero or more, and not all zero")
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if wrong.size:
+        raise UnsupportedInputError(
+            f"sample_weight is {weight[wrong[0]]} at position {wrong[0]}; weights must be finite, "
+            "and zero or more"
+        )
+    if not weight.any():
+        raise UnsupportedInputError("sample_weight is zero for all images: give some a weight")
     return weight
 
 

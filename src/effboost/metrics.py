@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import get_scorer, make_scorer, roc_curve
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length
 
+from effboost._utils.columns import check_groups, check_label_column
 from effboost._utils.compat import BaseScorer, register_scorer
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import aggregate_by_subject
-from effboost.model_selection._subjects import check_groups, label_subjects
+from effboost.model_selection._subjects import label_subjects
 
 __all__ = [
     "SCORERS",
@@ -167,8 +168,13 @@ def expected_calibration_error(
     proba = np.asarray(y_proba, dtype=np.float64)
     if proba.ndim == 1:
         proba = np.column_stack([1 - proba, proba])
-    true = column_or_1d(y_true)
+    true = check_label_column(y_true)
     check_consistent_length(true, proba, sample_weight)
+    if not ((proba >= 0) & (proba <= 1)).all():
+        raise UnsupportedInputError(
+            f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities lie "
+            "between 0 and 1, and none is missing"
+        )
     classes = np.unique(true if labels is None else np.asarray(labels))
     if len(classes) != proba.shape[1] or not np.isin(true, classes).all():
         raise UnsupportedInputError(
@@ -243,7 +249,7 @@ class SubjectScorer(BaseScorer):
                 f"no subjects are known to {self!r}: hand groups on by metadata routing, or give "
                 "an ImageSequence that carries them"
             )
-        true, classes = column_or_1d(y_true), estimator.classes_
+        true, classes = check_label_column(y_true), estimator.classes_
         groups = check_groups(groups, len(true))
         labels = label_subjects(true, groups)
         if labels is None:

@@ -22,6 +22,9 @@ KINDS: Final = {
     "unreadable": "unreadable images",
     "duplicate": "copies, equal to the byte",
     "near_duplicate": "copies that were re-encoded, resized, turned or mirrored",
+    "similar_labels": "labels that look like one name",
+    "similar_subjects": "subjects that look like one name",
+    "dark": "nearly black images",
     "blank": "blank images",
     "size": "images of the wrong size",
     "no_label": "images without a label",
@@ -38,7 +41,8 @@ class Finding:
     ----------
     kind : str
         "leaking_subject", "leaking_image", "several_labels", "several_subjects", "unreadable",
-        "duplicate", "near_duplicate", "blank", "size", "no_label" or "no_subject".
+        "duplicate", "near_duplicate", "similar_labels", "similar_subjects", "dark", "blank",
+        "size", "no_label" or "no_subject".
     images : tuple of str
         The images that it concerns: paths, or positions of images in memory.
     detail : str

@@ -11,6 +11,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
 
+from effboost._utils.columns import check_groups
 from effboost._utils.compat import load_matplotlib, load_umap
 from effboost._validation import check_labels
 from effboost.exceptions import UnsupportedInputError
@@ -22,7 +23,6 @@ from effboost.inspection._drawing import (
     make_axes,
     style_of,
 )
-from effboost.model_selection._subjects import check_groups
 
 __all__ = ["FeatureViewDisplay"]
 
