@@ -85,7 +85,7 @@ def test_changed_arrays_are_refused_or_harmless(name):
                 for method in ("predict", "predict_proba", "decision_function"):
                     if hasattr(head, method):
                         assert np.isfinite(getattr(head, method)(X)).all()
-    assert n_refused >= n_tried / 2
+    assert n_refused >= n_tried / 3
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -211,7 +211,7 @@ def test_support_vectors_that_do_not_exist_are_refused(name, value):
     assert machine.support_.size == 48
     check_estimator(machine)
     setattr(machine, name, value)
-    with pytest.raises(RefusedError, match="SVC|parameter"):
+    with pytest.raises(RefusedError, match=r"SVC|parameter"):
         check_estimator(machine)
 
 

@@ -327,7 +327,7 @@ def test_a_memory_of_pickles_is_refused(tmp_path):
 
 
 def test_heads_without_a_schema_are_refused_when_saving():
-    with pytest.raises(RefusedError, match="KNeighborsClassifier.*joblib"):
+    with pytest.raises(RefusedError, match=r"KNeighborsClassifier.*joblib"):
         write_heads({"head": KNeighborsClassifier().fit(*features())})
 
 

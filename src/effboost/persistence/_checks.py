@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -211,7 +212,7 @@ def _fits_layers(network: Any) -> bool:
     shapes = [weights.shape for weights in network.coefs_]
     n_outputs = 1 if len(network.classes_) == 2 else len(network.classes_)
     return (
-        shapes == list(zip(widths[:-1], widths[1:], strict=True))
+        shapes == list(pairwise(widths))
         and network.n_layers_ == len(widths)
         and network.n_outputs_ == widths[-1] == n_outputs
     )

@@ -21,8 +21,8 @@ from effboost.persistence._boosters import build_booster, describe_booster, is_b
 from effboost.persistence._checks import check_estimator, pin_jobs
 from effboost.persistence._json import check_fields
 from effboost.persistence._schemas import find_schema
-from effboost.persistence._skops_schema import rebuild_skops
 from effboost.persistence._sklearn_types import FUNCTIONS, TYPES, public_module
+from effboost.persistence._skops_schema import rebuild_skops
 
 __all__ = ["MAX_BYTES", "BoosterSlot", "HeadFiles", "read_heads", "write_heads"]
 

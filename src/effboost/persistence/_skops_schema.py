@@ -18,7 +18,7 @@ from effboost._utils.refusal import RefusedError
 from effboost.persistence._archive import Archive, write_archive
 from effboost.persistence._json import parse_json, parse_scalar
 from effboost.persistence._schemas import attribute_names
-from effboost.persistence._sklearn_types import FORMER_MODULES, FUNCTIONS, LOADERS, TREES
+from effboost.persistence._sklearn_types import FORMER_MODULES, LOADERS, TREES
 
 __all__ = ["rebuild_skops"]
 
@@ -85,9 +85,10 @@ def rebuild_skops(content: bytes) -> bytes:
 
 def _list_files(schema: _Node) -> set[str]:
     """List the arrays that nodes name: of trees in two places, skops writes and names two sets."""
-    found, stack = set(), [schema]
+    found: set[str] = set()
+    stack: list[Any] = [schema]
     while stack:
-        part: Any = stack.pop()
+        part = stack.pop()
         children = part.values() if isinstance(part, dict) else part
         stack += [child for child in children if isinstance(child, dict | list)]
         if isinstance(part, dict) and isinstance(part.get("file"), str):
@@ -198,8 +199,8 @@ class _SchemaReader:
             clean["__id__"] = place
             if self._is_known(place, (name, file)):
                 return clean
-        dtype, shape, _ = self._look_at(file)
-        if dtype.kind == "V" or (name != "numpy.ndarray" and shape != ()):
+        dtype, sides, _ = self._look_at(file)
+        if dtype.kind == "V" or (name != "numpy.ndarray" and sides != ()):
             raise RefusedError(f"{_FILE}: {quote_name(file)} is not a {name}")
         return clean
 
