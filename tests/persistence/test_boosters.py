@@ -1,44 +1,16 @@
 """Boosters in UBJ, changed in ways that XGBoost would crash on or believe."""
 
-import struct
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xgboost import XGBClassifier, XGBRegressor
 
+from common.ubjson import length_prefix, write_ubjson
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._booster_checks import check_booster
 from effboost.persistence._boosters import build_booster, describe_booster
 from effboost.persistence._ubjson import parse_ubjson
-
-
-def write_ubjson(value):
-    """Write what `parse_ubjson` reads."""
-    if isinstance(value, dict):
-        parts = [_length(key.encode()) + write_ubjson(item) for key, item in value.items()]
-        return b"{" + b"".join(parts) + b"}"
-    if isinstance(value, np.ndarray):
-        codes = {"i1": b"i", "u1": b"U", "i2": b"I", "i4": b"l", "i8": b"L", "f4": b"d", "f8": b"D"}
-        code = codes[value.dtype.str[1:]]
-        return b"[$" + code + b"#" + _length(None, len(value)) + value.tobytes()
-    if isinstance(value, list):
-        return b"[#" + _length(None, len(value)) + b"".join(map(write_ubjson, value))
-    if isinstance(value, str):
-        return b"S" + _length(value.encode())
-    if value is None or isinstance(value, bool):
-        return {None: b"Z", True: b"T", False: b"F"}[value]
-    return (
-        b"L" + struct.pack(">q", value)
-        if isinstance(value, int)
-        else struct.pack(">cd", b"D", value)
-    )
-
-
-def _length(text, length=None):
-    return b"L" + struct.pack(">q", len(text) if length is None else length) + (text or b"")
-
 
 VALUES = st.recursive(
     st.none()
@@ -72,13 +44,16 @@ def test_random_bytes_are_refused_or_an_object(content):
     ("content", "message"),
     [
         (b"", "truncated"),
-        (b"[#" + _length(None, 0), "is not an object"),
+        (b"[#" + length_prefix(None, 0), "is not an object"),
         (write_ubjson({"a": 1}) + b"x", "after the booster's end"),
-        (b"{" + (_length(b"a") + b"T") * 2 + b"}", "a field twice"),
-        (b"{" + _length(b"a") + b"[$d#L" + b"\x7f" + b"\xff" * 7, "do not fit into it"),
-        (b"{" + _length(b"a") + b"[$S#" + _length(None, 0) + b"}", "array of an unknown type"),
-        (b"{" + _length(b"a") + b"H" + _length(b"9" * 9) + b"}", "damaged at byte"),
-        ((b"{" + _length(b"a")) * 1000, "nested too deeply"),
+        (b"{" + (length_prefix(b"a") + b"T") * 2 + b"}", "a field twice"),
+        (b"{" + length_prefix(b"a") + b"[$d#L" + b"\x7f" + b"\xff" * 7, "do not fit into it"),
+        (
+            b"{" + length_prefix(b"a") + b"[$S#" + length_prefix(None, 0) + b"}",
+            "array of an unknown type",
+        ),
+        (b"{" + length_prefix(b"a") + b"H" + length_prefix(b"9" * 9) + b"}", "damaged at byte"),
+        ((b"{" + length_prefix(b"a")) * 1000, "nested too deeply"),
     ],
 )
 def test_hostile_ubjson_is_refused(content, message):

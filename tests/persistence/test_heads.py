@@ -360,6 +360,28 @@ def test_every_kind_of_head_predicts_the_same_after_loading(name, n_classes):
             assert np.array_equal(getattr(again, method)(X), getattr(head, method)(X))
 
 
+def test_parameters_that_a_file_lacks_have_their_defaults():
+    """Those that scikit-learn added after the file was written."""
+    head = LogisticRegression(C=2).fit(*features())
+    description, members, _ = write_heads({"head": head})
+    schema, arrays = read_skops(members["heads.skops"])
+    for name in ("C", "l1_ratio"):
+        del attributes(root(schema))[name]
+    again = read_heads(description, {"heads.skops": write_skops(schema, arrays)})["head"]
+    assert again.C == 1
+    assert np.array_equal(again.predict_proba(features()[0]), head.predict_proba(features()[0]))
+
+
+def test_a_frozen_estimator_without_one_is_refused():
+    """Looking for any of its attributes ended in a RecursionError."""
+    head = fitted_heads()["frozen, sigmoid"]
+
+    def change(schema, arrays):
+        del attributes(attributes(root(schema))["estimator"])["estimator"]
+
+    attack(head, change, "FrozenEstimator has no estimator")
+
+
 def test_what_frames_leave_in_an_estimator_can_be_saved():
     scaler = StandardScaler().set_output(transform="pandas")
     head = make_pipeline(scaler, LogisticRegression()).fit(*features())

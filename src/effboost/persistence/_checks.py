@@ -231,12 +231,13 @@ def _fits_rotations(analysis: Any) -> bool:
 
 
 def _fits_thresholds(isotonic: Any) -> bool:
-    # Outside of what it has seen, it would raise an error or give NaN.
-    return (
+    # Outside of its thresholds, it would raise an error or give NaN.
+    thresholds = isotonic.X_thresholds_
+    return bool(
         isotonic.out_of_bounds == "clip"
-        and isotonic.X_min_ <= isotonic.X_max_
-        and len(isotonic.X_thresholds_) > 0
-        and bool((np.diff(isotonic.X_thresholds_) >= 0).all())
+        and len(thresholds) > 0
+        and (np.diff(thresholds) >= 0).all()
+        and thresholds[0] <= isotonic.X_min_ <= isotonic.X_max_ <= thresholds[-1]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import json
 import re
@@ -188,7 +189,9 @@ def _load(content: bytes, boosters: list[Any]) -> dict[str, Any]:
         raise RefusedError(f"{_SKOPS} is damaged ({reason})") from error
     slots = {}
     for part in _walk(heads):
-        if isinstance(part, BoosterSlot):
+        if isinstance(part, BaseEstimator):
+            _add_parameters(part)
+        elif isinstance(part, BoosterSlot):
             number = vars(part).get("number")
             if type(number) is not int or not 0 <= number < len(boosters):
                 raise RefusedError(f"{_SKOPS} names a booster that does not exist")
@@ -199,6 +202,16 @@ def _load(content: bytes, boosters: list[Any]) -> dict[str, Any]:
         if isinstance(part, BaseEstimator):
             pin_jobs(part)
     return loaded
+
+
+def _add_parameters(estimator: Any) -> None:
+    """Give an estimator the parameters that its class did not have when it was saved."""
+    defaults = inspect.signature(type(estimator)).parameters
+    for name in type(estimator)._get_param_names():
+        if name not in vars(estimator):
+            if defaults[name].default is inspect.Parameter.empty:
+                raise RefusedError(f"a {type(estimator).__name__} has no {name}")
+            setattr(estimator, name, defaults[name].default)
 
 
 def _check_parts(heads: Any) -> None:
