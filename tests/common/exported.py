@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from xgboost import XGBClassifier
 
+import onnx
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, export_onnx
 
@@ -32,3 +33,10 @@ def tiny_file():
     """Give the bytes of its exported file."""
     with tempfile.TemporaryDirectory() as folder:
         return export_onnx(tiny_hybrid(), Path(folder, "tiny.onnx")).read_bytes()
+
+
+def edited(edit):
+    """Return the exported file after a change of its model."""
+    model = onnx.load_from_string(tiny_file())
+    edit(model)
+    return model.SerializeToString()

@@ -105,7 +105,7 @@ def test_it_is_a_fitted_classifier_that_cannot_be_fitted(clf):
     assert is_classifier(clf)
     check_is_fitted(clf)
     X, y = cells(6)
-    with pytest.raises(UnsupportedInputError, match=r"fitted by its file .*FrozenEstimator"):
+    with pytest.raises(UnsupportedInputError, match=r"fitted with its file .*FrozenEstimator"):
         clf.fit(X, y)
     assert clone(clf).path == clf.path
     np.testing.assert_array_equal(clone(clf).predict_proba(X), clf.predict_proba(X))

@@ -225,6 +225,9 @@ def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> st
 def _probe(module: nn.Module, image_size: int) -> torch.Tensor:
     """Run the network on one image of noise, always the same."""
     noise = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    tensors = module.state_dict().values()
+    if tensors and all(tensor.is_meta for tensor in tensors):
+        noise = noise.to("meta")  # its shapes alone are known
     try:
         with computing(), torch.inference_mode():
             out = module.eval()(noise)

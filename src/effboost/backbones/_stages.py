@@ -141,12 +141,14 @@ def _list_maps(module: nn.Module, image_size: int) -> list[str]:
 
         return look
 
+    # On the device "meta", for a network whose shapes alone are known.
+    device = next((parameter.device for parameter in module.parameters()), None)
     # Alone: hooks of two threads on one network would see what the other one runs.
     with tracing():
         hooks = [c.register_forward_hook(watch(n)) for n, c in list_children(module).items()]
         try:
             with torch.inference_mode():
-                module.eval()(torch.zeros(1, 3, image_size, image_size))
+                module.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
         finally:
             for hook in hooks:
                 hook.remove()
