@@ -239,6 +239,7 @@ def test_learning_curves_are_cut_by_subject(cells):
     assert train.shape == test.shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(cells, tmp_path):
     X, y, subjects = cells
     images = ImageSequence(X, groups=subjects)
@@ -266,6 +267,7 @@ print(joblib.cpu_count(), *joblib.Parallel(2)(joblib.delayed(threads)() for _ in
 """
 
 
+@pytest.mark.slow
 def test_workers_share_the_cores():
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     found = subprocess.run(

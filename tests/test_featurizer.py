@@ -23,6 +23,7 @@ from effboost.exceptions import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "width", "side"),
     [
@@ -63,6 +64,7 @@ def _seed_of(featurizer):
     return np.random.RandomState(featurizer.random_state).randint(2**31 - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", ["unit", "imagenet"])
 def test_features_equal_torchvisions_own_pipeline(paths, normalize):
     """The network and the transforms exactly as a torchvision user would write them."""

@@ -50,6 +50,7 @@ def test_fit_predict_score_as_scikit_learn_has_them(pixels, three_classes):
     assert len(clf.get_feature_names_out()) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "side"),
     [("vgg16", 32), ("resnet18", 32), ("inception_v3", 75), ("efficientnet_b0", 32)],
@@ -115,6 +116,7 @@ def test_grid_search_by_nested_name_with_grouped_folds(paths, three_classes, sub
     assert search.predict(paths[:2]).tolist() == three_classes[:2].tolist()
 
 
+@pytest.mark.slow
 def test_grid_search_over_the_defaults_of_a_hybrid_with_nothing_set(pixels, three_classes):
     grid = {
         "featurizer__weights": [None],

@@ -161,6 +161,7 @@ def suppress_few_subjects():
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
 @pytest.mark.filterwarnings("ignore:The least populated class")
 @settings(max_examples=30, deadline=None, suppress_health_check=QUIET)
@@ -217,6 +218,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.filterwarnings("ignore:The least populated class")

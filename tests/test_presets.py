@@ -78,6 +78,7 @@ def test_paper_code_differs_from_paper_in_its_features_alone():
     assert code["features"] == "logits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "width"), [(presets.paper, 1280), (presets.paper_code, 1000)])
 def test_the_booster_is_handed_as_many_features_as_the_preset_says(pixels, preset, width):
     clf = preset(weights=None, crop_size=None, image_size=32, max_epochs=1, random_state=0)
@@ -113,6 +114,7 @@ def test_presets_give_a_new_model_each_time():
     assert isinstance(presets.paper().featurizer, EfficientNetFeaturizer)
 
 
+@pytest.mark.slow
 def test_frozen_classifies_images_of_any_size(pixels, three_classes):
     clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
     clf.set_params(classifier__n_estimators=5)
@@ -156,6 +158,7 @@ def test_recommended_tunes_with_care():
     assert training.max_epochs == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fine_tune", [False, True])
 def test_recommended_classifies_is_saved_and_exported(pixels, three_classes, tmp_path, fine_tune):
     clf = presets.recommended(

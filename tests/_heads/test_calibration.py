@@ -186,6 +186,7 @@ def test_a_class_that_is_not_there_cannot_be_calibrated(data, parts):
         clf.fit(images[train], y[train], X_val=images[sick], y_val=y[sick])
 
 
+@pytest.mark.slow
 def test_a_calibrated_hybrid_is_saved_and_loaded(data, parts, tmp_path):
     (images, y), (train, rest) = data, parts
     clf = boosted_hybrid().set_params(

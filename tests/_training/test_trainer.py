@@ -262,6 +262,7 @@ def test_a_last_image_trains_a_network_that_ends_in_one_pixel(pixels):
     assert len(featurizer.history_) == 1
 
 
+@pytest.mark.slow
 def test_inception_trains_without_its_auxiliary_head(pixels):
     featurizer = ImageFeaturizer(
         "inception_v3",

@@ -14,6 +14,7 @@ def export(model_file, *arguments):
     return main(["export", str(model_file), *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     assert export(model_file, "--out", out, "--format", "json") == 0

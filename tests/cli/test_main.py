@@ -64,6 +64,7 @@ def test_the_command_line_starts_without_numpy():
     assert result.stdout == "[]\n", result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["numpy", "sklearn", "torch", "torchvision"])
 def test_ctrl_c_while_modules_load_is_one_line_and_130(module, tmp_path):
     """The signal comes at the moment that the import of a module begins."""

@@ -114,6 +114,7 @@ def test_an_output_is_not_overwritten_unasked(model_file, new_cells, tmp_path, c
     assert len(read(out.read_text())) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_resume_goes_on_wherever_a_row_was_cut(model_file, new_cells, tmp_path, kind):
     paths = list_images(new_cells)
@@ -221,6 +222,7 @@ def wait_for(out, size, process):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_can_be_resumed(onnx_file, many_cells, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     assert predict(onnx_file, many_cells, "--out", whole) == 0

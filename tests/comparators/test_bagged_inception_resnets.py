@@ -153,6 +153,7 @@ def test_views_differ_in_colour_and_not_in_place(pixels):
     assert again == views[0]
 
 
+@pytest.mark.slow
 def test_the_network_of_the_source_takes_small_images_and_trains(pixels):
     bagged = bagged_inception_resnets(weights=None)
     featurizer = bagged.network.featurizer

@@ -169,6 +169,7 @@ def test_evaluate_reports_on_it(name):
 
 
 # VGG16 and four Inception-ResNets take too long: tests beside this one look at their structure.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if "vgg16" not in name and not name.startswith("bagged")]
 )

@@ -128,6 +128,7 @@ def test_more_features_than_fifty_are_reduced_first():
     assert abs(silhouette_score(standard, groups) - expected) > 1e-2 * abs(expected)
 
 
+@pytest.mark.slow
 def test_umap_keeps_neighbours_together_and_is_repeatable(by_patient):
     pytest.importorskip("umap")
     features, y, groups = by_patient

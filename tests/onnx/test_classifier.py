@@ -65,6 +65,7 @@ def test_every_form_of_images_is_taken(form, clf, tmp_path):
     np.testing.assert_array_equal(clf.predict_proba(form(X, tmp_path)), clf.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_rows_of_numbers_are_images_where_the_model_learned_from_rows(tmp_path):
     X, y = cells()
     rows = X.reshape(len(X), -1) / 255

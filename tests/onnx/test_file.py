@@ -89,6 +89,7 @@ def test_a_graph_that_fails_on_an_image_is_one_error(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 7))
 def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):

@@ -189,6 +189,7 @@ def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same_bits(tmp_path):
     golden = Path(__file__).parent / "golden" / "format-1-voting.effboost"
     code = (

@@ -75,6 +75,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["featurizer_", "heads", "params", "classes"]), JSON))
 def test_whatever_stands_in_a_manifest_is_described(model):

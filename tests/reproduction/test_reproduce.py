@@ -81,6 +81,7 @@ def finished(tmp_path_factory):
     return data, out, systems, run(data, out, systems, positive=BLAST)
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_written(finished):
     _, out, systems, found = finished
     assert {file.name for file in out.iterdir()} == {*TABLES_AND_FIGURES, "systems"}
@@ -162,6 +163,7 @@ def once(cells, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["image_size", "random_state", "weights"])
 def test_nothing_is_reused_where_settings_differ(cells, once, tmp_path, change):
     file = tmp_path / "tiny.pth"
@@ -174,6 +176,7 @@ def test_nothing_is_reused_where_settings_differ(cells, once, tmp_path, change):
     assert before.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_nothing_is_reused_where_a_label_or_an_image_differs(tmp_path):
     data, out = write_cells(tmp_path), tmp_path / "out"
     run(data, out)
@@ -196,6 +199,7 @@ def test_a_result_that_is_damaged_is_measured_again(cells, once, tmp_path):
     assert json.loads(file.read_text())["key"] == found.key
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(cells, tmp_path):
     code = (
         "import sys\n"
@@ -235,6 +239,7 @@ def interrupt():
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_system_that_fails_is_reported_and_the_others_go_on(cells, tmp_path):
     # Its five poolings leave nothing of 24 pixels.
     found = run(cells, tmp_path, ["rezayi_cnn", "res_rand_svm"])
@@ -247,6 +252,7 @@ def test_a_system_that_fails_is_reported_and_the_others_go_on(cells, tmp_path):
     assert "## Failed" in (tmp_path / "reproduction.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_system_that_failed_is_tried_again(cells, tmp_path):
     weights = tmp_path / "tiny.pth"
     found = run(cells, tmp_path, weights=weights)

@@ -37,6 +37,7 @@ def graph():
     return export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18"])
 def test_features_are_those_of_torch(name, engine):
@@ -103,6 +104,7 @@ def no_graph():
     raise AssertionError("torch needs no graph")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", [Branching, Noisy], ids=lambda factory: factory.__name__)
 def test_what_cannot_be_exported_runs_on_torch_with_a_warning(factory):
     module = build_backbone(BackboneSpec("own", factory=factory), None, seed=0)
