@@ -51,7 +51,7 @@ def add_training_options(parser):
 
 
 def network_settings(options):
-    """Give the parameters that frozen and fine-tuned featurizers share."""
+    """Return the parameters that frozen and fine-tuned featurizers share."""
     return {
         "backbone": options.backbone,
         "weights": None if options.weights == "none" else options.weights,
@@ -62,7 +62,7 @@ def network_settings(options):
 
 
 def training_settings(options):
-    """Give the parameters of training."""
+    """Return the parameters of training."""
     return {
         "crop_size": None,
         "max_epochs": options.epochs,
@@ -74,7 +74,7 @@ def training_settings(options):
 def load_data(
     options, n_subjects, images_per_subject, image_size, difficulty="easy", random_state=0
 ):
-    """Give images, target and groups: of the folder that was named, or generated."""
+    """Return images, target and groups: of the folder that was named, or generated."""
     if options.data:
         data = load_image_folder(
             options.data,
@@ -104,14 +104,14 @@ def calibrated(name, side):
 
 
 def without_head(network):
-    """Give a copy that ends at its features."""
+    """Return a copy that ends at its features."""
     network = copy.deepcopy(network)
     network.classifier = torch.nn.Identity()
     return network
 
 
 def frozen_featurizer(network, side, **params):
-    """Give effboost's featurizer on the same weights."""
+    """Return effboost's featurizer on the same weights."""
     return ImageFeaturizer(
         functools.partial(copy.deepcopy, network),
         weights=None,
@@ -218,7 +218,7 @@ def _image_differences(found, first, measure):
 
 
 def image_log_loss(report):
-    """Give the log-loss of each image, clipped as scikit-learn clips the mean."""
+    """Return the log-loss of each image, clipped as scikit-learn clips the mean."""
     columns = np.searchsorted(report.classes, report.y_true)
     given = report.probabilities[np.arange(len(columns)), columns]
     return -np.log(np.clip(given, np.finfo(given.dtype).eps, 1))

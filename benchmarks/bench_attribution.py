@@ -30,7 +30,7 @@ _BOOTSTRAP = 2000
 
 
 def predicted(found):
-    """Give each image's map for the class that is predicted."""
+    """Return each image's map for the class that is predicted."""
     if found.margin.shape[1] == 1:
         return found.maps[:, 0] * np.where(found.margin[:, :1] > 0, 1, -1)[..., None]
     return found.maps[np.arange(len(found.maps)), found.margin.argmax(axis=1)]
@@ -70,7 +70,7 @@ def area(clf, chosen, start, end, maps, steps):
 
 
 def with_interval(values, groups):
-    """Give the mean and its 95 % interval over bootstrap samples of subjects."""
+    """Return the mean and its 95 % interval over bootstrap samples of subjects."""
     names, codes = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
     draws = np.random.default_rng(0).integers(0, len(names), (_BOOTSTRAP, len(names)))
@@ -79,7 +79,7 @@ def with_interval(values, groups):
 
 
 def explain(clf, X, background):
-    """Give the maps of each method, at the size of the pictures."""
+    """Return the maps of each method, at the size of the pictures."""
     side = X.shape[1]
     best = clf.predict(X)
     maps = {
@@ -95,7 +95,7 @@ def explain(clf, X, background):
 
 
 def compare(clf, X, masks, groups, background, steps):
-    """Give a row for each method, and the differences between the hybrid's own and Grad-CAM."""
+    """Return a row for each method, and the differences between the hybrid's own and Grad-CAM."""
     maps = explain(clf, X, background)
     chosen = clf.predict_proba(X).argmax(axis=1)
     black = np.zeros_like(X)
@@ -124,7 +124,7 @@ def compare(clf, X, masks, groups, background, steps):
 
 
 def check_complete(clf, X):
-    """Give the largest gap between map plus base and margin, as a share of the margin or 1."""
+    """Return the largest gap between map plus base and margin, as a share of the margin or 1."""
     found = hybrid_attribution(clf, X)
     gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
     return float((gap / np.maximum(1, np.abs(found.margin))).max())

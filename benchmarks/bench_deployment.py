@@ -51,7 +51,7 @@ _CORE = ("effboost", "torch", "torchvision", "xgboost", "skorch", "scikit-learn"
 
 
 def installed_mb(names):
-    """Give the size of packages and all that they need, as they lie in this environment."""
+    """Return the size of packages and all that they need, as they lie in this environment."""
     seen, queue = {}, list(names)
     while queue:
         name = re.sub(r"[-_.]+", "-", queue.pop()).lower()

@@ -64,7 +64,7 @@ def featurizer(side, **params):
 
 
 def compare_views(options):
-    """Give the accuracy with new views in each epoch, and with views that come back."""
+    """Return the accuracy with new views in each epoch, and with views that come back."""
     X, y, groups = load_data(options, 40, 10, options.image_size)
     X, y, groups = ImageSequence(X), np.asarray(y), np.asarray(groups)
     split = subject_split(y, groups, test_size=0.3, random_state=0)

@@ -27,7 +27,7 @@ def best_of(run, times):
 
 
 def profile(graph, pixels, folder):
-    """Give the milliseconds an image of each kind of node, on one core."""
+    """Return the milliseconds an image of each kind of node, on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True

@@ -187,7 +187,7 @@ def tuned_recipes(settings):
 
 
 def measure(clf, images, y, options, cache):
-    """Give a report for each repeat, and the seconds of a fit and its predictions in each."""
+    """Return a report for each repeat, and the seconds of a fit and its predictions in each."""
     if options.cache:
         clf.set_params(featurizer__cache=cache)
     found, seconds = [], []
@@ -206,7 +206,7 @@ def difference(found, first, *measure):
 
 
 def load_sets(options):
-    """Give images that know their subjects, and their classes: of one set, or of each draw."""
+    """Return images that know their subjects, and their classes: of one set, or of each draw."""
     sets = []
     for random_state in options.draws:
         X, y, groups = load_data(

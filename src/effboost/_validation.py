@@ -70,7 +70,7 @@ class LabelledImages:
         return np.arange(len(self.images)) if self.groups is None else self.groups
 
     def classes(self) -> npt.NDArray[Any]:
-        """Give the sorted classes, of which there must be two or more."""
+        """Return the sorted classes, of which there must be two or more."""
         classes = np.unique(self.labels)
         if len(classes) < 2:
             raise UnsupportedInputError(
@@ -79,7 +79,7 @@ class LabelledImages:
         return classes
 
     def encode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Give the position of each label in `classes`."""
+        """Return the position of each label in `classes`."""
         unknown = np.setdiff1d(self.labels, classes)
         if unknown.size:
             raise UnsupportedInputError(
@@ -88,7 +88,7 @@ class LabelledImages:
         return np.searchsorted(classes, self.labels).astype(np.int64)
 
     def take(self, index: npt.NDArray[Any]) -> LabelledImages:
-        """Give a part, by positions or by a mask."""
+        """Return a part, by positions or by a mask."""
         groups = None if self.groups is None else self.groups[index]
         return LabelledImages(self.images[index], self.labels[index], groups, self.weight[index])
 
@@ -100,7 +100,7 @@ class LabelledImages:
         return self.take(split.train), self.take(split.test)
 
     def weights_with_classes(self, class_weight: Any) -> npt.NDArray[np.float64]:
-        """Give the weights multiplied by those of the classes."""
+        """Return the weights multiplied by those of the classes."""
         of_class = compute_sample_weight(class_weight, self.labels)
         if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
             raise UnsupportedInputError(
@@ -110,7 +110,7 @@ class LabelledImages:
         return weight
 
     def sampling_weights(self, sampling: str | None) -> npt.NDArray[np.float64] | None:
-        """Give the share of each image in an epoch that is sampled ("class", "subject", ...)."""
+        """Return the share of each image in an epoch that is sampled ("class", "subject", ...)."""
         if sampling is None:
             return None
         of_class = np.unique(self.labels, return_inverse=True)[1]

@@ -189,7 +189,7 @@ def expected_calibration_error(
 def calibration_gaps(
     codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64], n_bins: int = N_BINS
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Give each row's bin of confidence, and how far it is from being right as often as sure."""
+    """Return each row's bin of confidence, and how far it is from being right as often as sure."""
     confidence = proba.max(axis=1)
     right = proba.argmax(axis=1) == codes
     bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
@@ -331,7 +331,7 @@ def _respond(estimator: Any, methods: tuple[str], X: Any, pos_label: Any) -> Any
 
 
 def _probabilities(method_caller: Any, estimator: Any, X: Any) -> npt.NDArray[Any]:
-    """Give a column for each class: of probabilities, or of the votes of single images."""
+    """Return a column for each class: of probabilities, or of the votes of single images."""
     # A name in a tuple: by name alone scikit-learn would share the answer with scorers that
     # asked for the probability of the other class.
     if not hasattr(estimator, "predict_proba"):

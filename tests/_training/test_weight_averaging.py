@@ -8,7 +8,7 @@ from effboost._training.weight_averaging import WeightAverage
 
 
 def run(recipe, n_steps=8):
-    """Give the weights after each step and the average of them."""
+    """Return the weights after each step and the average of them."""
     weight = nn.Parameter(torch.zeros(3, 2))
     average = WeightAverage([weight], recipe, n_steps)
     rng, path = np.random.default_rng(0), []

@@ -31,7 +31,7 @@ def clf(pixels, three_classes):
 
 
 def heat_of(axes):
-    """Give the heat that is drawn on an Axes, above the grey picture."""
+    """Return the heat that is drawn on an Axes, above the grey picture."""
     grey, heat = axes.get_images()
     assert grey.get_cmap().name == "gray"
     return heat

@@ -372,7 +372,7 @@ def test_a_browser_shows_it_all_and_asks_for_nothing(browser, written, cells, sc
 
 
 def _contrast(page):
-    """Give the least contrast of text with what lies behind it, as WCAG defines it."""
+    """Return the least contrast of text with what lies behind it, as WCAG defines it."""
     pairs = page.evaluate(
         """() => [...document.querySelectorAll('body *')]
         .filter(e => e.innerText && e.checkVisibility() && e.children.length === 0)

@@ -49,7 +49,7 @@ TUNED = {"fine_tune": True, "max_epochs": 1}
 
 
 def same(value, other):
-    """Tell whether two fitted attributes are equal, to the bit."""
+    """Return whether two fitted attributes are equal, to the bit."""
     if isinstance(value, np.ndarray):
         return value.dtype == other.dtype and np.array_equal(value, other)
     return value == other

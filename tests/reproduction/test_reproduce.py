@@ -359,7 +359,7 @@ def test_unknown_subjects_are_told(cells, tmp_path):
 
 
 def fill(root):
-    """Give each file of a tree a picture of its own."""
+    """Write a picture of its own into each file of a tree."""
     rng = np.random.default_rng(0)
     for file in sorted(root.rglob("*.bmp")):
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(file)

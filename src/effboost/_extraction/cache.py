@@ -107,7 +107,7 @@ class Cache:
 
     @classmethod
     def at(cls, place: Cache | str | os.PathLike[str] | None) -> Cache | None:
-        """Give a cache as it is, a folder as a cache, and None as None."""
+        """Return a cache as it is, a folder as a cache, and None as None."""
         return place if place is None or isinstance(place, Cache) else cls(place)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -43,7 +43,7 @@ class FeatureCache:
     origin: bytes
 
     def key(self, images: ImageSequence, index: int) -> bytes:
-        """Give the key of an image's features: by its content, whatever it is called."""
+        """Return the key of an image's features: by its content, whatever it is called."""
         return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, _Rows]:

@@ -55,7 +55,7 @@ class FeatureExtractor:
         return self._runtime
 
     def name(self, device: torch.device) -> str:
-        """Give the name of the engine that runs, or that would be tried first."""
+        """Return the name of the engine that runs, or that would be tried first."""
         return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
 
     def width(self) -> int:
@@ -65,7 +65,7 @@ class FeatureExtractor:
     def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
     ) -> FeatureCache | None:
-        """Give the place of this network's features in a cache."""
+        """Return the place of this network's features in a cache."""
         if cache is None:
             return None
         names = ("effboost", "pillow", "onnxruntime")
@@ -79,7 +79,7 @@ class FeatureExtractor:
         return FeatureCache(cache, digest_of(origin))
 
     def graph(self) -> bytes:
-        """Give the exported network; what folds of a frozen network share is exported once.
+        """Return the exported network; what folds of a frozen network share is exported once.
 
         Raises
         ------

@@ -31,7 +31,7 @@ _N_FOLDS: Final = 3
 
 
 def column_sampled_booster() -> Any:
-    """Give boosted trees for many correlated features and few rows, unfitted."""
+    """Return boosted trees for many correlated features and few rows, unfitted."""
     return load_xgboost().XGBClassifier(
         n_estimators=60,
         learning_rate=0.2,
@@ -233,7 +233,7 @@ def _choose_strength(
     weight: npt.NDArray[np.float64],
     subjects: npt.NDArray[Any],
 ) -> float:
-    """Give the C with the lowest log-loss on subjects that were left out."""
+    """Return the C with the lowest log-loss on subjects that were left out."""
     try:
         folds = subject_folds(target, subjects, n_splits=_N_FOLDS, random_state=0)
     except SplitError:

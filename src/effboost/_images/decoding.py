@@ -262,7 +262,7 @@ def _guarded(decode: Callable[[], _Result]) -> _Result:
 
 
 def _has_low_bytes(image: Image.Image) -> bool:
-    """Tell whether Pillow can be made to read the lower bytes of a file that is not read yet."""
+    """Return whether Pillow can be made to read the lower bytes of a file that is not read yet."""
     modes = {mode[:-1] for mode in list_rawmodes(image)}
     planar = getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2
     return modes <= {"RGB;16", "RGBA;16", "RGBX;16"} and not planar

@@ -141,5 +141,5 @@ def count_bytes_per_pixel(image: Image.Image, needs_low_bytes: bool) -> int:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether a file that is not read yet has channels of 16 bits."""
+    """Return whether a file that is not read yet has channels of 16 bits."""
     return image.format in ("PNG", "TIFF") and any(";16" in mode for mode in list_rawmodes(image))

@@ -147,7 +147,7 @@ class ImageSequence:
         return part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
-        """Give a column of shape (n_samples, 1) that stands for the images; none is decoded.
+        """Return a column of shape (n_samples, 1) that stands for the images; none is decoded.
 
         This is what scikit-learn's meta-estimators make of `X` where they insist on a table, such
         as `BaggingClassifier`. All that takes images takes the column, or parts of it, and the
@@ -283,7 +283,7 @@ class ImageSequence:
 
 
 def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSequence:
-    """Give `X` as an `ImageSequence`; one that is one already comes back unchanged.
+    """Return `X` as an `ImageSequence`; one that is one already comes back unchanged.
 
     Parameters
     ----------

@@ -119,5 +119,5 @@ def _digest_tensors(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _own(part: nn.Module) -> dict[str, torch.Tensor]:
-    """Give a state dict whose tensors share no memory, as safetensors needs it."""
+    """Return a state dict whose tensors share no memory, as safetensors needs it."""
     return {name: tensor.clone() for name, tensor in part.state_dict().items()}

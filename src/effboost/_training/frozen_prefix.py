@@ -44,11 +44,11 @@ class FrozenPrefix:
             self._body.set_submodule(name, part)
 
     def as_network(self) -> nn.Module:
-        """Give a copy of them, ready to run."""
+        """Return a copy of them, ready to run."""
         return fused(self._as_chain()).to(memory_format=torch.channels_last)
 
     def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
-        """Tell whether the network is the chain of these children and the rest of it."""
+        """Return whether the network is the chain of these children and the rest of it."""
         try:
             with computing(), torch.inference_mode():
                 middle = self._as_chain()(example)
@@ -100,7 +100,7 @@ def find_prefix(
 
 
 def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
-    """Tell whether a module, without its children, changes or draws lots in training."""
+    """Return whether a module, without its children, changes or draws lots in training."""
     if part in resting:
         return False
     # torchvision takes a second to load: models that were trained before must not wait for it.

@@ -18,7 +18,7 @@ _MISSING_TEXT: Final = ("nan", "None", "<NA>", "NaT")
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a value stands for an unknown one: None, NaN, NaT or pandas' NA."""
+    """Return whether a value stands for an unknown one: None, NaN, NaT or pandas' NA."""
     if value is None or type(value).__name__ == "NAType":
         return True
     # NaN and NaT differ from themselves.
@@ -27,7 +27,7 @@ def is_missing(value: Any) -> bool:
 
 
 def is_missing_text(text: str) -> bool:
-    """Tell whether a text is blank, or what a missing value becomes when converted to text."""
+    """Return whether a text is blank, or what a missing value becomes when converted to text."""
     return not text.strip() or text in _MISSING_TEXT
 
 

@@ -146,7 +146,7 @@ class _State:
                     self._keep(one, seen)
 
     def restore(self) -> None:
-        """Give all of them their parameters back."""
+        """Restore the parameters of all of them."""
         for estimator, state in self._kept:
             vars(estimator).clear()
             vars(estimator).update(state)

@@ -90,11 +90,11 @@ class QueuedLock(_Forkable):
                 self._release()
 
     def is_mine(self) -> bool:
-        """Tell whether this thread holds the lock."""
+        """Return whether this thread holds the lock."""
         return self._owner == threading.get_ident()
 
     def is_wanted(self) -> bool:
-        """Tell whether other threads wait for the lock."""
+        """Return whether other threads wait for the lock."""
         return bool(self._queue)
 
     def hand_on(self) -> None:

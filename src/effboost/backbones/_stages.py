@@ -156,7 +156,7 @@ def _list_maps(module: nn.Module, image_size: int) -> list[str]:
 
 
 def _take_apart(module: nn.Module, names: dict[str, str]) -> nn.Module:
-    """Give a network that also gives the outputs of some of its children, by their new names."""
+    """Return a network that also gives the outputs of some of its children, by their new names."""
     load_torchvision()
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_class(model: Any, name: str | None) -> Any:
-    """Give the label that is called so: a number, perhaps."""
+    """Return the label that is called so: a number, perhaps."""
     if name is None:
         return None
     labels = {str(label): label for label in model.classes_.tolist()}
@@ -90,7 +90,7 @@ def _check_class(model: Any, name: str | None) -> Any:
 
 
 def _name_pictures(images: list[str], folder: Path) -> Iterator[Path]:
-    """Give a name for each picture: the image's, and a number where two have one name."""
+    """Return a name for each picture: the image's, and a number where two have one name."""
     taken: set[str] = set()
     for image in images:
         stem = name = Path(image).stem
@@ -119,7 +119,7 @@ def _keep_readable(images: list[str]) -> list[str]:
 
 
 def _draw(model: Any, images: list[str], method: str, output: Any) -> Iterator[tuple[str, Any]]:
-    """Give a figure for each image; each has a scale of its own."""
+    """Return a figure for each image; each has a scale of its own."""
     from matplotlib import pyplot as plt
 
     from effboost.inspection import AttributionDisplay

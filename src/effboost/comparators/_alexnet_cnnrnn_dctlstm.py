@@ -56,7 +56,7 @@ class DCTLSTM(nn.Module):
         return _last(self.rnn, self.transform(x.mean(dim=1)))
 
     def transform(self, grey: torch.Tensor) -> torch.Tensor:
-        """Give the log frequencies of pictures (b, h, w) as (b, 64, 64)."""
+        """Return the log frequencies of pictures (b, h, w) as (b, 64, 64)."""
         rows, columns = (_cosines(side, self.n_frequencies, grey) for side in grey.shape[1:])
         spectrum = rows @ grey @ columns.T
         return spectrum.sign() * spectrum.abs().log1p()
@@ -68,7 +68,7 @@ def _last(rnn: nn.LSTM, sequence: torch.Tensor) -> torch.Tensor:
 
 
 def _cosines(side: int, n: int, like: torch.Tensor) -> torch.Tensor:
-    """Give the first n rows of the orthonormal transform (DCT-II) of so many pixels."""
+    """Return the first n rows of the orthonormal transform (DCT-II) of so many pixels."""
     place = torch.arange(side, device=like.device, dtype=like.dtype) + 0.5
     frequency = torch.arange(n, device=like.device, dtype=like.dtype)
     waves = torch.cos(frequency[:, None] * place * (math.pi / side)) * math.sqrt(2 / side)
@@ -129,7 +129,7 @@ class SubjectVotingClassifier(VotingClassifier):
 def alexnet_cnnrnn_dctlstm(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> SubjectVotingClassifier:
-    """Give AlexNet, a CNN-RNN and a DCT-LSTM, whose outputs are averaged: Shah et al.
+    """Return AlexNet, a CNN-RNN and a DCT-LSTM, whose outputs are averaged: Shah et al.
 
     Known from the source: the three networks, and the average of their outputs. Assumed: what
     `CNNRNN` and `DCTLSTM` say; ImageNet weights for AlexNet and for the CNN-RNN's convolutions

@@ -53,7 +53,7 @@ def bagged_inception_resnets(
     verbose: int = 0,
     **featurizer: Any,
 ) -> BaggedNetworks:
-    """Give the bagged Inception-ResNets of Liu and Long.
+    """Return the bagged Inception-ResNets of Liu and Long.
 
     Known from the source: the cell is cut out (Otsu's threshold, largest component, bounding
     box), resized to 299 pixels and divided by 255; training views with one to four of blur,
@@ -228,7 +228,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """Give, for each image, the probabilities of the network that is surest of it.
+        """Return the probabilities of each image by the network that is surest of it.
 
         Parameters
         ----------
@@ -252,7 +252,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         return images.map(crop_to_cell) if self.crop else images
 
     def _bags(self, rows: LabelledImages, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
-        """Give the positions of each network's images."""
+        """Return the positions of each network's images."""
         target = rows.encode(rows.classes())
         is_largest = target == np.bincount(target).argmax()
         largest, others = rng.permutation(np.flatnonzero(is_largest)), np.flatnonzero(~is_largest)

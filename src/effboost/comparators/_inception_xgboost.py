@@ -13,7 +13,7 @@ __all__ = ["inception_xgboost"]
 def inception_xgboost(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> HybridClassifier:
-    """Give InceptionV3, fine-tuned, with XGBoost on its features: Ramaneswaran et al.
+    """Return InceptionV3, fine-tuned, with XGBoost on its features: Ramaneswaran et al.
 
     Known from the source: InceptionV3 is fine-tuned, then XGBoost decides on its features.
     Assumed: ImageNet weights with their normalisation, images of 299 pixels, and all settings of

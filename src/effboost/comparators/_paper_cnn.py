@@ -13,7 +13,7 @@ __all__ = ["paper_cnn"]
 def paper_cnn(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give EfficientNet-B0 alone, fine-tuned as the paper does: its own softmax decides.
+    """Return EfficientNet-B0 alone, fine-tuned as the paper does: its own softmax decides.
 
     All settings are the paper's (`presets.paper`). It reports an accuracy of 0.81, and 0.85 with
     XGBoost on top.

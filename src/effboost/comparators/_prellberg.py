@@ -33,7 +33,7 @@ def prellberg(
     verbose: int = 0,
     **featurizer: Any,
 ) -> RotationAveragedCNN:
-    """Give the challenge's second-best system: slow stem, fast head, averaged rotations.
+    """Return the challenge's second-best system: slow stem, fast head, averaged rotations.
 
     Known from the source: centre crop of 300 pixels; flips, any rotation, shifts by up to 0.2;
     Adam with learning rates of 1e-6 (stem), 1e-4 (middle) and 1e-2 (head), a tenth of that after

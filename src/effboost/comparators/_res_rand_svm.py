@@ -20,7 +20,7 @@ __all__ = ["res_rand_svm"]
 def res_rand_svm(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> HybridClassifier:
-    """Give ResRandSVM: ResNet50's features, those that a random forest picks, and an SVM.
+    """Return ResRandSVM: ResNet50's features, those that a random forest picks, and an SVM.
 
     Known from the source: the three parts. Assumed: a frozen network with ImageNet weights,
     normalised as it was trained; features of more than average importance to a forest of 100

@@ -60,7 +60,7 @@ class RezayiCNN(nn.Module):
 def rezayi_cnn(
     *, weights: Any = None, random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give the network that Rezayi et al. propose, trained from scratch.
+    """Return the network that Rezayi et al. propose, trained from scratch.
 
     Known from the source: what `RezayiCNN` says, and 100 epochs. Assumed: the learning rate of
     1e-4, at which networks without batch norms learn; all else in training is the paper's own
@@ -101,7 +101,7 @@ def rezayi_cnn(
 def rezayi_resnet50(
     *, weights: Any = None, random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give ResNet50 trained from scratch, the second network of Rezayi et al.
+    """Return ResNet50 trained from scratch, the second network of Rezayi et al.
 
     Known from the source: ResNet50, random weights, 100 epochs. Assumed: all else, which is the
     paper's own (`presets.paper`). The accuracy of 0.8163 is a validation accuracy.
@@ -131,7 +131,7 @@ def rezayi_resnet50(
 def rezayi_vgg16(
     *, weights: Any = None, random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give VGG16 trained from scratch, the third network of Rezayi et al.
+    """Return VGG16 trained from scratch, the third network of Rezayi et al.
 
     Known from the source: VGG16, random weights, 100 epochs. Assumed: the learning rate of 1e-4,
     at which networks without batch norms learn; all else is the paper's own (`presets.paper`).

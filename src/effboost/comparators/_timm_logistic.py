@@ -22,7 +22,7 @@ def timm_logistic(
     verbose: int = 0,
     **featurizer: Any,
 ) -> HybridClassifier:
-    """Give a yardstick: features of a frozen timm network, and logistic regression on them.
+    """Return a yardstick: features of a frozen timm network, and logistic regression on them.
 
     This is embetter's way, with the network that its encoder takes by default. Unlike there,
     the whole picture is resized, bilinearly; there, its centre is cut out of a slightly larger

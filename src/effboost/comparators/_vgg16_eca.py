@@ -57,7 +57,7 @@ class ECA(nn.Module):
 
 
 def eca_kernel_size(n_channels: int) -> int:
-    """Give the width of the convolution over so many channels.
+    """Return the width of the convolution over so many channels.
 
     It is ``(log2(n_channels) + 1) / 2`` without its fraction, made odd by adding 1 where it is
     even, and at least 3: 3, 5, 5, 5 for 64, 128, 256, 512 channels.
@@ -98,7 +98,7 @@ _SPEC = BackboneSpec(
 def vgg16_eca(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give VGG16 with ECA modules, fine-tuned: the system of Ullah et al.
+    """Return VGG16 with ECA modules, fine-tuned: the system of Ullah et al.
 
     Known from the source: VGG16 and the ECA module with its kernel size. Assumed: a module
     behind each of the five blocks, ImageNet weights, and all settings of training, which are

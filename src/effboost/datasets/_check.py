@@ -251,7 +251,7 @@ class _Rows:
         return len({self.groups[i] for i in positions} - {None})
 
     def count_by(self, column: list[str | None] | None) -> dict[str, tuple[int, int | None]]:
-        """Give the number of images and subjects for each value of a column."""
+        """Return the number of images and subjects for each value of a column."""
         where: dict[str, list[int]] = {}
         for i, value in enumerate(column or ()):
             if value is not None:

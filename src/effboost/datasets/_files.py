@@ -162,5 +162,5 @@ def _is_image_type(name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Tell whether a name is one of notebooks, version control, or an archive packed on a Mac."""
+    """Return whether a name is one of notebooks, version control, or an archive packed on a Mac."""
     return name.startswith(".") or name == "__MACOSX"

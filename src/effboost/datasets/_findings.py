@@ -86,7 +86,7 @@ class DataCheck:
         return {kind: counted[kind] for kind in KINDS if kind in counted}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all as a dictionary that JSON can hold."""
+        """Return all as a dictionary that JSON can hold."""
         return {
             "n_images": self.n_images,
             "n_subjects": self.n_subjects,
@@ -98,7 +98,7 @@ class DataCheck:
         }
 
     def to_csv(self) -> str:
-        """Give the findings as CSV: number of the finding, kind, image, detail; a row an image."""
+        """Return the findings as CSV with a row per image: number, kind, image, detail."""
         file = io.StringIO(newline="")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["finding", "kind", "image", "detail"])

@@ -118,7 +118,7 @@ class EvaluationReport:
         return _format_report(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as plain numbers, strings, lists and dictionaries.
+        """Return the report as plain numbers, strings, lists and dictionaries.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class EvaluationReport:
         return data
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Give the report as JSON, and write it to a file if one is named.
+        """Return the report as JSON, and write it to a file if one is named.
 
         Parameters
         ----------

@@ -60,7 +60,7 @@ class Attribution:
     classes: npt.NDArray[Any] | None = None
 
     def take(self, index: int) -> Attribution:
-        """Give the attribution of one image alone.
+        """Return the attribution of one image alone.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
 
 
 def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
-    """Give the mean of each channel at each position."""
+    """Return the mean of each channel at each position."""
     sums = [
         reader.read(images[start : start + _BLOCK])[1].sum(axis=0, dtype=np.float64)
         for start in range(0, len(images), _BLOCK)
@@ -219,7 +219,7 @@ def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
 def _attribute(
     clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence, reference: _Floats
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Give the maps, the base and the margin of some images."""
+    """Return the maps, the base and the margin of some images."""
     own, activations = reader.read(images)
     features = own
     if features is None:
@@ -234,7 +234,7 @@ def _attribute(
 def _explain(
     booster: Any, features: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give what each feature and, last, the base adds to each output; and the outputs."""
+    """Return what each feature and, last, the base adds to each output; and the outputs."""
     xgboost = load_xgboost()
     # As the booster's own predict makes its matrix, and counts its rounds.
     rows = xgboost.DMatrix(
@@ -263,7 +263,7 @@ def _explain(
 
 
 def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give each position's share in its channel's deviation; they add up to 1.
+    """Return each position's share in its channel's deviation; they add up to 1.
 
     Parameters
     ----------

@@ -200,7 +200,7 @@ class _First(nn.Module):
 
 
 def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
-    """Give a copy of the network with its head: gradients and hooks belong to nobody else."""
+    """Return a copy of the network with its head: gradients and hooks belong to nobody else."""
     head: nn.Module = nn.Identity()
     if featurizer.head_ is not None:
         head = featurizer.head_
@@ -258,7 +258,7 @@ def _find_layer(network: nn.Module, name: str) -> nn.Module:
 
 
 def _check_target(target: Any, n: int, classes: Any) -> npt.NDArray[np.intp] | None:
-    """Give the number of the class that is asked for of each image."""
+    """Return the number of the class that is asked for of each image."""
     if target is None:
         return None
     labels = np.asarray(target)

@@ -103,7 +103,7 @@ class FeatureMaps:
 
 
 class _Reader(Protocol):
-    """Gives the features and the maps of a batch."""
+    """Return the features and the maps of a batch."""
 
     batch_size: int
     n_workers: int
@@ -165,7 +165,7 @@ def _choose_maps(sizes: dict[_Key, int]) -> list[_Key]:
 
 
 def _with_outputs(graph: bytes, names: list[str]) -> bytes:
-    """Give a graph that gives more of its values, float32 ones."""
+    """Return a graph that gives more of its values, float32 ones."""
     import onnx
 
     model = onnx.load_from_string(graph)

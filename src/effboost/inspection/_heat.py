@@ -359,7 +359,7 @@ def _choose_outputs(
 
 
 def _prepare_axes(ax: Any, pictures: _Pictures) -> tuple[npt.NDArray[Any], Any]:
-    """Give an Axes for the heat of each picture; in a new figure, draw each picture beside it."""
+    """Return an Axes for the heat of each picture; in a new figure, draw each picture beside it."""
     if ax is not None:
         given = list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
         if len(given) != len(pictures):

@@ -124,7 +124,7 @@ def _check_scores(clf: Any, images: ImageSequence) -> None:
 def _occlude(
     clf: Any, image: Image.Image, slic: Any, n_segments: int, fill: str | tuple[int, int, int]
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Give the map of each output, the margins with all hidden, and those with nothing hidden."""
+    """Return the map of each output, the margins with all hidden, and those with nothing hidden."""
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     segments = slic(np.asarray(small), n_segments=n_segments, start_label=1)
     names = np.unique(segments)
@@ -161,7 +161,7 @@ def _enlarge(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[
 
 
 def _margins(clf: Any, pixels: npt.NDArray[np.uint8]) -> _Floats:
-    """Give the margin of each output, of shape (n, n_outputs)."""
+    """Return the margin of each output, of shape (n, n_outputs)."""
     images = ImageSequence(pixels)
     if not hasattr(clf, "predict_proba"):
         scores: _Floats = np.asarray(clf.decision_function(images), np.float64)

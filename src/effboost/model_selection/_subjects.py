@@ -99,7 +99,7 @@ def one_image_per_subject(
 
 
 def label_subjects(labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-    """Give the label of each subject, in the order of the sorted subjects; None if one has two."""
+    """Return the label of each sorted subject; None if a subject has two labels."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     of_subject: npt.NDArray[Any] = labels[first]
     return of_subject if (of_subject[inverse] == labels).all() else None

@@ -116,7 +116,7 @@ def _check_base_score(text: str, n_groups: int) -> None:
 
 
 def _is_number(text: str) -> bool:
-    """Tell whether a string is a number of moderate size."""
+    """Return whether a string is a number of moderate size."""
     if not _NUMBER.fullmatch(text):
         return False
     try:

@@ -32,7 +32,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 
 def is_booster(estimator: Any) -> bool:
-    """Tell whether an estimator is one of XGBoost's, of any kind."""
+    """Return whether an estimator is one of XGBoost's, of any kind."""
     return isinstance(estimator, load_xgboost().XGBModel)
 
 

@@ -290,7 +290,7 @@ def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -
 
 
 def _with_params(kind: Any, described: dict[str, Any], apart: dict[str, Any]) -> Any:
-    """Give an estimator with the parameters of a file; those that it lacks keep their defaults."""
+    """Return an estimator with the parameters of a file, and defaults for missing ones."""
     known = kind._get_param_names()
     params = {}
     for name, value in described.items():

@@ -192,7 +192,7 @@ def _encode_param(value: Any, described: Described) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Give nested histories as plain dictionaries, lists and numbers."""
+    """Return nested histories as plain dictionaries, lists and numbers."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -195,7 +195,7 @@ def either(*rules: Rule) -> Rule:
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
-    """Tell whether a value is a number, text, or a container or array of such."""
+    """Return whether a value is a number, text, or a container or array of such."""
     if _is_scalar(value):
         return True
     if isinstance(value, np.ndarray):

@@ -66,7 +66,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any, what: str) -> Any:
-    """Give the value that `encode` described.
+    """Return the value that `encode` described.
 
     Raises
     ------

@@ -218,7 +218,7 @@ def _thin(found: Bunch, groups: Any, quick: bool, seed: int) -> Bunch:
 
 
 def _index(images: Any, groups: Any) -> tuple[ImageSequence, npt.NDArray[Any], npt.NDArray[Any]]:
-    """Give the images with the groups to split them by, and their fingerprints."""
+    """Return the images with the groups to split them by, and their fingerprints."""
     plain = ImageSequence(images)
     prints = np.array([plain.fingerprint(i) for i in range(len(plain))])
     named = np.arange(len(plain)) if groups is None else groups
@@ -227,7 +227,7 @@ def _index(images: Any, groups: Any) -> tuple[ImageSequence, npt.NDArray[Any], n
 
 
 def join_duplicates(groups: npt.NDArray[Any], prints: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give groups that share an image, directly or by way of others, one common name."""
+    """Name groups that share an image, directly or through others, alike."""
     names, group_codes = np.unique(groups, return_inverse=True)
     print_codes = np.unique(prints, return_inverse=True)[1] + len(names)
     size = print_codes.max() + 1

@@ -126,7 +126,7 @@ def _count_parameters(clf: Any) -> int:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Give all fitted estimators and networks within an estimator."""
+    """Return all fitted estimators and networks within an estimator."""
     if isinstance(value, nn.Module):
         yield value
     elif isinstance(value, list | tuple):

@@ -77,7 +77,7 @@ class Reproduction:
         return {name: result for name, result in found.items() if result.error is None}
 
     def to_markdown(self) -> str:
-        """Give notes and tables as Markdown.
+        """Return notes and tables as Markdown.
 
         Returns
         -------
@@ -99,7 +99,7 @@ class Reproduction:
         return "\n\n".join(parts) + "\n"
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Give everything but the predictions as JSON, and write it to a file if one is named.
+        """Return everything but the predictions as JSON, and write it to a file if one is named.
 
         Parameters
         ----------
@@ -276,7 +276,7 @@ def _check_systems(systems: Iterable[str] | None) -> list[str]:
 
 
 def _once(name: str, split: Split, data: Data, plan: Plan, kept: Path) -> SystemResult:
-    """Give the result that is there, or measure it and keep it."""
+    """Return the result that is there, or measure it and keep it."""
     empty = SystemResult(name, split.name, plan.key(name, data, split))
     picture = kept / f"{empty.stem}.png" if name == HYBRID else None
     known = empty.load(kept)

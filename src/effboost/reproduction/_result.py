@@ -67,7 +67,7 @@ class SystemResult:
         write_atomic(folder / f"{self.stem}.json", json.dumps(dataclasses.asdict(self)) + "\n")
 
     def load(self, folder: Path) -> SystemResult | None:
-        """Give the result that was kept for the same key; None where there is none."""
+        """Return the result that was kept for the same key; None where there is none."""
         try:
             text = (folder / f"{self.stem}.json").read_text(encoding="utf-8")
             kept = SystemResult(**json.loads(text))

@@ -83,7 +83,7 @@ def _interval(metric: Mapping[str, float | None]) -> str:
 
 
 def _resources(found: Mapping[str, SystemResult]) -> list[str]:
-    """Give what it costs, by the subject-wise split where that one has been measured."""
+    """Return what it costs, by the subject-wise split where that one has been measured."""
     done = [found[name] for name in ("honest", "paper") if name in found]
     result = next((r for r in done if r.report is not None), None)
     return [_NOTHING if result is None else text(result) for text in _RESOURCES.values()]

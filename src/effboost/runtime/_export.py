@@ -111,7 +111,7 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
 
 
 def _make_probe(side: int, number: int) -> npt.NDArray[np.uint8]:
-    """Give a picture of noise, in turn bright, dim and dark."""
+    """Return a picture of noise, in turn bright, dim and dark."""
     brightest = 256 >> (2 * (number % 3))
     rng = np.random.default_rng(number)
     return rng.integers(0, brightest, (1, side, side, 3), dtype=np.uint8)

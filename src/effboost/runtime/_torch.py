@@ -64,7 +64,7 @@ class TorchRuntime:
 
 
 def fused(module: nn.Module) -> nn.Module:
-    """Give a copy with each batch norm folded into the convolution before it."""
+    """Return a copy with each batch norm folded into the convolution before it."""
     try:
         with tracing(), ignore_warnings():
             # Copied here: what torchvision takes apart comes back from a copy in training mode.
