@@ -142,7 +142,6 @@ class CNNClassifier(
             self,
             _fitted_attributes,
         )
-        self._set_fitted_state(featurizer)
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:

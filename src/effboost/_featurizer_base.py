@@ -108,6 +108,8 @@ class BaseImageFeaturizer(
             watched = check_validation(rows, self._prepare_images, *validation)
             steps = CallbackSteps("epoch", owner, task, data)
             self._fit_tuned(rows, watched, steps, describe)
+        if owner is not self:
+            vars(owner).update(describe(self))  # before callbacks look at the fitted estimator
         task.call_on_fit_task_end(estimator=owner, reconstruction_attributes={}, **data)
         return images
 

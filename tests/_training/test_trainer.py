@@ -302,7 +302,7 @@ def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three
             LeakageError,
             "the same subject stands on both sides",
         ),
-        ({"sample_weight": [0] * 24}, UnsupportedInputError, "not all zero"),
+        ({"sample_weight": [0] * 24}, UnsupportedInputError, "zero for all images"),
         ({"sample_weight": [-1] * 24}, UnsupportedInputError, "zero or more"),
         ({"groups": [1, 2]}, UnsupportedInputError, "groups has 2 values"),
     ],

@@ -11,6 +11,7 @@ import effboost
 from common.heads import HEADS, N_FEATURES, features, fitted_heads
 from common.model_files import read_members, write_members
 from effboost import HybridClassifier, ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 from effboost.datasets import make_blood_cells
 from effboost.persistence._heads import write_heads
@@ -54,8 +55,9 @@ def model_seeds():
 @cache
 def _save_hybrid(n_classes):
     cells = make_blood_cells(n_subjects=6, images_per_subject=2, image_size=32, random_state=0)
-    featurizer = ImageFeaturizer(
+    featurizer = build_featurizer(
         TINY,
+        kind=ImageFeaturizer,
         weights=None,
         fine_tune=False,
         features="logits",

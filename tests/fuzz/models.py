@@ -98,7 +98,7 @@ def _change_manifest(model, rng):
     elif kind == "size":
         size = rng.choice(SIZES)
         for part in parts:
-            part.get("params", {})["image_size"] = size
+            _transform_params(part.get("params", {}))["image_size"] = size
             part.get("params", {})["extra_features"] = rng.choice([None, "stages"])
             part.get("transform", {})["image_size"] = size
     elif kind == "nested":
@@ -243,3 +243,9 @@ def _grow_chain(tree, depth):
     tree["split_indices"] = np.zeros(n, ">i4")
     tree["default_left"] = tree["split_type"] = np.zeros(n, "u1")
     tree["tree_param"]["num_nodes"] = str(n)
+
+
+def _transform_params(params):
+    """Return the parameters of the transform; files of format 1 have them among the others."""
+    group = params.get("transform")
+    return next(iter(group.values())) if isinstance(group, dict) and group else params

@@ -377,7 +377,7 @@ def test_models_that_are_not_fitted_are_refused(tmp_path):
 
 
 def test_parameters_that_were_changed_after_fit_are_refused(hybrid, tmp_path):
-    hybrid.featurizer_.set_params(crop_size=30)
+    hybrid.featurizer_.set_params(transform__crop_size=30)
     with pytest.raises(ModelFileError, match="changed after fit; fit it again"):
         effboost.save(hybrid, tmp_path / "model.effboost")
 

@@ -43,6 +43,7 @@ class FeatureExtractor:
         self._runtime: Runtime | None = None
         self._digest: str | None = None
         self._graph: bytes | None = None
+        self._with_stages: torch.nn.Module | None = None
 
     def start(self, device: torch.device) -> Runtime:
         """Return the network's runtime, started by the first thread that needs it."""
@@ -55,7 +56,7 @@ class FeatureExtractor:
         return self._runtime
 
     def name(self, device: torch.device) -> str:
-        """Return the name of the engine that runs, or that would be tried first."""
+        """Return the name of the runtime in use, or of the one that would be tried first."""
         return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
 
     def width(self) -> int:
@@ -96,8 +97,10 @@ class FeatureExtractor:
             return self._graph
 
     def _network(self) -> torch.nn.Module:
-        # Made anew when it is needed, so that a pickle holds the plain network alone.
-        return append_stages(self._module, self._extra, self._transform.image_size)
+        """Return the network with the features of its stages; taking it apart traces it."""
+        if self._with_stages is None:
+            self._with_stages = append_stages(self._module, self._extra, self._transform.image_size)
+        return self._with_stages
 
     def _origin(self) -> dict[str, Any]:
         if self._digest is None:
@@ -105,6 +108,6 @@ class FeatureExtractor:
         return {"network": self._digest, "transform": self._transform.describe()}
 
     def __getstate__(self) -> dict[str, Any]:
-        # The runtime is a second copy of the network, laid out for this machine. The graph comes
-        # along: with it, the first prediction of a loaded model does not wait for an export.
-        return self.__dict__ | {"_runtime": None}
+        # The runtime and the network with its stages are made again where they are needed. The
+        # graph comes along: with it, the first prediction of a loaded model needs no export.
+        return self.__dict__ | {"_runtime": None, "_with_stages": None}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from effboost._extraction.row_cache import RowCache
 from effboost._images import ImageSequence
@@ -51,6 +52,9 @@ class PreparedImages:
         part._positions = self._positions[index]
         return part
 
+    def _prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        return np.asarray(self.transform.prepare(image))
+
     def pixels(self, positions: npt.NDArray[np.intp] | Sequence[int]) -> npt.NDArray[np.uint8]:
         """Return some images as pixels.
 
@@ -71,8 +75,8 @@ class PreparedImages:
         """
 
         def decode(places: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
-            chosen = (self.images.decode(int(positions[place])) for place in places)
-            return [np.asarray(self.transform.prepare(image)) for image in chosen]
+            chosen = [int(positions[place]) for place in places]
+            return [self.images.decode(i, self._prepare) for i in chosen]
 
         if self._rows is None:
             return np.stack(decode(range(len(positions))))

@@ -51,7 +51,7 @@ class Plan:
         return self.max_epochs or (_QUICK_EPOCHS if self.quick else None)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Return the keywords of a system's factory, without the size, which its network decides."""
+        """Return the keywords of a factory, without the size, which its network decides."""
         kind = COMPARATORS[name].network
         settings: dict[str, Any] = {"random_state": self.seed, "runtime": self.runtime}
         is_tuned = COMPARATORS[name].is_tuned
