@@ -49,6 +49,7 @@ def registered():
     register_scorers()
 
 
+@pytest.mark.slow
 def test_importing_classifiers_leaves_the_names_of_scikit_learn_as_they_are():
     code = (
         "from sklearn.metrics import get_scorer_names\n"

@@ -4,6 +4,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
+from common.networks import TinyNet
 from effboost import (
     EfficientNetFeaturizer,
     FineTuning,
@@ -244,10 +245,11 @@ def test_a_search_reaches_training_augmentation_and_transform(
     pixels, three_classes, subjects, tmp_path
 ):
     clf = presets.paper(
-        "shufflenet_v2_x0_5",
+        TinyNet,
         weights=None,
         crop_size=None,
         image_size=32,
+        runtime="torch",
         max_epochs=1,
         batch_size=8,
         cache=tmp_path / "cache",

@@ -27,6 +27,7 @@ def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, caps
     )
 
 
+@pytest.mark.slow
 def test_a_folder_runs_by_its_own_script(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "edge"
     assert export(model_file, "--standalone", "--out", out) == 0

@@ -100,6 +100,7 @@ def test_an_interrupt_that_an_import_turned_into_another_error_is_an_interrupt(m
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "--format", "csv"]])
 def test_a_reader_that_went_away_is_no_traceback(arguments):
     reading, writing = os.pipe()

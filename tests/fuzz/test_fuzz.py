@@ -9,6 +9,7 @@ from fuzz.targets import GOOD, run_cases
 CASES = [("load", 350), ("heads", 1650), ("onnx", 150), ("images", 600)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "n_cases"), CASES)
 @pytest.mark.filterwarnings("ignore")
 def test_changed_files_are_refused_or_predict(target, n_cases):

@@ -143,6 +143,7 @@ def test_umap_keeps_neighbours_together_and_is_repeatable(by_patient):
     assert display.silhouette_by_subject == pca.silhouette_by_subject
 
 
+@pytest.mark.slow
 def test_umap_takes_few_images():
     pytest.importorskip("umap")
     points = FeatureViewDisplay.from_features(SQUARE, list("aabb"), method="umap").points

@@ -97,6 +97,7 @@ def test_tables_and_figures_are_written(finished):
     assert "sensitivity_at_95_specificity" in measured["report"]["metrics"]
 
 
+@pytest.mark.slow
 def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
     *_, found = finished
     lines = str(found).splitlines()
@@ -113,6 +114,7 @@ def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
     assert "Epochs: 1. Pictures: of 24 pixels. Seed: 0." in lines
 
 
+@pytest.mark.slow
 def test_what_is_measured_of_a_system(finished):
     *_, found = finished
     result = found.results[HYBRID]["paper"]
@@ -128,6 +130,7 @@ def test_what_is_measured_of_a_system(finished):
     assert len(kept["index"]) == len(kept["group"]) == 8
 
 
+@pytest.mark.slow
 def test_hybrids_are_one_where_the_backbone_is_given(finished):
     _, out, _, found = finished
     assert found.results["hybrid_vgg16"] == found.results[HYBRID]
@@ -135,6 +138,7 @@ def test_hybrids_are_one_where_the_backbone_is_given(finished):
     assert not list((out / "systems").glob("hybrid_vgg16*"))
 
 
+@pytest.mark.slow
 def test_names_from_the_data_are_no_markdown_and_no_formula(finished):
     _, out, *_ = finished
     text = (out / "reproduction.md").read_text()
@@ -145,6 +149,7 @@ def test_names_from_the_data_are_no_markdown_and_no_formula(finished):
     assert columns == {15, 7}
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing(finished):
     data, out, systems, found = finished
     before = times(out)
@@ -189,6 +194,7 @@ def test_nothing_is_reused_where_a_label_or_an_image_differs(tmp_path):
     assert len(times(out)) == 6
 
 
+@pytest.mark.slow
 def test_a_result_that_is_damaged_is_measured_again(cells, once, tmp_path):
     shutil.copytree(once / "systems", tmp_path / "systems")
     found = run(cells, tmp_path).results["res_rand_svm"]["honest"]
@@ -229,6 +235,7 @@ def test_a_killed_run_goes_on_where_it_was(cells, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} >= TABLES_AND_FIGURES
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_obeyed_and_keeps_what_is_finished(cells, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(cells, tmp_path, backbone=interrupt)
@@ -263,6 +270,7 @@ def test_a_system_that_failed_is_tried_again(cells, tmp_path):
     assert found.results["res_rand_svm"]["honest"].weights == "file"
 
 
+@pytest.mark.slow
 def test_imagenet_weights_that_cannot_be_had_are_a_failure(cells, tmp_path):
     found = run(cells, tmp_path, quick=False, backbone=None)
     assert "WeightsNotFoundError" in found.failures[0]
@@ -300,6 +308,7 @@ def test_backbones_are_replaced_where_they_are_published_ones(name):
     assert epochs == ({2} if is_tuned else set())
 
 
+@pytest.mark.slow
 def test_an_unknown_system_is_told_the_known_ones(cells, tmp_path):
     with pytest.raises(UnsupportedInputError, match=r"no system 'vgg'; .* hybrid_efficientnet_b0"):
         run(cells, tmp_path / "out", ["vgg"])
@@ -314,6 +323,7 @@ def sides(data, split):
     return [set(data.subjects[rows]) for rows in (split.train, split.validation, split.test)]
 
 
+@pytest.mark.slow
 def test_the_careless_split_shares_subjects_and_the_honest_one_none(cells):
     data = load(cells)
     paper, honest = data.splits
@@ -344,6 +354,7 @@ def test_groups_are_joined_by_way_of_others():
     assert joined.tolist() == ["d", "a+b+c", "a+b+c", "a+b+c", "a+b+c", "e"]
 
 
+@pytest.mark.slow
 def test_unknown_subjects_are_told(cells, tmp_path):
     for label in ("ALL", "HEM"):
         (tmp_path / label).mkdir()
@@ -429,6 +440,7 @@ def test_validation_images_are_watched_where_there_are_some(tmp_path):
     assert "valid_acc" in found["report"]["history"][0][0]
 
 
+@pytest.mark.slow
 def test_times_are_those_of_one_image_and_of_many(cells):
     class Slow:
         def predict(self, images):

@@ -158,6 +158,7 @@ def test_an_export_says_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_callers_modes_do_not_reach_the_exported_graph():
     module, transform = calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24)
     expected = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
