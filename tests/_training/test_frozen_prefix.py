@@ -128,9 +128,9 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
     decoded, seen = [], []
     decode, init = ImageSequence.decode, PrefixedDataset.__init__
 
-    def counted_decode(self, i):
+    def counted_decode(self, i, *function):
         decoded.append(i)
-        return decode(self, i)
+        return decode(self, i, *function)
 
     def counted_init(self, data, run, *rest):
         def counted(pixels):
