@@ -45,7 +45,7 @@ def test_features_are_those_of_torch(name, engine):
     transform = ImageTransform(None, 64, normalize="imagenet")
     pixels = pictures(4, 64)
     with torch.no_grad():
-        expected = module(torch.from_numpy(transform.normalize(pixels))).numpy()
+        expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
     runtime = engine(export_graph(module, transform))
     got = np.concatenate([runtime.run(pixels[i : i + 1]) for i in range(4)])
     assert got.dtype == np.float32
