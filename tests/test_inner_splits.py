@@ -138,7 +138,7 @@ def assert_parts_are_disjoint(log, clf):
         assert not decided & watched
         assert not trained & watched
         assert not decided & stopped
-        if clf.featurizer.fine_tune and clf.head_protocol == "holdout":
+        if clf.head_protocol == "holdout":
             assert not trained & decided
         if clf.featurizer.fine_tune and clf.featurizer.early_stopping:
             assert stopped
