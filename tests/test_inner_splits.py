@@ -140,7 +140,8 @@ def assert_parts_are_disjoint(log, clf):
         assert not decided & stopped
         if clf.head_protocol == "holdout":
             assert not trained & decided
-        if clf.featurizer.fine_tune and clf.featurizer.early_stopping:
+        training = clf.featurizer.training
+        if training is not None and training.early_stopping:
             assert stopped
         if clf.classifier.early_stopping_rounds or clf.calibration:
             assert watched

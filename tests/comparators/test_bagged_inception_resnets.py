@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 from common.networks import TinyNet, tiny_featurizer
-from effboost import CNNClassifier, ImageSequence
+from effboost import CNNClassifier, ImageSequence, ImageTransform
 from effboost.comparators import (
     BaggedNetworks,
     ColourAugmentation,
@@ -157,11 +157,7 @@ def test_views_differ_in_colour_and_not_in_place(pixels):
 def test_the_network_of_the_source_takes_small_images_and_trains(pixels):
     bagged = bagged_inception_resnets(weights=None)
     featurizer = bagged.network.featurizer
-    assert (featurizer.image_size, featurizer.crop_size, featurizer.normalize) == (
-        299,
-        None,
-        "unit",
-    )
+    assert featurizer.get_params()["transform"] == ImageTransform(None, 299)
     with torch.device("meta"):
         network = featurizer.backbone.build()
     assert sum(p.numel() for p in network.parameters()) == 55_843_464
