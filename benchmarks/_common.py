@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 from torchvision.models import get_model
 
-from effboost import ImageFeaturizer
+from effboost import ImageFeaturizer, ImageTransform
 from effboost.datasets import load_image_folder, make_blood_cells
 
 RESULTS = Path(__file__).parent / "results"
@@ -115,9 +115,8 @@ def frozen_featurizer(network, side, **params):
     return ImageFeaturizer(
         functools.partial(copy.deepcopy, network),
         weights=None,
-        fine_tune=False,
-        crop_size=None,
-        image_size=side,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=side),
         **params,
     )
 

@@ -20,7 +20,7 @@ from _common import (
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from effboost import HybridClassifier, ImageFeaturizer
+from effboost import presets
 from effboost.datasets import make_blood_cells
 from effboost.inspection import grad_cam, hybrid_attribution, occlusion_attribution
 from effboost.model_selection import subject_split
@@ -162,9 +162,7 @@ def main():
         random_state=0,
     )
     split = subject_split(cells.target, cells.groups, test_size=0.3, random_state=0)
-    clf = HybridClassifier(
-        ImageFeaturizer(**network_settings(options), **training_settings(options)), random_state=0
-    )
+    clf = presets.paper(**network_settings(options), **training_settings(options))
     clf.fit(cells.images[split.train], cells.target[split.train], groups=cells.groups[split.train])
     X = cells.images[split.test]
     print(f"accuracy on the test subjects: {clf.score(X, cells.target[split.test]):.3f}")
@@ -186,14 +184,10 @@ def main():
     report("attribution_complete", "Is the map plus the base equal to the margin?", rows)
     rows = []
     for runtime in ("torch", "auto"):
-        frozen = HybridClassifier(
-            ImageFeaturizer(
-                **network_settings(options) | {"image_size": 64 if options.small else 224},
-                fine_tune=False,
-                crop_size=None,
-                runtime=runtime,
-            )
-        ).fit(X[:40], cells.target[split.test][:40])
+        settings = network_settings(options) | {"image_size": 64 if options.small else 224}
+        frozen = presets.frozen(**settings, runtime=runtime).fit(
+            X[:40], cells.target[split.test][:40]
+        )
         seconds = seconds_of(frozen, np.resize(X, (100, *X.shape[1:])))
         rows.append({"runtime": frozen.featurizer_.runtime_} | seconds)
     for row in rows:

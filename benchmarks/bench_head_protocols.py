@@ -26,8 +26,8 @@ def contenders(options):
         return clf.set_params(**params)
 
     stopping = {
-        "featurizer__early_stopping": 3,
-        "featurizer__validation_fraction": 0.2,
+        "featurizer__training__early_stopping": 3,
+        "featurizer__training__validation_fraction": 0.2,
         "classifier__early_stopping_rounds": 10,
     }
     ensemble = {"cv": SubjectKFold(3), "ensemble": True}

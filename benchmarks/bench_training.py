@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.transforms import v2
 
-from effboost import HybridClassifier, ImageFeaturizer
+from effboost import FineTuning, HybridClassifier, ImageFeaturizer, ImageTransform
 from effboost.model_selection import subject_split
 
 
@@ -70,9 +70,8 @@ def main():
     featurizer = ImageFeaturizer(
         options.backbone,
         weights=None,
-        crop_size=None,
-        image_size=options.image_size,
-        max_epochs=options.epochs,
+        training=FineTuning(max_epochs=options.epochs),
+        transform=ImageTransform(crop_size=None, image_size=options.image_size),
         random_state=0,
     )
     hybrid = HybridClassifier(featurizer, random_state=0)

@@ -47,6 +47,7 @@ def test_no_more_than_a_block_is_read_before_the_first_prediction_comes(clf, pix
         assert counting.n == 4 * ((n + 3) // 4)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(clf, paths):
     def measure(n):
         tracemalloc.start()

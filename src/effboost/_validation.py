@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from effboost._images import ImageSequence
+from effboost._utils.columns import check_groups, check_label_column
 from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
-from effboost.model_selection._subjects import check_groups, is_missing
 
 __all__ = ["LabelledImages", "check_labels", "check_validation", "check_weight"]
 
@@ -26,7 +25,7 @@ class LabelledImages:
 
     Attributes
     ----------
-    images : ImageSequence
+    images : ImageSequence or PreparedImages
         The images.
     labels : ndarray of shape (n_samples,)
         Their classes, as the caller names them.
@@ -36,14 +35,14 @@ class LabelledImages:
         Their weights, 1 where none were given. None is 0.
     """
 
-    images: ImageSequence
+    images: Any
     labels: npt.NDArray[Any]
     groups: npt.NDArray[Any] | None
     weight: npt.NDArray[np.float64]
 
     @classmethod
     def check(
-        cls, images: ImageSequence, y: Any, *, groups: Any = None, sample_weight: Any = None
+        cls, images: Any, y: Any, *, groups: Any = None, sample_weight: Any = None
     ) -> LabelledImages:
         """Check lengths and kinds; `groups` default to those that the images carry.
 
@@ -71,7 +70,7 @@ class LabelledImages:
         return np.arange(len(self.images)) if self.groups is None else self.groups
 
     def classes(self) -> npt.NDArray[Any]:
-        """Give the sorted classes, of which there must be two or more."""
+        """Return the sorted classes, of which there must be two or more."""
         classes = np.unique(self.labels)
         if len(classes) < 2:
             raise UnsupportedInputError(
@@ -80,7 +79,7 @@ class LabelledImages:
         return classes
 
     def encode(self, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Give the position of each label in `classes`."""
+        """Return the position of each label in `classes`."""
         unknown = np.setdiff1d(self.labels, classes)
         if unknown.size:
             raise UnsupportedInputError(
@@ -89,7 +88,7 @@ class LabelledImages:
         return np.searchsorted(classes, self.labels).astype(np.int64)
 
     def take(self, index: npt.NDArray[Any]) -> LabelledImages:
-        """Give a part, by positions or by a mask."""
+        """Return a part, by positions or by a mask."""
         groups = None if self.groups is None else self.groups[index]
         return LabelledImages(self.images[index], self.labels[index], groups, self.weight[index])
 
@@ -100,8 +99,8 @@ class LabelledImages:
         split = subject_split(self.labels, self.groups, test_size=share, random_state=seed)
         return self.take(split.train), self.take(split.test)
 
-    def balanced(self, class_weight: Any) -> npt.NDArray[np.float64]:
-        """Give the weights multiplied by those of the classes."""
+    def weights_with_classes(self, class_weight: Any) -> npt.NDArray[np.float64]:
+        """Return the weights multiplied by those of the classes."""
         of_class = compute_sample_weight(class_weight, self.labels)
         if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
             raise UnsupportedInputError(
@@ -111,7 +110,7 @@ class LabelledImages:
         return weight
 
     def sampling_weights(self, sampling: str | None) -> npt.NDArray[np.float64] | None:
-        """Give the share of each image in an epoch that is sampled ("class", "subject", ...)."""
+        """Return the share of each image in an epoch that is sampled ("class", "subject", ...)."""
         if sampling is None:
             return None
         of_class = np.unique(self.labels, return_inverse=True)[1]
@@ -126,39 +125,22 @@ class LabelledImages:
 
 
 def check_labels(y: Any) -> npt.NDArray[Any]:
-    """Check labels: one dimension, none missing, and all strings or none.
+    """Check labels: one dimension, none missing, all of one kind that can be classified.
 
     Raises
     ------
     UnsupportedInputError
-        If a label is missing, or strings stand beside other values.
+        If a label is missing, strings stand beside other values, or labels are dates or objects
+        other than strings.
     ValueError
-        If `y` is nothing to classify.
+        If `y` holds numbers that are not classes.
     """
-    if isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O":
-        plain = np.empty(len(y), dtype=object)
-        plain[:] = list(y)
-        missing = [i for i, value in enumerate(plain) if is_missing(value)]
-        if missing:
-            raise UnsupportedInputError(
-                f"the label at position {missing[0]} is missing ({plain[missing[0]]!r}): label the "
-                "image, or leave it out"
-            )
-        strings = [isinstance(v, str) for v in plain]
-        if any(strings) and not all(strings):
-            odd = strings.index(not strings[0])
-            raise UnsupportedInputError(
-                f"y mixes strings and other values: {plain[0]!r} at position 0, {plain[odd]!r} at "
-                f"position {odd}"
-            )
-        # Booleans and numbers that came as objects, from a data frame's rows for example.
-        y = y if all(strings) else np.array(plain.tolist())
-    labels: npt.NDArray[Any] = column_or_1d(y, warn=True)
+    labels = check_label_column(y)
     check_classification_targets(labels)
     return labels
 
 
-def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.float64]:
+def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
     """Check weights, of which there must be one for each image; 1 where there are none.
 
     Raises
@@ -170,14 +152,20 @@ def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.fl
         return np.ones(len(images))
     weight: npt.NDArray[np.float64] = column_or_1d(sample_weight, dtype=np.float64)
     _check_lengths(images, sample_weight=weight)
-    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-        raise UnsupportedInputError("sample_weight must be finite, zero or more, and not all zero")
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if wrong.size:
+        raise UnsupportedInputError(
+            f"sample_weight is {weight[wrong[0]]} at position {wrong[0]}; weights must be finite, "
+            "and zero or more"
+        )
+    if not weight.any():
+        raise UnsupportedInputError("sample_weight is zero for all images: give some a weight")
     return weight
 
 
 def check_validation(
     train: LabelledImages,
-    check_images: Callable[..., ImageSequence],
+    check_images: Callable[..., Any],
     X_val: Any,
     y_val: Any,
     groups_val: Any,
@@ -201,7 +189,7 @@ def check_validation(
     return validation
 
 
-def _check_lengths(images: ImageSequence, **others: Any) -> None:
+def _check_lengths(images: Sized, **others: Any) -> None:
     for name, values in others.items():
         if values is not None and len(values) != len(images):
             raise UnsupportedInputError(

@@ -18,6 +18,7 @@ __all__ = [
     "ImageNotFoundError",
     "ImageWarning",
     "IncompleteDataWarning",
+    "LabelWarning",
     "LeakageError",
     "MissingDependencyError",
     "ModelFileError",
@@ -210,4 +211,8 @@ class ModelFileWarning(UserWarning):
 
 
 class DroppedRowsWarning(UserWarning):
-    """A loader left rows out because they carry no target."""
+    """A loader left images out: they have no target, or a format that effboost does not read."""
+
+
+class LabelWarning(UserWarning):
+    """Classes or subjects look like one name in different spellings."""

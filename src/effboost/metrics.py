@@ -1,28 +1,32 @@
 """Metrics of diagnosis, and scorers that count subjects instead of images.
 
-Once any classifier of effboost or this module is imported, scikit-learn knows the scorers by
-name, wherever it takes ``scoring``.
+Pass the scorers as objects, such as `subject_roc_auc_scorer`, wherever scikit-learn takes
+``scoring``; or call `register_scorers` once, and pass their names.
 """
 
 from __future__ import annotations
 
 from inspect import signature
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import get_scorer, make_scorer, roc_curve
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length
 
+from effboost._utils.columns import check_groups, check_label_column
 from effboost._utils.compat import BaseScorer, register_scorer
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import aggregate_by_subject
-from effboost.model_selection._subjects import check_groups, label_subjects
+from effboost.model_selection._subjects import label_subjects
 
 __all__ = [
+    "SCORERS",
     "SubjectScorer",
     "expected_calibration_error",
     "make_subject_scorer",
+    "register_scorers",
     "sensitivity_at_specificity",
     "specificity_at_sensitivity",
 ]
@@ -164,8 +168,13 @@ def expected_calibration_error(
     proba = np.asarray(y_proba, dtype=np.float64)
     if proba.ndim == 1:
         proba = np.column_stack([1 - proba, proba])
-    true = column_or_1d(y_true)
+    true = check_label_column(y_true)
     check_consistent_length(true, proba, sample_weight)
+    if not ((proba >= 0) & (proba <= 1)).all():
+        raise UnsupportedInputError(
+            f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities lie "
+            "between 0 and 1, and none is missing"
+        )
     classes = np.unique(true if labels is None else np.asarray(labels))
     if len(classes) != proba.shape[1] or not np.isin(true, classes).all():
         raise UnsupportedInputError(
@@ -180,7 +189,7 @@ def expected_calibration_error(
 def calibration_gaps(
     codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64], n_bins: int = N_BINS
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Give each row's bin of confidence, and how far it is from being right as often as sure."""
+    """Return each row's bin of confidence, and how far it is from being right as often as sure."""
     confidence = proba.max(axis=1)
     right = proba.argmax(axis=1) == codes
     bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
@@ -240,7 +249,7 @@ class SubjectScorer(BaseScorer):
                 f"no subjects are known to {self!r}: hand groups on by metadata routing, or give "
                 "an ImageSequence that carries them"
             )
-        true, classes = column_or_1d(y_true), estimator.classes_
+        true, classes = check_label_column(y_true), estimator.classes_
         groups = check_groups(groups, len(true))
         labels = label_subjects(true, groups)
         if labels is None:
@@ -291,7 +300,7 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
     >>> make_subject_scorer("sensitivity_at_95_specificity", pos_label="ALL")
     make_subject_scorer(sensitivity_at_specificity, pos_label='ALL')
     """
-    scorer = get_scorer(scoring)
+    scorer = get_scorer(_OF_IMAGES.get(scoring, scoring) if isinstance(scoring, str) else scoring)
     if isinstance(scorer, SubjectScorer) or not isinstance(scorer, BaseScorer):
         raise UnsupportedInputError(
             f"scoring={scoring!r} is no scorer of images: give a name of "
@@ -322,7 +331,7 @@ def _respond(estimator: Any, methods: tuple[str], X: Any, pos_label: Any) -> Any
 
 
 def _probabilities(method_caller: Any, estimator: Any, X: Any) -> npt.NDArray[Any]:
-    """Give a column for each class: of probabilities, or of the votes of single images."""
+    """Return a column for each class: of probabilities, or of the votes of single images."""
     # A name in a tuple: by name alone scikit-learn would share the answer with scorers that
     # asked for the probability of the other class.
     if not hasattr(estimator, "predict_proba"):
@@ -354,7 +363,27 @@ _ALSO_OF_SUBJECTS: Final = (
     "neg_log_loss",
     "neg_brier_score",
 )
-for _name, _scorer in _OF_IMAGES.items():
-    register_scorer(_name, _scorer)
-for _name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES):
-    register_scorer(f"subject_{_name}", make_subject_scorer(_name))
+SCORERS: Final = MappingProxyType(
+    _OF_IMAGES
+    | {f"subject_{name}": make_subject_scorer(name) for name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES)}
+)
+# As objects, too: subject_roc_auc_scorer and its like.
+globals().update({f"{name}_scorer": scorer for name, scorer in SCORERS.items()})
+
+
+def register_scorers() -> None:
+    """Let scikit-learn know the scorers of `SCORERS` by name, as in ``scoring="subject_roc_auc"``.
+
+    It adds to scikit-learn's own table, for the whole process; names that are taken stay as they
+    are. Without it, pass the scorers themselves.
+
+    Examples
+    --------
+    >>> from effboost.metrics import register_scorers, subject_roc_auc_scorer
+    >>> register_scorers()
+    >>> from sklearn.metrics import get_scorer
+    >>> get_scorer("subject_roc_auc")
+    make_subject_scorer(roc_auc_score)
+    """
+    for name, scorer in SCORERS.items():
+        register_scorer(name, scorer)

@@ -141,7 +141,7 @@ def test_conformal_sets_cover_subjects_that_are_new(data, parts, confidence):
 @pytest.mark.parametrize("method", ["temperature", "sigmoid", "isotonic"])
 def test_hybrid_is_calibrated_on_held_out_subjects(data, parts, method):
     (images, y), (train, rest) = data, parts
-    clf = boosted_hybrid().set_params(featurizer__validation_fraction=0.4)
+    clf = boosted_hybrid().set_params(validation_fraction=0.4)
     plain = boosted_hybrid().fit(images[train], y[train]).predict_proba(images[rest])
     clf.set_params(calibration=method).fit(images[train], y[train])
     calibrated = clf.predict_proba(images[rest])
@@ -182,10 +182,11 @@ def test_class_missing_in_validation_raises(data, parts):
     (images, y), (train, rest) = data, parts
     sick = rest[y[rest] == "ALL"]
     clf = boosted_hybrid().set_params(calibration="temperature")
-    with pytest.raises(UnsupportedInputError, match="y_val holds no 'HEM' to calibrate on"):
+    with pytest.raises(UnsupportedInputError, match="y_val has no 'HEM' to calibrate on"):
         clf.fit(images[train], y[train], X_val=images[sick], y_val=y[sick])
 
 
+@pytest.mark.slow
 def test_a_calibrated_hybrid_is_saved_and_loaded(data, parts, tmp_path):
     (images, y), (train, rest) = data, parts
     clf = boosted_hybrid().set_params(

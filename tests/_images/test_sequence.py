@@ -19,6 +19,7 @@ from effboost._images import as_images
 from effboost.exceptions import (
     ImageDecodeError,
     ImageNotFoundError,
+    SplitError,
     UnsupportedInputError,
 )
 
@@ -92,6 +93,7 @@ def test_pictures_may_differ_in_size(pixels):
     assert [image.shape for image in images] == [(40, 40, 3), (20, 40, 3), (9, 30, 3)]
 
 
+@pytest.mark.filterwarnings("ignore:.*set white_level")
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(8, 12), st.integers(8, 12))))
 def test_floats_are_rounded_to_the_grey_levels_they_came_from(grey):
@@ -244,6 +246,9 @@ def test_fingerprints_of_files_are_those_of_their_bytes(paths, tmp_path):
         ([None, "a.png"], "missing|NoneType at position 0"),
         (["a.png", None], r"path at position 1 is missing \(None\)"),
         (pd.Series(["a.png", np.nan]), "path at position 1 is missing"),
+        (pd.Series(["a.png", pd.NA], dtype="string"), "path at position 1 is missing"),
+        (pl.Series(["a.png", None]), "path at position 1 is missing"),
+        (["a.png", ""], "path at position 1 is empty"),
         (["a.png", b"b.png"], "got bytes at position 1"),
         (["a.png", {"x": 1}], "got dict at position 1"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), r"2 columns \['a', 'b'\]"),
@@ -328,3 +333,18 @@ def test_fingerprints_tell_palettes_and_frames_apart(pixels, paths):
         prints.append(ImageSequence([indexed]).fingerprint(0))
     prints += [ImageSequence(paths, frame=frame).fingerprint(0) for frame in (None, 20, 24)]
     assert len(set(prints)) == 5
+
+
+def test_joining_images_with_groups_and_images_without_raises_with_position(paths):
+    known = np.asarray(ImageSequence(paths[:3], groups=["a", "b", "c"]))
+    unknown = np.asarray(ImageSequence(paths[3:5]))
+    with pytest.raises(UnsupportedInputError, match="at position 3 carries no group, but others"):
+        ImageSequence(np.vstack([known, unknown]))
+    assert ImageSequence(np.vstack([known, unknown]), groups=list("abcde")).groups.size == 5
+
+
+def test_joining_images_with_groups_of_different_types_raises(paths):
+    strings = np.asarray(ImageSequence(paths[:2], groups=["1", "2"]))
+    integers = np.asarray(ImageSequence(paths[2:4], groups=[1, 2]))
+    with pytest.raises(SplitError, match="'1' at position 0, 1 at position 2"):
+        ImageSequence(np.vstack([strings, integers]))

@@ -95,6 +95,7 @@ print(whole, len(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):
     path = tmp_path / "model.effboost"

@@ -75,7 +75,7 @@ def test_turned_copies_can_be_let_through(cells):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "part"], "no column 'part' for the split"),
+        (["--split", "part"], "--split 'part' names a column"),
         (["--target", "colour"], "--target 'colour' names a column"),
     ],
 )

@@ -19,6 +19,7 @@ def small(monkeypatch):
         monkeypatch.setattr(_demo, f"_{name}", value)
 
 
+@pytest.mark.slow
 def test_the_demo_says_at_once_that_its_weights_are_random(small, tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
@@ -53,6 +54,7 @@ def test_the_demo_says_at_once_that_its_weights_are_random(small, tmp_path, caps
     )
 
 
+@pytest.mark.slow
 def test_its_cells_can_be_evaluated_and_its_model_used(small, tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0

@@ -33,6 +33,7 @@ def run(folder, weights, *more):
     return main(["evaluate", str(folder), "--frozen", "--folds", "2", *usual.split(), *more])
 
 
+@pytest.mark.slow
 def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tmp_path, capsys):
     out = tmp_path / "new" / "results"
     assert run(folder, weights, "--out", str(out)) == 0
@@ -50,6 +51,7 @@ def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tm
     assert right == pytest.approx(data["metrics"]["accuracy"]["value"])
 
 
+@pytest.mark.slow
 def test_training_reports_the_network_alone_and_draws_curves(folder, tmp_path, capsys):
     usual = "--target kind --group patient --backbone resnet18 --weights none --quiet --folds 2"
     sizes = "--epochs 1 --image-size 32 --crop-size none --trainable head"
@@ -145,6 +147,7 @@ def test_the_report_can_be_printed_for_programs(folder, weights, tmp_path, capsy
         assert len(list(csv.DictReader(printed.splitlines()))) == 24
 
 
+@pytest.mark.slow
 def test_padding_warning_names_the_options(folder, weights, capsys):
     usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights} --quiet"
     more = "--group patient --frozen --crop-size 48"
@@ -188,6 +191,7 @@ def test_the_module_runs_as_the_command_does():
     assert result.stdout.startswith("effboost ")
 
 
+@pytest.mark.slow
 def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, capsys):
     page, card = tmp_path / "report.html", tmp_path / "MODEL_CARD.md"
     assert run(folder, weights, "--report", str(page), "--model-card", str(card)) == 0

@@ -55,12 +55,23 @@ def test_two_images_of_one_name_get_two_pictures(model_file, new_cells, tmp_path
     assert {file.name for file in (tmp_path / "maps").iterdir()} == {f"{stem}.png", f"{stem}_2.png"}
 
 
-def test_one_class_can_be_asked_for(model_file, new_cells, tmp_path, capsys):
-    image = list_images(new_cells)[0]
+@pytest.mark.parametrize("method", ["tree_shap", "occlusion"])
+def test_each_of_two_classes_has_a_picture_of_its_own(
+    model_file, new_cells, tmp_path, method, capsys
+):
+    image, options = list_images(new_cells)[0], ("--method", method)
     for label in ("ALL", "HEM"):
-        assert explain(model_file, image, "--out", tmp_path / label, "--class", label) == 0
+        chosen = ("--class", label, *options)
+        assert explain(model_file, image, "--out", tmp_path / label, *chosen) == 0
+    assert explain(model_file, image, "--out", tmp_path / "predicted", *options) == 0
+    first, second, predicted = (
+        (tmp_path / name / Path(image).name).read_bytes() for name in ("ALL", "HEM", "predicted")
+    )
+    assert first != second
+    (label,) = effboost.load(model_file).predict([image])
+    assert predicted == {"ALL": first, "HEM": second}[label]
     assert explain(model_file, image, "--out", tmp_path / "x", "--class", "MONO") == 1
-    assert "--class 'MONO' is none of the model's: ALL, HEM" in capsys.readouterr().err
+    assert "--class 'MONO' is not a class of the model: ALL, HEM" in capsys.readouterr().err
 
 
 def test_heads_without_trees_are_explained_by_hiding_parts(fitted, new_cells, tmp_path, capsys):

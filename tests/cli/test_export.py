@@ -14,6 +14,7 @@ def export(model_file, *arguments):
     return main(["export", str(model_file), *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     assert export(model_file, "--out", out, "--format", "json") == 0
@@ -26,6 +27,7 @@ def test_a_model_becomes_one_graph(model_file, fitted, new_cells, tmp_path, caps
     )
 
 
+@pytest.mark.slow
 def test_a_folder_runs_by_its_own_script(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "edge"
     assert export(model_file, "--standalone", "--out", out) == 0

@@ -42,7 +42,7 @@ def test_a_model_file_is_described_without_being_built(model_file, capsys):
     assert facts["backbone"] == "shufflenet_v2_x0_5"
     assert facts["heads"] == "XGBClassifier"
     assert facts["classifier__n_estimators"] == "8"
-    assert facts["featurizer__image_size"] == "32"
+    assert facts["featurizer__transform__image_size"] == "32"
     assert main(["info", str(model_file), "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["parameters"]["classifier__n_estimators"] == 8

@@ -64,6 +64,7 @@ def test_the_command_line_starts_without_numpy():
     assert result.stdout == "[]\n", result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["numpy", "sklearn", "torch", "torchvision"])
 def test_ctrl_c_while_modules_load_is_one_line_and_130(module, tmp_path):
     """The signal comes at the moment that the import of a module begins."""
@@ -99,6 +100,7 @@ def test_an_interrupt_that_an_import_turned_into_another_error_is_an_interrupt(m
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "--format", "csv"]])
 def test_a_reader_that_went_away_is_no_traceback(arguments):
     reading, writing = os.pipe()

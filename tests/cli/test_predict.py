@@ -114,6 +114,7 @@ def test_output_is_not_overwritten_without_force(model_file, new_cells, tmp_path
     assert len(read(out.read_text())) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_resume_continues_after_a_truncated_row(model_file, new_cells, tmp_path, kind):
     paths = list_images(new_cells)
@@ -221,6 +222,7 @@ def wait_for(out, size, process):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_run_can_be_resumed(onnx_file, many_cells, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     assert predict(onnx_file, many_cells, "--out", whole) == 0

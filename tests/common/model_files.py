@@ -8,14 +8,14 @@ from effboost.persistence._archive import digest, write_archive
 
 
 def read_members(content):
-    """Give manifest and members of a file."""
+    """Return manifest and members of a file."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     return json.loads(members.pop("manifest.json")), members
 
 
 def write_members(manifest, members, *, rehash=True):
-    """Give the file of a manifest and members; with the hashes that an attacker would write."""
+    """Return the file of a manifest and members; with the hashes that an attacker would write."""
     if rehash:
         manifest = manifest | {
             "members": {

@@ -90,7 +90,9 @@ def test_subjects_reach_every_network(pixels, three_classes, subjects, monkeypat
         tiny().fit(pixels, three_classes, groups=subjects)
         assert [groups.tolist() for groups in seen] == [subjects.tolist()] * 3
         if routing:
-            search = GridSearchCV(tiny(), {"alexnet__featurizer__lr": [0.1]}, cv=SubjectKFold(2))
+            search = GridSearchCV(
+                tiny(), {"alexnet__featurizer__training__lr": [0.1]}, cv=SubjectKFold(2)
+            )
             search.fit(pixels, three_classes, groups=subjects)
             assert len(seen) == 3 + 3 * 3
             assert all(groups is not None for groups in seen)

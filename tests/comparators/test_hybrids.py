@@ -48,8 +48,9 @@ def test_the_papers_network_alone_is_trained_as_in_the_hybrid():
 
 def test_inception_is_fine_tuned_at_its_own_size():
     featurizer = inception_xgboost().featurizer
-    assert (featurizer.fine_tune, featurizer.image_size) == (True, 299)
-    assert featurizer.normalize == "backbone"
+    assert featurizer.training == "paper"
+    transform = featurizer.get_params()["transform"]
+    assert (transform.image_size, transform.normalize) == (299, "backbone")
 
 
 def test_the_svm_decides_on_the_features_that_the_forest_picked(pixels, three_classes):

@@ -35,7 +35,7 @@ def test_images_of_any_size_have_256_features(side):
 )
 def test_known_networks_are_trained_from_scratch_for_100_epochs(factory, parameters):
     featurizer = factory().featurizer
-    assert (featurizer.weights, featurizer.max_epochs, featurizer.fine_tune) == (None, 100, True)
+    assert (featurizer.weights, featurizer.training.max_epochs) == (None, 100)
     with torch.device("meta"):
         assert count(get_backbone_spec(featurizer.backbone).build()) == parameters
 

@@ -107,6 +107,7 @@ def test_colour_says_little_of_the_class_of_a_new_subject():
     assert 0.3 < np.mean(scores) < 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
 def test_a_split_by_image_flatters(difficulty):
     gaps = []

@@ -1,16 +1,23 @@
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from effboost import ImageSequence
-from effboost.datasets import check_image_folder, check_images, make_blood_cells
-from effboost.exceptions import DatasetError, UnsupportedInputError
+from effboost.datasets import (
+    check_image_folder,
+    check_images,
+    load_image_folder,
+    make_blood_cells,
+)
+from effboost.exceptions import DatasetError, ImageWarning, UnsupportedInputError
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(files):
     reasons = {f.images[0]: f.detail for f in found.findings}
     assert list(reasons) == [str(files[3]), str(files[5]), str(files[7]), "gone.png"]
     assert "truncated" in reasons[str(files[3])]
-    assert "no image that effboost reads" in reasons[str(files[5])]
+    assert "not an image that effboost reads" in reasons[str(files[5])]
     assert "0 bytes" in reasons[str(files[7])]
     assert "no such file" in reasons["gone.png"]
     assert found.counts == {"unreadable": 4}
@@ -265,6 +272,68 @@ def test_a_table_with_a_split_and_with_files_that_are_missing(files):
     assert found.splits.keys() == {"0", "1", "2"}
     with pytest.raises(DatasetError, match="no column 'part' for the split"):
         check_image_folder(table.parent, split="part")
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["{part}/{label}", "{label}/{part}", "{part}/fold_0/{label}", "{label}", "{part}_data/{label}"],
+)
+def test_check_and_load_read_the_same_classes_and_splits(cells, tmp_path, layout):
+    for i, (part, label) in enumerate(itertools.product(("train", "test"), ("ALL", "HEM"))):
+        folder = tmp_path / layout.format(part=part, label=label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(cells.images[i]).save(folder / f"{i}.png")
+    found, data = check_image_folder(tmp_path), load_image_folder(tmp_path)
+    assert {name: n for name, (n, _) in found.classes.items()} == Counter(data.target.tolist())
+    assert {name: n for name, (n, _) in found.splits.items()} == (
+        {} if data.split is None else Counter(data.split.tolist())
+    )
+    assert list(found.classes) == ["ALL", "HEM"]
+
+
+def test_subjects_in_two_splits_within_class_folders_are_found(cells, tmp_path):
+    for part in ("train", "test"):
+        write(tmp_path / "ALL" / part, cells.images[:4] if part == "train" else cells.images[4:8])
+    found = check_image_folder(tmp_path, group=r"(P\d+)_")
+    assert found.counts == {"leaking_subject": 2}
+
+
+def test_missing_subjects_are_findings_and_a_pattern_that_never_matches_is_an_error(
+    cells, tmp_path
+):
+    write(tmp_path / "ALL", cells.images[:4])
+    Image.fromarray(cells.images[9]).save(tmp_path / "ALL" / "unnamed.png")
+    assert check_image_folder(tmp_path, group=r"(P\d+)_").counts == {"no_subject": 1}
+    with pytest.raises(DatasetError, match=r"finds no subject in 'ALL/P0_0\.png'"):
+        check_image_folder(tmp_path, group=r"(Q\d+)_")
+
+
+def test_cells_that_stand_for_missing_values_are_no_classes_and_no_subjects(files):
+    rows = [f"{file.name},ALL,S{i}" for i, file in enumerate(files[2:])]
+    table = [f"{files[0].name},nan,S8", f"{files[1].name},HEM,NA", *rows]
+    (files[0].parent / "labels.csv").write_text("\n".join(["file,label,patient", *table]))
+    found = check_image_folder(files[0].parent)
+    assert found.counts == {"no_label": 1, "no_subject": 1}
+    assert list(found.classes) == ["ALL", "HEM"]
+
+
+def test_classes_and_subjects_that_look_like_one_name_are_found(cells):
+    target = ["ALL", "all", "ALL ", "HEM", "Zo\u00eb", "Zoe\u0308"]
+    found = check_images(cells.images[:6], target=target, groups=["H3", "h3", *"abcd"])
+    details = {f.kind: (f.images, f.detail) for f in found.findings if f.kind.startswith("similar")}
+    assert details["similar_subjects"] == (("position 0", "position 1"), "'H3' and 'h3'")
+    similar = [f.detail for f in found.findings if f.kind == "similar_labels"]
+    assert similar == ["'ALL' and 'ALL ' and 'all'", "'Zoe\u0308' and 'Zo\u00eb'"]
+
+
+def test_12_bits_in_16_are_found_as_dark_and_not_with_white_level(cells, tmp_path):
+    (tmp_path / "ALL").mkdir()
+    for i, picture in enumerate(cells.images[:4]):
+        grey = picture[..., 1].astype(np.uint16) * 16
+        Image.fromarray(grey).save(tmp_path / "ALL" / f"{i}.png")
+    with pytest.warns(ImageWarning, match="set white_level=4095"):
+        assert check_image_folder(tmp_path, max_distance=None).counts == {"dark": 4}
+    assert check_image_folder(tmp_path, white_level=4095).counts == {}
 
 
 def test_a_folder_without_images_or_none_at_all_is_an_error(tmp_path):

@@ -1,6 +1,9 @@
 import csv
 import io
+import os
 import tempfile
+import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,15 @@ from PIL import Image
 
 from effboost import ImageSequence
 from effboost._images import as_images
-from effboost.datasets import load_image_folder
-from effboost.exceptions import DatasetError, DroppedRowsWarning, EffboostError
+from effboost.datasets import list_images, load_image_folder
+from effboost.datasets._files import SUFFIXES
+from effboost.datasets._table import _MISSING as MISSING
+from effboost.exceptions import (
+    DatasetError,
+    DroppedRowsWarning,
+    EffboostError,
+    LabelWarning,
+)
 
 TABLE = """\
 file,target,group,stain,note
@@ -21,6 +31,13 @@ b.png,HEM,S2,,"pale, small"
 sub/c.png,ALL,S1,light,"said ""round\"""
 d.png,HEM,S3,dark,
 """
+
+
+NO_IMAGE = (
+    "'{root}' has no labelled image: it needs a labels.csv, or a sub-folder of images (.apng, "
+    ".bmp, .dib, .gif, .jfif, .jpe, .jpeg, .jpg, .pbm, .pfm, .pgm, .png, .pnm, .ppm, .tif, .tiff, "
+    ".webp) for each class"
+)
 
 
 @pytest.fixture
@@ -125,12 +142,16 @@ def test_a_table_of_any_common_make_says_the_same(folder, change, encoding):
 
 
 # Without separators (Z) and controls (C): values are stripped, and lines end at some of them.
-words = st.text(st.characters(exclude_categories=("C", "Z")), max_size=8)
+words = st.text(st.characters(exclude_categories=("C", "Z")), max_size=8).map(
+    lambda word: unicodedata.normalize("NFC", word)
+)
+names = words.filter(lambda word: word and word not in MISSING)
 
 
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.LabelWarning")
 @settings(max_examples=40, deadline=None)
 @given(
-    values=st.lists(st.tuples(words.filter(bool), words, words), min_size=1, max_size=5),
+    values=st.lists(st.tuples(names, names, words), min_size=1, max_size=5),
     delimiter=st.sampled_from(",;\t"),
     line_end=st.sampled_from(["\n", "\r\n"]),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -187,12 +208,23 @@ def test_columns_can_be_asked_for_by_name(folder):
     assert data.groups.tolist() == ["ALL", "HEM", "ALL", "HEM"]
 
 
-def test_a_path_that_is_absolute_is_taken_as_it_is(folder, tmp_path):
-    outside = tmp_path / "elsewhere" / "e.png"
+@pytest.mark.parametrize("place", ["{0}/elsewhere/e.png", "../f.png", "sub/../../f.png"])
+def test_files_outside_of_the_folder_are_refused_unless_allowed(folder, tmp_path, place):
     fill(tmp_path, "elsewhere/e.png", "f.png")
-    write_table(folder, f"file,target\n{outside},ALL\n../f.png,HEM\n")
-    data = load_image_folder(folder)
-    assert data.paths.tolist() == [str(outside), str(folder / "../f.png")]
+    place = place.format(tmp_path)
+    write_table(folder, f"file,target\na.png,ALL\n{place},HEM\n")
+    message = refusal(folder)
+    # Names are quoted up to a length, which those of temporary folders may exceed.
+    assert message.startswith(f"line 3 of labels.csv names '{place[:20]}")
+    assert "which lies outside of" in message
+    assert message.endswith("name files relative to the folder, or give allow_outside=True")
+    data = load_image_folder(folder, allow_outside=True)
+    assert data.paths.tolist() == [str(folder / "a.png"), str(folder / place)]
+
+
+def test_absolute_paths_within_the_folder_are_accepted(folder):
+    write_table(folder, f"file,target\n{folder / 'a.png'},ALL\nsub/../b.png,HEM\n")
+    assert load_image_folder(folder).paths[0] == str(folder / "a.png")
 
 
 def test_a_table_takes_precedence_over_class_folders_and_lists_all_there_is(folder):
@@ -204,7 +236,7 @@ def test_a_table_takes_precedence_over_class_folders_and_lists_all_there_is(fold
 
 def test_rows_without_a_target_are_dropped_counted_and_warned_about(folder):
     write_table(folder, TABLE.replace("HEM,S2", ",S2").replace("HEM,S3", "  ,S3"))
-    message = "^2 of the 4 rows have an empty target and are left out$"
+    message = "^2 of the 4 images have an empty target and are left out$"
     with pytest.warns(DroppedRowsWarning, match=message) as caught:
         data = load_image_folder(folder)
     assert len(caught) == 1
@@ -232,7 +264,7 @@ def test_classes_can_be_dropped_with_their_rows(folder):
 
 def test_empty_targets_and_dropped_classes_are_counted_together(folder):
     write_table(folder, TABLE.replace("b.png,HEM", "b.png,"))
-    with pytest.warns(DroppedRowsWarning, match="^1 of the 4 rows"):
+    with pytest.warns(DroppedRowsWarning, match="^1 of the 4 images"):
         data = load_image_folder(folder, drop_classes=iter(["HEM"]))
     assert data.n_dropped == 2
     assert data.target.tolist() == ["ALL", "ALL"]
@@ -274,12 +306,14 @@ def test_empty_targets_and_dropped_classes_are_counted_together(folder):
         (
             "file,target\na.png,ALL\ne.png,ALL\nb.png,HEM\nsub/e.png,HEM\n",
             {},
-            "2 of the 4 files in labels.csv are missing, the first '{root}/e.png' (line 3)",
+            "2 of the 4 images of '{root}' are missing, the first is '{root}/e.png' (line 3 of "
+            "labels.csv)",
         ),
         (
             "file,target\nsub,ALL\n",
             {},
-            "1 of the 1 files in labels.csv are missing, the first '{root}/sub' (line 2)",
+            "1 of the 1 images of '{root}' are missing, the first is '{root}/sub' (line 2 of "
+            "labels.csv)",
         ),
         (
             "file,target\nb.png,x\na.png,x\nb.png,y\nd.png,x\nd.png,x\nd.png,x\n",
@@ -296,9 +330,9 @@ def test_empty_targets_and_dropped_classes_are_counted_together(folder):
             {},
             "line 4 of '{root}/labels.csv' has 3 values, its header 2",
         ),
-        ("file,target\n", {}, "'{root}/labels.csv' holds no rows below its header"),
-        ("file,target\n\n\r\n", {}, "'{root}/labels.csv' holds no rows below its header"),
-        ("", {}, "'{root}/labels.csv' holds no rows below its header"),
+        ("file,target\n", {}, "'{root}/labels.csv' has no rows below its header"),
+        ("file,target\n\n\r\n", {}, "'{root}/labels.csv' has no rows below its header"),
+        ("", {}, "'{root}/labels.csv' has no rows below its header"),
         (
             TABLE,
             {"drop_classes": ["HEM", "healthy", "blast"]},
@@ -312,8 +346,7 @@ def test_empty_targets_and_dropped_classes_are_counted_together(folder):
         (
             TABLE,
             {"drop_classes": ["ALL", "HEM"]},
-            "'{root}' holds no labelled image: it needs a labels.csv, or a sub-folder of images "
-            "(.bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp) for each class",
+            NO_IMAGE,
         ),
     ],
     ids=[
@@ -350,11 +383,9 @@ def test_a_table_that_is_not_utf_8_is_refused(folder, encoding, target):
     assert message.endswith("save it as UTF-8")
 
 
-def test_a_table_without_any_target_warns_and_is_refused(folder):
+def test_a_table_without_any_target_raises(folder):
     write_table(folder, "file,target\na.png,\nb.png,\n")
-    with pytest.warns(DroppedRowsWarning, match="^2 of the 2 rows"):
-        message = refusal(folder)
-    assert "holds no labelled image" in message
+    assert refusal(folder) == NO_IMAGE.replace("{root}", str(folder))
 
 
 # --- class folders -------------------------------------------------------------------------
@@ -370,8 +401,7 @@ def classes(tmp_path):
         "all/UID_7_2_all.bmp",
         "all/UID_7_1_all.bmp",
         "all/fold_1/UID_12_1_all.TIFF",
-        # what is no image of a class
-        "stray.png",
+        # not images
         "readme.txt",
         "all/Thumbs.db",
         "all/notes.csv",
@@ -405,7 +435,8 @@ def test_each_folder_is_a_class_and_holds_its_images_at_any_depth(classes):
 
 
 @pytest.mark.parametrize(
-    "suffix", ["bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp"]
+    "suffix",
+    sorted(suffix[1:] for suffix in SUFFIXES),
 )
 def test_images_are_known_by_their_suffix_in_any_case(tmp_path, suffix):
     fill(tmp_path, f"a/1.{suffix}", f"a/2.{suffix.upper()}", f"a/3.{suffix}.txt", f"a/{suffix}")
@@ -440,12 +471,6 @@ def test_a_class_folder_can_be_dropped_and_its_subjects_with_it(classes):
     assert (data.target_names, data.n_dropped) == (["hem"], 3)
 
 
-NO_IMAGE = (
-    "'{root}' holds no labelled image: it needs a labels.csv, or a sub-folder of images (.bmp, "
-    ".gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp) for each class"
-)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -470,8 +495,8 @@ NO_IMAGE = (
         ),
         (
             {"target": "label"},
-            "target='label' names a column, but '{root}' holds no labels.csv: in class folders "
-            "the folder's name is the target",
+            "target='label' names a column, but '{root}' has no labels.csv: there, the name of a "
+            "folder is the target",
         ),
         (
             {"drop_classes": ["ALL"]},
@@ -559,3 +584,356 @@ def test_hidden_folders_and_files_hold_no_class(tmp_path):
         (tmp_path / name).write_bytes(b"")
     data = load_image_folder(tmp_path)
     assert data.target.tolist() == ["A", "B"]
+
+
+# --- splits --------------------------------------------------------------------------------
+
+
+def relative(data, root):
+    names = names_below(data, root)
+    split = [None] * len(names) if data.split is None else data.split.tolist()
+    return dict(zip(names, zip(data.target.tolist(), split, strict=True), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("splits", "files"),
+    [
+        (("train", "test"), ("ALL/1.png", "HEM/deep/2.png")),
+        (("Train", "VALIDATION", "testing"), ("ALL/1.png", "HEM/2.png")),
+        (("fold_0", "fold_1", "fold_2"), ("all/1.png", "hem/2.png")),
+        (("training_data", "test_data"), ("ALL/1.png", "HEM/2.png")),
+        (("train", "holdout"), ("ALL/1.png", "HEM/2.png")),
+    ],
+)
+def test_folders_that_are_named_like_splits_are_splits(tmp_path, splits, files):
+    fill(tmp_path, *(f"{split}/{file}" for split in splits for file in files))
+    found = relative(load_image_folder(tmp_path), tmp_path)
+    assert found == {
+        f"{split}/{file}": (file.split("/")[0], split) for split in splits for file in files
+    }
+
+
+def test_splits_within_splits_and_within_classes(tmp_path):
+    fill(tmp_path / "a", "train/fold_0/ALL/1.png", "train/fold_1/HEM/2.png", "test/ALL/3.png")
+    assert relative(load_image_folder(tmp_path / "a"), tmp_path / "a") == {
+        "test/ALL/3.png": ("ALL", "test"),
+        "train/fold_0/ALL/1.png": ("ALL", "train/fold_0"),
+        "train/fold_1/HEM/2.png": ("HEM", "train/fold_1"),
+    }
+    fill(tmp_path / "b", "ALL/train/1.png", "ALL/test/2.png", "HEM/train/deep/3.png", "HEM/4.png")
+    assert relative(load_image_folder(tmp_path / "b"), tmp_path / "b") == {
+        "ALL/test/2.png": ("ALL", "test"),
+        "ALL/train/1.png": ("ALL", "train"),
+        "HEM/4.png": ("HEM", ""),
+        "HEM/train/deep/3.png": ("HEM", "train"),
+    }
+
+
+def test_each_split_may_have_a_table(tmp_path):
+    fill(tmp_path, "train/1.png", "train/2.png", "test/sub/3.png")
+    write_table(tmp_path / "train", "file,label,patient\n1.png,ALL,P1\n2.png,HEM,P2\n")
+    write_table(tmp_path / "test", "image,label,patient,stain\nsub/3.png,ALL,P3,dark\n")
+    data = load_image_folder(tmp_path)
+    assert relative(data, tmp_path) == {
+        "test/sub/3.png": ("ALL", "test"),
+        "train/1.png": ("ALL", "train"),
+        "train/2.png": ("HEM", "train"),
+    }
+    assert data.groups.tolist() == ["P3", "P1", "P2"]
+    assert data.table["stain"].tolist() == ["dark", "", ""]
+
+
+def test_a_table_says_the_split_by_a_column(folder):
+    write_table(folder, TABLE.replace("stain", "fold").replace("S2,,", "S2,bright,"))
+    assert load_image_folder(folder).split.tolist() == ["dark", "bright", "light", "dark"]
+    assert load_image_folder(folder, split="group").split.tolist() == ["S1", "S2", "S1", "S3"]
+    assert "no column 'part' for the split" in refusal(folder, split="part")
+
+
+def test_parts_keeps_some_splits(tmp_path):
+    fill(tmp_path, "train/ALL/1.png", "train/HEM/2.png", "test/ALL/3.png", "val/other/4.png")
+    data = load_image_folder(tmp_path, parts=["train"], drop_classes=["HEM"])
+    assert relative(data, tmp_path) == {"train/ALL/1.png": ("ALL", "train")}
+    assert load_image_folder(tmp_path, parts="test").target.tolist() == ["ALL"]
+    message = refusal(tmp_path, parts=["dev"])
+    assert message == f"{str(tmp_path)!r} has no split 'dev'; its splits are test, train, val"
+    message = refusal(tmp_path, parts=["train"], drop_classes=["other"])
+    assert message == "there is no class 'other' to drop; the classes are ALL, HEM"
+    assert "has no split 'x'; its splits are not known" in refusal(tmp_path / "train", parts=["x"])
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["train/ALL/1.png", "ALL/2.png", "HEM/3.png"],
+            "'{root}' has folders that are named like splits (train) beside others (ALL, HEM): "
+            "move the class folders into those of the splits, rename those that are classes, or "
+            "add a labels.csv",
+        ),
+        (
+            ["train/1.png", "test/2.png"],
+            "the folders 'test', 'train' in '{root}' are named like splits, but have neither class "
+            "folders nor a labels.csv in them: add them, or rename the folders if they are classes",
+        ),
+        (
+            ["training_data/fold_0/all/1.bmp", "validation_data/C-NMC_test/1.bmp"],
+            "'{root}' has the folders of C-NMC 2019: read it by load_cnmc, or read one of its "
+            "folders, such as '{root}/training_data'",
+        ),
+    ],
+    ids=["splits beside classes", "no class folders", "C-NMC"],
+)
+def test_unclear_layouts_are_refused(tmp_path, files, message):
+    fill(tmp_path, *files)
+    assert refusal(tmp_path) == message.replace("{root}", str(tmp_path))
+
+
+def test_folders_without_images_are_not_classes_beside_splits(tmp_path):
+    fill(tmp_path, "train/ALL/1.png", "test/ALL/2.png", "docs/readme.txt", ".git/x.png")
+    assert set(load_image_folder(tmp_path).split) == {"train", "test"}
+
+
+def test_images_outside_of_class_folders_are_counted(tmp_path):
+    fill(tmp_path, "ALL/1.png", "HEM/2.png", "3.png", "4.png")
+    with pytest.warns(DroppedRowsWarning, match=r"^2 of the 4 images lie in no class folder and"):
+        data = load_image_folder(tmp_path, group=r"/(\d)")
+    assert (data.groups.tolist(), data.n_dropped) == (["1", "2"], 2)
+
+
+# --- links ---------------------------------------------------------------------------------
+
+
+def test_linked_folders_and_files_are_followed(tmp_path):
+    fill(tmp_path / "far", "HEM/deep/2.png", "3.png")
+    fill(tmp_path / "data", "ALL/1.png")
+    (tmp_path / "data" / "HEM").symlink_to(tmp_path / "far" / "HEM")
+    (tmp_path / "data" / "ALL" / "link.png").symlink_to(tmp_path / "far" / "3.png")
+    data = load_image_folder(tmp_path / "data")
+    assert names_below(data, tmp_path / "data") == ["ALL/1.png", "ALL/link.png", "HEM/deep/2.png"]
+    assert data.target.tolist() == ["ALL", "ALL", "HEM"]
+
+
+def test_two_links_to_one_folder_are_two_classes(tmp_path):
+    fill(tmp_path, "far/1.png", "data/readme.txt")
+    for name in ("A", "B"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "far")
+    assert load_image_folder(tmp_path / "data").target.tolist() == ["A", "B"]
+
+
+def test_loops_of_links_end(tmp_path):
+    fill(tmp_path, "ALL/1.png", "HEM/2.png")
+    (tmp_path / "ALL" / "up").symlink_to(tmp_path)
+    (tmp_path / "HEM" / "self").symlink_to(tmp_path / "HEM")
+    (tmp_path / "HEM" / "other").symlink_to(tmp_path / "ALL")
+    data = load_image_folder(tmp_path)
+    assert names_below(data, tmp_path) == ["ALL/1.png", "HEM/2.png", "HEM/other/1.png"]
+
+
+def test_links_that_double_with_each_step_are_refused_at_once(tmp_path):
+    fill(tmp_path, "ALL/1.png", *(f"far/{i}/x.txt" for i in range(40)))
+    for i in range(39):
+        for name in ("a", "b"):
+            (tmp_path / "far" / str(i) / name).symlink_to(tmp_path / "far" / str(i + 1))
+    (tmp_path / "HEM").symlink_to(tmp_path / "far" / "0")
+    start = time.perf_counter()
+    assert "is reached by more than 100 links" in refusal(tmp_path)
+    assert time.perf_counter() - start < 5
+
+
+def test_broken_links_are_named(tmp_path):
+    fill(tmp_path, "ALL/1.png", "HEM/2.png")
+    (tmp_path / "HEM" / "3.png").symlink_to(tmp_path / "gone.png")
+    message = refusal(tmp_path)
+    assert message == (
+        f"1 of the 3 images of {str(tmp_path)!r} are missing, the first is "
+        f"{str(tmp_path / 'HEM' / '3.png')!r}"
+    )
+    (tmp_path / "HEM" / "3.png").unlink()
+    (tmp_path / "other").symlink_to(tmp_path / "gone")
+    message = refusal(tmp_path)
+    assert message == (
+        f"the link {str(tmp_path / 'other')!r} leads to {str(tmp_path / 'gone')!r}, which does not "
+        "exist: correct or remove it"
+    )
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    """os.walk and rglob pass over them."""
+    fill(tmp_path, "ALL/1.png", "HEM/2.png")
+    scandir = os.scandir
+
+    def refuse(place):
+        if Path(place).name == "HEM":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert "cannot be read: [Errno 13] Permission denied" in refusal(tmp_path)
+
+
+# --- other formats -------------------------------------------------------------------------
+
+
+def test_every_suffix_that_pillow_knows_for_the_formats_is_found():
+    formats = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in formats}
+    assert known == SUFFIXES
+
+
+def test_images_of_other_formats_are_counted(tmp_path):
+    fill(tmp_path, "A/1.png", "A/2.czi", "B/3.CZI", "B/4.jp2", "B/5.png", "B/Thumbs.db", "A/n.csv")
+    message = r"^3 files in '.*' are left out, .* their formats: 2 \.czi, 1 \.jp2$"
+    with pytest.warns(DroppedRowsWarning, match=message) as caught:
+        data = load_image_folder(tmp_path)
+    assert (data.n_skipped, len(caught), len(data.paths)) == (3, 1, 2)
+    assert Path(caught[0].filename).name == "test_folder.py"
+    with pytest.warns(DroppedRowsWarning, match=message):
+        assert len(list_images(tmp_path)) == 2
+
+
+# --- tables from other programs ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "NA", "N/A", "#N/A", "NULL", "None", "<NA>", "NaT"])
+def test_cells_that_stand_for_missing_values_are_refused(folder, text):
+    write_table(folder, f"file,target,group\na.png,ALL,S1\nb.png,{text},S2\n")
+    message = refusal(folder)
+    assert message == (
+        f"line 3 of labels.csv: its target is {text!r}, which stands for a missing value: leave "
+        "the cell empty, or choose another name"
+    )
+    write_table(folder, f"file,target,group\na.png,ALL,S1\n\nb.png,HEM,{text}\n")
+    assert refusal(folder).startswith(f"line 4 of labels.csv: its subject is {text!r}")
+
+
+def test_a_subject_that_is_missing_is_named_by_its_line(folder):
+    write_table(folder, "file,target,group\na.png,ALL,S1\nb.png,HEM,\nd.png,,\n")
+    with pytest.warns(DroppedRowsWarning):
+        message = refusal(folder)
+    assert message == (
+        f"1 of the 2 images have no subject, the first is {str(folder / 'b.png')!r} (line 3 of "
+        "labels.csv): name their subjects, or leave them out"
+    )
+    write_table(folder, "file,target,group\na.png,ALL,\nb.png,HEM,\n")
+    assert load_image_folder(folder).groups is None
+
+
+def test_backslashes_separate_folders(folder):
+    write_table(folder, "file,target\nsub\\c.png,ALL\n.\\a.png,HEM\n")
+    assert names_below(load_image_folder(folder), folder) == ["sub/c.png", "a.png"]
+    write_table(folder, "file,target\nsub\\..\\..\\f.png,ALL\n")
+    assert "lies outside of" in refusal(folder)
+
+
+@pytest.mark.parametrize(("stored", "written"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_files_are_found_in_every_form_of_unicode(tmp_path, stored, written):
+    name = "Zoë/Blässe é.png"
+    fill(tmp_path, unicodedata.normalize(stored, name), "b.png")
+    spelled = unicodedata.normalize(written, name)
+    write_table(tmp_path, f"file,target\n{spelled},ALL\nb.png,HEM\n")
+    paths = load_image_folder(tmp_path).paths
+    assert Path(paths[0]).is_file()
+
+
+def test_one_class_in_two_forms_of_unicode_is_one_class(tmp_path):
+    forms = [unicodedata.normalize(form, "Blässe") for form in ("NFC", "NFD")]
+    fill(tmp_path / "table", "a.png", "b.png")
+    write_table(tmp_path / "table", f"file,target\na.png,{forms[0]}\nb.png,{forms[1]}\n")
+    fill(tmp_path / "folders", *(f"{form}/a.png" for form in forms))
+    for root in ("table", "folders"):
+        assert load_image_folder(tmp_path / root).target_names == [forms[0]]
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "|"])
+def test_the_line_that_names_the_delimiter_is_read(folder, delimiter):
+    text = f"sep={delimiter}\nfile,target\na.png,ALL\nb.png,HEM\n".replace(",", delimiter)
+    write_table(folder, text, "utf-8-sig")
+    assert load_image_folder(folder).target.tolist() == ["ALL", "HEM"]
+    write_table(folder, f"sep={delimiter}\r\nfile{delimiter}target\r\na.png\r\n")
+    assert refusal(folder).startswith("line 3 of")
+
+
+def test_empty_rows_and_columns_of_spreadsheets_are_left_out(folder):
+    write_table(folder, "file,target,,\na.png,ALL,,\nb.png,HEM,,,\n,,,\n,,,\n")
+    data = load_image_folder(folder)
+    assert data.target.tolist() == ["ALL", "HEM"]
+    assert list(data.table) == ["file", "target"]
+    write_table(folder, "file,target,,\na.png,ALL,,left over\n")
+    assert refusal(folder) == f"line 2 of {str(folder / 'labels.csv')!r} has 4 values, its header 2"
+    write_table(folder, "file,,target\na.png,left over,ALL\n")
+    assert "line 2" in (message := refusal(folder))
+    assert "has the value 'left over' in a column without a name" in message
+
+
+@pytest.mark.parametrize("twin", [" target", "target ", "target"])
+def test_columns_that_differ_in_spaces_alone_are_refused(folder, twin):
+    write_table(folder, f'file,target,"{twin}"\na.png,ALL,HEM\n')
+    assert "has two columns 'target', apart from spaces and the form of Unicode" in refusal(folder)
+    forms = [unicodedata.normalize(form, "größe") for form in ("NFC", "NFD")]
+    write_table(folder, f"file,target,{','.join(forms)}\na.png,ALL,1,2\n")
+    assert "has two columns 'größe'" in refusal(folder)
+
+
+# --- hostile tables ------------------------------------------------------------------------
+
+
+def test_one_giant_cell_does_not_make_all_others_as_wide(folder):
+    fill(folder, *(f"{i}.png" for i in range(2000)))
+    rows = [f"{i}.png,{'AB'[i % 2]},S{i}," for i in range(2000)]
+    write_table(folder, "\n".join(["file,target,group,note", *rows]) + "x" * 130_000)
+    data = load_image_folder(folder)
+    assert len(data.table["note"][-1]) == 130_000
+    assert data.table["note"].dtype == object
+    assert data.target.nbytes + data.groups.nbytes < 10**6
+
+
+@pytest.mark.parametrize("column", ["target", "group"])
+def test_giant_names_of_classes_and_subjects_are_refused(folder, column):
+    rows = {"target": f"{'x' * 1001},S1", "group": f"ALL,{'x' * 1001}"}
+    write_table(folder, f"file,target,group\na.png,{rows[column]}\n")
+    assert "has 1,001 characters; 1,000 are accepted" in refusal(folder)
+
+
+def test_a_hundred_thousand_columns_are_read_in_seconds(folder):
+    names = [f"c{i}" for i in range(100_000)]
+    start = time.perf_counter()
+    write_table(folder, f"file,target,{','.join(names)}\na.png,ALL,{',' * 99_999}\n")
+    assert len(load_image_folder(folder).table) == 100_002
+    message = refusal(folder, group="no such")
+    assert time.perf_counter() - start < 30
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".png", "a\0b.png", ""])
+def test_names_that_no_file_can_have_are_errors_of_the_table(folder, name):
+    write_table(folder, f'file,target\n"{name}",ALL\n')
+    message = refusal(folder)
+    assert "missing" in message or "names no file" in message or "NUL" in message
+
+
+# --- what is handed on ---------------------------------------------------------------------
+
+
+def test_images_carry_groups_and_white_level(tmp_path):
+    rng = np.random.default_rng(0)
+    twelve = rng.integers(0, 4096, (3, 9, 9), dtype=np.uint16)
+    (tmp_path / "ALL").mkdir()
+    for i, picture in enumerate(twelve):
+        Image.fromarray(picture).save(tmp_path / "ALL" / f"P{i}.png")
+    data = load_image_folder(tmp_path, group=r"(P\d)", white_level=4095)
+    assert data.images.groups.tolist() == data.groups.tolist() == ["P0", "P1", "P2"]
+    np.testing.assert_array_equal(data.images[1][..., 0], np.rint(twelve[1] * (255 / 4095)))
+
+
+@pytest.mark.parametrize("names", [("ALL", "all"), ("Pro B", "Pro  B")])
+def test_classes_that_look_like_one_warn(tmp_path, names):
+    fill(tmp_path, *(f"{name}/1.png" for name in names))
+    with pytest.warns(LabelWarning, match="the classes .* differ in case, spaces or the form"):
+        assert load_image_folder(tmp_path).target_names == sorted(names)
+
+
+def test_subjects_that_look_like_one_warn(folder):
+    write_table(folder, "file,target,group\na.png,ALL,H3\nb.png,HEM,h3\n")
+    with pytest.warns(LabelWarning, match="the subjects 'H3' and 'h3' differ in case"):
+        load_image_folder(folder)

@@ -65,6 +65,7 @@ def test_every_form_of_images_is_taken(form, clf, tmp_path):
     np.testing.assert_array_equal(clf.predict_proba(form(X, tmp_path)), clf.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_rows_of_numbers_are_images_where_the_model_learned_from_rows(tmp_path):
     X, y = cells()
     rows = X.reshape(len(X), -1) / 255
@@ -105,7 +106,7 @@ def test_it_is_a_fitted_classifier_that_cannot_be_fitted(clf):
     assert is_classifier(clf)
     check_is_fitted(clf)
     X, y = cells(6)
-    with pytest.raises(UnsupportedInputError, match=r"fitted by its file .*FrozenEstimator"):
+    with pytest.raises(UnsupportedInputError, match=r"fitted with its file .*FrozenEstimator"):
         clf.fit(X, y)
     assert clone(clf).path == clf.path
     np.testing.assert_array_equal(clone(clf).predict_proba(X), clf.predict_proba(X))

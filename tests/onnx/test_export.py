@@ -65,6 +65,7 @@ def test_nothing_of_this_machine_stands_in_the_file():
         assert str(place).encode() not in tiny_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["pooled", "logits"])
 @pytest.mark.parametrize("kind", ["network", "hybrid"])
 def test_fine_tuned_networks_and_their_own_softmax(features, kind, tmp_path):
@@ -80,6 +81,7 @@ def test_fine_tuned_networks_and_their_own_softmax(features, kind, tmp_path):
     assert (got.predict(images) == model.predict(images)).mean() >= 0.995
 
 
+@pytest.mark.slow
 def test_the_network_of_a_hybrid_is_exported_too(tmp_path):
     X, y = cells()
     featurizer = tiny_featurizer(fine_tune=True, max_epochs=1)
@@ -88,6 +90,7 @@ def test_the_network_of_a_hybrid_is_exported_too(tmp_path):
     assert np.abs(got.predict_proba(X) - clf.cnn_.predict_proba(X)).max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[3, 7], [False, True], [0.0, 1.0]])
 def test_labels_keep_their_type(labels, tmp_path):
     X, _ = cells(24)
@@ -139,6 +142,7 @@ def test_a_network_that_cannot_be_exported_is_an_error(tmp_path):
         export_onnx(clf, tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.0, 0.7, 1.0])
 def test_the_recommended_hybrid_in_one_graph(tmp_path, weight):
     X, y = cells()
@@ -153,6 +157,7 @@ def test_the_recommended_hybrid_in_one_graph(tmp_path, weight):
     assert got.predict(images).tolist() == clf.predict(images).tolist()
 
 
+@pytest.mark.slow
 def test_the_network_alone_decides_without_the_features_of_other_stages(tmp_path):
     X, y = cells()
     featurizer = tiny_featurizer(fine_tune=True, max_epochs=1, extra_features="stages")

@@ -11,7 +11,7 @@ def run(model, output, **inputs):
 
 
 def weighing_network(side):
-    """Give a "network" whose features tell every view of a picture from every other."""
+    """Return a "network" whose features tell every view of a picture from every other."""
     graph = parser.parse_graph(f"""
         network (uint8[1, {side}, {side}, 3] pixels) => (float[1, 5] features) {{
             shape = Constant <value_ints: ints = [1, -1]> ()

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import effboost
 from common.model_files import edit, read_members, write_members
@@ -103,6 +105,7 @@ def test_every_truncation_is_refused(saved):
     refuse(saved, "something was appended")
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed(saved):
     content = saved.read_bytes()
     rng = np.random.default_rng(0)
@@ -141,7 +144,7 @@ def test_members_with_paths_for_names_are_refused(name, saved):
         info = zipfile.ZipInfo("placeholder.x")
         info.filename = name
         archive.writestr(info, b"x")
-    refuse(saved, "has a name that no member has: paths are none|two parts|damaged")
+    refuse(saved, "has an invalid name|two parts|damaged")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -149,17 +152,17 @@ def test_members_that_are_twice_unknown_or_missing_are_refused(saved):
     content = saved.read_bytes()
     with zipfile.ZipFile(saved, "a") as archive:
         archive.writestr(zipfile.ZipInfo("manifest.json"), b"{}")
-    refuse(saved, "'manifest.json' is there twice")
+    refuse(saved, "'manifest.json' appears twice")
     manifest, members = read_members(content)
     saved.write_bytes(write_members(manifest, {**members, "more.bin": b"x"}, rehash=False))
     refuse(saved, "'more.bin' is not listed")
     saved.write_bytes(write_members(manifest, {**members, "booster-7.ubj": b"x"}))
-    refuse(saved, "'booster-7.ubj' belongs to nothing")
+    refuse(saved, "'booster-7.ubj' is not part of the model")
     del members["booster-1.ubj"]
     saved.write_bytes(write_members(manifest, members, rehash=False))
     refuse(saved, "'booster-1.ubj' is not there")
     saved.write_bytes(write_members(manifest, members))
-    refuse(saved, "evals_result.*unknown|not fitted")
+    refuse(saved, "unknown field 'evals_result'|not fitted")
 
 
 def test_a_bomb_of_ten_gigabytes_of_zeros_is_refused(tmp_path):
@@ -170,7 +173,7 @@ def test_a_bomb_of_ten_gigabytes_of_zeros_is_refused(tmp_path):
         # A real one takes a minute to write: its directory says ten gigabytes, as a real one's.
         archive.writestr("network.safetensors", bytes(10**6))
         archive.getinfo("network.safetensors").file_size = 2**32 - 2
-    refuse(path, "'manifest.json' is compressed; members are stored", backbone=None)
+    refuse(path, "'manifest.json' is compressed; model files store", backbone=None)
 
 
 def test_a_sparse_file_of_three_gigabytes_is_refused(tmp_path):
@@ -196,7 +199,7 @@ def test_a_sparse_file_of_three_gigabytes_is_refused(tmp_path):
         place = file.tell()
         file.write(directory)
         file.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 2, 2, len(directory), place, 0))
-    with pytest.raises(ModelFileError, match=r"3,221,225,472 bytes; .* is the most"):
+    with pytest.raises(ModelFileError, match="3,221,225,472 bytes; the limit is"):
         effboost.load(path)
 
 
@@ -213,7 +216,19 @@ def test_thousands_of_members_are_refused_before_they_are_listed(saved):
     content = bytearray(saved.read_bytes())
     content[-14:-10] = struct.pack("<HH", 60_000, 60_000)
     saved.write_bytes(content)
-    refuse(saved, "it has 60,000 members; 1,024 is the most")
+    refuse(saved, "it has 60,000 members; the limit is 1,024")
+
+
+def test_a_directory_of_more_entries_than_it_says_is_refused(saved):
+    """A million of them took a minute to read."""
+    content = saved.read_bytes()
+    end = content.rindex(b"PK\5\6")
+    n, length = struct.unpack("<HI", content[end + 10 : end + 16])
+    entry = content[content.index(b"PK\1\2") : end]
+    more = entry * 1000
+    record = content[end : end + 12] + struct.pack("<I", length + len(more)) + content[end + 16 :]
+    saved.write_bytes(content[:end] + more + record)
+    refuse(saved, f"its directory of .* bytes has more than {n} entries")
 
 
 def test_bytes_between_members_are_refused(saved):
@@ -226,7 +241,7 @@ def test_bytes_between_members_are_refused(saved):
         for name, part in members.items():
             archive.writestr(name, part)
     saved.write_bytes(stream.getvalue())
-    refuse(saved, "does not follow the one before it")
+    refuse(saved, "does not directly follow the previous one")
 
 
 # The manifest.
@@ -238,10 +253,10 @@ def test_bytes_between_members_are_refused(saved):
         (b"\x80\x04\x95", "manifest.json is damaged"),
         (b"[" * 100_000, "manifest.json is damaged"),
         (b"[1]", "manifest.json is a list"),
-        (b'{"format": NaN}', "NaN is no JSON"),
-        (b'{"a": 1, "a": 2}', "a name stands there twice"),
+        (b'{"format": NaN}', "NaN is not JSON"),
+        (b'{"a": 1, "a": 2}', "a name appears twice"),
         (b'{"version": ' + b"9" * 5000 + b"}", "manifest.json is damaged"),
-        (b"{}" + b" " * 2**22, "4,194,304 is the most"),
+        (b"{}" + b" " * 2**22, "the limit is 4,194,304"),
         (b"{}", "is not that of a model"),
     ],
 )
@@ -253,9 +268,9 @@ def test_manifests_that_are_none_are_refused(text, message, saved):
 
 def test_a_newer_format_says_which_effboost_wrote_it(saved):
     def change(manifest, members):
-        manifest["version"], manifest["made_with"]["effboost"] = 2, "9.1"
+        manifest["version"], manifest["made_with"]["effboost"] = 3, "9.1"
 
-    refuse(edit(saved, change), r"has format 2, of effboost '9\.1'; .* formats up to 1: update")
+    refuse(edit(saved, change), r"has format 3, of effboost '9\.1'; .* formats up to 2: update")
 
 
 @pytest.mark.parametrize("version", [0, -1, True, "1", None, 1.0])
@@ -267,12 +282,12 @@ def test_older_formats_are_migrated(saved, monkeypatch, pixels):
     expected = effboost.load(saved, backbone=TinyNet).predict_proba(pixels)
 
     def migrate(manifest):
-        return manifest | {"version": 2, "kind": manifest["kind"].removeprefix("Old")}
+        return manifest | {"version": 3, "kind": manifest["kind"].removeprefix("Old")}
 
     edit(saved, lambda m, _: m.update(kind=f"Old{m['kind']}"))
-    refuse(saved, "holds a 'OldHybridClassifier', which is not a model")
-    monkeypatch.setattr(_manifest, "VERSION", 2)
-    monkeypatch.setitem(_manifest.MIGRATIONS, 1, migrate)
+    refuse(saved, "contains a 'OldHybridClassifier', which is not a model")
+    monkeypatch.setattr(_manifest, "VERSION", 3)
+    monkeypatch.setitem(_manifest.MIGRATIONS, 2, migrate)
     assert np.array_equal(effboost.load(saved, backbone=TinyNet).predict_proba(pixels), expected)
 
 
@@ -280,9 +295,13 @@ def params(manifest):
     return manifest["model"]["featurizer_"]["params"]
 
 
+def training(manifest, **changes):
+    params(manifest)["training"] = {"FineTuning": changes}
+
+
 EDITS = {
-    "class": (lambda m: m.update(kind="os.system"), "holds a 'os.system'"),
-    "field": (lambda m: m["model"].update(more=1), "has a field 'more', which is unknown"),
+    "class": (lambda m: m.update(kind="os.system"), "contains a 'os.system'"),
+    "field": (lambda m: m["model"].update(more=1), "has an unknown field 'more'"),
     "missing": (lambda m: m["model"].pop("heads"), "has no field 'heads'"),
     "featurizer": (
         lambda m: m["model"]["featurizer_"].update(kind="subprocess.Popen"),
@@ -298,18 +317,24 @@ EDITS = {
     ),
     "parameter": (lambda m: params(m).update(module=1), "'module' of ImageFeaturizer is unknown"),
     "cache": (lambda m: params(m).update(cache="/etc"), "'cache' of ImageFeaturizer is unknown"),
-    "value": (lambda m: params(m).update(max_epochs="x"), "max_epochs.*must be an int"),
-    "typed": (lambda m: params(m).update(lr={"eval": "1"}), "of kind 'eval', which is unknown"),
+    "value": (lambda m: training(m, max_epochs="x"), "max_epochs.*must be an int"),
+    "typed": (lambda m: training(m, lr={"eval": "1"}), "of kind 'eval', which is unknown"),
     "augmentation": (
-        lambda m: params(m).update(augmentation={"Augmentation": {"rotation": 1e9}}),
-        "is no Augmentation: rotation",
+        lambda m: training(m, augmentation={"Augmentation": {"rotation": 1e9}}),
+        "is not a Augmentation: The 'rotation'",
     ),
     "optimizer": (
-        lambda m: params(m).update(optimizer={"optimizer": "lr_scheduler"}),
-        "is no optimizer of torch",
+        lambda m: training(m, optimizer={"optimizer": "lr_scheduler"}),
+        "is not an optimizer of torch",
     ),
-    "side": (lambda m: params(m).update(crop_size=10**9), "more than 8192 pixels a side"),
-    "width": (lambda m: m["model"]["featurizer_"].update(width=10**12), "no number of features"),
+    "side": (
+        lambda m: params(m).update(transform={"ImageTransform": {"crop_size": 10**9}}),
+        "more than 8192 pixels a side",
+    ),
+    "width": (
+        lambda m: m["model"]["featurizer_"].update(width=10**12),
+        "is not a number of features",
+    ),
     "classes": (
         lambda m: m["model"].update(classes={"array": ["<U1000000000", ["a", "b"]]}),
         "classes is no array",
@@ -320,15 +345,15 @@ EDITS = {
     ),
     "head": (
         lambda m: m["model"]["heads"]["heads"].update(classifier_=5),
-        "'classifier_' is not there",
+        "'classifier_' does not exist",
     ),
     "booster": (
         lambda m: m["model"]["heads"]["boosters"][1].update(kind="Booster"),
         "is a 'Booster'",
     ),
     "jobs": (
-        lambda m: m["model"]["heads"]["boosters"][1]["params"].update(n_jobs=10**9),
-        "n_jobs=1000000000",
+        lambda m: m["model"]["heads"]["boosters"][1]["params"].update(n_jobs="all"),
+        "'n_jobs' is a str",
     ),
     "transform": (
         lambda m: m["model"]["featurizer_"]["transform"].update(crop_size=5),
@@ -336,7 +361,7 @@ EDITS = {
     ),
     "output": (
         lambda m: m["model"].update(output={"dict": [["transform", "pickle"]]}),
-        "no format of scikit-learn",
+        "not a format of scikit-learn",
     ),
 }
 
@@ -351,7 +376,7 @@ def test_a_network_takes_no_memory_before_its_weights_are_there(saved):
 
     def change(manifest, members):
         spec = {"name": "vgg16", "family": "", "weights": None, "head": "last_linear"}
-        spec["mean"] = spec["std"] = {"tuple": [0.0, 0.0, 0.0]}
+        spec["mean"] = spec["std"] = {"tuple": [1.0, 1.0, 1.0]}
         spec["options"] = {"tuple": [{"tuple": ["num_classes", 10**7]}]}
         backbone = {"spec": spec, "factory": False, "is_spec": True}
         for name in ("featurizer", "featurizer_"):
@@ -359,6 +384,138 @@ def test_a_network_takes_no_memory_before_its_weights_are_there(saved):
         params(manifest)["features"] = "logits"
 
     refuse(edit(saved, change), "lacks tensor 'network.features.0.bias'", backbone=None)
+
+
+def featurizer(change):
+    """Make a change of both featurizers of a manifest, the fitted one and the one it is of."""
+
+    def change_both(manifest, members=None):
+        for name in ("featurizer", "featurizer_"):
+            change(manifest["model"][name])
+
+    return change_both
+
+
+@pytest.mark.parametrize("depth", [70, 480, 600, 950, 3000])
+def test_nested_histories_are_refused_and_not_described(depth, saved):
+    """Reading them ended in a RecursionError."""
+    manifest, members = read_members(saved.read_bytes())
+    manifest["model"]["featurizer_"]["history"] = "here"
+    nested = json.dumps(manifest).replace('"here"', "[" * depth + "]" * depth)
+    saved.write_bytes(write_members(nested.encode(), members, rehash=False))
+    refuse(saved, "nested more than 64 deep|is damaged")
+    with pytest.raises(ModelFileError, match=r"nested more than 64 deep|is damaged"):
+        effboost.describe_model(saved)
+
+
+def with_network(name, options):
+    """Make a change of the network to one of torchvision's with some options."""
+
+    def change(part):
+        spec = {"name": name, "family": "", "weights": None, "head": "last_linear"}
+        spec["mean"] = spec["std"] = {"tuple": [1.0, 1.0, 1.0]}
+        pairs = [{"tuple": [key, value]} for key, value in options.items()]
+        spec["options"] = {"tuple": pairs}
+        part["backbone"] = {"spec": spec, "factory": False, "is_spec": True}
+
+    return featurizer(change)
+
+
+SETTINGS = [[6, 10**6, 10**9, 1]] * 100
+OPTIONS = {
+    "channels": ("mobilenet_v2", {"inverted_residual_setting": [[6, 10**9, 1, 1]]}, "lacks tensor"),
+    "layers": ("mobilenet_v2", {"inverted_residual_setting": SETTINGS}, "10,000 tensors"),
+    "a window": (
+        "swin_t",
+        {"window_size": [10**5, 10**5]},
+        "computes large tensors|cannot be built",
+    ),
+    "width": ("mobilenet_v2", {"width_mult": 1e30}, "cannot be built|lacks tensor"),
+    "an unknown one": ("resnet18", {"eval": "1"}, "cannot be built"),
+}
+
+
+@pytest.mark.parametrize(("name", "options", "message"), OPTIONS.values(), ids=OPTIONS.keys())
+def test_options_that_make_huge_networks_are_refused_at_once(name, options, message, saved):
+    start = time.perf_counter()
+    edit(saved, lambda manifest, _: with_network(name, options)(manifest))
+    refuse(saved, message, backbone=None)
+    assert time.perf_counter() - start < 20
+
+
+def test_networks_are_not_run_while_loading(monkeypatch):
+    """Features of stages made it run one image of the size that the file says."""
+    golden = GOLDEN / "format-1-recommended.effboost"
+    expected = effboost.load(golden).featurizer_._n_features_out
+    conv2d = functional.conv2d
+
+    def refuse_numbers(x, *args, **kwargs):
+        assert x.is_meta
+        return conv2d(x, *args, **kwargs)
+
+    monkeypatch.setattr(functional, "conv2d", refuse_numbers)
+    assert effboost.load(golden).featurizer_._n_features_out == expected
+
+
+def settings(name, value):
+    return featurizer(lambda part: part["params"].update({name: value}))
+
+
+SETTINGS_OF_IMAGES = {
+    "size": (
+        lambda m: [
+            settings("image_size", 4096)(m),
+            m["model"]["featurizer_"]["transform"].update(image_size=4096),
+        ],
+        "images of 4096 pixels a side; 2048",
+    ),
+    "stain of another type": (settings("stain", [["x"]]), "stain|parameters"),
+    "stain that is unknown": (settings("stain", "x"), "stain"),
+    "stages of another type": (
+        settings("extra_features", {"tuple": [1]}),
+        "cannot be used|damaged",
+    ),
+    "stages of text": (settings("extra_features", "x"), "extra_features"),
+    "stages that do not exist": (
+        settings("extra_features", {"tuple": [{"tuple": [-900, "avg"]}]}),
+        "stage -900|cannot be used",
+    ),
+    "shape": (settings("image_shape", {"tuple": [1.5, "x"]}), "image_shape is not height"),
+    "negative shape": (settings("image_shape", [-1, 2]), "image_shape is not height"),
+    "device": (settings("device", "meta"), "device is 'meta'"),
+    "another device": (settings("device", "x" * 10**5), "not a device of torch"),
+    "width": (lambda m: m["model"]["featurizer_"].update(width=999), "999"),
+    "seen": (
+        lambda m: m["model"]["featurizer_"]["seen"].update(n_features_in_=5),
+        "has seen 5 columns",
+    ),
+    "history": (
+        lambda m: m["model"]["featurizer_"].update(history=[{"dict": [["a", [1]]]}]),
+        "list of epochs",
+    ),
+    "classes of two types": (
+        lambda m: m["model"].update(classes={"array": ["|O", ["a", 1]]}),
+        "classes are not of one type",
+    ),
+    "one class twice": (
+        lambda m: m["model"].update(classes={"array": ["<U1", ["a", "a"]]}),
+        "one appears twice",
+    ),
+    "metrics": (
+        lambda m: m["model"].update(evals_result={"dict": [["train", 1]]}),
+        "a dictionary of metrics",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), SETTINGS_OF_IMAGES.values(), ids=SETTINGS_OF_IMAGES.keys()
+)
+def test_settings_that_no_prediction_could_use_are_refused(change, message, tmp_path):
+    path = tmp_path / "model.effboost"
+    path.write_bytes((GOLDEN / "format-1-recommended.effboost").read_bytes())
+    edit(path, lambda manifest, _: change(manifest) and None)
+    refuse(path, message, backbone=None)
 
 
 # The weights.
@@ -375,14 +532,26 @@ def with_header(content, change):
 WEIGHT = "network.features.0.weight"
 HEADERS = {
     "pickle": (lambda h: pickle.dumps(h), "header of network.safetensors is damaged"),
-    "missing": (lambda h: h.pop(WEIGHT) and None, "overlap, or leave a gap"),
+    "missing": (lambda h: h.pop(WEIGHT) and None, "overlap, or there is a gap"),
     "renamed": (lambda h: h.update(x=h.pop(WEIGHT)), "lacks tensor"),
     "type": (lambda h: h[WEIGHT].update(dtype="O"), "of an unknown type"),
-    "shape": (lambda h: h[WEIGHT].update(shape=[2**40, 2**40]), "but not by its shape"),
-    "negative": (lambda h: h[WEIGHT].update(shape=[-6, 3, -3, 3]), "a shape or place that is none"),
+    "shape": (
+        lambda h: h[WEIGHT].update(shape=[2**40, 2**40]),
+        "not as large as its shape",
+    ),
+    "negative": (lambda h: h[WEIGHT].update(shape=[-6, 3, -3, 3]), "an impossible shape or place"),
     "turned": (lambda h: h[WEIGHT].update(shape=[3, 6, 3, 3]), r"float32 \[3, 6, 3, 3\]; the net"),
-    "place": (lambda h: h[WEIGHT].update(data_offsets=[0, 648]), "overlap, or leave a gap|not by"),
-    "metadata": (lambda h: h.update(__metadata__={"a": "b"}), "has a field 'a'"),
+    "place": (
+        lambda h: h[WEIGHT].update(data_offsets=[0, 648]),
+        "overlap|not as large",
+    ),
+    "thousands of digits": (
+        # Multiplying them took half a minute.
+        lambda h: h[WEIGHT].update(shape=[10**3000] * 200),
+        "an integer has 3001 digits",
+    ),
+    "many axes": (lambda h: h[WEIGHT].update(shape=[1] * 999), "an impossible shape"),
+    "metadata": (lambda h: h.update(__metadata__={"a": "b"}), "has an unknown field 'a'"),
 }
 
 
@@ -392,6 +561,16 @@ def test_tensors_that_do_not_fit_are_refused(change, message, saved):
         members["network.safetensors"] = with_header(members["network.safetensors"], change)
 
     refuse(edit(saved, change_network), message)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(value, saved):
+    def change(manifest, members):
+        content = bytearray(members["network.safetensors"])
+        content[-4:] = np.float32(value).tobytes()
+        members["network.safetensors"] = bytes(content)
+
+    refuse(edit(saved, change), "contains NaN or infinity")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\0" * 100, pickle.dumps(1)])

@@ -35,12 +35,12 @@ from effboost import (
     Augmentation,
     Cache,
     CNNClassifier,
-    EfficientNetFeaturizer,
-    FineTuning,
     HybridClassifier,
     ImageFeaturizer,
+    ImageTransform,
     LinearBoostedClassifier,
 )
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 from effboost.exceptions import DeviceWarning, ModelFileError, ModelFileWarning
 
@@ -49,7 +49,7 @@ TUNED = {"fine_tune": True, "max_epochs": 1}
 
 
 def same(value, other):
-    """Tell whether two fitted attributes are equal, to the bit."""
+    """Return whether two fitted attributes are equal, to the bit."""
     if isinstance(value, np.ndarray):
         return value.dtype == other.dtype and np.array_equal(value, other)
     return value == other
@@ -167,7 +167,11 @@ def test_labels_keep_their_type(labels, booster, pixels, tmp_path):
 def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes, tmp_path):
     narrow = BackboneSpec("mobilenet_v2", weights=None, options=(("width_mult", 0.1),))
     featurizer = ImageFeaturizer(
-        narrow, weights=None, fine_tune=False, crop_size=None, image_size=32, runtime="torch"
+        narrow,
+        weights=None,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=32),
+        runtime="torch",
     )
     again = reload(featurizer.fit(pixels), tmp_path)
     assert again.backbone == narrow
@@ -176,8 +180,7 @@ def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes
 
 @pytest.mark.parametrize("name", ["regnet_y_400mf", "mnasnet0_5", "googlenet", "efficientnet_b0"])
 def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
-    kind = EfficientNetFeaturizer if name.startswith("efficientnet") else ImageFeaturizer
-    featurizer = kind(
+    featurizer = build_featurizer(
         name, weights=None, fine_tune=False, crop_size=None, image_size=75, runtime="torch"
     ).fit(pixels[:2])
     state = torch.random.get_rng_state()
@@ -186,6 +189,7 @@ def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same_bits(tmp_path):
     golden = Path(__file__).parent / "golden" / "format-1-voting.effboost"
     code = (
@@ -249,6 +253,12 @@ class OwnOptimizer(torch.optim.SGD):
     pass
 
 
+def parameter(featurizer, name):
+    """Return a parameter of a featurizer or of its training."""
+    params = featurizer.get_params()
+    return params[name] if name in params else params[f"training__{name}"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "default"),
     [
@@ -264,7 +274,7 @@ def test_code_for_training_is_left_out_with_a_warning(
     model = tiny_featurizer(**TUNED | {name: value}).fit(pixels, three_classes)
     with pytest.warns(ModelFileWarning, match=f"without {name}: code and streams"):
         again = reload(model, tmp_path, backbone=TinyNet)
-    assert getattr(again, name) == default
+    assert parameter(again, name) == default
     assert np.array_equal(again.transform(pixels), model.transform(pixels))
 
 
@@ -272,7 +282,7 @@ def test_code_for_training_is_left_out_with_a_warning(
     ("name", "value"),
     [
         ("optimizer", torch.optim.RAdam),
-        ("augmentation", Augmentation(rotation=3, views=2)),
+        ("augmentation", Augmentation(rotation=3, n_views=2)),
         ("class_weight", {"blast": 2.0, "healthy": 1, "other": np.float32(0.5)}),
         ("lr", (1e-3, 1e-4, 1e-2)),
         ("weights", Path("somewhere/weights.pth")),
@@ -280,12 +290,14 @@ def test_code_for_training_is_left_out_with_a_warning(
     ],
 )
 def test_parameters_that_are_data_come_back_with_their_type(name, value, pixels, tmp_path):
-    model = tiny_featurizer().fit(pixels).set_params(**{name: value})
+    place = name if name in ("weights", "random_state") else f"training__{name}"
+    model = tiny_featurizer().fit(pixels).set_params(training="paper")
+    model.set_params(**{place: value})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = reload(model, tmp_path, backbone=TinyNet)
-    assert type(getattr(again, name)) is type(value)
-    assert getattr(again, name) == value
+    assert type(parameter(again, name)) is type(value)
+    assert parameter(again, name) == value
 
 
 def test_a_cache_stays_on_this_machine(pixels, tmp_path):
@@ -299,7 +311,7 @@ def test_networks_of_your_own_are_built_by_what_you_give(pixels, tmp_path):
     spec = BackboneSpec("mine", factory=TinyNet, mean=(0.1, 0.2, 0.3))
     featurizer = tiny_featurizer(backbone=spec, normalize="backbone").fit(pixels)
     path = effboost.save(featurizer, tmp_path / "model.effboost")
-    with pytest.raises(ModelFileError, match=r"'mine' was built by code.*load\(path, backbone="):
+    with pytest.raises(ModelFileError, match=r"'mine' was built by custom code"):
         effboost.load(path)
     for backbone in (TinyNet, spec):
         again = effboost.load(path, backbone=backbone)
@@ -313,7 +325,7 @@ def test_networks_of_your_own_are_built_by_what_you_give(pixels, tmp_path):
 
 def test_a_backbone_that_is_not_needed_is_refused():
     golden = Path(__file__).parent / "golden" / "format-1-cnn.effboost"
-    with pytest.raises(ModelFileError, match="torchvision's 'mobilenet_v2'; leave backbone out"):
+    with pytest.raises(ModelFileError, match="torchvision's 'mobilenet_v2'; leave out backbone"):
         effboost.load(golden, backbone=TinyNet)
 
 
@@ -326,7 +338,7 @@ class OwnFeaturizer(ImageFeaturizer):
     [
         (LogisticRegression().fit([[0], [1]], [0, 1]), "_logistic.LogisticRegression"),
         ({"a": 1}, "builtins.dict"),
-        (OwnFeaturizer(TinyNet, weights=None, fine_tune=False).fit(GREY), "OwnFeaturizer"),
+        (OwnFeaturizer(TinyNet, weights=None, training=None).fit(GREY), "OwnFeaturizer"),
     ],
 )
 def test_other_models_are_refused_by_name(model, name, tmp_path):
@@ -338,12 +350,15 @@ def test_other_models_are_refused_by_name(model, name, tmp_path):
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (KNeighborsClassifier(3), r"holds a 'sklearn\.neighbors\S+KNeighborsClassifier'.*joblib"),
+        (
+            KNeighborsClassifier(3),
+            r"a 'sklearn\.neighbors\S+KNeighborsClassifier'.*joblib",
+        ),
         (
             make_pipeline(FunctionTransformer(np.abs), LogisticRegression()),
             "FunctionTransformer",
         ),
-        (XGBClassifier(objective=lambda y, p: (p - y, p), n_jobs=1), "objective of its own"),
+        (XGBClassifier(objective=lambda y, p: (p - y, p), n_jobs=1), "a custom objective"),
     ],
 )
 def test_other_heads_are_refused_by_name(head, message, hybrid, tmp_path):
@@ -362,7 +377,7 @@ def test_models_that_are_not_fitted_are_refused(tmp_path):
 
 
 def test_parameters_that_were_changed_after_fit_are_refused(hybrid, tmp_path):
-    hybrid.featurizer_.set_params(crop_size=30)
+    hybrid.featurizer_.set_params(transform__crop_size=30)
     with pytest.raises(ModelFileError, match="changed after fit; fit it again"):
         effboost.save(hybrid, tmp_path / "model.effboost")
 
@@ -376,10 +391,10 @@ def test_without_skops_the_extra_is_named(voting, hybrid, tmp_path, monkeypatch)
 
 def test_the_recommended_hybrid_comes_back(pixels, three_classes, tmp_path):
     featurizer = tiny_featurizer(
-        **TUNED, views="dihedral", extra_features="stages", recipe=FineTuning(schedule="cosine")
+        **TUNED, views="dihedral", extra_features="stages", schedule="cosine"
     )
     clf = HybridClassifier(featurizer, LinearBoostedClassifier(), random_state=0)
     clf.fit(pixels, three_classes)
     again = reload(clf, tmp_path, backbone=TinyNet)
     assert_same(clf, again, pixels)
-    assert again.featurizer.recipe == FineTuning(schedule="cosine")
+    assert again.featurizer.training.schedule == "cosine"

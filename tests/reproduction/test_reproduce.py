@@ -81,6 +81,7 @@ def finished(tmp_path_factory):
     return data, out, systems, run(data, out, systems, positive=BLAST)
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_written(finished):
     _, out, systems, found = finished
     assert {file.name for file in out.iterdir()} == {*TABLES_AND_FIGURES, "systems"}
@@ -96,6 +97,7 @@ def test_tables_and_figures_are_written(finished):
     assert "sensitivity_at_95_specificity" in measured["report"]["metrics"]
 
 
+@pytest.mark.slow
 def test_table_has_reported_and_measured_scores(finished):
     *_, found = finished
     lines = str(found).splitlines()
@@ -112,6 +114,7 @@ def test_table_has_reported_and_measured_scores(finished):
     assert "Epochs: 1. Image size: 24 pixels. Seed: 0." in lines
 
 
+@pytest.mark.slow
 def test_result_of_a_system_has_all_measurements(finished):
     *_, found = finished
     result = found.results[HYBRID]["paper"]
@@ -127,6 +130,7 @@ def test_result_of_a_system_has_all_measurements(finished):
     assert len(kept["index"]) == len(kept["group"]) == 8
 
 
+@pytest.mark.slow
 def test_hybrids_share_one_result_when_the_backbone_is_given(finished):
     _, out, _, found = finished
     assert found.results["hybrid_vgg16"] == found.results[HYBRID]
@@ -134,6 +138,7 @@ def test_hybrids_share_one_result_when_the_backbone_is_given(finished):
     assert not list((out / "systems").glob("hybrid_vgg16*"))
 
 
+@pytest.mark.slow
 def test_names_from_the_data_are_escaped_in_markdown_and_figures(finished):
     _, out, *_ = finished
     text = (out / "reproduction.md").read_text()
@@ -144,6 +149,7 @@ def test_names_from_the_data_are_escaped_in_markdown_and_figures(finished):
     assert columns == {15, 7}
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing(finished):
     data, out, systems, found = finished
     before = times(out)
@@ -162,18 +168,20 @@ def once(cells, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("change", ["max_epochs", "image_size", "random_state", "weights"])
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["image_size", "random_state", "weights"])
 def test_results_are_not_reused_when_settings_differ(cells, once, tmp_path, change):
     file = tmp_path / "tiny.pth"
     torch.save(TinyNet().state_dict(), file)
     before = times(once)
-    changes = {"max_epochs": 2, "image_size": 32, "random_state": 1, "weights": file}
+    changes = {"image_size": 32, "random_state": 1, "weights": file}
     run(cells, once, **{change: changes[change]})
     after = times(once)
     assert len(after) == len(before) + 2
     assert before.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_results_are_not_reused_when_a_label_or_an_image_differs(tmp_path):
     data, out = write_cells(tmp_path), tmp_path / "out"
     run(data, out)
@@ -186,6 +194,7 @@ def test_results_are_not_reused_when_a_label_or_an_image_differs(tmp_path):
     assert len(times(out)) == 6
 
 
+@pytest.mark.slow
 def test_damaged_result_is_measured_again(cells, once, tmp_path):
     shutil.copytree(once / "systems", tmp_path / "systems")
     found = run(cells, tmp_path).results["res_rand_svm"]["honest"]
@@ -196,6 +205,7 @@ def test_damaged_result_is_measured_again(cells, once, tmp_path):
     assert json.loads(file.read_text())["key"] == found.key
 
 
+@pytest.mark.slow
 def test_killed_run_can_be_resumed(cells, tmp_path):
     code = (
         "import sys\n"
@@ -225,6 +235,7 @@ def test_killed_run_can_be_resumed(cells, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} >= TABLES_AND_FIGURES
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_run_and_keeps_finished_results(cells, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(cells, tmp_path, backbone=interrupt)
@@ -235,6 +246,7 @@ def interrupt():
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_failed_system_is_reported_and_the_others_run(cells, tmp_path):
     # Its five poolings leave nothing of 24 pixels.
     found = run(cells, tmp_path, ["rezayi_cnn", "res_rand_svm"])
@@ -247,6 +259,7 @@ def test_failed_system_is_reported_and_the_others_run(cells, tmp_path):
     assert "## Failed" in (tmp_path / "reproduction.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_system_that_failed_is_tried_again(cells, tmp_path):
     weights = tmp_path / "tiny.pth"
     found = run(cells, tmp_path, weights=weights)
@@ -257,6 +270,7 @@ def test_a_system_that_failed_is_tried_again(cells, tmp_path):
     assert found.results["res_rand_svm"]["honest"].weights == "file"
 
 
+@pytest.mark.slow
 def test_unavailable_imagenet_weights_are_reported_as_failure(cells, tmp_path):
     found = run(cells, tmp_path, quick=False, backbone=None)
     assert "WeightsNotFoundError" in found.failures[0]
@@ -281,16 +295,20 @@ def test_backbone_replaces_only_published_networks(name):
     network, weights = describe_networks(clf)
     params = clf.get_params()
     frozen = [value for key, value in params.items() if key.endswith("freeze_batch_norm")]
+    is_tuned = COMPARATORS[name].is_tuned
     if COMPARATORS[name].network == "pretrained":
         assert (network, weights) == ("mobilenet_v2", "file")
         assert all(frozen)
+        assert bool(frozen) == is_tuned
     else:
         assert "mobilenet" not in network
         assert weights == "random"
         assert not any(frozen)
-    assert {value for key, value in params.items() if key.endswith("max_epochs")} == {2}
+    epochs = {value for key, value in params.items() if key.endswith("max_epochs")}
+    assert epochs == ({2} if is_tuned else set())
 
 
+@pytest.mark.slow
 def test_unknown_system_raises_with_the_known_ones(cells, tmp_path):
     with pytest.raises(UnsupportedInputError, match=r"no system 'vgg'; .* hybrid_efficientnet_b0"):
         run(cells, tmp_path / "out", ["vgg"])
@@ -305,6 +323,7 @@ def sides(data, split):
     return [set(data.subjects[rows]) for rows in (split.train, split.validation, split.test)]
 
 
+@pytest.mark.slow
 def test_only_the_split_by_image_shares_subjects(cells):
     data = load(cells)
     paper, honest = data.splits
@@ -335,6 +354,7 @@ def test_groups_are_joined_through_other_groups():
     assert joined.tolist() == ["d", "a+b+c", "a+b+c", "a+b+c", "a+b+c", "e"]
 
 
+@pytest.mark.slow
 def test_unknown_subjects_are_reported(cells, tmp_path):
     for label in ("ALL", "HEM"):
         (tmp_path / label).mkdir()
@@ -350,7 +370,7 @@ def test_unknown_subjects_are_reported(cells, tmp_path):
 
 
 def fill(root):
-    """Give each file of a tree a picture of its own."""
+    """Write a picture of its own into each file of a tree."""
     rng = np.random.default_rng(0)
     for file in sorted(root.rglob("*.bmp")):
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(file)
@@ -420,6 +440,7 @@ def test_validation_images_are_passed_to_fit(tmp_path):
     assert "valid_acc" in found["report"]["history"][0][0]
 
 
+@pytest.mark.slow
 def test_times_are_measured_for_one_image_and_a_batch(cells):
     class Slow:
         def predict(self, images):

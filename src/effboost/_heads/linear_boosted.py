@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from numbers import Real
 from typing import Any, ClassVar, Final, Self
 
@@ -16,12 +16,12 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from effboost._utils.columns import check_groups
 from effboost._utils.compat import DocumentedMixin, Interval, fit_context, load_xgboost
 from effboost._utils.decision import most_probable
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost.exceptions import SplitError
 from effboost.model_selection import subject_folds
-from effboost.model_selection._subjects import check_groups
 
 __all__ = ["LinearBoostedClassifier", "column_sampled_booster"]
 
@@ -100,9 +100,9 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
     True
     """
 
-    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
-        "linear": _ridge,
-        "trees": column_sampled_booster,
+    _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
+        "linear": {None: _ridge},
+        "trees": {None: column_sampled_booster},
     }
     # With metadata routing on, groups are passed without a request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}

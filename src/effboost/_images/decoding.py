@@ -4,196 +4,302 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import math
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from effboost.exceptions import ImageDecodeError, ImageNotFoundError, ImageWarning
+from effboost._images.budget import BUDGET
+from effboost._images.depth import (
+    assemble,
+    check_dtype,
+    describe_darkness,
+    find_declared_white,
+    scale_pixels,
+)
+from effboost._images.errors import UnreadableError
+from effboost._images.limits import (
+    PLANAR_CONFIGURATION,
+    BoundedFile,
+    check_is_file,
+    check_memory,
+    check_size,
+    check_webp_size,
+    count_bytes_per_pixel,
+    is_deep,
+)
+from effboost._utils.pillow_compat import (
+    free_webp_decoder,
+    keep_low_bytes,
+    large_blocks,
+    list_rawmodes,
+)
+from effboost.exceptions import ImageWarning, UnsupportedInputError
 
 __all__ = [
-    "UnreadableError",
-    "check_dtype",
+    "Decoder",
     "cut_frame",
     "digest_array",
     "digest_file",
     "digest_picture",
-    "read_array",
-    "read_file",
-    "read_picture",
 ]
 
-_Decoded = TypeVar("_Decoded")
+_Result = TypeVar("_Result")
 
 # Named one by one: Pillow would otherwise try formats that call other programs (EPS), or that
-# nobody's microscope writes, on any hostile file.
+# no microscope writes, on any hostile file.
 _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
-_MAX_PIXELS: Final = 89_478_485
-_LARGE_READ: Final = 2**20
-_TURN: Final = threading.Lock()
+# Tag of TIFF.
+_PHOTOMETRIC: Final = 262
+# Pixels from which on Pillow's memory is worth a look.
+_LARGE: Final = 2**22
+_LOCK: Final = threading.Lock()
 
 
-class UnreadableError(Exception):
-    """Says why one image cannot be read; the sequence adds which one."""
+class Decoder:
+    """Reads files, PIL pictures and arrays as upright 8-bit RGB pictures.
 
-    def __init__(self, reason: str, kind: type[ImageDecodeError] = ImageDecodeError):
-        self.kind = kind
-        super().__init__(reason)
+    Parameters
+    ----------
+    white_level : float or None
+        The value that becomes 255 in pictures of more than 8 bits and in float ones; None means
+        65535 for integers and 1 for floats.
+    """
 
-
-def check_dtype(dtype: np.dtype[Any], error: type[Exception]) -> None:
-    """Refuse arrays whose values could mean anything, and say what would do."""
-    if dtype == np.uint8 or dtype.kind == "f":
-        return
-    remedy = {
-        "u": "divide by the largest value it can take to get floats in [0, 1]",
-        "i": "use X.astype(np.uint8) if its values are 0 to 255",
-        "b": "use X.astype(float)",
-    }.get(dtype.kind, "convert it")
-    raise error(f"pixels are of type {dtype}; uint8 or float in [0, 1] is needed: {remedy}")
-
-
-def read_array(array: npt.NDArray[Any]) -> Image.Image:
-    """Turn an array (h, w) or (h, w, 1|3|4), uint8 or float in [0, 1], into an RGB picture."""
-    check_dtype(array.dtype, UnreadableError)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise UnreadableError(
-            f"its array has shape {array.shape}; (h, w) or (h, w, 1|3|4) is needed"
-        )
-    if array.size == 0:
-        raise UnreadableError(f"its array is empty, with shape {array.shape}")
-    if array.dtype.kind == "f":
-        array = _float_to_uint8(array)
-    if array.ndim == 2:
-        array = array[:, :, np.newaxis]
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    return Image.fromarray(np.ascontiguousarray(array[:, :, :3]))
-
-
-def _float_to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if not np.isfinite(array).all():
-        raise UnreadableError(
-            f"holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite pixels"
-        )
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 1:
-        raise UnreadableError(
-            f"its float pixels range from {low:.6g} to {high:.6g}; they must lie in [0, 1]: "
-            "divide by the largest possible value, such as 255"
-        )
-    return np.rint(array * 255).astype(np.uint8)
-
-
-def _check_is_file(name: str) -> None:
-    path = Path(name)
-    try:
-        if path.is_dir():
-            raise UnreadableError(
-                "is a folder, not an image: effboost.datasets.load_image_folder reads folders"
+    def __init__(self, white_level: float | None = None):
+        if white_level is not None and not (0 < white_level < math.inf):
+            raise UnsupportedInputError(
+                f"white_level={white_level!r}; it is a number above 0, such as 4095 for 12 bits"
             )
-        if not path.exists():
-            where = "" if path.is_absolute() else f" (looked for it from {Path.cwd()})"
-            raise UnreadableError(f"there is no such file{where}", ImageNotFoundError)
-        if not path.is_file():
-            raise UnreadableError("is not a regular file")
-        if path.stat().st_size == 0:
-            raise UnreadableError("the file is empty (0 bytes)")
-    except (OSError, ValueError) as error:  # no permission, name too long, null byte
-        raise UnreadableError(f"cannot be opened: {error}") from error
+        self.white_level = white_level
+        self._warned: set[str] = set()
+
+    def read_file(self, name: str, function: Callable[[Image.Image], _Result]) -> _Result:
+        """Read a file, and pass the picture to a function while its memory is accounted for."""
+        check_is_file(name)
+        with ExitStack() as held:
+            return function(_guarded(lambda: self._decode_file(name, held)))
+
+    def read_picture(self, image: Image.Image) -> Image.Image:
+        """Turn a picture upright, and into 8-bit RGB."""
+        # Pillow reads pictures when they are first looked at, and not two at a time from one file.
+        with _LOCK:
+            return _guarded(lambda: self._convert_picture(image))
+
+    def read_array(self, array: npt.NDArray[Any]) -> Image.Image:
+        """Turn an array (h, w) or (h, w, 1|3|4), uint8 or float in [0, 1], into a picture."""
+        check_dtype(array.dtype, UnreadableError, self.white_level)
+        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+            raise UnreadableError(
+                f"its array has shape {array.shape}; (h, w) or (h, w, 1|3|4) is needed"
+            )
+        if array.size == 0:
+            raise UnreadableError(f"its array is empty, with shape {array.shape}")
+        if array.ndim == 3:
+            array = array[:, :, :3]
+        if array.dtype == np.uint8:
+            channels = array if array.ndim == 3 else array[:, :, np.newaxis]
+            rgb = np.broadcast_to(channels, (*array.shape[:2], 3))
+            return Image.fromarray(np.ascontiguousarray(rgb))
+        size = (array.shape[1], array.shape[0])
+        return self._scale("an array", size, lambda top, bottom: array[top:bottom])
+
+    def mark(self, digest: str) -> str:
+        """Return the hash of an image as this decoder reads it, of the hash of its content."""
+        if self.white_level is None:
+            return digest
+        return hashlib.sha256(f"{digest} white {float(self.white_level)}".encode()).hexdigest()
+
+    # --- files -----------------------------------------------------------------------------
+
+    def _decode_file(self, name: str, held: ExitStack) -> Image.Image:
+        with BoundedFile(io.FileIO(name)) as file:
+            check_webp_size(file)
+            with Image.open(file, formats=_FORMATS) as image:
+                check_size(image)
+                per_pixel = count_bytes_per_pixel(image, self._needs_low_bytes())
+                check_memory(image.size, per_pixel, image.format)
+                n_pixels = image.width * image.height
+                held.enter_context(BUDGET.hold(n_pixels * per_pixel))
+                self._warn_of_pages(image, name)
+                with large_blocks() if n_pixels > _LARGE else nullcontext():
+                    return self._convert_file(image, file, repr(name))
+
+    def _convert_file(self, image: Image.Image, file: BinaryIO, name: str) -> Image.Image:
+        declared = find_declared_white(image, file)
+        deep = image.mode in ("RGB", "RGBA") and is_deep(image)
+        if deep and self._needs_low_bytes():
+            return self._convert_deep_colors(image, file, name)
+        image.load()
+        free_webp_decoder(image)
+        # In place: a copy would take the memory of the whole picture once more.
+        ImageOps.exif_transpose(image, in_place=True)
+        picture = self._to_rgb(image, name, declared)
+        if deep:
+            largest = _find_largest_deep(picture, file)
+            self._warn_of_darkness(name, largest, 65535, declared)
+        return picture
+
+    def _warn_of_pages(self, image: Image.Image, name: str) -> None:
+        # MPO is a JPEG of a phone: its further frames are previews.
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            image.seek(0)
+            self._warn(f"{name!r} has several pages; only the first is read", "pages")
+
+    # --- pictures --------------------------------------------------------------------------
+
+    def _convert_picture(self, image: Image.Image) -> Image.Image:
+        if image.mode in ("RGB", "RGBA") and is_deep(image) and self._needs_low_bytes():
+            raise UnreadableError(
+                "Pillow cuts its 16-bit colours to 8 bits, so white_level cannot be applied: give "
+                "the path of the file instead of a PIL image"
+            )
+        return self._to_rgb(ImageOps.exif_transpose(image), "a PIL image", None)
+
+    def _to_rgb(self, image: Image.Image, name: str, declared: float | None) -> Image.Image:
+        if image.mode == "RGB":
+            image.load()
+            return image
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            # Pillow inverts pictures in which 0 is white, but not those of 16 bits.
+            inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+            return self._scale(
+                name,
+                image.size,
+                lambda top, bottom: np.asarray(_crop_rows(image, top, bottom)),
+                declared,
+                inverted=inverted,
+            )
+        return assemble(
+            image.size, lambda top, bottom: _convert_colors(_crop_rows(image, top, bottom))
+        )
+
+    def _scale(
+        self,
+        name: str,
+        size: tuple[int, int],
+        read_values: Callable[[int, int], npt.NDArray[Any]],
+        declared: float | None = None,
+        *,
+        inverted: bool = False,
+    ) -> Image.Image:
+        picture, largest, white = scale_pixels(
+            size, read_values, self.white_level, inverted=inverted
+        )
+        self._warn_of_darkness(name, largest, white, declared)
+        return picture
+
+    # --- colours of 16 bits ----------------------------------------------------------------
+
+    def _needs_low_bytes(self) -> bool:
+        # Pillow's upper bytes are what 65535 gives, too.
+        return self.white_level not in (None, 65535)
+
+    def _convert_deep_colors(self, image: Image.Image, file: BinaryIO, name: str) -> Image.Image:
+        if not _has_low_bytes(image):
+            raise UnreadableError(
+                "has 16-bit channels in an order of which Pillow reads the upper 8 bits alone, so "
+                "white_level cannot be applied: save it as 16-bit RGB, or leave white_level out"
+            )
+        halves = [_read_half(file, low=low) for low in (False, True)]
+
+        def read_values(top: int, bottom: int) -> npt.NDArray[np.uint16]:
+            upper, lower = (
+                np.asarray(_crop_rows(half, top, bottom))[:, :, :3].astype(np.uint16)
+                for half in halves
+            )
+            return 256 * upper + lower
+
+        return self._scale(name, halves[0].size, read_values)
+
+    # --- warnings --------------------------------------------------------------------------
+
+    def _warn_of_darkness(
+        self, name: str, largest: float, white: float, declared: float | None
+    ) -> None:
+        if self.white_level is None:
+            found = describe_darkness(largest, white, declared)
+            if found is not None:
+                self._warn(f"{name}: {found}", "dark")
+
+    def _warn(self, message: str, kind: str) -> None:
+        """Warn of the first picture of a kind: a folder may have thousands of them."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(
+                f"{message}. Other images like it are not reported", ImageWarning, stacklevel=2
+            )
 
 
-def read_picture(image: Image.Image) -> Image.Image:
-    """Turn a picture upright, and into 8-bit RGB."""
-    # Pillow reads pictures when they are first looked at, and not two at a time from one file.
-    with _TURN:
-        return _guarded(lambda: _to_rgb(ImageOps.exif_transpose(image)))
-
-
-def read_file(name: str) -> Image.Image:
-    """Read a file as an upright 8-bit RGB picture."""
-    _check_is_file(name)
-    return _guarded(lambda: _decode_file(name))
-
-
-def _guarded(decode: Callable[[], _Decoded]) -> _Decoded:
+def _guarded(decode: Callable[[], _Result]) -> _Result:
     """Turn whatever Pillow's decoders raise on damaged data into one kind of error."""
     try:
         return decode()
-    except (UnreadableError, MemoryError):
+    # A user may turn warnings into errors.
+    except (UnreadableError, MemoryError, Warning):
         raise
     except UnidentifiedImageError as error:
         raise UnreadableError(
-            "is no image that effboost reads (BMP, PNG, JPEG, TIFF, GIF, WebP, PPM), or its "
+            "is not an image that effboost reads (BMP, PNG, JPEG, TIFF, GIF, WebP, PPM), or its "
             "header is damaged"
         ) from error
     except PermissionError as error:
         raise UnreadableError(f"cannot be opened: {error}") from error
     except Image.DecompressionBombError as error:
         raise UnreadableError(f"is too large: {error}") from error
-    # Decoders meet damaged bytes with whatever exception happens along: struct.error,
-    # SyntaxError, IndexError, EOFError, ...
+    # Decoders raise whatever exception damaged bytes lead them to: struct.error, SyntaxError,
+    # IndexError, EOFError, ...
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnreadableError(f"is damaged or truncated ({reason})") from error
 
 
-class _Bounded(io.BufferedReader):
-    """A file that is never asked for more than it has.
-
-    Where a damaged file says that gigabytes follow, Python would reserve them before it looks.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > _LARGE_READ:
-            size = min(size, os.fstat(self.fileno()).st_size)
-        return super().read(size)
+def _has_low_bytes(image: Image.Image) -> bool:
+    """Return whether Pillow can be made to read the lower bytes of a file that is not read yet."""
+    modes = {mode[:-1] for mode in list_rawmodes(image)}
+    planar = getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == 2
+    return modes <= {"RGB;16", "RGBA;16", "RGBX;16"} and not planar
 
 
-def _decode_file(name: str) -> Image.Image:
-    with _Bounded(io.FileIO(name)) as file, Image.open(file, formats=_FORMATS) as image:
-        if image.width * image.height > _MAX_PIXELS:
-            raise UnreadableError(
-                f"is {image.width} x {image.height} pixels, more than the {_MAX_PIXELS:,} that "
-                "effboost decodes: cut it into cells first"
-            )
-        # MPO is a JPEG of a phone: its further frames are previews.
-        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if pages > 1:
-            image.seek(0)
-            warnings.warn(
-                f"{name!r} holds {pages} pages; only the first is read",
-                ImageWarning,
-                stacklevel=2,
-            )
-        return _to_rgb(ImageOps.exif_transpose(image))
+def _read_half(file: BinaryIO, *, low: bool) -> Image.Image:
+    """Read the upper or the lower bytes of 16-bit channels, upright."""
+    file.seek(0)
+    with Image.open(file, formats=_FORMATS) as half:
+        if low:
+            keep_low_bytes(half)
+        half.load()
+        ImageOps.exif_transpose(half, in_place=True)
+    return half
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_sixteen_bit(np.asarray(image))
-    if image.mode == "F":
-        return read_array(np.asarray(image))
+def _find_largest_deep(picture: Image.Image, file: BinaryIO) -> int:
+    """Return the largest 16-bit value of a picture of which the upper bytes were read."""
+    largest = int(np.max(picture.getextrema()))
+    if largest:
+        return 256 * largest + 255
+    # Black, or 8 bits stored as 16: the lower bytes tell.
+    file.seek(0)
+    with Image.open(file, formats=_FORMATS) as image:
+        if not _has_low_bytes(image):
+            return 0
+    return int(np.max(_read_half(file, low=True).convert("RGB").getextrema()))
+
+
+def _crop_rows(image: Image.Image, top: int, bottom: int) -> Image.Image:
+    return image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
+
+
+def _convert_colors(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
-
-
-def _from_sixteen_bit(grey: npt.NDArray[Any]) -> Image.Image:
-    low, high = int(grey.min()), int(grey.max())
-    if low < 0 or high > 65535:
-        raise UnreadableError(f"its integer pixels range from {low} to {high}; 0 to 65535 is read")
-    return read_array(np.rint(grey / 257).astype(np.uint8))
 
 
 def cut_frame(image: Image.Image, side: int) -> Image.Image:
@@ -205,7 +311,7 @@ def cut_frame(image: Image.Image, side: int) -> Image.Image:
 
 def digest_file(name: str) -> str:
     """Hash the bytes of a file."""
-    _check_is_file(name)
+    check_is_file(name)
     return _guarded(lambda: _file_digest(name))
 
 

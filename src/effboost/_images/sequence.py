@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, Final, overload
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from effboost._images.decoding import UnreadableError
+from effboost._images.decoding import Decoder
+from effboost._images.errors import UnreadableError
 from effboost._images.sources import (
     FramedSource,
     Handle,
@@ -19,10 +20,12 @@ from effboost._images.sources import (
     Source,
     as_source,
 )
+from effboost._utils.columns import check_groups
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["ImageSequence", "as_images"]
 
+_Result = TypeVar("_Result")
 _MIN_SIDE: Final = 8
 
 
@@ -47,6 +50,10 @@ class ImageSequence:
         Height, width and channels of one image, in pixels, for images given as numeric rows.
     frame : int, default=None
         Side in pixels: of larger images, the central square of this side is all that is seen.
+    white_level : float, default=None
+        The pixel value that becomes 255 in pictures of more than 8 bits and in float ones, such
+        as 4095 for those of a 12-bit camera. None means 65535 for whole numbers and 1 for floats.
+        Pictures of 8 bits stay as they are.
 
     Attributes
     ----------
@@ -58,7 +65,9 @@ class ImageSequence:
     Raises
     ------
     UnsupportedInputError
-        If `X` is of another form. The message says what came and what would do.
+        If `X` is of another form. The message says what came and what is accepted.
+    SplitError
+        If the group of an image is missing.
 
     Notes
     -----
@@ -85,13 +94,14 @@ class ImageSequence:
         groups: npt.ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         frame: int | None = None,
+        white_level: float | None = None,
     ):
-        source = as_source(X, image_shape)
+        source = as_source(X, image_shape, Decoder(white_level))
         if groups is None and isinstance(source, ItemSource):
             groups = source.groups()
         self._source: Source = source if frame is None else FramedSource(source, frame)
         self._index = np.arange(len(self._source))
-        self.groups = None if groups is None else np.asarray(groups)
+        self.groups = None if groups is None else check_groups(groups)
         if self.groups is not None and self.groups.shape != self.shape:
             raise UnsupportedInputError(
                 f"groups has shape {self.groups.shape}, but there are {len(self)} images: "
@@ -127,7 +137,7 @@ class ImageSequence:
             raise IndexError(f"images have one axis to index by, got {len(key)} indices")
         if isinstance(key, int | np.integer) and not isinstance(key, bool | np.bool_):
             position = range(len(self))[key]
-            return np.asarray(self.decode(position))
+            return self.decode(position, np.asarray)
         if isinstance(key, list) and not key:
             key = np.array([], dtype=np.intp)
         part = object.__new__(ImageSequence)
@@ -137,7 +147,7 @@ class ImageSequence:
         return part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
-        """Give a column of shape (n_samples, 1) that stands for the images; none is decoded.
+        """Return a column of shape (n_samples, 1) that stands for the images; none is decoded.
 
         This is what scikit-learn's meta-estimators make of `X` where they insist on a table, such
         as `BaggingClassifier`. All that takes images takes the column, or parts of it, and the
@@ -154,18 +164,27 @@ class ImageSequence:
             column[i, 0] = Handle(self._source, origin, group)
         return column
 
-    def decode(self, index: int) -> Image.Image:
+    @overload
+    def decode(self, index: int) -> Image.Image: ...
+    @overload
+    def decode(self, index: int, function: Callable[[Image.Image], _Result]) -> _Result: ...
+    def decode(self, index: int, function: Callable[[Image.Image], Any] | None = None) -> Any:
         """Read one image.
 
         Parameters
         ----------
         index : int
             Position of the image, from 0.
+        function : callable, default=None
+            Takes the image in mode RGB; what it returns is returned. Threads that decode share
+            one gigabyte of memory, and one that would exceed it waits for the others. A picture
+            counts until this function returns: threads that read large pictures should reduce
+            them in it.
 
         Returns
         -------
         PIL.Image.Image
-            The image in mode RGB.
+            The image in mode RGB, or what `function` returns.
 
         Raises
         ------
@@ -173,14 +192,17 @@ class ImageSequence:
             If it cannot be read. The error names its position, path and the reason.
         """
         origin = int(self._index[index])
-        try:
-            image = self._source.read(origin)
+
+        def use(image: Image.Image) -> Any:
             if min(image.size) < _MIN_SIDE:
                 raise UnreadableError(
                     f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x "
                     f"{_MIN_SIDE} are needed"
                 )
-            return image
+            return image if function is None else function(image)
+
+        try:
+            return self._source.read(origin, use)
         except UnreadableError as error:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
@@ -261,7 +283,7 @@ class ImageSequence:
 
 
 def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSequence:
-    """Give `X` as an `ImageSequence`; one that is one already comes back unchanged.
+    """Return `X` as an `ImageSequence`; one that is one already comes back unchanged.
 
     Parameters
     ----------

@@ -6,22 +6,21 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from effboost._images.decoding import (
-    check_dtype,
+    Decoder,
     cut_frame,
     digest_array,
     digest_file,
     digest_picture,
-    read_array,
-    read_file,
-    read_picture,
 )
+from effboost._images.depth import check_dtype
+from effboost._utils.columns import check_groups, is_missing
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["FramedSource", "Handle", "ItemSource", "MappedSource", "Source", "as_source"]
@@ -33,12 +32,20 @@ _ACCEPTED: Final = (
 )
 
 
+_Result = TypeVar("_Result")
+_Use = Callable[[Image.Image], _Result]
+
+
 class Source(Protocol):
     """Where pictures come from."""
 
     def __len__(self) -> int: ...
 
-    def read(self, i: int) -> Image.Image: ...
+    def read(self, i: int, function: _Use[_Result]) -> _Result:
+        """Read a picture, and return what a function makes of it.
+
+        While it runs, the memory of the picture is accounted for.
+        """
 
     def path(self, i: int) -> str | None: ...
 
@@ -62,21 +69,21 @@ class Handle:
 class ItemSource:
     """Paths, PIL images, arrays and handles, in any mixture, one object each."""
 
-    def __init__(self, items: npt.NDArray[np.object_]):
-        self._items = items
+    def __init__(self, items: npt.NDArray[np.object_], decoder: Decoder):
+        self._items, self._decoder = items, decoder
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def read(self, i: int) -> Image.Image:
+    def read(self, i: int, function: _Use[_Result]) -> _Result:
         item = self._items[i]
         if isinstance(item, str):
-            return read_file(item)
+            return self._decoder.read_file(item, function)
         if isinstance(item, Image.Image):
-            return read_picture(item)
+            return function(self._decoder.read_picture(item))
         if isinstance(item, Handle):
-            return item.source.read(item.origin)
-        return read_array(item)
+            return item.source.read(item.origin, function)
+        return function(self._decoder.read_array(item))
 
     def path(self, i: int) -> str | None:
         item = self._items[i]
@@ -86,43 +93,51 @@ class ItemSource:
 
     def fingerprint(self, i: int) -> str:
         item = self._items[i]
-        if isinstance(item, str):
-            return digest_file(item)
-        if isinstance(item, Image.Image):
-            return digest_picture(item)
         if isinstance(item, Handle):
             return item.source.fingerprint(item.origin)
-        return digest_array(item)
+        if isinstance(item, str):
+            return self._decoder.mark(digest_file(item))
+        if isinstance(item, Image.Image):
+            return self._decoder.mark(digest_picture(item))
+        return self._decoder.mark(digest_array(item))
 
     def take(self, index: npt.NDArray[np.intp]) -> ItemSource:
-        return ItemSource(self._items[index])
+        return ItemSource(self._items[index], self._decoder)
 
     def groups(self) -> npt.NDArray[Any] | None:
-        """Give the groups that all items carry, or None."""
+        """Return the groups that all items carry, or None where no item carries one."""
         carried = [item.group if isinstance(item, Handle) else None for item in self._items]
-        return None if any(group is None for group in carried) else np.array(carried)
+        without = [i for i, group in enumerate(carried) if group is None]
+        if len(without) == len(carried):
+            return None
+        if without:
+            raise UnsupportedInputError(
+                f"the image at position {without[0]} carries no group, but others do: give "
+                "ImageSequence the groups of all images"
+            )
+        return check_groups(carried)
 
 
 class _ArraySource:
     """One array that holds images of one size: (n, h, w) or (n, h, w, c)."""
 
-    def __init__(self, array: npt.NDArray[Any]):
-        self._array = array
+    def __init__(self, array: npt.NDArray[Any], decoder: Decoder):
+        self._array, self._decoder = array, decoder
 
     def __len__(self) -> int:
         return len(self._array)
 
-    def read(self, i: int) -> Image.Image:
-        return read_array(self._array[i])
+    def read(self, i: int, function: _Use[_Result]) -> _Result:
+        return function(self._decoder.read_array(self._array[i]))
 
     def path(self, i: int) -> None:
         return None
 
     def fingerprint(self, i: int) -> str:
-        return digest_array(self._array[i])
+        return self._decoder.mark(digest_array(self._array[i]))
 
     def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
-        return _ArraySource(self._array[index])
+        return _ArraySource(self._array[index], self._decoder)
 
 
 class FramedSource:
@@ -134,8 +149,8 @@ class FramedSource:
     def __len__(self) -> int:
         return len(self._source)
 
-    def read(self, i: int) -> Image.Image:
-        return cut_frame(self._source.read(i), self._side)
+    def read(self, i: int, function: _Use[_Result]) -> _Result:
+        return self._source.read(i, lambda image: function(cut_frame(image, self._side)))
 
     def path(self, i: int) -> str | None:
         return self._source.path(i)
@@ -156,15 +171,17 @@ class MappedSource:
     def __len__(self) -> int:
         return len(self._source)
 
-    def read(self, i: int) -> Image.Image:
-        return read_picture(self._function(self._source.read(i)))
+    def read(self, i: int, function: _Use[_Result]) -> _Result:
+        return self._source.read(
+            i, lambda image: function(Decoder().read_picture(self._function(image)))
+        )
 
     def path(self, i: int) -> str | None:
         return self._source.path(i)
 
     def fingerprint(self, i: int) -> str:
-        # Not a name of the function: its code may change.
-        return digest_picture(self.read(i))
+        # The name of the function would not do: its code may change.
+        return self.read(i, digest_picture)
 
     def take(self, index: npt.NDArray[np.intp]) -> MappedSource:
         return MappedSource(self._source.take(index), self._function)
@@ -173,22 +190,25 @@ class MappedSource:
 # --- from what the user gave to a source ---------------------------------------------------
 
 
-def as_source(X: Any, image_shape: tuple[int, ...] | None) -> ItemSource | _ArraySource:
+def as_source(
+    X: Any, image_shape: tuple[int, ...] | None, decoder: Decoder
+) -> ItemSource | _ArraySource:
+    """Turn what the user gave into a source."""
     if isinstance(X, str | bytes | os.PathLike | Image.Image):
         raise UnsupportedInputError(
             f"got one {type(X).__name__} where a sequence of images is expected: put it into a "
             "list, or read a folder of images by effboost.datasets.load_image_folder"
         )
     if _is_tensor(X):
-        return _tensor_source(X)
+        return _tensor_source(X, decoder)
     if hasattr(X, "columns"):  # pandas and polars data frames
         X = _one_column(X, image_shape)
     elif hasattr(X, "to_numpy"):  # their series
         X = X.to_numpy()
     if isinstance(X, np.ndarray):
-        return _array_source(X, image_shape)
+        return _array_source(X, image_shape, decoder)
     if isinstance(X, Sequence):
-        return _sequence_source(X, image_shape)
+        return _sequence_source(X, image_shape, decoder)
     raise UnsupportedInputError(f"got {type(X).__name__}; images can be {_ACCEPTED}")
 
 
@@ -197,7 +217,7 @@ def _is_tensor(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
 
 
-def _tensor_source(X: Any) -> _ArraySource:
+def _tensor_source(X: Any, decoder: Decoder) -> _ArraySource:
     array = X.detach().cpu().numpy()
     if array.ndim == 4 and array.shape[1] in (1, 3, 4):
         array = np.moveaxis(array, 1, -1)
@@ -206,7 +226,7 @@ def _tensor_source(X: Any) -> _ArraySource:
             f"got a tensor of shape {tuple(array.shape)}; tensors hold images as (n, c, h, w) "
             "with 1, 3 or 4 channels, or as (n, h, w)"
         )
-    return _checked_array_source(array)
+    return _checked_array_source(array, decoder)
 
 
 def _one_column(X: Any, image_shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
@@ -220,7 +240,9 @@ def _one_column(X: Any, image_shape: tuple[int, ...] | None) -> npt.NDArray[Any]
     return np.asarray(X.to_numpy()).ravel()
 
 
-def _array_source(X: npt.NDArray[Any], image_shape: tuple[int, ...] | None) -> Any:
+def _array_source(
+    X: npt.NDArray[Any], image_shape: tuple[int, ...] | None, decoder: Decoder
+) -> Any:
     if X.dtype.kind in "OUT":
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
@@ -228,10 +250,12 @@ def _array_source(X: npt.NDArray[Any], image_shape: tuple[int, ...] | None) -> A
             raise UnsupportedInputError(
                 f"got an array of {X.dtype} with shape {X.shape}; paths come as (n,) or (n, 1)"
             )
-        return _sequence_source(X.tolist() if X.dtype.kind != "O" else list(X), image_shape)
+        return _sequence_source(
+            X.tolist() if X.dtype.kind != "O" else list(X), image_shape, decoder
+        )
     if X.ndim == 2 and image_shape is not None:
         X = _rows_to_images(X, image_shape)
-    return _checked_array_source(X)
+    return _checked_array_source(X, decoder)
 
 
 def _rows_to_images(X: npt.NDArray[Any], image_shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -247,7 +271,7 @@ def _rows_to_images(X: npt.NDArray[Any], image_shape: tuple[int, ...]) -> npt.ND
     return X.reshape(len(X), *image_shape)
 
 
-def _checked_array_source(X: npt.NDArray[Any]) -> _ArraySource:
+def _checked_array_source(X: npt.NDArray[Any], decoder: Decoder) -> _ArraySource:
     got = f"got an array of shape {X.shape}"
     if X.ndim == 2:
         raise UnsupportedInputError(f"{got}; images as rows also need image_shape=(h, w[, c])")
@@ -264,13 +288,15 @@ def _checked_array_source(X: npt.NDArray[Any]) -> _ArraySource:
         raise UnsupportedInputError(
             f"{got}: images have 1, 3 or 4 channels on the last axis, not {X.shape[3]}{remedy}"
         )
-    check_dtype(X.dtype, UnsupportedInputError)
+    check_dtype(X.dtype, UnsupportedInputError, decoder.white_level)
     if len(X) == 0:
         raise UnsupportedInputError("got no images: X is empty")
-    return _ArraySource(X)
+    return _ArraySource(X, decoder)
 
 
-def _sequence_source(X: Sequence[Any], image_shape: tuple[int, ...] | None) -> Any:
+def _sequence_source(
+    X: Sequence[Any], image_shape: tuple[int, ...] | None, decoder: Decoder
+) -> Any:
     if len(X) == 0:
         raise UnsupportedInputError("got no images: X is empty")
     if image_shape is not None or isinstance(X[0], int | float | list | tuple):
@@ -282,16 +308,18 @@ def _sequence_source(X: Sequence[Any], image_shape: tuple[int, ...] | None) -> A
             raise UnsupportedInputError(
                 f"got a list of {type(X[0]).__name__}; images can be {_ACCEPTED}"
             )
-        return _array_source(array, image_shape)
+        return _array_source(array, image_shape, decoder)
     items = np.empty(len(X), dtype=object)
     for i, item in enumerate(X):
         items[i] = _as_item(i, item)
-    return ItemSource(items)
+    return ItemSource(items, decoder)
 
 
 def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle:
     if isinstance(item, str | os.PathLike):
         path = os.fspath(item)
+        if not path:
+            raise UnsupportedInputError(f"the path at position {i} is empty")
         if isinstance(path, str):
             return str(path)
     if isinstance(item, Image.Image | np.ndarray | Handle):
@@ -299,7 +327,7 @@ def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle
     if _is_tensor(item):
         array = item.detach().cpu().numpy()
         return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
-    if item is None or (isinstance(item, float) and np.isnan(item)):
+    if is_missing(item):
         raise UnsupportedInputError(f"the path at position {i} is missing ({item!r})")
     raise UnsupportedInputError(
         f"got {type(item).__name__} at position {i}; images can be {_ACCEPTED}"

@@ -70,7 +70,7 @@ class DocumentedMixin:
 
 @functools.cache
 def _find_documentation() -> str:
-    """Give the address of the documentation, or an empty string."""
+    """Return the address of the documentation, or an empty string."""
     for line in metadata("effboost").get_all("Project-URL") or []:
         label, _, address = line.partition(", ")
         if label.lower() == "documentation":

@@ -33,7 +33,7 @@ class OwnText(str):
 
 
 def escape_markdown(value: Any) -> str:
-    """Give text that Markdown shows as it is."""
+    """Return text that Markdown shows as it is."""
     if isinstance(value, OwnText):
         return value
     return _MARKDOWN.sub(r"\\\1", escape_invisible(value))

@@ -19,7 +19,7 @@ _AHEAD: Final = 4
 
 
 def count_threads() -> int:
-    """Give the cores that this process may use, or its share of them.
+    """Return the cores that this process may use, or its share of them.
 
     The share is what ``OMP_NUM_THREADS`` says, which joblib sets in the workers of ``n_jobs=2``
     so that they do not get in each other's way.

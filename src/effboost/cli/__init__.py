@@ -94,7 +94,7 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Give the parser of all commands."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="effboost",
         description="EfficientNet features and boosted trees for image classification.",

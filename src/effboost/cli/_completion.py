@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _list_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Give the arguments and options of a parser and of its commands."""
+    """Return the arguments and options of a parser and of its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

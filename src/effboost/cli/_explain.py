@@ -80,17 +80,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_class(model: Any, name: str | None) -> Any:
-    """Give the label that is called so: a number, perhaps."""
+    """Return the label that is called so: a number, perhaps."""
     if name is None:
         return None
     labels = {str(label): label for label in model.classes_.tolist()}
     if name not in labels:
-        raise ValueError(f"--class {name!r} is none of the model's: {', '.join(labels)}")
+        raise ValueError(f"--class {name!r} is not a class of the model: {', '.join(labels)}")
     return labels[name]
 
 
 def _name_pictures(images: list[str], folder: Path) -> Iterator[Path]:
-    """Give a name for each picture: the image's, and a number where two have one name."""
+    """Return a name for each picture: the image's, and a number where two have one name."""
     taken: set[str] = set()
     for image in images:
         stem = name = Path(image).stem
@@ -119,17 +119,13 @@ def _keep_readable(images: list[str]) -> list[str]:
 
 
 def _draw(model: Any, images: list[str], method: str, output: Any) -> Iterator[tuple[str, Any]]:
-    """Give a figure for each image; each has a scale of its own."""
+    """Return a figure for each image; each has a scale of its own."""
     from matplotlib import pyplot as plt
 
     from effboost.inspection import AttributionDisplay
     from effboost.inspection._heat import explain
 
     pictures, attribution = explain(model, images, method)
-    # With two classes, there is one output: what speaks against the second class speaks for the
-    # first.
-    if output is not None and output not in attribution.outputs.tolist():
-        output = attribution.outputs[0]
     for i, image in enumerate(images):
         display = AttributionDisplay.from_attribution(
             pictures[[i]], attribution.take(i), output=output

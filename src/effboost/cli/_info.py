@@ -95,7 +95,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _list_extras() -> list[tuple[str, Any]]:
-    """Give for each extra whether what it needs is installed, or what is missing."""
+    """Return for each extra whether what it needs is installed, or what is missing."""
     found = metadata("effboost")
     needs: dict[str, list[str]] = {
         extra: [] for extra in found.get_all("Provides-Extra") or [] if extra not in _COLLECTIONS

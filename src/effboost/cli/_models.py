@@ -21,7 +21,7 @@ def load_model(path: Path) -> Any:
 
 
 def list_inputs(names: Iterable[str]) -> list[str]:
-    """Give the paths of images: files as they are, those in folders, and those that stdin lists."""
+    """Return the paths of images: files, those in folders, and those listed on stdin."""
     from effboost.exceptions import DatasetError
 
     # Once each, in their order.

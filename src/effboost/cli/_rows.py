@@ -27,13 +27,13 @@ class RowWriter(Protocol):
     def write(self, prediction: Any, file: TextIO) -> None: ...
 
     def check_header(self, line: str) -> bool:
-        """Tell whether a first line is a header; a ValueError if it is one of other columns."""
+        """Return whether a first line is a header; a ValueError if it is one of other columns."""
 
     def is_whole(self, record: bytes) -> bool:
-        """Tell whether lines make a row."""
+        """Return whether lines make a row."""
 
     def read(self, record: str) -> _Row:
-        """Give image, class, probabilities and error; a ValueError where it is no row."""
+        """Return image, class, probabilities and error; a ValueError where it is no row."""
 
 
 @dataclasses.dataclass
@@ -68,7 +68,7 @@ class Recorded:
 
 
 def make_writer(format: str, model: Any, images: Sequence[str]) -> RowWriter:
-    """Give what writes the predictions of a model in a format."""
+    """Return what writes the predictions of a model in a format."""
     classes = [str(label) for label in model.classes_]
     shown = classes if hasattr(model, "predict_proba") else []
     if format == "csv":
@@ -95,7 +95,7 @@ def read_recorded(path: Path, writer: RowWriter) -> Recorded:
 
 
 def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
-    """Give the whole rows of a file."""
+    """Return the whole rows of a file."""
     record = b""
     with path.open("rb") as file:
         for line in file:

@@ -13,6 +13,7 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._images import ImageSequence, as_images
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
@@ -152,7 +153,7 @@ def alexnet_cnnrnn_dctlstm(
     -------
     SubjectVotingClassifier
         The unfitted classifier. Its estimators are "alexnet", "cnn_rnn" and "dct_lstm", as in
-        ``set_params(dct_lstm__featurizer__max_epochs=20)``.
+        ``set_params(dct_lstm__featurizer__training__max_epochs=20)``.
 
     References
     ----------
@@ -169,7 +170,9 @@ def alexnet_cnnrnn_dctlstm(
     def network(backbone: Any, weights: Any, normalize: str) -> CNNClassifier:
         settings = {"backbone": backbone, "weights": weights, "normalize": normalize} | featurizer
         return CNNClassifier(
-            ImageFeaturizer(**settings), random_state=random_state, verbose=verbose
+            build_featurizer(kind=ImageFeaturizer, **settings),
+            random_state=random_state,
+            verbose=verbose,
         )
 
     return SubjectVotingClassifier(

@@ -19,6 +19,7 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._images import ImageSequence, as_images
 from effboost._transforms import Augmentation
 from effboost._transforms.foreground import cell_box, otsu_threshold
@@ -90,7 +91,7 @@ def bagged_inception_resnets(
     Examples
     --------
     >>> from effboost.comparators import bagged_inception_resnets
-    >>> bagged_inception_resnets().get_params()["network__featurizer__image_size"]
+    >>> bagged_inception_resnets().get_params()["network__featurizer__transform__image_size"]
     299
     """
     settings = {
@@ -100,7 +101,9 @@ def bagged_inception_resnets(
         "image_size": 299,
         "augmentation": ColourAugmentation(),
     }
-    network = CNNClassifier(ImageFeaturizer(**(settings | featurizer)), verbose=verbose)
+    network = CNNClassifier(
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)), verbose=verbose
+    )
     return BaggedNetworks(network, random_state=random_state)
 
 
@@ -144,12 +147,15 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import BaggedNetworks
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> small = ImageFeaturizer(
-    ...     "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1
+    ...     "resnet18",
+    ...     weights=None,
+    ...     training=FineTuning(max_epochs=1),
+    ...     transform=ImageTransform(crop_size=None, image_size=32),
     ... )
     >>> bagged = BaggedNetworks(CNNClassifier(small), random_state=0)
     >>> bagged.fit(cells.images, cells.target).predict_proba(cells.images).shape
@@ -214,7 +220,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         joint = clone(self.network).set_params(
             featurizer__backbone=self._join(networks),
             featurizer__weights=None,
-            featurizer__trainable=self.joint_trainable,
+            featurizer__training__trainable=self.joint_trainable,
         )
         seed_children([joint], rng)
         _fit(joint, rows)
@@ -343,7 +349,6 @@ def crop_to_cell(image: Image.Image) -> Image.Image:
     return image if box is None else image.crop(box)
 
 
-@dataclasses.dataclass(frozen=True)
 class ColourAugmentation(Augmentation):
     """One to four of blur, noise, change of hue and saturation, and change of contrast.
 
@@ -353,13 +358,26 @@ class ColourAugmentation(Augmentation):
     ----------
     horizontal_flip, vertical_flip, rotation : float, default=0
         See `Augmentation`; the source does not mention them.
-    views : int, default=1
-        Random views of each image in an epoch.
+    n_views, frozen_views : int
+        See `Augmentation`.
     """
 
-    horizontal_flip: float = 0.0
-    vertical_flip: float = 0.0
-    rotation: float = 0.0
+    def __init__(
+        self,
+        horizontal_flip: float = 0.0,
+        vertical_flip: float = 0.0,
+        *,
+        rotation: float = 0.0,
+        n_views: int = 1,
+        frozen_views: int = 5,
+    ):
+        super().__init__(
+            horizontal_flip,
+            vertical_flip,
+            rotation=rotation,
+            n_views=n_views,
+            frozen_views=frozen_views,
+        )
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Draw one random view of an image.

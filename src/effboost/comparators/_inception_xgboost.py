@@ -47,7 +47,7 @@ def inception_xgboost(
     Examples
     --------
     >>> from effboost.comparators import inception_xgboost
-    >>> inception_xgboost().featurizer.image_size
+    >>> inception_xgboost().get_params()["featurizer__transform__image_size"]
     299
     """
     settings = {"backbone": "inception_v3", "image_size": 299, "normalize": "backbone"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from skorch.callbacks import Callback
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._transforms import Augmentation
 from effboost._utils.compat import Interval
 from effboost.comparators._timm import timm_spec
@@ -71,7 +72,7 @@ def prellberg(
     Examples
     --------
     >>> from effboost.comparators import prellberg
-    >>> prellberg("resnet50").featurizer.lr
+    >>> prellberg("resnet50").featurizer.training.lr
     (1e-06, 0.0001, 0.01)
     """
     settings = {
@@ -89,7 +90,9 @@ def prellberg(
         "class_weight": "balanced",
     }
     return RotationAveragedCNN(
-        ImageFeaturizer(**(settings | featurizer)), random_state=random_state, verbose=verbose
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
+        random_state=random_state,
+        verbose=verbose,
     )
 
 
@@ -123,12 +126,17 @@ class RotationAveragedCNN(CNNClassifier):
 
     Examples
     --------
-    >>> from effboost import ImageFeaturizer
+    >>> from effboost import FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import RotationAveragedCNN
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> cnn = RotationAveragedCNN(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     ImageFeaturizer(
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=FineTuning(max_epochs=1),
+    ...         transform=ImageTransform(crop_size=None, image_size=32),
+    ...     ),
     ...     n_rotations=4,
     ...     random_state=0,
     ... ).fit(cells.images, cells.target)
@@ -177,19 +185,40 @@ def _turn(image: Image.Image, angle: float) -> Image.Image:
     return image.rotate(angle, Image.Resampling.BILINEAR)
 
 
-@dataclasses.dataclass(frozen=True)
 class ShiftAugmentation(Augmentation):
     """Random flips and rotation, and then a random shift, filled with black.
 
     Parameters
     ----------
-    horizontal_flip, vertical_flip, rotation, views
+    horizontal_flip, vertical_flip, rotation, n_views, frozen_views
         See `Augmentation`.
     shift : float, default=0.2
         Largest shift along each axis, as a share of the side.
     """
 
-    shift: float = 0.2
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Augmentation._parameter_constraints,
+        "shift": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(
+        self,
+        horizontal_flip: float = 0.2,
+        vertical_flip: float = 0.2,
+        *,
+        rotation: float = 10.0,
+        n_views: int = 1,
+        frozen_views: int = 5,
+        shift: float = 0.2,
+    ):
+        super().__init__(
+            horizontal_flip,
+            vertical_flip,
+            rotation=rotation,
+            n_views=n_views,
+            frozen_views=frozen_views,
+        )
+        self.shift = shift
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Draw one random view of an image.

@@ -51,8 +51,9 @@ class Comparator:
         Its key in `COMPARATORS`.
     factory : callable
         Builds the unfitted classifier. All take the same keywords: ``weights``, ``random_state``,
-        ``verbose``, and any other parameter of `ImageFeaturizer`, such as ``image_size``,
-        ``max_epochs`` or ``cache``; and ``backbone``, for experiments.
+        ``verbose``, and any other parameter of `ImageFeaturizer`, `ImageTransform` and, if a
+        network is tuned, `FineTuning` by its own name, such as ``image_size``, ``cache`` or
+        ``max_epochs``; and ``backbone``, for experiments.
     citation : str
         Its authors, or its publication.
     table : {"Table 1", "Table 3", "challenge", "yardstick"}
@@ -64,6 +65,8 @@ class Comparator:
         "pretrained": a published network with published weights, which `backbone` can replace.
         "own": it starts from such weights, but has layers of its own. "scratch": it starts from
         random weights.
+    is_tuned : bool, default=True
+        Whether a network is trained, so that the factory takes the parameters of `FineTuning`.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Comparator:
     table: str
     reported: tuple[Reported, ...] = ()
     network: str = "pretrained"
+    is_tuned: bool = True
 
 
 _PAPER: Final = (
@@ -168,6 +172,7 @@ COMPARATORS: Final = MappingProxyType(
                     Reported("recall", 0.957),
                     Reported("f1", 0.929),
                 ),
+                is_tuned=False,
             ),
             Comparator(
                 "inception_xgboost",
@@ -183,7 +188,7 @@ COMPARATORS: Final = MappingProxyType(
                 "challenge",
                 (Reported("weighted_f1", 0.889, "final test set; inferred from its network"),),
             ),
-            Comparator("timm_logistic", timm_logistic, "embetter", "yardstick"),
+            Comparator("timm_logistic", timm_logistic, "embetter", "yardstick", is_tuned=False),
         )
     }
 )

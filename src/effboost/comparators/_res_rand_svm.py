@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._hybrid_classifier import HybridClassifier
 
 __all__ = ["res_rand_svm"]
@@ -64,7 +65,7 @@ def res_rand_svm(
     }
     forest = RandomForestClassifier(random_state=random_state)
     return HybridClassifier(
-        ImageFeaturizer(**(settings | featurizer)),
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
         make_pipeline(SelectFromModel(forest), StandardScaler(), SVC()),
         random_state=random_state,
         verbose=verbose,

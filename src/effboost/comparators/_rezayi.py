@@ -10,6 +10,7 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 
 __all__ = ["RezayiCNN", "rezayi_cnn", "rezayi_resnet50", "rezayi_vgg16"]
@@ -91,7 +92,7 @@ def rezayi_cnn(
     Examples
     --------
     >>> from effboost.comparators import rezayi_cnn
-    >>> rezayi_cnn().featurizer.max_epochs
+    >>> rezayi_cnn().featurizer.training.max_epochs
     100
     """
     spec = BackboneSpec("rezayi_cnn", 256, weights=None, factory=RezayiCNN, head=None)
@@ -122,7 +123,8 @@ def rezayi_resnet50(
     --------
     >>> from effboost.comparators import rezayi_resnet50
     >>> rezayi_resnet50().featurizer
-    ImageFeaturizer(backbone='resnet50', max_epochs=100, weights=None)
+    ImageFeaturizer(backbone='resnet50', training=FineTuning(max_epochs=100),
+                    weights=None)
     """
     return _from_scratch("resnet50", weights, random_state, verbose, featurizer)
 
@@ -152,7 +154,8 @@ def rezayi_vgg16(
     --------
     >>> from effboost.comparators import rezayi_vgg16
     >>> rezayi_vgg16(max_epochs=20).featurizer
-    ImageFeaturizer(backbone='vgg16', lr=0.0001, max_epochs=20, weights=None)
+    ImageFeaturizer(backbone='vgg16',
+                    training=FineTuning(lr=0.0001, max_epochs=20), weights=None)
     """
     return _from_scratch("vgg16", weights, random_state, verbose, {"lr": 1e-4} | featurizer)
 
@@ -161,4 +164,8 @@ def _from_scratch(
     backbone: Any, weights: Any, random_state: Any, verbose: int, featurizer: dict[str, Any]
 ) -> CNNClassifier:
     settings = {"backbone": backbone, "weights": weights, "max_epochs": 100} | featurizer
-    return CNNClassifier(ImageFeaturizer(**settings), random_state=random_state, verbose=verbose)
+    return CNNClassifier(
+        build_featurizer(kind=ImageFeaturizer, **settings),
+        random_state=random_state,
+        verbose=verbose,
+    )

@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost.comparators._timm import timm_spec
 
@@ -59,7 +60,7 @@ def timm_logistic(
         "normalize": "backbone",
     }
     return HybridClassifier(
-        ImageFeaturizer(**(settings | featurizer)),
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
         LogisticRegression(max_iter=1000),
         random_state=random_state,
         verbose=verbose,

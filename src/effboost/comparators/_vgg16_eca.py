@@ -10,6 +10,7 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
 
@@ -128,10 +129,12 @@ def vgg16_eca(
     Examples
     --------
     >>> from effboost.comparators import vgg16_eca
-    >>> vgg16_eca(max_epochs=2).get_params()["featurizer__max_epochs"]
+    >>> vgg16_eca(max_epochs=2).get_params()["featurizer__training__max_epochs"]
     2
     """
     settings = {"backbone": _SPEC, "weights": weights, "normalize": "backbone"}
     return CNNClassifier(
-        ImageFeaturizer(**(settings | featurizer)), random_state=random_state, verbose=verbose
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
+        random_state=random_state,
+        verbose=verbose,
     )

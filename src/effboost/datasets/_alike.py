@@ -36,7 +36,7 @@ class DisjointSets:
         self.names[self.names == high] = low
 
     def groups(self) -> list[list[int]]:
-        """Give the sets of two or more positions, in order."""
+        """Return the sets of two or more positions, in order."""
         members: dict[int, list[int]] = {}
         for i, name in enumerate(self.names.tolist()):
             members.setdefault(name, []).append(i)
@@ -44,12 +44,12 @@ class DisjointSets:
 
 
 def shrink(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Give the mean colours of 64 x 64 parts of a picture."""
+    """Return the mean colours of 64 x 64 parts of a picture."""
     return np.asarray(image.resize((_FINE, _FINE), Image.Resampling.BOX))
 
 
 def make_thumbnail(small: npt.NDArray[np.uint8]) -> _Thumbnails:
-    """Give the mean colours of 16 x 16 parts of a picture that `shrink` gave."""
+    """Return the mean colours of 16 x 16 parts of a picture that `shrink` gave."""
     size = (_SIDE, _SIDE)
     return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BOX))
 
@@ -109,13 +109,13 @@ def _join_near(
 
 
 def _turn(thumbnail: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Give the eight views of a thumbnail: turned by quarters, and mirrored."""
+    """Return the eight views of a thumbnail: turned by quarters, and mirrored."""
     turned = [np.rot90(thumbnail, k) for k in range(4)]
     return np.stack([*turned, *(view[:, ::-1] for view in turned)])
 
 
 def _mean_views(thumbnails: _Thumbnails) -> npt.NDArray[np.float64]:
-    """Give the mean of each thumbnail's eight views, as coordinates with the same distances.
+    """Return the mean of each thumbnail's eight views, as coordinates with the same distances.
 
     Such a mean is symmetric: an eighth of it says it all, each place counted as often as it
     stands in the whole.

@@ -217,7 +217,7 @@ def _draw_nucleus(
     columns: _Floats,
     size: int,
 ) -> tuple[_Floats, _Floats]:
-    """Give the share of each pixel that is nucleus, and the relative density of its chromatin."""
+    """Return the share of each pixel that is nucleus, and the relative density of its chromatin."""
     share = float(np.clip(trait["nucleus"], 0.45, 0.95))
     shift = (1 - share) * radius * 0.6 * rng.uniform(-1, 1, size=2)
     down, right = rows - np.float32(shift[0]), columns - np.float32(shift[1])
@@ -234,7 +234,7 @@ def _draw_nucleus(
 def _box_around(
     centre: npt.NDArray[np.float64], half: float, size: int
 ) -> tuple[tuple[slice, slice], _Floats, _Floats]:
-    """Give the part of the frame around the cell, and its coordinates from the cell's centre."""
+    """Return the part of the frame around the cell, and its coordinates from the cell's centre."""
     low = np.floor((0.5 + centre - half) * size).clip(0).astype(int)
     high = np.ceil((0.5 + centre + half) * size).clip(max=size).astype(int)
     rows, columns = (
@@ -252,7 +252,7 @@ def _direction(rows: _Floats, columns: _Floats) -> npt.NDArray[np.complex64]:
 
 
 def _wobble(rng: np.random.Generator, rows: _Floats, columns: _Floats, amount: float) -> _Floats:
-    """Give the radius of a closed smooth outline in each direction, 1 on average."""
+    """Return the radius of a closed smooth outline in each direction, 1 on average."""
     z = _direction(rows, columns)
     wave = z
     out = np.ones(z.shape, dtype=np.float32)
@@ -264,7 +264,7 @@ def _wobble(rng: np.random.Generator, rows: _Floats, columns: _Floats, amount: f
 
 
 def _notch(rng: np.random.Generator, rows: _Floats, columns: _Floats, depth: float) -> _Floats:
-    """Give the radius of a circle with one soft indentation, 1 elsewhere."""
+    """Return the radius of a circle with one soft indentation, 1 elsewhere."""
     turned = _direction(rows, columns) * np.complex64(np.exp(1j * rng.uniform(0, 2 * np.pi)))
     return 1 - np.float32(depth) * np.exp((np.real(turned) - 1) * rng.uniform(6, 20))
 
@@ -275,7 +275,7 @@ def _inside(distance: _Floats, outline: _Floats, size: int) -> _Floats:
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain: float) -> _Floats:
-    """Give noise with mean 0 and variance near 1, with grains of a number of pixels."""
+    """Return noise with mean 0 and variance near 1, with grains of a number of pixels."""
     coarse = (max(4, round(length / grain)) for length in shape)
     grid = Image.fromarray(rng.standard_normal(tuple(coarse), dtype=np.float32))
     return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
@@ -284,7 +284,7 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain: float
 def _chromatin(
     rng: np.random.Generator, shape: tuple[int, ...], radius: float, clumping: float
 ) -> _Floats:
-    """Give the relative density of chromatin: coarse dark clumps, or a fine even grain."""
+    """Return the relative density of chromatin: coarse dark clumps, or a fine even grain."""
     clumps = np.tanh(1.6 * _smooth_noise(rng, shape, 0.16 * radius))
     fine = _smooth_noise(rng, shape, 0.05 * radius)
     shade = _smooth_noise(rng, shape, 0.6 * radius)
@@ -294,7 +294,7 @@ def _chromatin(
 def _nucleoli(
     rng: np.random.Generator, rows: _Floats, columns: _Floats, radius: float, expected: float
 ) -> _Floats:
-    """Give how much paler the nucleoli make the nucleus."""
+    """Return how much paler the nucleoli make the nucleus."""
     out = np.zeros(rows.shape, dtype=np.float32)
     for _ in range(min(4, max(0, round(expected)))):
         angle, away = rng.uniform(0, 2 * np.pi), radius * rng.uniform(0.1, 0.65)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,22 +17,22 @@ from sklearn.utils import check_consistent_length
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images
+from effboost._utils.columns import is_missing
 from effboost._utils.threads import count_threads
 from effboost.datasets._alike import DisjointSets, join_alike, make_thumbnail, shrink
+from effboost.datasets._files import check_folder, warn_of_others
 from effboost.datasets._findings import KINDS, DataCheck, Finding
-from effboost.datasets._folder import read_image_folder
+from effboost.datasets._layout import Columns, FolderData, join_folders, read_folder
+from effboost.datasets._names import find_similar_names
 from effboost.exceptions import DatasetError, ImageDecodeError, LeakageError
 from effboost.model_selection._leakage import check_group_leakage
-from effboost.model_selection._subjects import is_missing
 
 __all__ = ["check_image_folder", "check_images"]
 
 # Range of grey levels of the means of 64 x 64 parts: what sensor noise and JPEG leave of nothing.
 _BLANK: Final = 8
-_SPLIT_COLUMNS: Final = ("split", "fold", "partition", "subset")
-_SPLIT_FOLDER: Final = re.compile(
-    r"(train|training|val|valid|validation|dev|test|testing|fold[ _-]?\d+)", re.IGNORECASE
-)
+# The brightest of the means of 64 x 64 parts: what a picture has that uses a quarter of its range.
+_DARK: Final = 64
 
 
 def check_images(
@@ -48,9 +47,10 @@ def check_images(
 ) -> DataCheck:
     """Look for faults in a set of images that would spoil a model or flatter its evaluation.
 
-    Found are images that cannot be read, are blank, have another size than most, or lack a label
-    or a subject; copies, equal to the byte or to the eye; copies that stand under several
-    labels, subjects or splits; and subjects that stand in several splits.
+    Found are images that cannot be read, are blank or nearly black, have another size than most, or
+    lack a label or a subject; copies, equal to the byte or to the eye; copies under several labels,
+    subjects or splits; subjects in several splits; and labels or subjects that look like one name
+    in different spellings.
 
     Parameters
     ----------
@@ -84,8 +84,9 @@ def check_images(
     -----
     Copies are found if they were re-encoded, resized, turned by quarters or mirrored; not if
     they were cut, moved, or changed in brightness. An image is blank if the means of its 64 x 64
-    parts lie within 8 grey levels in each channel. Sizes are looked at where most images are of
-    one size.
+    parts lie within 8 grey levels in each channel, and nearly black if all of them lie below 64, as
+    those of pixels of 12 bits in a 16-bit file do (see `white_level` of `ImageSequence`). Sizes are
+    looked at where most images are of one size.
 
     Examples
     --------
@@ -106,6 +107,7 @@ def check_images(
     findings = [
         *_find_leaking_subjects(rows),
         *_find_copies(rows, looks, max_distance),
+        *_find_similar_names(rows),
         *_find_alone(rows, looks),
         *_find_sizes(rows, looks, sizes, crop_size),
     ]
@@ -126,6 +128,8 @@ def check_image_folder(
     target: str | None = None,
     group: str | None = None,
     split: str | None = None,
+    allow_outside: bool = False,
+    white_level: float | None = None,
     crop_size: int | None = None,
     max_distance: float | None = 3.0,
     progress: bool = False,
@@ -135,14 +139,9 @@ def check_image_folder(
     Parameters
     ----------
     root : path, or sequence of paths
-        A folder as `load_image_folder` reads it; or one whose folders are called as parts of
-        the data ("train", "val", "test", "fold_0", ...), each such a folder; or several folders,
-        each of them one part.
-    target, group : str, default=None
+        A folder as `load_image_folder` reads it; or several folders, each of them a split.
+    target, group, split, allow_outside, white_level
         See `load_image_folder`.
-    split : str, default=None
-        Column of the table with the part of the data; None takes the first there is of "split",
-        "fold", "partition" and "subset".
     crop_size, max_distance, progress
         See `check_images`.
 
@@ -154,7 +153,7 @@ def check_image_folder(
     Raises
     ------
     DatasetError
-        If there is no such folder or column, or no image in it.
+        If there is no such folder or column, no image in it, or its layout is not clear.
 
     Examples
     --------
@@ -162,61 +161,32 @@ def check_image_folder(
     >>> print(check_image_folder("cells", group=r"UID_(H?\d+)_"))  # doctest: +SKIP
     """
     roots = [root] if isinstance(root, str | os.PathLike) else list(root)
-    parts = _find_parts([Path(place) for place in roots])
-    found = [_read_part(name, place, target, group, split) for name, place in parts]
-    columns = zip(*found, strict=True)
-    paths, labels, groups, splits = (list(itertools.chain(*column)) for column in columns)
-    if not paths:
+    folders = [check_folder(place) for place in roots]
+    columns = Columns(target, group, split, allow_outside)
+    found = [read_folder(folder, columns, strict=False) for folder in folders]
+    for data, folder in zip(found, folders, strict=True):
+        warn_of_others(data.others, folder)
+    if len(found) > 1:
+        found = [_as_split(data, folder) for data, folder in zip(found, folders, strict=True)]
+    data = join_folders(found)
+    if not len(data.paths):
         raise DatasetError(f"there is no image in {', '.join(repr(str(place)) for place in roots)}")
     return check_images(
-        paths,
-        target=labels,
-        groups=groups if any(map(_is_there, groups)) else None,
-        split=splits if any(map(_is_there, splits)) else None,
+        ImageSequence(data.paths, white_level=white_level),
+        target=data.target,
+        groups=data.groups,
+        split=data.split,
         crop_size=crop_size,
         max_distance=max_distance,
         progress=progress,
     )
 
 
-# --- folders -------------------------------------------------------------------------------
-
-
-def _find_parts(roots: list[Path]) -> list[tuple[str, Path]]:
-    """Give the parts of the data with their names; one without a name where it is in one."""
-    for root in roots:
-        if not root.is_dir():
-            what = "is a file" if root.exists() else "does not exist"
-            raise DatasetError(f"{str(root)!r} {what}; give the folder that holds the images")
-    if len(roots) > 1:
-        return [(str(root), root) for root in roots]
-    below = sorted(
-        path
-        for path in roots[0].iterdir()
-        if path.is_dir() and not path.name.startswith((".", "_"))
-    )
-    named = bool(below) and all(_SPLIT_FOLDER.fullmatch(path.name) for path in below)
-    if not named or (roots[0] / "labels.csv").is_file():
-        return [("", roots[0])]
-    return [(path.name, path) for path in below]
-
-
-def _read_part(
-    name: str, folder: Path, target: str | None, group: str | None, split: str | None
-) -> tuple[Iterable[Any], ...]:
-    """Give the path, label, subject and split of each image of a folder."""
-    data = read_image_folder(folder, target, group, unlabelled=True)
-    n = len(data.paths)
-    usual = _SPLIT_COLUMNS if split is None else (split,)
-    column = next((usual_name for usual_name in usual if usual_name in data.table), None)
-    if column is None and split is not None:
-        raise DatasetError(
-            f"there is no column {split!r} for the split in {str(folder)!r}; its columns are "
-            f"{', '.join(data.table) or 'none: it has no labels.csv'}"
-        )
-    splits = itertools.repeat(name, n) if name or column is None else data.table[column]
-    groups = itertools.repeat(None, n) if data.groups is None else data.groups
-    return data.paths, data.target, groups, splits
+def _as_split(data: FolderData, folder: Path) -> FolderData:
+    """Take one of several folders for a split, and the splits in it for parts of that."""
+    within = np.full(len(data.paths), "") if data.split is None else data.split
+    split = [f"{folder}/{part}" if part else str(folder) for part in within]
+    return dataclasses.replace(data, split=np.array(split, dtype=str))
 
 
 # --- images one by one ---------------------------------------------------------------------
@@ -230,6 +200,7 @@ class _Look:
     size: tuple[int, int] | None = None
     thumbnail: npt.NDArray[np.uint8] | None = None
     range: int = 0
+    brightest: int = 255
     error: str | None = None
 
 
@@ -244,13 +215,13 @@ def _look_at_all(images: ImageSequence, progress: bool) -> list[_Look]:
 def _look_at(images: ImageSequence, index: int) -> _Look:
     try:
         fingerprint = images.fingerprint(index)
-        picture = images.decode(index)
+        # Reduced at once: large pictures of several threads do not lie in memory together.
+        size, small = images.decode(index, lambda picture: (picture.size, shrink(picture)))
     except ImageDecodeError as error:
         return _Look(error=error.reason)
-    small = shrink(picture)
     flat = small.reshape(-1, 3)
     spread = int((flat.max(axis=0).astype(int) - flat.min(axis=0)).max())
-    return _Look(fingerprint, picture.size, make_thumbnail(small), spread)
+    return _Look(fingerprint, size, make_thumbnail(small), spread, int(flat.max()))
 
 
 # --- what is known of the images -----------------------------------------------------------
@@ -280,7 +251,7 @@ class _Rows:
         return len({self.groups[i] for i in positions} - {None})
 
     def count_by(self, column: list[str | None] | None) -> dict[str, tuple[int, int | None]]:
-        """Give the number of images and subjects for each value of a column."""
+        """Return the number of images and subjects for each value of a column."""
         where: dict[str, list[int]] = {}
         for i, value in enumerate(column or ()):
             if value is not None:
@@ -364,10 +335,21 @@ def _find_alone(rows: _Rows, looks: list[_Look]) -> Iterator[Finding]:
             yield Finding("unreadable", (name,), look.error)
         elif look.range <= _BLANK:
             yield Finding("blank", (name,), f"its colours lie within {look.range} of 255 levels")
+        elif look.brightest < _DARK:
+            detail = f"its brightest part has {look.brightest} of 255 levels"
+            yield Finding("dark", (name,), detail)
     for kind, column in (("no_label", rows.target), ("no_subject", rows.groups)):
         for name, value in zip(rows.names, column or (), strict=False):
             if value is None:
                 yield Finding(kind, (name,), KINDS[kind].replace("images", "an image"))
+
+
+def _find_similar_names(rows: _Rows) -> Iterator[Finding]:
+    """Find classes and subjects that look like one name in different spellings."""
+    for kind, column in (("similar_labels", rows.target), ("similar_subjects", rows.groups)):
+        for names in find_similar_names({name for name in column or () if name is not None}):
+            first = [(column or []).index(name) for name in names]
+            yield Finding(kind, rows.name(first), " and ".join(map(repr, names)))
 
 
 def _find_sizes(

@@ -18,7 +18,7 @@ from effboost._images import ImageSequence
 from effboost.exceptions import DatasetError, IncompleteDataWarning
 from effboost.model_selection import subject_split
 
-__all__ = ["is_cnmc", "load_cnmc", "split_cnmc_preliminary"]
+__all__ = ["find_training_folder", "is_cnmc", "load_cnmc", "split_cnmc_preliminary"]
 
 # Each phase's folder: in the mirrors that reorganised the release, then in the archive's own.
 _FOLDERS: Final = {
@@ -159,6 +159,12 @@ def split_cnmc_preliminary(
         data.target[rows], data.groups[rows], test_size=0.5, random_state=random_state
     )
     return rows[parts.train], rows[parts.test]
+
+
+def find_training_folder(root: Path) -> Path | None:
+    """Return the folder of the training images where C-NMC 2019 has it, with its folds."""
+    folders = (root / name for name in _FOLDERS["train"])
+    return next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
 
 
 def is_cnmc(root: str | os.PathLike[str]) -> bool:

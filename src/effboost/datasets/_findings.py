@@ -22,6 +22,9 @@ KINDS: Final = {
     "unreadable": "unreadable images",
     "duplicate": "copies, equal to the byte",
     "near_duplicate": "copies that were re-encoded, resized, turned or mirrored",
+    "similar_labels": "labels that look like one name",
+    "similar_subjects": "subjects that look like one name",
+    "dark": "nearly black images",
     "blank": "blank images",
     "size": "images of the wrong size",
     "no_label": "images without a label",
@@ -38,7 +41,8 @@ class Finding:
     ----------
     kind : str
         "leaking_subject", "leaking_image", "several_labels", "several_subjects", "unreadable",
-        "duplicate", "near_duplicate", "blank", "size", "no_label" or "no_subject".
+        "duplicate", "near_duplicate", "similar_labels", "similar_subjects", "dark", "blank",
+        "size", "no_label" or "no_subject".
     images : tuple of str
         The images that it concerns: paths, or positions of images in memory.
     detail : str
@@ -82,7 +86,7 @@ class DataCheck:
         return {kind: counted[kind] for kind in KINDS if kind in counted}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all as a dictionary that JSON can hold."""
+        """Return all as a dictionary that JSON can hold."""
         return {
             "n_images": self.n_images,
             "n_subjects": self.n_subjects,
@@ -94,7 +98,7 @@ class DataCheck:
         }
 
     def to_csv(self) -> str:
-        """Give the findings as CSV: number of the finding, kind, image, detail; a row an image."""
+        """Return the findings as CSV with a row per image: number, kind, image, detail."""
         file = io.StringIO(newline="")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["finding", "kind", "image", "detail"])

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from effboost._images import ImageSequence
 from effboost._iter_predictions import images_for
+from effboost._utils.columns import check_groups
 from effboost._validation import check_labels
 from effboost.evaluation._out_of_fold import Folds, LabelledSample, OutOfFold, predict_folds
 from effboost.evaluation._report import EvaluationReport
@@ -33,7 +34,6 @@ from effboost.evaluation._scores import (
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import subject_folds
 from effboost.model_selection._leakage import check_fold_leakage
-from effboost.model_selection._subjects import check_groups
 
 __all__ = ["evaluate"]
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
+from effboost._utils.columns import check_groups
 from effboost._utils.compat import load_matplotlib
 from effboost._validation import check_labels
 from effboost.evaluation import EvaluationReport
@@ -23,7 +24,6 @@ from effboost.inspection._drawing import (
     row_figure_height,
     style_of,
 )
-from effboost.model_selection._subjects import check_groups
 
 __all__ = ["SubjectDisplay"]
 
@@ -226,7 +226,7 @@ class SubjectDisplay:
 
 
 def _find_groups(X: Any, groups: Any) -> Any:
-    """Give the subjects, or else those that the images carry.
+    """Return the subjects, or else those that the images carry.
 
     Raises
     ------

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
+from effboost._utils.columns import check_groups
 from effboost.exceptions import LeakageError
-from effboost.model_selection._subjects import check_groups
 
 __all__ = ["check_fold_leakage", "check_group_leakage", "check_leakage"]
 

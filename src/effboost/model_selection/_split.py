@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 
+from effboost._utils.columns import check_groups, check_label_column
 from effboost.exceptions import SplitError
-from effboost.model_selection._subjects import check_groups
 
 __all__ = ["SubjectSplit", "subject_folds", "subject_split"]
 
@@ -153,7 +153,7 @@ def subject_split(
 
 
 def _check_y_groups(y: Any, groups: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    y = column_or_1d(y)
+    y = check_label_column(y)
     if groups is None:
         return y, np.arange(len(y))
     groups = check_groups(groups, len(y))

@@ -6,17 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_consistent_length, check_random_state
 
-from effboost.exceptions import SplitError
+from effboost._utils.columns import check_groups
 
-__all__ = [
-    "aggregate_by_subject",
-    "check_groups",
-    "is_missing",
-    "label_subjects",
-    "one_image_per_subject",
-]
+__all__ = ["aggregate_by_subject", "label_subjects", "one_image_per_subject"]
 
 
 def aggregate_by_subject(
@@ -38,6 +32,11 @@ def aggregate_by_subject(
     means : ndarray of shape (n_subjects, n_classes)
         The mean probabilities of each subject.
 
+    Raises
+    ------
+    SplitError
+        If the subject of an image is missing.
+
     Examples
     --------
     >>> from effboost.model_selection import aggregate_by_subject
@@ -47,7 +46,9 @@ def aggregate_by_subject(
     """
     values = np.asarray(probabilities, dtype=np.float64)
     check_consistent_length(values, groups)
-    subjects, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    subjects, inverse, counts = np.unique(
+        check_groups(groups), return_inverse=True, return_counts=True
+    )
     sums = np.zeros((len(subjects), values.shape[1]))
     np.add.at(sums, inverse, values)
     return subjects, sums / counts[:, np.newaxis]
@@ -98,42 +99,7 @@ def one_image_per_subject(
 
 
 def label_subjects(labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-    """Give the label of each subject, in the order of the sorted subjects; None if one has two."""
+    """Return the label of each sorted subject; None if a subject has two labels."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     of_subject: npt.NDArray[Any] = labels[first]
     return of_subject if (of_subject[inverse] == labels).all() else None
-
-
-def is_missing(value: Any) -> bool:
-    """Tell whether a value stands for one that is not known: None, NaN, NaT or pandas' NA."""
-    # NaN and NaT differ from themselves; NA does not know whether it does.
-    return value is None or type(value).__name__ == "NAType" or bool(value != value)
-
-
-def check_groups(groups: Any, n_samples: int | None = None) -> npt.NDArray[Any]:
-    """Check that each image has a subject: one whose name is missing could be any other.
-
-    Raises
-    ------
-    SplitError
-        If there are too few or too many, or one is missing.
-    """
-    if isinstance(groups, list | tuple):
-        # One string among numbers would make strings of them all, of NaN, too.
-        plain = np.empty(len(groups), dtype=object)
-        plain[:] = groups
-        mixed = len({isinstance(group, str) for group in groups}) > 1
-        groups = plain if mixed else np.asarray(groups)
-    subjects: npt.NDArray[Any] = column_or_1d(groups)
-    if n_samples is not None and len(subjects) != n_samples:
-        raise SplitError(
-            f"groups has {len(subjects)} values, but there are {n_samples} images: give the "
-            "subject of each image"
-        )
-    missing = np.array([is_missing(group) or group == "" for group in subjects.tolist()])
-    if missing.any():
-        raise SplitError(
-            f"groups is missing for {missing.sum()} images, the first at position "
-            f"{int(np.argmax(missing))}: name their subjects, or leave them out"
-        )
-    return subjects

@@ -120,7 +120,7 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _thaw(part: Any) -> Any:
-    """Give a calibrated classifier without the wrapper that kept its estimator as it was."""
+    """Return a calibrated classifier without the wrapper that kept its estimator as it was."""
     part = copy.copy(part)
     if isinstance(part.estimator, FrozenEstimator):
         part.estimator = part.estimator.estimator

@@ -119,7 +119,7 @@ def _build(model: Any) -> onnx.ModelProto:
 
 
 def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:
-    """Give a part of the graph without what its exporter noted, such as paths of this machine."""
+    """Return a part of the graph without what its exporter noted, such as paths of this machine."""
     graph.name = name
     del graph.value_info[:], graph.metadata_props[:]
     for noted in (*graph.node, *graph.initializer, *graph.input, *graph.output):

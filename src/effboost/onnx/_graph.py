@@ -55,7 +55,7 @@ decide (float[1, {k}] scores) => ({kind}[1] label, float[1, {k}] probabilities)
 
 
 def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
-    """Give a network that averages the features of views of the picture; see `_DIHEDRAL`.
+    """Return a network that averages the features of views of the picture; see `_DIHEDRAL`.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
 
 
 def decide(classes: npt.NDArray[Any]) -> onnx.ModelProto:
-    """Give the graph from "scores" to "probabilities", the same, and the "label" of the largest."""
+    """Return the graph from "scores" to equal "probabilities" and the largest one's "label"."""
     kind, values = _as_tensor(classes)
     graph = parser.parse_graph(_DECIDE.format(k=len(classes), kind=kind))
     graph.initializer.append(numpy_helper.from_array(values, "classes"))
@@ -128,7 +128,7 @@ def _rename(graph: onnx.GraphProto, prefix: str, kept: set[str]) -> None:
 
 
 def _as_tensor(classes: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
-    """Give the labels as ONNX has them, with the name of their type."""
+    """Return the labels as ONNX has them, with the name of their type."""
     if classes.dtype.kind == "b":
         return "bool", classes
     if classes.dtype.kind in "iu":

@@ -46,7 +46,7 @@ head (float[1, {width}] features) => (float[1, {k}] scores)
 
 
 def linear_head(head: Any, width: int, k: int) -> onnx.ModelProto:
-    """Give a network's own decision, from "features" to "scores".
+    """Return a network's own decision, from "features" to "scores".
 
     Parameters
     ----------

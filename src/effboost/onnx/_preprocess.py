@@ -155,9 +155,9 @@ _PASS: Final = """
 
 
 def preprocess(transform: ImageTransform) -> onnx.ModelProto:
-    """Give the graph from "image" (h, w, 3) to "pixels" (1, s, s, 3), both uint8.
+    """Return the graph from "image" (h, w, 3) to "pixels" (1, s, s, 3), both uint8.
 
-    It does what `ImageTransform.resize` does, to the bit.
+    It does what `ImageTransform.prepare` does, to the bit.
 
     Raises
     ------

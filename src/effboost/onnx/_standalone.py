@@ -70,7 +70,7 @@ def write_folder(
 
 
 def _requirement(name: str) -> str:
-    """Give the versions that will do: what effboost itself needs, below the next major one."""
+    """Return the versions that will do: what effboost itself needs, below the next major one."""
     bounds = [re.fullmatch(rf"{name}>=([\w.]+)", line) for line in requires("effboost") or []]
     (oldest,) = (bound[1] for bound in bounds if bound)
     return f"{name}>={oldest},<{int(version(name).partition('.')[0]) + 1}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -11,15 +11,13 @@ from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._archive import Archive, digest
 from effboost.persistence._json import check_fields, parse_json
+from effboost.persistence._migrations import MIGRATIONS
 
 __all__ = ["MANIFEST", "read_manifest", "read_member", "write_manifest"]
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = "effboost-model"
-VERSION: Final = 1
-# From each version before to the one behind it. A change of the format brings an entry here, and
-# a file of the version before into tests/persistence/golden.
-MIGRATIONS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+VERSION: Final = 2
 _MAX_BYTES: Final = 2**22
 _MADE_WITH: Final = ("effboost", "numpy", "scikit-learn", "torch", "torchvision", "xgboost")
 

@@ -54,7 +54,8 @@ class Plan:
         """Return the keywords of a factory, without the size that depends on the network."""
         kind = COMPARATORS[name].network
         settings: dict[str, Any] = {"random_state": self.seed, "runtime": self.runtime}
-        if self.epochs is not None:
+        is_tuned = COMPARATORS[name].is_tuned
+        if self.epochs is not None and is_tuned:
             settings["max_epochs"] = self.epochs
         if self.image_size is not None:
             settings["image_size"] = self.image_size
@@ -69,7 +70,7 @@ class Plan:
                 # The weights belong to another network.
                 return settings | {"weights": None}
             settings["backbone"] = self.backbone
-        if self.freeze_batch_norm:
+        if self.freeze_batch_norm and is_tuned:
             settings["freeze_batch_norm"] = True
         return settings
 

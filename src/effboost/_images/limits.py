@@ -1,0 +1,145 @@
+"""What is refused before a picture is decoded: places that hold no file, sizes, memory."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from PIL import Image
+
+from effboost._images.budget import BUDGET
+from effboost._images.errors import UnreadableError
+from effboost._utils.pillow_compat import list_rawmodes
+from effboost.exceptions import ImageNotFoundError
+
+__all__ = [
+    "BITS_PER_SAMPLE",
+    "PLANAR_CONFIGURATION",
+    "BoundedFile",
+    "check_is_file",
+    "check_memory",
+    "check_size",
+    "check_webp_size",
+    "count_bytes_per_pixel",
+    "is_deep",
+]
+
+# Tags of TIFF.
+BITS_PER_SAMPLE: Final = 258
+PLANAR_CONFIGURATION: Final = 284
+
+# Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
+_MAX_PIXELS: Final = 89_478_485
+_LARGE_READ: Final = 2**20
+# No picture below the limit of pixels needs more at a time.
+_MAX_READ: Final = 2**29
+# Two canvases of its decoder, a copy in bytes, and the picture.
+_WEBP_BYTES_PER_PIXEL: Final = 17
+
+
+def check_is_file(name: str) -> None:
+    """Check that a path leads to a file that is not empty."""
+    path = Path(name)
+    try:
+        if path.is_dir():
+            raise UnreadableError(
+                "is a folder, not an image: effboost.datasets.load_image_folder reads folders"
+            )
+        if not path.exists():
+            where = "" if path.is_absolute() else f" (looked for it from {Path.cwd()})"
+            raise UnreadableError(f"there is no such file{where}", ImageNotFoundError)
+        if not path.is_file():
+            raise UnreadableError("is not a regular file")
+        if path.stat().st_size == 0:
+            raise UnreadableError("the file is empty (0 bytes)")
+    except (OSError, ValueError) as error:  # no permission, name too long, null byte
+        raise UnreadableError(f"cannot be opened: {error}") from error
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that is never asked for more than it has.
+
+    Where a damaged file says that gigabytes follow, Python would reserve them before it looks.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0 or size > _LARGE_READ:
+            left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+            size = left if size is None or size < 0 else min(size, left)
+            if size > _MAX_READ:
+                raise UnreadableError(
+                    f"{size / 1e9:.1f} GB of it would have to be read at once; "
+                    f"{_MAX_READ / 1e9:.1f} GB is the limit"
+                )
+        return super().read(size)
+
+
+def check_size(image: Image.Image) -> None:
+    """Check the pixels of a file that is not decoded yet, and that Pillow reads its layout."""
+    if image.width * image.height > _MAX_PIXELS:
+        raise UnreadableError(
+            f"is {image.width} x {image.height} pixels, more than the {_MAX_PIXELS:,} that "
+            "effboost decodes: cut it into cells first"
+        )
+    tags = getattr(image, "tag_v2", {})
+    planar = tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
+    if planar and any(tile.codec_name == "raw" for tile in getattr(image, "tile", ())):
+        raise UnreadableError(
+            "is an uncompressed TIFF of more than 8 bits with colours in planes, which Pillow "
+            "does not read: save it with interleaved colours"
+        )
+
+
+def check_webp_size(file: BinaryIO) -> None:
+    """Look at the size of a WebP picture before Pillow reserves memory for its canvases."""
+    head = file.read(30)
+    file.seek(0)
+    if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return
+    if head[12:16] == b"VP8X":
+        width, height = (1 + int.from_bytes(head[i : i + 3], "little") for i in (24, 27))
+    elif head[12:16] == b"VP8L":
+        (bits,) = struct.unpack("<I", head[21:25])
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", head[26:30]))
+    check_memory((width, height), _WEBP_BYTES_PER_PIXEL, "WebP")
+
+
+def check_memory(size: tuple[int, int], bytes_per_pixel: int, format: str | None) -> None:
+    """Check that a picture fits into the memory that decoding may take."""
+    width, height = size
+    if width * height * bytes_per_pixel > BUDGET.limit:
+        raise UnreadableError(
+            f"is {width} x {height} pixels; {format} pictures of its kind are decoded up to "
+            f"{BUDGET.limit // bytes_per_pixel:,} pixels, since each takes {bytes_per_pixel} bytes "
+            "of memory: save it in another format, or cut it into cells first"
+        )
+
+
+def count_bytes_per_pixel(image: Image.Image, needs_low_bytes: bool) -> int:
+    """Return the memory that decoding and converting a picture takes at most, as measured."""
+    own = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    if image.format == "WEBP":
+        return _WEBP_BYTES_PER_PIXEL
+    if image.info.get("progressive"):
+        loading = own + 2 * len(image.getbands())  # coefficients of the whole picture
+    elif any(tile.codec_name == "libtiff" for tile in getattr(image, "tile", ())):
+        # Strips may be as large as the picture.
+        loading = own + math.ceil(sum(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) / 8)  # type: ignore[attr-defined]
+    else:
+        loading = own
+    if needs_low_bytes and is_deep(image):
+        return max(loading + own, 3 * own) + 1
+    turned = 2 * own
+    converted = own if image.mode == "RGB" else own + 4
+    return max(loading, turned, converted)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether a file that is not read yet has channels of 16 bits."""
+    return image.format in ("PNG", "TIFF") and any(";16" in mode for mode in list_rawmodes(image))

@@ -1,0 +1,172 @@
+"""Columns of labels and of subjects: one dimension, one kind of value, no value missing."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import column_or_1d
+
+from effboost.exceptions import SplitError, UnsupportedInputError
+
+__all__ = ["check_groups", "check_label_column", "is_missing", "is_missing_text"]
+
+_Column = npt.NDArray[Any]
+# What None, NaN, pandas' NA and NaT become when a column is converted to text.
+_MISSING_TEXT: Final = ("nan", "None", "<NA>", "NaT")
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for an unknown one: None, NaN, NaT or pandas' NA."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    # NaN and NaT differ from themselves.
+    different = value != value
+    return isinstance(different, bool | np.bool_) and bool(different)
+
+
+def is_missing_text(text: str) -> bool:
+    """Return whether a text is blank, or what a missing value becomes when converted to text."""
+    return not text.strip() or text in _MISSING_TEXT
+
+
+def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
+    """Check that each image has a subject.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        The subject of each image.
+    n_samples : int, default=None
+        How many there must be; None takes any number.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The subjects.
+
+    Raises
+    ------
+    SplitError
+        If there are too few or too many, one is missing, or strings stand beside other values.
+    """
+    subjects = _as_column(groups, "groups")
+    if n_samples is not None and len(subjects) != n_samples:
+        raise SplitError(
+            f"groups has {len(subjects)} values, but there are {n_samples} images: give the "
+            "subject of each image"
+        )
+    missing = _find_missing(subjects)
+    if missing.size:
+        raise SplitError(
+            f"groups is missing for {missing.size} images, the first at position {missing[0]}: "
+            "name their subjects, or leave them out"
+        )
+    _check_one_kind(subjects, "groups", SplitError)
+    return subjects
+
+
+def check_label_column(y: Any) -> _Column:
+    """Check that each image has a label, of a type that a model can be trained on and saved with.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        The label of each image.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The labels.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If a label is missing, strings stand beside other values, or labels are dates or objects
+        other than strings.
+    """
+    labels = _as_column(y, "y", warn=True)
+    missing = _find_missing(labels)
+    if missing.size:
+        value = _to_python(labels[missing[0]])
+        raise UnsupportedInputError(
+            f"the label at position {missing[0]} is missing ({value!r}): label the image, or leave "
+            "it out"
+        )
+    _check_one_kind(labels, "y", UnsupportedInputError)
+    if labels.dtype.kind in "mM":
+        raise UnsupportedInputError(
+            f"y has dates or durations ({labels.dtype}) as labels: use strings, such as "
+            "y.astype(str)"
+        )
+    if labels.dtype.kind == "O" and len(labels) and not isinstance(labels[0], str):
+        # scikit-learn's metrics refuse such arrays: a model would fit, and fail when it is scored.
+        raise UnsupportedInputError(
+            f"Unknown label type: y is an array of objects of type {type(labels[0]).__name__}; "
+            "convert it to strings or whole numbers, such as y.astype(int)"
+        )
+    return labels
+
+
+def _as_column(values: Any, name: str, *, warn: bool = False) -> _Column:
+    """Convert values to one dimension, and keep their types as they came."""
+    if isinstance(values, list | tuple):
+        return _column_of_list(values, name, warn)
+    if hasattr(values, "to_numpy"):  # pandas and polars
+        values = values.to_numpy()
+    # scikit-learn would refuse missing values of some types with a message without a position.
+    array = np.asarray(values)
+    if array.dtype.kind in "OT":
+        plain = np.empty(array.shape, dtype=object)
+        plain[...] = array
+        array = plain
+    column: _Column = column_or_1d(array, input_name=name, warn=warn)
+    if np.asarray(values).dtype.kind == "T" and not _find_missing(column).size:
+        return column.astype(str)
+    return column
+
+
+def _column_of_list(values: list[Any] | tuple[Any, ...], name: str, warn: bool) -> _Column:
+    if any(isinstance(value, list | tuple | np.ndarray) for value in values):
+        column: _Column = column_or_1d(np.asarray(values), input_name=name, warn=warn)
+        return column
+    # One string among numbers would turn all of them into strings, NaN included.
+    plain = np.empty(len(values), dtype=object)
+    plain[:] = values
+    if _find_missing(plain).size or len({isinstance(value, str) for value in values}) > 1:
+        return plain
+    return np.asarray(values)
+
+
+def _find_missing(column: _Column) -> npt.NDArray[np.intp]:
+    """Return the positions of missing values."""
+    kind = column.dtype.kind
+    if kind == "O":
+        found = [
+            is_missing(value) or (isinstance(value, str) and is_missing_text(value))
+            for value in column
+        ]
+        return np.flatnonzero(found)
+    if kind == "U":
+        return np.flatnonzero((np.strings.strip(column) == "") | np.isin(column, _MISSING_TEXT))
+    if kind == "f":
+        return np.flatnonzero(np.isnan(column))
+    return np.flatnonzero(np.isnat(column)) if kind in "mM" else np.empty(0, np.intp)
+
+
+def _check_one_kind(column: _Column, name: str, error: type[Exception]) -> None:
+    if column.dtype.kind != "O":
+        return
+    strings = [isinstance(value, str) for value in column]
+    if any(strings) and not all(strings):
+        odd = strings.index(not strings[0])
+        first, other = (_to_python(column[i]) for i in (0, odd))
+        raise error(
+            f"{name} mixes strings and other values: {first!r} at position 0, {other!r} at "
+            f"position {odd}; convert all of them to strings"
+        )
+
+
+def _to_python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
