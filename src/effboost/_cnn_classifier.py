@@ -17,6 +17,7 @@ from effboost._efficientnet_featurizer import EfficientNetFeaturizer
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._featurizer import ImageFeaturizer
 from effboost._utils.compat import DocumentedMixin, fit_context
+from effboost._utils.decision import MostProbableMixin
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost._utils.fit_callbacks import callback_data
 from effboost.exceptions import UnsupportedInputError
@@ -25,7 +26,12 @@ __all__ = ["CNNClassifier"]
 
 
 class CNNClassifier(
-    CallbackSupportMixin, DocumentedMixin, ClassifierMixin, NestedDefaults, BaseEstimator
+    CallbackSupportMixin,
+    DocumentedMixin,
+    MostProbableMixin,
+    ClassifierMixin,
+    NestedDefaults,
+    BaseEstimator,
 ):
     """Classify images by a fine-tuned network alone: its own linear layer and softmax decide.
 
@@ -143,23 +149,6 @@ class CNNClassifier(
             _fitted_attributes,
         )
         return self
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the class of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            What `ImageSequence` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            A label of `classes_` for each image.
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """Predict the probability of each class.

@@ -106,9 +106,9 @@ def test_a_classifier_whose_probabilities_are_scores_is_refused_after_it_is_fitt
             return super().predict_proba(X) * 1.5
 
     X, y, _ = cells
-    with pytest.raises(UnsupportedInputError, match="predict_proba of Scores returns values"):
+    with pytest.raises(UnsupportedInputError, match="Scores cannot be used: its probabilities"):
         hybrid(Scores()).fit(X, y)
-    with pytest.raises(UnsupportedInputError, match="between 0 and 1"):
+    with pytest.raises(UnsupportedInputError, match="Pixels cannot be used: its probabilities"):
         evaluate(Pixels(Scores()), X, y, cv=2)
 
 

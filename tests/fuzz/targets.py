@@ -12,7 +12,7 @@ import effboost
 from common.exported import tiny_file
 from common.heads import features
 from effboost import ImageSequence, OnnxClassifier
-from effboost._heads.probabilities import find_fault
+from effboost._utils.probabilities import find_fault
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import EffboostError
 from effboost.persistence._checks import try_head

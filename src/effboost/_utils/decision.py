@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from effboost._utils.probabilities import find_fault
 from effboost._utils.shared_results import compute_once, share_results
 from effboost.exceptions import UnsupportedInputError
 
@@ -15,11 +16,7 @@ __all__ = [
     "check_probabilities",
     "most_probable",
     "predict_both",
-    "predict_most_probable",
 ]
-
-# Probabilities are often float32, and averages of such.
-_TOLERANCE: Final = 1e-3
 
 
 def most_probable(
@@ -56,14 +53,9 @@ class MostProbableMixin:
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        return predict_most_probable(self, X)
-
-
-def predict_most_probable(clf: Any, X: Any) -> npt.NDArray[Any]:
-    """Return the most probable class of images, by the classifier's `predict_proba`."""
-    # First, for it checks that the classifier is fitted.
-    probabilities = _probabilities(clf, X)
-    return most_probable(clf.classes_, probabilities)
+        # First, for it checks that the classifier is fitted.
+        probabilities = _probabilities(self, X)
+        return most_probable(self.classes_, probabilities)
 
 
 def predict_both(clf: Any, X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -92,21 +84,16 @@ def _probabilities(clf: Any, X: Any) -> npt.NDArray[Any]:
 
 
 def check_probabilities(probabilities: npt.NDArray[Any], clf: Any) -> None:
-    """Check that the rows of probabilities are between 0 and 1, and sum to 1.
+    """Check what `predict_proba` of a classifier returned.
 
     Raises
     ------
     UnsupportedInputError
-        If they are not. The message names the classifier.
+        If it is not probabilities of the classes.
     """
-    low, high = probabilities.min(initial=0), probabilities.max(initial=0)
-    sums = probabilities.sum(axis=1)
-    # Written so that NaN fails, too.
-    inside = low >= -_TOLERANCE and high <= 1 + _TOLERANCE
-    if not (inside and np.all(np.abs(sums - 1) <= _TOLERANCE)):
+    fault = find_fault(probabilities, len(probabilities), len(clf.classes_))
+    if fault is not None:
         raise UnsupportedInputError(
-            f"predict_proba of {type(clf).__name__} returns values from {low:.3g} to {high:.3g} "
-            f"with sums from {sums.min():.3g} to {sums.max():.3g} per image; probabilities are "
-            "between 0 and 1 and sum to 1. Choose an objective that gives probabilities, or wrap "
-            "the classifier in CalibratedClassifierCV"
+            f"{type(clf).__name__} cannot be used: {fault}; choose an objective that gives "
+            "probabilities, or wrap the classifier in CalibratedClassifierCV"
         )

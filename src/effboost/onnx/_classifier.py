@@ -10,10 +10,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import validate_data
 
-from effboost._heads.probabilities import find_fault
 from effboost._images import ImageSequence, as_images
 from effboost._utils.compat import DocumentedMixin
-from effboost._utils.decision import predict_most_probable
+from effboost._utils.decision import MostProbableMixin
+from effboost._utils.probabilities import find_fault
 from effboost._utils.threads import count_threads, map_ordered
 from effboost.exceptions import ImageDecodeError, UnsupportedInputError
 from effboost.onnx._model import OnnxModel
@@ -21,7 +21,7 @@ from effboost.onnx._model import OnnxModel
 __all__ = ["OnnxClassifier"]
 
 
-class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
+class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEstimator):
     """Classify images by a model that `export_onnx` wrote, without torch.
 
     It comes fitted: the file is read when it is first needed. It imports only numpy, Pillow,
@@ -93,21 +93,6 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
             "that it was exported from and export that, or wrap this one in "
             "sklearn.frozen.FrozenEstimator"
         )
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the class of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            What `ImageSequence` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            A label of `classes_` for each image.
-        """
-        return predict_most_probable(self, X)
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """Predict the probability of each class.

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
-from effboost._heads.probabilities import find_fault
 from effboost._utils.compat import load_xgboost
+from effboost._utils.probabilities import find_fault
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._rules import Dims
 from effboost.persistence._schemas import find_schema

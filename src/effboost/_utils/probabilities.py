@@ -1,4 +1,4 @@
-"""Whether what a classifier gives is probabilities."""
+"""A check of probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["find_fault"]
 
-# Rounding of float32, over as many classes as there are.
+# More than the rounding of float32, summed over the classes.
 _TOLERANCE: Final = 1e-3
 
 
@@ -18,15 +18,15 @@ def find_fault(values: Any, n_samples: int, n_classes: int) -> str | None:
     Parameters
     ----------
     values : array-like
-        What a classifier gave.
+        What a classifier returned.
     n_samples, n_classes : int
         The shape that it should have.
 
     Returns
     -------
     str or None
-        What is wrong, to be put into an error message; None if all rows are finite, within 0 and
-        1 and sum to 1.
+        What is wrong, for an error message; None if all rows are finite, between 0 and 1 and sum
+        to 1.
     """
     found = np.asarray(values)
     if found.shape != (n_samples, n_classes) or found.dtype.kind != "f":
