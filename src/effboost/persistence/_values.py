@@ -58,12 +58,12 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any, what: str) -> Any:
-    """Give the value that `encode` described.
+    """Return the value that `encode` described.
 
     Raises
     ------
     RefusedError
-        If nothing that `encode` gives looks like this.
+        If `encode` does not return anything like this.
     """
     if isinstance(value, list):
         return [decode(item, what) for item in value]
