@@ -13,7 +13,7 @@ from effboost import HybridClassifier, export_onnx
 
 
 def cells(n=36, side=40, seed=0):
-    """Return noisy pictures of three kinds, told apart by their mean colour, and their kinds."""
+    """Return noisy images of three kinds that differ in mean colour, and their kinds."""
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 150, (n, side, side, 3), dtype=np.uint8)
     kinds = np.arange(n) % 3
@@ -23,7 +23,7 @@ def cells(n=36, side=40, seed=0):
 
 @functools.cache
 def tiny_hybrid():
-    """Return a hybrid that crops 36 of 40 pixels."""
+    """Fit a hybrid that crops 36 of 40 pixels."""
     featurizer = tiny_featurizer(crop_size=36, runtime="onnxruntime")
     return HybridClassifier(featurizer, XGBClassifier(n_estimators=5)).fit(*cells())
 

@@ -48,7 +48,7 @@ OPTIONS = (
     ("block", 1),
 )
 NAMES = ("swin_t", "vit_b_16", "maxvit_t", "regnet_y_400mf", "densenet121", "efficientnet_b7")
-SIZES = (-1, 0, 1, 7, 33, 2048, 2049, 8192, 10**9)
+SIZES = (-1, 0, 1, 7, 33, 64, 1025, 2048, 8192, 10**9)
 
 
 def change_model(content, rng, others):

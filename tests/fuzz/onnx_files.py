@@ -69,7 +69,7 @@ def _change(model, rng):
     messages = _list_messages(model)
     # Without a choice of its kind, it would be an axis most times.
     kind = rng.choice(sorted({kind for kind, _ in messages}))
-    _, fields = rng.choice([one for one in messages if one[0] == kind])
+    fields = rng.choice([fields for name, fields in messages if name == kind])
     how = rng.choice(["foreign", "hide", "drop", "twice", "number", "bytes", "swap", "field"])
     if how == "foreign" or not fields:
         wanted, number, value = rng.choice(FOREIGN)

@@ -14,11 +14,14 @@ import tempfile
 import time
 from collections import Counter
 
+import psutil
+
 from fuzz.targets import GOOD, KNOWN, TARGETS
 
 __all__ = ["main"]
 
-SECONDS = 5  # by the clock: a machine that is busy with other things makes cases look hung
+SECONDS = 5  # of the processor
+PATIENCE = 60  # by the clock, on a machine that may be busy
 BYTES = 2**30
 
 
@@ -88,15 +91,29 @@ def _listen(worker):
     """Return a number and what came of it; None if nothing has yet."""
     try:
         if not worker["pipe"].poll(0.02):
-            since = worker["since"]
-            late = since is not None and time.monotonic() - since > SECONDS
-            return worker["number"], "hang" if late else None
+            return worker["number"], "hang" if _is_late(worker) else None
         number, result = worker["pipe"].recv()
     except EOFError:
         return worker["number"], "crash"
     worker["number"] = number
-    worker["since"] = time.monotonic() if result is None else None
+    worker["since"] = (time.monotonic(), _seconds_of(worker)) if result is None else None
     return number, result
+
+
+def _is_late(worker):
+    if worker["since"] is None:
+        return False
+    clock, processor = worker["since"]
+    return time.monotonic() - clock > PATIENCE or _seconds_of(worker) - processor > SECONDS
+
+
+def _seconds_of(worker):
+    """Return the time of the processor that a worker has used."""
+    try:
+        times = psutil.Process(worker["process"].pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def main():

@@ -108,11 +108,9 @@ def _use_heads(seed, folder):
     description, members, n_classes = seed
     heads = read_heads(description, members)
     # As in Construction, which reads the rest of a model.
-    if heads.keys() != {"classifier", "classifier_"} or not hasattr(
-        heads["classifier_"], "predict"
-    ):
+    head = heads.get("classifier_")
+    if heads.keys() != {"classifier", "classifier_"} or not hasattr(head, "predict"):
         return "refused"
-    head = heads["classifier_"]
     X = features(30, n_classes, seed=2)[0]
     try_head(head, X.mean(axis=0, dtype=np.float64), n_classes)
     return _predict(head, X)

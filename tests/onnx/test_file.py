@@ -77,7 +77,7 @@ def test_text_that_is_not_utf_8_is_refused_without_output(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_graph_that_fails_on_an_image_is_one_error(capfd):
+def test_a_graph_that_fails_on_an_image_raises_one_error(capfd):
     def edit(model):
         (trees,) = (n for n in model.graph.node if n.op_type == "TreeEnsembleClassifier")
         (numbers,) = (a for a in trees.attribute if a.name == "nodes_featureids")
@@ -133,7 +133,7 @@ def test_foreign_and_damaged_metadata_are_refused(change, message, tmp_path):
     assert str(error.value).startswith(repr(str(path)))
 
 
-def test_a_graph_that_takes_something_else_is_refused(tmp_path):
+def test_a_graph_with_other_inputs_is_refused(tmp_path):
     def edit(model):
         model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
 
@@ -147,7 +147,7 @@ def test_a_graph_that_takes_something_else_is_refused(tmp_path):
     "classes",
     [["ALL", "HEM"], [3, 7], [False, True], [0.5, 2.0], np.array(["ä", "b"], dtype=object)],
 )
-def test_classes_come_back_as_they_were(classes):
+def test_classes_keep_their_values_and_dtype(classes):
     classes = np.asarray(classes)
     got, shape = read_description(describe(classes, ImageTransform(), (8, 9, 3)))
     np.testing.assert_array_equal(got, classes)
@@ -155,7 +155,7 @@ def test_classes_come_back_as_they_were(classes):
     assert shape == (8, 9, 3)
 
 
-def test_the_file_says_where_it_comes_from():
+def test_the_metadata_describe_the_model():
     model = onnx.load_from_string(tiny_file())
     metadata = {p.key: p.value for p in model.metadata_props}
     assert json.loads(metadata["classes"]) == tiny_hybrid().classes_.tolist()

@@ -256,6 +256,14 @@ def test_a_head_whose_probabilities_do_not_sum_to_1_is_refused():
         try_head(head, np.zeros(N_FEATURES), 3)
 
 
+def test_a_head_that_predicts_floats_is_refused():
+    """They cannot be positions in the classes of a model."""
+    head = copy.deepcopy(fitted_heads()["logistic"])
+    head.classes_ = head.classes_.astype(float)
+    with pytest.raises(RefusedError, match="other classes than the model has"):
+        try_head(head, np.zeros(N_FEATURES), 3)
+
+
 def test_trying_a_head_leaves_its_threads_as_they_were():
     head = copy.deepcopy(fitted_heads()["booster"])
     head.n_jobs = None

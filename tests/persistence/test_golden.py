@@ -19,7 +19,7 @@ EXPECTED = {
 }
 
 
-def test_there_is_a_file_of_each_kind():
+def test_there_is_a_golden_file_of_each_kind():
     kinds = {type(effboost.load(HERE / name)).__name__ for name in EXPECTED}
     assert kinds == {"CNNClassifier", "HybridClassifier"}
     assert {path.name for path in HERE.glob("*.effboost")} == EXPECTED.keys()
@@ -33,7 +33,7 @@ def test_the_present_format_has_golden_files():
 
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
-def test_golden_files_predict_what_they_did(name):
+def test_golden_files_predict_as_before(name):
     model = effboost.load(HERE / name)
     images = make_blood_cells(**CELLS).images
     assert model.classes_.tolist() == EXPECTED[name]["classes"]

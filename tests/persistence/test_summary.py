@@ -50,7 +50,7 @@ def test_other_heads_and_other_models_are_described(hybrid, pixels, three_classe
     assert found["epochs"] == 1
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     for name in ("a.effboost", "a.onnx"):
         (tmp_path / name).write_bytes(b"\x80\x04nothing")
         with pytest.raises(ModelFileError, match=name):
@@ -78,7 +78,7 @@ JSON = st.recursive(
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["featurizer_", "heads", "params", "classes"]), JSON))
-def test_whatever_stands_in_a_manifest_is_described(model):
+def test_any_manifest_is_described(model):
     """Only loading checks a manifest through and through: here nothing may fail on it."""
     manifest = {"kind": "HybridClassifier", "version": 1, "model": model, "made_with": {}}
     json.dumps(_summarize(manifest, {}))

@@ -148,7 +148,8 @@ def _single_threaded(boosters: list[Any]) -> Iterator[None]:
 
 def _predict(head: Any, rows: npt.NDArray[np.float32], n_classes: int) -> str | None:
     labels = np.asarray(head.predict(rows))
-    if labels.shape != (len(rows),) or not np.isin(labels, np.arange(n_classes)).all():
+    known = labels.dtype.kind in "iu" and np.isin(labels, np.arange(n_classes)).all()
+    if labels.shape != (len(rows),) or not known:
         return "it predicts other classes than the model has"
     if hasattr(head, "predict_proba"):
         return find_fault(head.predict_proba(rows), len(rows), n_classes)

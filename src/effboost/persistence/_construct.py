@@ -1,4 +1,4 @@
-"""From checked parts of a file to a fitted model."""
+"""Construction of a fitted model from the parts of a file."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -
 
 
 def _with_params(kind: Any, described: dict[str, Any], apart: dict[str, Any]) -> Any:
-    """Return an estimator with the parameters of a file, and defaults for missing ones."""
+    """Build an estimator with the parameters of a file, and defaults for the others."""
     known = kind._get_param_names()
     params = {}
     for name, value in described.items():

@@ -1,4 +1,4 @@
-"""From a fitted model to plain data, modules and members of a file."""
+"""Description of a fitted model by plain data, modules and members of a file."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _APART: Final = ("backbone", "cache", "classifier", "featurizer")
 
 @dataclasses.dataclass
 class Described:
-    """A model taken apart.
+    """The parts of a model.
 
     Attributes
     ----------
     model : dict
-        What JSON can hold of it.
+        What can be written as JSON.
     modules : dict of str to torch.nn.Module
         Its networks.
     tensors : dict of str to torch.Tensor
@@ -48,7 +48,7 @@ class Described:
     members : dict of str to bytes
         Its heads.
     dropped : list of str
-        Parameters that are code, and matter for training alone.
+        Parameters that are code and matter for training alone.
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,20 +59,20 @@ class Described:
 
 
 def describe(model: Any) -> Described:
-    """Take a fitted model apart.
+    """Describe a fitted model.
 
     Raises
     ------
     RefusedError
-        If it is of another class than a file can hold.
+        If it is of a class that cannot be saved.
     """
     kind = type(model)
     if KINDS.get(kind.__name__) is not kind:
         raise RefusedError(
             f"a {kind.__module__}.{kind.__qualname__} cannot be saved; "
-            f"{', '.join(sorted(KINDS))} can. A calibrator or a vote around them is saved as the "
-            "classifier inside of a HybridClassifier; joblib.dump keeps any model, as a pickle, "
-            "which can run code when it is loaded"
+            f"{', '.join(sorted(KINDS))} can. Put calibration or voting inside of a "
+            "HybridClassifier, as its classifier. joblib.dump saves any model, as a pickle, which "
+            "can run code when it is loaded"
         )
     described = Described()
     if kind.__name__ in FEATURIZERS:
@@ -192,7 +192,7 @@ def _encode_param(value: Any, described: Described) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return nested histories as plain dictionaries, lists and numbers."""
+    """Convert nested histories to plain dictionaries, lists and numbers."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -18,8 +18,8 @@ from effboost.persistence._tensors import Activations
 
 __all__ = ["check_history", "check_seen", "check_settings", "set_fitted_state"]
 
-# Networks take gigabytes for one image that is larger.
-_MAX_IMAGE: Final = 2048
+# Networks take gigabytes for a few images that are larger.
+_MAX_IMAGE: Final = 1024
 _MAX_SIDE: Final = 8192
 _DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
 

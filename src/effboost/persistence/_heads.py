@@ -205,7 +205,7 @@ def _load(content: bytes, boosters: list[Any]) -> dict[str, Any]:
 
 
 def _add_parameters(estimator: Any) -> None:
-    """Set the parameters that the class did not have when the estimator was saved."""
+    """Set the parameters that its class did not have when an estimator was saved."""
     defaults = inspect.signature(type(estimator)).parameters
     for name in type(estimator)._get_param_names():
         if name not in vars(estimator):

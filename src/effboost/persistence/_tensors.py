@@ -36,8 +36,8 @@ _MAX_SIDE: Final = 2**40
 _MAX_TENSORS: Final = 10_000
 # What a network computes beside its weights while it is built, such as tables of positions.
 _MAX_VALUES: Final = 2**24
-# In single precision, half a gigabyte.
-_MAX_ACTIVATION: Final = 2**27
+# In single precision, a quarter of a gigabyte.
+_MAX_ACTIVATION: Final = 2**26
 _DTYPES: Final = {
     "BOOL": torch.bool,
     "U8": torch.uint8,

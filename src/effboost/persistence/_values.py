@@ -71,7 +71,7 @@ def decode(value: Any, what: str) -> Any:
     Raises
     ------
     RefusedError
-        If nothing that `encode` gives looks like this.
+        If `encode` does not return anything like this.
     """
     if isinstance(value, list):
         return [decode(item, what) for item in value]

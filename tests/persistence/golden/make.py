@@ -44,7 +44,7 @@ def featurizer(backbone, **params):
 
 
 def models():
-    """Return models of each kind of head, not fitted."""
+    """Yield models of each kind of head, not fitted."""
     booster = XGBClassifier(n_estimators=4, max_depth=2, tree_method="hist", n_jobs=1)
     voters = [
         ("linear", make_pipeline(StandardScaler(), LogisticRegression())),
