@@ -61,7 +61,7 @@ def test_describing_a_model_loads_no_torch(model_file):
 def test_what_is_no_model_is_an_error(tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert main(["info", str(tmp_path / "a.effboost")]) == 1
-    assert "is no model of effboost" in capsys.readouterr().err
+    assert "is not a model of effboost" in capsys.readouterr().err
     assert main(["info", str(tmp_path / "gone.effboost")]) == 1
     assert "No such file" in capsys.readouterr().err
     assert main(["info", str(tmp_path)]) == 1

@@ -204,7 +204,7 @@ def test_invalid_outputs_raise_before_the_model_is_read(
 def test_invalid_model_and_folder_without_images_raise(model_file, tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert predict(tmp_path / "a.effboost", "a.png") == 1
-    assert "is no model of effboost" in capsys.readouterr().err
+    assert "is not a model of effboost" in capsys.readouterr().err
     assert predict(model_file, tmp_path) == 1
     assert "there are no images" in capsys.readouterr().err
 

@@ -53,8 +53,8 @@ def test_a_failure_is_printed_and_is_the_exit_status(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--systems", "vgg"], "no system 'vgg'"),
-        (["--positive", "ALL"], "--positive 'ALL' is none of"),
+        (["--systems", "vgg"], "'vgg' is not a system"),
+        (["--positive", "ALL"], "--positive 'ALL' is not a class"),
         (["--target", "colour"], "no column 'colour'"),
     ],
 )

@@ -126,7 +126,7 @@ def test_heads_that_converters_get_wrong_are_refused(name, k, capfd):
 
 def test_a_head_without_probabilities_is_refused_with_a_remedy():
     X, y = table(2)
-    with pytest.raises(UnsupportedInputError, match=r"LinearSVC gives no prob.*Calibrated"):
+    with pytest.raises(UnsupportedInputError, match=r"LinearSVC has no predict_proba.*Calibrated"):
         convert_head(LinearSVC().fit(X, y), X.mean(axis=0))
 
 
@@ -145,7 +145,7 @@ def test_a_head_whose_predictions_contradict_its_probabilities_is_refused(monkey
     twin = LogisticRegression().fit(X, y)
     convert = _head._convert
     monkeypatch.setattr(_head, "_convert", lambda _, width: convert(twin, width))
-    with pytest.raises(UnsupportedInputError, match="does not decide for the class"):
+    with pytest.raises(UnsupportedInputError, match="does not predict the class of"):
         convert_head(contrary, X.mean(axis=0))
 
 

@@ -57,5 +57,7 @@ def test_shapes_are_inferred_through_the_preprocessing():
 @pytest.mark.parametrize("what", [{"stain": "macenko"}, {"foreground": True}], ids=str)
 def test_transforms_without_a_graph_are_refused(what):
     name, value = next(iter(what.items()))
-    with pytest.raises(UnsupportedInputError, match=f"^{name}={value!r} has no graph; export a"):
+    with pytest.raises(
+        UnsupportedInputError, match=f"^{name}={value!r} cannot be exported; export a"
+    ):
         preprocess(ImageTransform(None, 24, **what))

@@ -158,7 +158,7 @@ def test_images_that_effboost_refuses_are_refused(picture, tmp_path):
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="no empty folder"):
+    with pytest.raises(FileExistsError, match="is not an empty folder"):
         export_onnx(tiny_hybrid(), tmp_path, standalone=True)
     with pytest.raises(FileExistsError):
         export_onnx(tiny_hybrid(), tmp_path / "mine.txt", standalone=True)

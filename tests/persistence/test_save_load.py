@@ -182,8 +182,7 @@ def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes
 
 @pytest.mark.parametrize("name", ["regnet_y_400mf", "mnasnet0_5", "googlenet", "efficientnet_b0"])
 def test_networks_with_special_builders_are_restored(name, pixels, tmp_path):
-    kind = EfficientNetFeaturizer if name.startswith("efficientnet") else ImageFeaturizer
-    featurizer = kind(
+    featurizer = build_featurizer(
         name, weights=None, fine_tune=False, crop_size=None, image_size=75, runtime="torch"
     ).fit(pixels[:2])
     state = torch.random.get_rng_state()
@@ -293,7 +292,9 @@ def test_code_for_training_is_not_saved_with_a_warning(
     ],
 )
 def test_parameters_keep_their_type(name, value, pixels, tmp_path):
-    model = tiny_featurizer().fit(pixels).set_params(**{name: value})
+    place = name if name in ("weights", "random_state") else f"training__{name}"
+    model = tiny_featurizer().fit(pixels).set_params(training="paper")
+    model.set_params(**{place: value})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = reload(model, tmp_path, backbone=TinyNet)
