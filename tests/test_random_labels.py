@@ -211,7 +211,7 @@ def test_calibrated_hybrid_stays_at_chance(sample, method):
     clf = make(sample, XGBClassifier(n_estimators=30), calibration=method)
     report = evaluate(clf, X, y, groups=groups, cv=3, n_bootstrap=5)
     assert report.metrics["subject_accuracy"].value <= BOUND
-    assert report.metrics["log_loss"].value < (SURE if method != "isotonic" else np.inf)
+    assert report.metrics["log_loss"].value < (SURE if method == "temperature" else np.inf)
 
 
 @pytest.mark.parametrize("protocol", ["in_sample", "holdout"])
@@ -228,7 +228,12 @@ def test_fine_tuned_network_stays_at_chance(sample, protocol):
 # --- the same would be known through a leak -------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS if name != "threshold"])
+# These learn how far to trust a classifier from folds by subject, where it is wrong as often as
+# right: they do not decide by what it has memorised.
+DISTRUSTING = {"threshold", "calibration", "calibrated forest", "stack", "nested search"}
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in DISTRUSTING])
 def test_leaking_folds_are_above_chance_for_every_head(sample, name):
     X, y, groups, _ = sample
     cv = StratifiedKFold(4, shuffle=True, random_state=0)

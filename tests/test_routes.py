@@ -80,7 +80,8 @@ HEADS = {
     "threshold": lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.05),
 }
 NOT_SAVED = {"threshold"}
-NOT_EXPORTED = {"SVM", "margins", "threshold"}
+# The graph of a discriminant loses digits in float32, which export_onnx notices.
+NOT_EXPORTED = {"SVM", "margins", "threshold", "discriminant"}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
 
 import onnx
 from effboost._utils.compat import load_extra
@@ -92,6 +94,9 @@ def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelP
             f"{type(classifier).__name__} has no predict_proba, which the graph needs; wrap it in "
             "sklearn.calibration.CalibratedClassifierCV before it is fitted"
         )
+    if isinstance(_last_step(classifier), SVC | NuSVC):
+        # Its probabilities come from another model than its decision.
+        raise _refuse(classifier, "a support vector machine does not decide by its probabilities")
     load_converters()
     try:
         with warnings.catch_warnings():
@@ -103,6 +108,12 @@ def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelP
         raise _refuse(classifier, f"it cannot be converted ({reason})") from error
     _compare(classifier, got, _make_probes(means))
     return model
+
+
+def _last_step(classifier: Any) -> Any:
+    while isinstance(classifier, Pipeline):
+        classifier = classifier[-1]
+    return classifier
 
 
 def _compare(
