@@ -39,7 +39,7 @@ from effboost._training.dataset import BatchIterator, BatchSource, TrainingDatas
 from effboost._training.loss import ClassLoss
 from effboost._training.module import TrainableNetwork, TrainingModule
 from effboost._transforms import Augmentation
-from effboost._utils.device import seeded
+from effboost._utils.device import computing, seeded
 from effboost.exceptions import TrainingError
 
 __all__ = ["fine_tune"]
@@ -193,6 +193,15 @@ class _Net(NeuralNetClassifier):
             entry["params"] += group["params"]
         return [list(merged.values())], kwargs
 
+    # Calling a module at all, not only what is in it, is what tracing in another thread changes.
+    def train_step(self, batch: Any, **fit_params: Any) -> Any:
+        with computing():
+            return super().train_step(batch, **fit_params)
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> Any:
+        with computing():
+            return super().validation_step(batch, **fit_params)
+
     def run_single_epoch(self, *args: Any, **kwargs: Any) -> None:
         # skorch takes Ctrl-C for the wish to go on with what was trained so far, and stops early
         # by the same exception. Within an epoch it is the user's, who wants to leave.
@@ -309,4 +318,5 @@ def _estimate_batch_norms(
     batches = BatchIterator(train, config.batch_size, config.seed)
     with torch.inference_mode():
         for inputs, _ in batches:
-            network(inputs["x"].to(config.device))
+            with computing():
+                network(inputs["x"].to(config.device))

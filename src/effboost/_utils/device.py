@@ -132,7 +132,9 @@ def seeded(seed: int) -> Iterator[None]:
 def computing() -> Iterator[None]:
     """Run networks in a block, in full precision, while none is traced in another thread."""
     limit_threads_after_fork()
-    _GENERATOR.hand_on()
+    if not _MODULES.is_mine():
+        # Otherwise another thread could wait for this block, and this one for the generator.
+        _GENERATOR.hand_on()
     with _MODULES.shared(), _full_precision():
         yield
 

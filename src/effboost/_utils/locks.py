@@ -141,10 +141,14 @@ class SharedLock(_Forkable):
     def _depth(self) -> int:
         return getattr(self._own, "depth", 0)
 
+    def is_mine(self) -> bool:
+        """Return whether this thread holds the lock, together with others or alone."""
+        return self._depth > 0 or self._owner == threading.get_ident()
+
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Hold the lock together with others."""
-        nested = self._depth > 0 or self._owner == threading.get_ident()
+        nested = self.is_mine()
         if not nested:
             with self._changed:
                 self._changed.wait_for(lambda: self._owner is None and not self._n_waiting)
