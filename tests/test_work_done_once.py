@@ -10,6 +10,7 @@ import effboost._cnn_classifier
 import effboost._extraction.feature_extractor
 import effboost._featurizer
 import effboost._featurizer_base
+import effboost._hybrid_base
 import effboost._hybrid_classifier
 from common.networks import TinyNet, tiny_featurizer
 from effboost import CNNClassifier, HybridClassifier, ImageSequence, presets
@@ -83,6 +84,7 @@ def test_a_prediction_checks_once_that_the_model_is_fitted(monkeypatch, pixels, 
     clf = HybridClassifier(tiny_featurizer(), random_state=0).fit(pixels, three_classes)
     calls = []
     for module in (
+        effboost._hybrid_base,
         effboost._hybrid_classifier,
         effboost._featurizer,
         effboost._featurizer_base,
