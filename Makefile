@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLDEST := .venv-oldest
 
-.PHONY: install demo test test-oldest lint docs bench format clean
+.PHONY: install demo test test-all test-oldest lint docs bench format clean
 .DEFAULT_GOAL := install
 
 install: $(READY)
@@ -27,6 +27,10 @@ demo: $(READY)
 
 # Two workers with one thread each: faster than one worker with two on tiny images.
 test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+# The slow ones, too: whole commands in processes, exports, the largest networks, the guide.
+test-all: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # The same with the lower bounds of pyproject.toml.

@@ -8,6 +8,27 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 
+# Examples in docstrings that train or explain a whole model.
+SLOW_EXAMPLES = {
+    "effboost._hybrid_classifier.HybridClassifier",
+    "effboost.comparators._bagged_inception_resnets.BaggedNetworks",
+    "effboost.comparators._prellberg.RotationAveragedCNN",
+    "effboost.evaluation._evaluate.evaluate",
+    "effboost.inspection._attribution.hybrid_attribution",
+    "effboost.inspection._comparison.ExtractorComparisonDisplay",
+    "effboost.inspection._heat.AttributionDisplay",
+    "effboost.inspection._history.TrainingHistoryDisplay",
+    "effboost.inspection._report.report",
+    "effboost.reproduction._reproduce.reproduce",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the pages of the guide, and the longest examples, as slow."""
+    for item in items:
+        if item.path.suffix == ".md" or item.name in SLOW_EXAMPLES:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def close_figures():

@@ -1,4 +1,4 @@
-"""What the benchmarks share: data, options, results as a table and as JSON."""
+"""Data, options and reports of the benchmarks."""
 
 import argparse
 import copy
@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 from torchvision.models import get_model
 
-from effboost import ImageFeaturizer
+from effboost import ImageFeaturizer, ImageTransform
 from effboost.datasets import load_image_folder, make_blood_cells
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,7 +51,7 @@ def add_training_options(parser):
 
 
 def network_settings(options):
-    """Give the parameters that frozen and fine-tuned featurizers share."""
+    """Return the parameters that frozen and fine-tuned featurizers share."""
     return {
         "backbone": options.backbone,
         "weights": None if options.weights == "none" else options.weights,
@@ -62,7 +62,7 @@ def network_settings(options):
 
 
 def training_settings(options):
-    """Give the parameters of training."""
+    """Return the parameters of training."""
     return {
         "crop_size": None,
         "max_epochs": options.epochs,
@@ -74,7 +74,7 @@ def training_settings(options):
 def load_data(
     options, n_subjects, images_per_subject, image_size, difficulty="easy", random_state=0
 ):
-    """Give images, target and groups: of the folder that was named, or generated."""
+    """Load images, target and groups from the given folder, or generate them."""
     if options.data:
         data = load_image_folder(
             options.data,
@@ -94,7 +94,7 @@ def load_data(
 
 
 def calibrated(name, side):
-    """Random weights whose batch norms know their data: signals that fade would be denormal."""
+    """Build a network with random weights and fitted batch norms, to avoid denormal signals."""
     torch.manual_seed(0)
     network = get_model(name, weights=None).train()
     with torch.no_grad():
@@ -104,26 +104,25 @@ def calibrated(name, side):
 
 
 def without_head(network):
-    """Give a copy that ends at its features."""
+    """Return a copy that ends at its features."""
     network = copy.deepcopy(network)
     network.classifier = torch.nn.Identity()
     return network
 
 
 def frozen_featurizer(network, side, **params):
-    """Give effboost's featurizer on the same weights."""
+    """Build effboost's featurizer on the same weights."""
     return ImageFeaturizer(
         functools.partial(copy.deepcopy, network),
         weights=None,
-        fine_tune=False,
-        crop_size=None,
-        image_size=side,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=side),
         **params,
     )
 
 
 def export_float(body, side):
-    """Export as a tutorial would: ready float tensors in, any number of them."""
+    """Export as a tutorial would, with a batch of float tensors as input."""
     file = io.BytesIO()
     example = torch.rand(2, 3, side, side)
     program = torch.onnx.export(
@@ -134,11 +133,11 @@ def export_float(body, side):
 
 
 def write_cells(folder, n, side=450):
-    """Write generated cells as BMP files; give their paths, labels and subjects."""
+    """Write generated cells as BMP files; return their paths, labels and subjects."""
     per_subject = -(-n // 60)
     paths, target, groups = [], [], []
     while len(paths) < n:
-        # Two subjects at a time, one of each class: all of them would not fit into memory.
+        # Two subjects at a time, one of each class: all would not fit into memory.
         cells = make_blood_cells(2, per_subject, image_size=side, random_state=len(paths))
         for pixels in cells.images:
             paths.append(str(Path(folder, f"{len(paths):05d}.bmp")))
@@ -149,7 +148,7 @@ def write_cells(folder, n, side=450):
 
 
 def measured(script, *args):
-    """Run Python code in a process of its own; give what it prints as JSON, and its peak MB."""
+    """Run Python code in a separate process; return its JSON output and its peak MB."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED.format(script=script), *map(str, args)],
         cwd=Path(__file__).parent,
@@ -160,7 +159,7 @@ def measured(script, *args):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# Not ru_maxrss, which a process inherits from the one that started it.
+# Not ru_maxrss, which a process inherits from its parent.
 _MEASURED = """
 import json, sys, time
 def peak_mb():
@@ -173,7 +172,7 @@ print(json.dumps(result))
 
 
 def interleaved_seconds(contenders, rounds, *, warm_up=False):
-    """Time each contender in turn, `rounds` times; give the median of each."""
+    """Time each contender in turn, `rounds` times; return the median of each."""
     if warm_up:
         for run in contenders.values():
             run()
@@ -187,9 +186,9 @@ def interleaved_seconds(contenders, rounds, *, warm_up=False):
 
 
 def paired_difference(found, first, measure=None):
-    """Difference between reports on the same folds, and its interval over subjects.
+    """Format the difference between reports on the same folds, with its interval over subjects.
 
-    In accuracy, or in the mean of what `measure` gives of each image.
+    The difference is in accuracy, or in the mean of what `measure` returns for each image.
     """
     difference = _image_differences(found, first, measure)
     subjects, inverse = np.unique(found[0].groups, return_inverse=True)
@@ -202,9 +201,10 @@ def paired_difference(found, first, measure=None):
 
 
 def difference_of_draws(found, first, measure=None):
-    """The same of several data sets, each with reports of its own: its interval is over them.
+    """Format the difference over several data sets, each with its own reports.
 
-    Subjects of one set share the models that they are tested with, and are no independent trials.
+    The interval is over the data sets: subjects of one set are tested with the same models, and
+    are not independent.
     """
     pairs = zip(found, first, strict=True)
     means = [_image_differences(a, b, measure).mean() for a, b in pairs]
@@ -218,7 +218,7 @@ def _image_differences(found, first, measure):
 
 
 def image_log_loss(report):
-    """Give the log-loss of each image, clipped as scikit-learn clips the mean."""
+    """Compute the log-loss of each image, clipped as in scikit-learn."""
     columns = np.searchsorted(report.classes, report.y_true)
     given = report.probabilities[np.arange(len(columns)), columns]
     return -np.log(np.clip(given, np.finfo(given.dtype).eps, 1))

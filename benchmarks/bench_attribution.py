@@ -1,8 +1,8 @@
-"""Do explanations mark what the hybrid decides by?
+"""Do explanations mark the pixels that the hybrid's decision depends on?
 
-On generated cells of subjects that the hybrid has not seen: does the strongest pixel lie on the
-cell, how much of what speaks for the class does, and does hiding what is marked change the mind?
-All maps are of the class that the hybrid predicts.
+On generated cells of new subjects: is the strongest pixel on the cell, which share of the positive
+attribution is, and does hiding the marked pixels change the prediction? All maps are of the class
+that the hybrid predicts.
 """
 
 import time
@@ -20,17 +20,17 @@ from _common import (
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from effboost import HybridClassifier, ImageFeaturizer
+from effboost import presets
 from effboost.datasets import make_blood_cells
 from effboost.inspection import grad_cam, hybrid_attribution, occlusion_attribution
 from effboost.model_selection import subject_split
 
-_GRID = 14  # squares a side, hidden one after the other: the same for all maps
+_GRID = 14  # squares per side that are hidden one by one, the same for all maps
 _BOOTSTRAP = 2000
 
 
 def predicted(found):
-    """Give each image's map for the class that is predicted."""
+    """Return each image's map for the predicted class."""
     if found.margin.shape[1] == 1:
         return found.maps[:, 0] * np.where(found.margin[:, :1] > 0, 1, -1)[..., None]
     return found.maps[np.arange(len(found.maps)), found.margin.argmax(axis=1)]
@@ -42,19 +42,19 @@ def resized(maps, side):
 
 
 def points_to(maps, masks):
-    """1 where the strongest pixel lies on the cell."""
+    """Return 1 for images whose strongest pixel is on the cell."""
     best = maps.reshape(len(maps), -1).argmax(axis=1)
     return masks.reshape(len(masks), -1)[np.arange(len(maps)), best].astype(float)
 
 
 def mass_on(maps, masks):
-    """Share of what speaks for the class that lies on the cell."""
+    """Compute the share of the positive attribution that is on the cell."""
     positive = np.maximum(maps, 0)
     return (positive * masks).sum(axis=(1, 2)) / np.maximum(positive.sum(axis=(1, 2)), 1e-12)
 
 
 def area(clf, chosen, start, end, maps, steps):
-    """Mean probability of each image's class while `start` turns into `end`, strongest first."""
+    """Compute the mean probability while `start` is replaced by `end`, strongest first."""
     n, side = len(start), start.shape[1]
     order = np.argsort(-resized(maps, _GRID).reshape(n, -1), axis=1)
     edges = np.linspace(0, side, _GRID + 1).astype(int)
@@ -70,7 +70,7 @@ def area(clf, chosen, start, end, maps, steps):
 
 
 def with_interval(values, groups):
-    """Give the mean and its 95 % interval over bootstrap samples of subjects."""
+    """Format the mean and its 95 % interval over bootstrap samples of subjects."""
     names, codes = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
     draws = np.random.default_rng(0).integers(0, len(names), (_BOOTSTRAP, len(names)))
@@ -79,7 +79,7 @@ def with_interval(values, groups):
 
 
 def explain(clf, X, background):
-    """Give the maps of each method, at the size of the pictures."""
+    """Compute the maps of each method, at the size of the images."""
     side = X.shape[1]
     best = clf.predict(X)
     maps = {
@@ -95,7 +95,7 @@ def explain(clf, X, background):
 
 
 def compare(clf, X, masks, groups, background, steps):
-    """Give a row for each method, and the differences between the hybrid's own and Grad-CAM."""
+    """Compute a row for each method, and differences between the hybrid's maps and Grad-CAM."""
     maps = explain(clf, X, background)
     chosen = clf.predict_proba(X).argmax(axis=1)
     black = np.zeros_like(X)
@@ -124,14 +124,14 @@ def compare(clf, X, masks, groups, background, steps):
 
 
 def check_complete(clf, X):
-    """Give the largest gap between map plus base and margin, as a share of the margin or 1."""
+    """Compute the largest gap between map plus base and margin, relative to the margin or 1."""
     found = hybrid_attribution(clf, X)
     gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
     return float((gap / np.maximum(1, np.abs(found.margin))).max())
 
 
 def seconds_of(clf, X):
-    """Time features and heat maps in turn; give the medians."""
+    """Time features and heat maps in turn; return the medians."""
     seconds = {"features": [], "heat maps": []}
     for _ in range(5):
         for name, run in (
@@ -162,9 +162,7 @@ def main():
         random_state=0,
     )
     split = subject_split(cells.target, cells.groups, test_size=0.3, random_state=0)
-    clf = HybridClassifier(
-        ImageFeaturizer(**network_settings(options), **training_settings(options)), random_state=0
-    )
+    clf = presets.paper(**network_settings(options), **training_settings(options))
     clf.fit(cells.images[split.train], cells.target[split.train], groups=cells.groups[split.train])
     X = cells.images[split.test]
     print(f"accuracy on the test subjects: {clf.score(X, cells.target[split.test]):.3f}")
@@ -183,17 +181,13 @@ def main():
     clf.fit(images, target, groups=groups[:200])
     gap = check_complete(clf, images)
     rows = [{"images": len(images), "classes": len(clf.classes_), "largest relative gap": gap}]
-    report("attribution_complete", "Does the map plus the base give the margin?", rows)
+    report("attribution_complete", "Is the map plus the base equal to the margin?", rows)
     rows = []
     for runtime in ("torch", "auto"):
-        frozen = HybridClassifier(
-            ImageFeaturizer(
-                **network_settings(options) | {"image_size": 64 if options.small else 224},
-                fine_tune=False,
-                crop_size=None,
-                runtime=runtime,
-            )
-        ).fit(X[:40], cells.target[split.test][:40])
+        settings = network_settings(options) | {"image_size": 64 if options.small else 224}
+        frozen = presets.frozen(**settings, runtime=runtime).fit(
+            X[:40], cells.target[split.test][:40]
+        )
         seconds = seconds_of(frozen, np.resize(X, (100, *X.shape[1:])))
         rows.append({"runtime": frozen.featurizer_.runtime_} | seconds)
     for row in rows:

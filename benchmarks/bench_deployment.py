@@ -1,4 +1,4 @@
-"""What does a model cost where it is used: to install, in memory, until an image is classified?"""
+"""What does a deployed model cost: installed size, memory, time to the first image?"""
 
 import os
 import re
@@ -16,7 +16,7 @@ from xgboost import XGBClassifier
 import effboost
 from effboost import HybridClassifier
 
-# Each loads its model, classifies the first image, and then the others one by one.
+# Each loads its model and classifies the images one by one.
 _TIMED = """
 start = time.perf_counter()
 {load}
@@ -51,7 +51,7 @@ _CORE = ("effboost", "torch", "torchvision", "xgboost", "skorch", "scikit-learn"
 
 
 def installed_mb(names):
-    """Give the size of packages and all that they need, as they lie in this environment."""
+    """Compute the size of packages and their requirements in this environment."""
     seen, queue = {}, list(names)
     while queue:
         name = re.sub(r"[-_.]+", "-", queue.pop()).lower()
@@ -70,7 +70,7 @@ def installed_mb(names):
 
 
 def install(folder):
-    """Install a standalone folder's requirements into a clean environment; give seconds and MB."""
+    """Install the requirements of a standalone folder in a clean environment; return s and MB."""
     with tempfile.TemporaryDirectory() as place:
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         python = Path(place, "Scripts" if os.name == "nt" else "bin", "python")
@@ -88,7 +88,9 @@ def size_mb(folder):
 def main():
     parser = make_parser(__doc__)
     parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--install", action="store_true", help="make a clean environment (network)")
+    parser.add_argument(
+        "--install", action="store_true", help="install in a clean environment (needs a network)"
+    )
     options = parser.parse_args()
     if options.small:
         options.images = 12

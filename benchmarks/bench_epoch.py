@@ -1,4 +1,4 @@
-"""What does one epoch of fine-tuning cost on a CPU, and what does reusing views do to accuracy?"""
+"""What does one epoch of fine-tuning cost on a CPU, and how does reusing views affect accuracy?"""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torchvision.models import get_model
 
-from effboost import CNNClassifier, ImageFeaturizer, ImageSequence
+from effboost import CNNClassifier, ImageSequence, presets
 from effboost.datasets import make_blood_cells
 from effboost.model_selection import subject_split
 
@@ -58,13 +58,13 @@ def plain_skorch(data):
 
 
 def featurizer(side, **params):
-    return ImageFeaturizer(
-        "efficientnet_b0", weights=None, crop_size=None, image_size=side, lr=1e-3, **params
-    )
+    return presets.paper(
+        "efficientnet_b0", weights=None, crop_size=None, image_size=side, **params
+    ).featurizer
 
 
 def compare_views(options):
-    """Give the accuracy with new views in each epoch, and with views that come back."""
+    """Compute the accuracy with new views in each epoch, and with reused views."""
     X, y, groups = load_data(options, 40, 10, options.image_size)
     X, y, groups = ImageSequence(X), np.asarray(y), np.asarray(groups)
     split = subject_split(y, groups, test_size=0.3, random_state=0)
@@ -72,7 +72,7 @@ def compare_views(options):
     for n_views in (options.epochs, 5, 1):
         scores = []
         for seed in range(options.seeds):
-            tuned = ImageFeaturizer(**settings, trainable=2, frozen_views=n_views)
+            tuned = presets.paper(**settings, trainable=2, frozen_views=n_views).featurizer
             cnn = CNNClassifier(tuned.set_params(random_state=seed))
             cnn.fit(X[split.train], y[split.train])
             scores.append(cnn.score(X[split.test], y[split.test]))
@@ -98,7 +98,8 @@ def main():
     networks = {}
 
     def tune(name, **params):
-        networks[name] = featurizer(side, random_state=0, **params).fit(X, cells.target)
+        tuned = featurizer(side, **params).set_params(random_state=0)
+        networks[name] = tuned.fit(X, cells.target)
 
     partly = {"trainable": 2, "max_epochs": options.epochs}
     contenders = {
@@ -109,7 +110,7 @@ def main():
         "effboost, last 2 stages": lambda: tune("effboost, last 2 stages", **partly),
     }
     whole = interleaved_seconds(contenders, options.rounds)
-    # Of effboost the epochs alone: its fit also puts the batch norms right at the end.
+    # Only the epochs of effboost: its fit also estimates batch norms at the end.
     seconds = whole | {
         name: float(np.mean([epoch["dur"] for epoch in tuned.history_]))
         for name, tuned in networks.items()

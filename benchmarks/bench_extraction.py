@@ -1,4 +1,4 @@
-"""How fast do pictures in memory become features on a CPU?"""
+"""How fast are features of images in memory computed on a CPU?"""
 
 import numpy as np
 import onnxruntime

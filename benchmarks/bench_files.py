@@ -1,4 +1,4 @@
-"""How fast do image files become features on a CPU?"""
+"""How fast are features of image files computed on a CPU?"""
 
 import tempfile
 from unittest import mock
@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 
 def embetter_pipeline(name):
-    """As its documentation has it, but for the weights, which are random."""
+    """Build it as in its documentation, but with random weights."""
     create = timm.create_model
     with mock.patch.object(
         timm, "create_model", lambda name, pretrained, **options: create(name, **options)

@@ -1,4 +1,4 @@
-"""Does fine-tuning beat frozen features, and do boosted trees beat the network's own softmax?"""
+"""Is fine-tuning better than frozen features, and are boosted trees better than the softmax?"""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Which images should the head learn from, and what stops its over-confidence?"""
+"""Which images should the head be fitted on, and what reduces its over-confidence?"""
 
 import time
 
@@ -26,8 +26,8 @@ def contenders(options):
         return clf.set_params(**params)
 
     stopping = {
-        "featurizer__early_stopping": 3,
-        "featurizer__validation_fraction": 0.2,
+        "featurizer__training__early_stopping": 3,
+        "featurizer__training__validation_fraction": 0.2,
         "classifier__early_stopping_rounds": 10,
     }
     ensemble = {"cv": SubjectKFold(3), "ensemble": True}
@@ -48,8 +48,8 @@ def main():
     parser = make_parser(__doc__)
     add_data_options(parser)
     add_training_options(parser)
-    parser.add_argument("--difficulty", default="hard", help="of generated cells")
-    parser.add_argument("--name", default="head_protocols", help="of the file with results")
+    parser.add_argument("--difficulty", default="hard", help="difficulty of generated cells")
+    parser.add_argument("--name", default="head_protocols", help="name of the file with results")
     options = parser.parse_args()
     if options.small:
         options.epochs, options.image_size, options.folds = 1, 32, 2

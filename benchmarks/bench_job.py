@@ -1,4 +1,4 @@
-"""What does a job of the size of C-NMC 2019 take: fit on files, then predict others?"""
+"""How long does a job of the size of C-NMC 2019 take: fit on files, then predict others?"""
 
 import tempfile
 
@@ -54,7 +54,7 @@ def main():
         options.fit, options.predict, side, original = 40, 20, 64, 96
     with tempfile.TemporaryDirectory() as folder:
         paths, y, groups = write_cells(folder, options.fit + options.predict, original)
-        # New subjects, as near as whole ones come to the number.
+        # New subjects, with about this number of images.
         order = np.argsort(groups, kind="stable")
         fit, new = order[: options.fit], order[options.fit :]
         paths = np.array(paths)

@@ -1,4 +1,4 @@
-"""Where does an image's time go, and how near is it to what the machine can do?"""
+"""Which steps take the time of an image, and how close are they to the machine's peak?"""
 
 import json
 import tempfile
@@ -27,7 +27,7 @@ def best_of(run, times):
 
 
 def profile(graph, pixels, folder):
-    """Give the milliseconds an image of each kind of node, on one core."""
+    """Measure the milliseconds per image of each kind of node, on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True
@@ -78,10 +78,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         paths, _, _ = write_cells(folder, options.images, original)
         transform = ImageTransform(None, side)
-        pictures = [transform.resize(Image.open(path).convert("RGB")) for path in paths]
+        pictures = [transform.prepare(Image.open(path).convert("RGB")) for path in paths]
         decode = best_of(lambda: [Image.open(p).convert("RGB") for p in paths], 3) / len(paths)
         images = [Image.open(path).convert("RGB") for path in paths]
-        resize = best_of(lambda: [transform.resize(image) for image in images], 3) / len(paths)
+        resize = best_of(lambda: [transform.prepare(image) for image in images], 3) / len(paths)
         pixels = np.stack([np.asarray(picture) for picture in pictures])
         spent = profile(export_graph(body, transform), pixels, folder)
     network_ms = sum(spent.values())

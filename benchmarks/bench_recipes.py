@@ -1,15 +1,14 @@
-"""Which recipe beats the paper's, by how much, on subjects it has not seen?
+"""Which recipe is better than the paper's on new subjects, and by how much?
 
-Each recipe changes one thing of the one that it is named after. All see the same folds, drawn
-anew for each repeat; differences are paired, and their intervals are over subjects, or over the
-sets of cells where several are drawn.
+Each recipe changes one setting of the one in its name. All use the same folds, which are drawn
+again for each repeat. Differences are paired. Their intervals are over subjects, or over data sets
+if several are generated.
 """
 
 import re
 import tempfile
 import time
 import warnings
-from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -25,6 +24,7 @@ from _common import (
     report,
     training_settings,
 )
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier
@@ -38,7 +38,6 @@ from xgboost import XGBClassifier
 
 from effboost import (
     Augmentation,
-    FineTuning,
     ImageSequence,
     LinearBoostedClassifier,
     evaluate,
@@ -65,7 +64,7 @@ def forest_of_columns(**params):
 
 
 def frozen_recipes(settings):
-    """The paper's booster on a network as it was loaded, and what changes on the way."""
+    """Build the paper's booster on a frozen network, and its variants."""
 
     def start(**params):
         clf = presets.frozen(**settings, **STILL)
@@ -77,7 +76,7 @@ def frozen_recipes(settings):
     both = STAGES | VIEWS
     recipes = {
         "paper": start(),
-        "paper, pixels in [0, 1]": start(featurizer__normalize="unit"),
+        "paper, pixels in [0, 1]": start(featurizer__transform__normalize="unit"),
         "paper, whitened by 64 components": start(
             classifier=make_pipeline(PCA(64, whiten=True), paper_booster())
         ),
@@ -121,9 +120,9 @@ def frozen_recipes(settings):
         "recommended, no stages": recommended(featurizer__extra_features=None),
         "recommended, probabilities": recommended(view_averaging="probabilities"),
         "recommended, class_weight": recommended(class_weight="balanced"),
-        "recommended, Reinhard": recommended(featurizer__stain="reinhard"),
-        "recommended, Macenko": recommended(featurizer__stain="macenko"),
-        "recommended, cropped to the cell": recommended(featurizer__foreground=True),
+        "recommended, Reinhard": recommended(featurizer__transform__stain="reinhard"),
+        "recommended, Macenko": recommended(featurizer__transform__stain="macenko"),
+        "recommended, cropped to the cell": recommended(featurizer__transform__foreground=True),
     }
     return recipes
 
@@ -133,7 +132,7 @@ TURNED = Augmentation(horizontal_flip=0.5, vertical_flip=0.5, rotation=180.0)
 
 
 def tuned_recipes(settings):
-    """The paper's training and head, and what changes on the way."""
+    """Build the paper's training and head, and its variants."""
 
     def start(**featurizer):
         return presets.paper(**(settings | featurizer))
@@ -142,12 +141,14 @@ def tuned_recipes(settings):
         own = {k: v for k, v in settings.items() if k not in ("normalize", "lr", "max_epochs")}
         return presets.recommended(**(own | {"fine_tune": True} | featurizer))
 
-    def with_recipe(**recipe):
-        return start(recipe=FineTuning(**recipe))
+    kept = ("backbone", "weights", "image_size", "random_state")
+    as_loaded = {name: settings[name] for name in kept}
 
     return {
         "paper": start(),
-        "paper, frozen": start(fine_tune=False),
+        "paper, frozen": presets.paper(
+            **as_loaded, fine_tune=False, crop_size=None, normalize=settings["normalize"]
+        ),
         "paper, any orientation": start(augmentation=TURNED),
         "paper, stain jitter": start(augmentation=Augmentation(stain_jitter=0.2)),
         "paper, twice the epochs": start(max_epochs=2 * settings["max_epochs"]),
@@ -155,30 +156,35 @@ def tuned_recipes(settings):
         "paper, lr by depth": start(lr=(1e-5, 1e-4, 1e-3)),
         "paper, AdamW": start(optimizer="adamw", lr=3e-4),
         "paper, last 3 stages": start(trainable=3),
-        "paper, cosine": with_recipe(schedule="cosine", warmup_fraction=0.1),
-        "paper, label smoothing": with_recipe(label_smoothing=0.1),
-        "paper, focal loss": with_recipe(focal_gamma=2.0),
-        "paper, mixup": with_recipe(mixup_alpha=0.2),
-        "paper, CutMix": with_recipe(cutmix_alpha=1.0),
-        "paper, EMA": with_recipe(weight_average="ema"),
-        "paper, SWA": with_recipe(weight_average="swa"),
-        "paper, subjects alike": with_recipe(sampling="subject"),
-        "paper, gradual unfreezing": with_recipe(gradual_unfreezing=1),
+        "paper, cosine": start(schedule="cosine", warmup_fraction=0.1),
+        "paper, label smoothing": start(label_smoothing=0.1),
+        "paper, focal loss": start(focal_gamma=2.0),
+        "paper, mixup": start(mixup_alpha=0.2),
+        "paper, CutMix": start(cutmix_alpha=1.0),
+        "paper, EMA": start(weight_average="ema"),
+        "paper, SWA": start(weight_average="swa"),
+        "paper, subjects alike": start(sampling="subject"),
+        "paper, gradual unfreezing": start(unfreezing_epochs=1),
         "paper, early stopping": start(early_stopping=3, validation_fraction=0.2),
         "paper, eight views": start(views="dihedral"),
         "paper, stages": start(extra_features="stages"),
         "paper, linear and trees": start().set_params(classifier=LinearBoostedClassifier()),
         "recommended": recommended(),
         "recommended, temperature": recommended().set_params(calibration="temperature"),
-        "recommended, frozen": recommended(fine_tune=False),
+        "recommended, frozen": presets.recommended(**as_loaded),
         "recommended, all stages": recommended(trainable="all"),
         "recommended, no stain jitter": recommended(
-            augmentation=replace(recommended().featurizer.augmentation, stain_jitter=0.0)
+            augmentation=clone(recommended().featurizer.training.augmentation).set_params(
+                stain_jitter=0.0
+            )
         ),
         "recommended, the paper's training": recommended(
             trainable="all",
             augmentation="paper",
-            recipe=None,
+            schedule=None,
+            weight_decay=None,
+            label_smoothing=0.0,
+            regularization=None,
             optimizer="adamax",
             lr=settings["lr"],
             max_epochs=settings["max_epochs"],
@@ -187,7 +193,7 @@ def tuned_recipes(settings):
 
 
 def measure(clf, images, y, options, cache):
-    """Give a report for each repeat, and the seconds of a fit and its predictions in each."""
+    """Return a report for each repeat, and the seconds per fold in each."""
     if options.cache:
         clf.set_params(featurizer__cache=cache)
     found, seconds = [], []
@@ -206,7 +212,7 @@ def difference(found, first, *measure):
 
 
 def load_sets(options):
-    """Give images that know their subjects, and their classes: of one set, or of each draw."""
+    """Load images with groups, and their classes, for each data set."""
     sets = []
     for random_state in options.draws:
         X, y, groups = load_data(
@@ -226,22 +232,22 @@ def main():
     add_data_options(parser)
     add_training_options(parser)
     parser.add_argument("--fine-tune", action="store_true")
-    parser.add_argument("--difficulty", default="easy", help="of generated cells")
+    parser.add_argument("--difficulty", default="easy", help="difficulty of generated cells")
     parser.add_argument("--subjects", type=int, default=60)
-    parser.add_argument("--images", type=int, default=6, help="of each subject")
+    parser.add_argument("--images", type=int, default=6, help="images of each subject")
     parser.add_argument(
-        "--draws", type=int, nargs="+", default=[0], help="seeds of generated cells, a set each"
+        "--draws", type=int, nargs="+", default=[0], help="seeds, one for each set of cells"
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="regular expression of the recipes to run")
     parser.add_argument("--no-cache", dest="cache", action="store_false")
-    parser.add_argument("--name", default="recipes", help="of the file with results")
+    parser.add_argument("--name", default="recipes", help="name of the file with results")
     options = parser.parse_args()
     if options.small:
         options.epochs, options.image_size, options.folds, options.repeats = 1, 32, 2, 1
         options.subjects, options.only = 12, options.only or "^(paper|recommended)$"
     if options.data and len(options.draws) > 1:
-        parser.error("--draws is for generated cells")
+        parser.error("--draws works only with generated cells")
     sets = load_sets(options)
     settings = network_settings(options)
     if options.fine_tune:

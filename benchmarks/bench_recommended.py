@@ -1,7 +1,7 @@
-"""How long does fitting the recommended hybrid take, beside the paper's head, on a frozen network?
+"""How long does fitting the recommended hybrid take, compared with the paper's head?
 
-Nothing is cached, and the time of exporting the network is in. The head alone is fitted on the
-features that its own recipe computes.
+On a frozen network, without a cache, and with the time for exporting the network. Each head alone
+is fitted on the features of its own recipe.
 """
 
 from _common import (
@@ -39,7 +39,7 @@ def main():
         "paper": presets.frozen(**settings),
         "recommended": presets.recommended(**settings),
     }
-    # Subjects as well: the recommended head chooses its strength on them.
+    # With groups, which the recommended head uses to choose its regularisation.
     fits = {name: lambda clf=clf: clf.fit(X, y, groups=groups) for name, clf in recipes.items()}
     whole = interleaved_seconds(fits, options.rounds)
     codes = LabelEncoder().fit_transform(y)

@@ -1,4 +1,4 @@
-"""Do ten times as many files take ten times as long, and how much more memory?"""
+"""How do time and memory grow with ten times as many files?"""
 
 import shutil
 import tempfile
@@ -34,7 +34,7 @@ def main():
         options.images, side, original = 100, 64, 96
     with tempfile.TemporaryDirectory() as folder:
         paths, _, _ = write_cells(folder, options.images // 10, original)
-        for path in paths:  # files of their own, but the same cells: drawing them takes minutes
+        for path in paths:  # copies of the same cells, since generating them takes minutes
             for number in range(1, 10):
                 shutil.copy(path, path.replace(".bmp", f"-{number}.bmp"))
         sizes = (options.images // 10, options.images, options.images // 10)

@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--weights", default="none", help='"imagenet", "none" or a file')
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--skip-plain", action="store_true", help="leave the slow contender out")
+    parser.add_argument("--skip-plain", action="store_true", help="leave out the slow contender")
     options = parser.parse_args()
     grid, folds = GRID, 5
     if options.small:

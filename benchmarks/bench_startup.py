@@ -1,4 +1,4 @@
-"""How long until a loaded model has classified its first image?"""
+"""How long does it take to load a model and classify the first image?"""
 
 import statistics
 import tempfile

@@ -1,4 +1,4 @@
-"""What does fine-tuning cost beside a plain PyTorch loop, and how good are CNN and hybrid?"""
+"""What does fine-tuning cost compared with a plain PyTorch loop, and how good is the result?"""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.transforms import v2
 
-from effboost import HybridClassifier, ImageFeaturizer
+from effboost import FineTuning, HybridClassifier, ImageFeaturizer, ImageTransform
 from effboost.model_selection import subject_split
 
 
@@ -36,7 +36,7 @@ class PlainImages(torch.utils.data.Dataset):
 
 
 def plain_loop(backbone, X, y, size, epochs):
-    """What a tutorial would write: no validation, no features, no batch norms put right."""
+    """Train as in a tutorial: no validation, no features, no estimate of batch norms."""
     torch.manual_seed(0)
     network = get_model(backbone, weights=None, num_classes=int(y.max()) + 1)
     loader = torch.utils.data.DataLoader(
@@ -70,9 +70,8 @@ def main():
     featurizer = ImageFeaturizer(
         options.backbone,
         weights=None,
-        crop_size=None,
-        image_size=options.image_size,
-        max_epochs=options.epochs,
+        training=FineTuning(max_epochs=options.epochs),
+        transform=ImageTransform(crop_size=None, image_size=options.image_size),
         random_state=0,
     )
     hybrid = HybridClassifier(featurizer, random_state=0)
@@ -81,7 +80,7 @@ def main():
             "plain": lambda: plain_loop(
                 options.backbone, X[train], codes[train], options.image_size, options.epochs
             ),
-            # The features of all training images and the booster included.
+            # Including the features of all training images and the booster.
             "effboost": lambda: hybrid.fit(X[train], y[train], groups=groups[train]),
         },
         options.rounds,

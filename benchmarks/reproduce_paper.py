@@ -1,7 +1,7 @@
-"""What do the paper's systems reach on a split like the paper's, and on one by subject?
+"""How good are the paper's systems on a split like the paper's, and on one by subject?
 
-Not among `make bench`: on C-NMC 2019 it takes a GPU and hours. `effboost reproduce` is the same
-work; this also writes the rows to results/reproduce_paper.json, beside the other benchmarks'.
+Not part of `make bench`: on C-NMC 2019 it takes a GPU and hours. It does the same as `effboost
+reproduce`, and also writes the rows to results/reproduce_paper.json.
 """
 
 from _common import add_data_options, make_parser, report
@@ -12,8 +12,8 @@ from effboost.reproduction import reproduce
 def main():
     parser = make_parser(__doc__.splitlines()[0])
     add_data_options(parser)
-    parser.add_argument("--out", default="effboost-reproduction", help="folder that keeps results")
-    parser.add_argument("--systems", help="names, with commas between; default: all")
+    parser.add_argument("--out", default="effboost-reproduction", help="folder for the results")
+    parser.add_argument("--systems", help="comma-separated names; default: all")
     parser.add_argument("--backbone")
     parser.add_argument("--weights", default="auto", help='"imagenet", "none" or a file')
     parser.add_argument("--freeze-batch-norm", action="store_true")

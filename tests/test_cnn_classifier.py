@@ -54,9 +54,11 @@ def test_grid_search_and_cross_validation_by_subject(paths, three_classes, subje
         tiny_cnn(max_epochs=1), images, three_classes, groups=subjects, cv=folds
     )
     assert len(scores) == 2
-    search = GridSearchCV(tiny_cnn(max_epochs=1), {"featurizer__lr": [1e-3, 2e-2]}, cv=folds)
+    search = GridSearchCV(
+        tiny_cnn(max_epochs=1), {"featurizer__training__lr": [1e-3, 2e-2]}, cv=folds
+    )
     search.fit(images, three_classes, groups=subjects)
-    assert search.best_params_["featurizer__lr"] in (1e-3, 2e-2)
+    assert search.best_params_["featurizer__training__lr"] in (1e-3, 2e-2)
 
 
 def test_a_saved_classifier_predicts_the_same(pixels, three_classes, tmp_path):
@@ -70,11 +72,11 @@ def test_nothing_set_means_the_papers_network_by_nested_name():
     cnn = CNNClassifier()
     assert cnn.get_params()["featurizer__backbone"] == "efficientnet_b0"
     assert clone(cnn).featurizer is None
-    assert cnn.set_params(featurizer__lr=3e-4).featurizer.lr == 3e-4
+    assert cnn.set_params(featurizer__training__lr=3e-4).featurizer.training.lr == 3e-4
     with pytest.raises(NotFittedError):
         cnn.predict(["a.png"])
 
 
 def test_a_frozen_network_has_no_decision_of_its_own(pixels, three_classes):
-    with pytest.raises(UnsupportedInputError, match="fine_tune=False"):
+    with pytest.raises(UnsupportedInputError, match="training=None"):
         CNNClassifier(tiny_featurizer()).fit(pixels, three_classes)

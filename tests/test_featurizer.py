@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from common.networks import TinyNet, tiny_featurizer
 from effboost import Augmentation, Cache, EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import build_backbone, get_backbone_spec, remove_head
 from effboost.datasets import make_blood_cells
 from effboost.exceptions import (
@@ -22,6 +23,7 @@ from effboost.exceptions import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "width", "side"),
     [
@@ -34,8 +36,13 @@ from effboost.exceptions import (
 def test_the_networks_of_the_paper_give_float32_features_of_their_width(
     pixels, backbone, width, side
 ):
-    featurizer = ImageFeaturizer(
-        backbone, weights=None, fine_tune=False, crop_size=None, image_size=side
+    featurizer = build_featurizer(
+        backbone,
+        kind=ImageFeaturizer,
+        weights=None,
+        fine_tune=False,
+        crop_size=None,
+        image_size=side,
     )
     features = featurizer.fit_transform(pixels[:3])
     assert features.shape == (3, width)
@@ -57,6 +64,7 @@ def _seed_of(featurizer):
     return np.random.RandomState(featurizer.random_state).randint(2**31 - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", ["unit", "imagenet"])
 def test_features_equal_torchvisions_own_pipeline(paths, normalize):
     """The network and the transforms exactly as a torchvision user would write them."""
@@ -68,7 +76,7 @@ def test_features_equal_torchvisions_own_pipeline(paths, normalize):
     ]
     if normalize == "imagenet":
         steps.append(v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    featurizer = ImageFeaturizer(
+    featurizer = build_featurizer(
         "resnet18",
         weights=None,
         fine_tune=False,
@@ -184,21 +192,19 @@ def test_a_model_from_a_machine_with_a_gpu_computes_on_the_cpu(pixels):
 
 def test_imagenet_weights_that_cannot_be_had_are_never_replaced_by_random_ones(pixels):
     with pytest.raises(WeightsNotFoundError, match="weights=None for random weights"):
-        EfficientNetFeaturizer(fine_tune=False).fit(pixels)
+        EfficientNetFeaturizer(training=None).fit(pixels)
 
 
 def test_weights_of_another_architecture_are_refused(pixels, tmp_path):
     torch.save(TinyNet().state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(WeightsMismatchError, match="another architecture"):
-        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth", fine_tune=False).fit(pixels)
+        ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth", training=None).fit(pixels)
 
 
 def test_efficientnet_featurizer_takes_its_family_alone(pixels):
-    with pytest.raises(UnknownBackboneError, match="no EfficientNet"):
-        EfficientNetFeaturizer("resnet18", weights=None, fine_tune=False).fit(pixels)
-    featurizer = EfficientNetFeaturizer(
-        "efficientnet_v2_s", weights=None, fine_tune=False, image_size=32
-    )
+    with pytest.raises(UnknownBackboneError, match="is not an EfficientNet"):
+        EfficientNetFeaturizer("resnet18", weights=None, training=None).fit(pixels)
+    featurizer = build_featurizer("efficientnet_v2_s", weights=None, fine_tune=False, image_size=32)
     assert featurizer.fit(ImageSequence(np.zeros((1, 450, 450), np.uint8))).spec_.n_features == 1280
 
 
@@ -272,7 +278,7 @@ def test_stain_and_foreground_reach_the_features_and_the_key_of_the_cache(change
     assert len(Cache(tmp_path)) == 16
     assert not np.isclose(features, usual, rtol=1e-3).all(axis=1).any()
     # 24 pixels, as the network takes them: the transform has nothing left to do.
-    seen = ImageSequence([np.asarray(featurizer.transform_.resize(Image.fromarray(x))) for x in X])
+    seen = ImageSequence([np.asarray(featurizer.transform_.prepare(Image.fromarray(x))) for x in X])
     np.testing.assert_array_equal(plain.transform(seen), features)
 
 

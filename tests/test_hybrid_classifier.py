@@ -13,6 +13,7 @@ from sklearn.model_selection import (
     cross_validate,
     train_test_split,
 )
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -20,7 +21,14 @@ from skorch.callbacks import Callback
 from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
-from effboost import EfficientNetFeaturizer, HybridClassifier, ImageFeaturizer, ImageSequence
+from effboost import (
+    EfficientNetFeaturizer,
+    HybridClassifier,
+    ImageFeaturizer,
+    ImageSequence,
+    ImageTransform,
+)
+from effboost._extraction.prepared_images import PreparedImages
 from effboost.exceptions import ImageDecodeError, LeakageError, UnsupportedInputError
 
 
@@ -42,12 +50,14 @@ def test_fit_predict_score_as_scikit_learn_has_them(pixels, three_classes):
     assert len(clf.get_feature_names_out()) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "side"),
     [("vgg16", 32), ("resnet18", 32), ("inception_v3", 75), ("efficientnet_b0", 32)],
 )
 def test_every_network_of_table_1_fits_and_predicts(pixels, three_classes, backbone, side):
-    featurizer = ImageFeaturizer(backbone, weights=None, crop_size=None, image_size=side)
+    transform = ImageTransform(crop_size=None, image_size=side)
+    featurizer = ImageFeaturizer(backbone, weights=None, transform=transform)
     clf = tiny_hybrid(featurizer=featurizer).fit(pixels[:6], three_classes[:6])
     assert clf.predict_proba(pixels[:3]).shape == (3, 3)
 
@@ -74,19 +84,21 @@ def test_nothing_set_means_the_papers_parts():
     assert clf.classifier is None
     deep = clf.get_params()
     assert deep["featurizer__backbone"] == "efficientnet_b0"
-    assert deep["featurizer__crop_size"] == 448
-    assert deep["featurizer__image_size"] == 224
+    assert deep["featurizer__transform__crop_size"] == 448
+    assert deep["featurizer__transform__image_size"] == 224
     assert deep["classifier__learning_rate"] == 0.35
     assert deep["classifier__tree_method"] == "hist"
     assert clone(clf).featurizer is None
 
 
 def test_a_nested_name_first_replaces_none_by_the_default():
-    clf = HybridClassifier().set_params(classifier__max_depth=3, featurizer__image_size=96)
+    clf = HybridClassifier().set_params(
+        classifier__max_depth=3, featurizer__transform__image_size=96
+    )
     assert isinstance(clf.classifier, XGBClassifier)
     assert (clf.classifier.max_depth, clf.classifier.learning_rate) == (3, 0.35)
     assert isinstance(clf.featurizer, EfficientNetFeaturizer)
-    assert clf.featurizer.image_size == 96
+    assert clf.get_params()["featurizer__transform__image_size"] == 96
 
 
 def test_a_wrong_nested_name_is_refused():
@@ -97,19 +109,20 @@ def test_a_wrong_nested_name_is_refused():
 def test_grid_search_by_nested_name_with_grouped_folds(paths, three_classes, subjects):
     search = GridSearchCV(
         tiny_hybrid(),
-        {"classifier__max_depth": [1, 3], "featurizer__image_size": [24]},
+        {"classifier__max_depth": [1, 3], "featurizer__transform__image_size": [24]},
         cv=StratifiedGroupKFold(2),
     ).fit(ImageSequence(paths), three_classes, groups=subjects)
     assert search.best_score_ > 0.8
     assert search.predict(paths[:2]).tolist() == three_classes[:2].tolist()
 
 
+@pytest.mark.slow
 def test_grid_search_over_the_defaults_of_a_hybrid_with_nothing_set(pixels, three_classes):
     grid = {
         "featurizer__weights": [None],
-        "featurizer__fine_tune": [False],
-        "featurizer__crop_size": [None],
-        "featurizer__image_size": [32],
+        "featurizer__training": [None],
+        "featurizer__transform__crop_size": [None],
+        "featurizer__transform__image_size": [32],
         "classifier__n_estimators": [2],
         "classifier__max_depth": [1, 2],
     }
@@ -307,9 +320,24 @@ def test_holdout_heads_learn_from_subjects_the_network_has_not_seen(pixels, thre
     assert set(HeadRecorder.fitted[1]) == {0, 1, 2}
 
 
-def test_a_frozen_network_holds_nothing_out(pixels, three_classes):
-    tiny_hybrid(classifier=HeadRecorder(), head_protocol="holdout").fit(pixels, three_classes)
-    assert len(HeadRecorder.fitted[1]) == 24
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"head_protocol": "holdout"}, 'head_protocol="holdout" has no effect with training=None'),
+        ({"holdout_fraction": 0.5}, "holdout_fraction=0.5 has no effect without"),
+        ({"view_averaging": "probabilities"}, "'probabilities' has no effect with views="),
+        ({"featurizer__callbacks": [Callback()]}, "callbacks have no effect with training=None"),
+    ],
+)
+def test_a_parameter_without_effect_is_refused(pixels, three_classes, params, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_hybrid().set_params(**params).fit(pixels, three_classes)
+
+
+def test_a_nested_name_below_none_is_refused_by_name():
+    clf = tiny_hybrid()
+    with pytest.raises(ValueError, match=r"training=None has no parameter 'lr'"):
+        clf.set_params(featurizer__training__lr=0.1)
 
 
 def test_the_booster_is_watched_on_its_training_rows_and_on_validation(pixels, three_classes):
@@ -338,7 +366,7 @@ def test_early_stopping_cuts_subjects_off_that_neither_part_learns_from(pixels, 
     clf = recording().set_params(
         classifier__early_stopping_rounds=3,
         classifier__n_estimators=200,
-        featurizer__validation_fraction=0.25,
+        featurizer__training__validation_fraction=0.25,
     )
     clf.fit(ImageSequence(pixels, groups=subjects), three_classes)
     train, valid = Recorder.datasets
@@ -361,15 +389,20 @@ def test_class_weights_reach_both_parts(pixels):
 def test_a_featurizers_own_class_weight_is_kept(pixels):
     y = np.array(["ALL"] * 18 + ["HEM"] * 6)
     clf = recording(classifier=HeadRecorder(), class_weight="balanced")
-    clf.set_params(featurizer__class_weight={"HEM": 2.0}).fit(pixels, y)
+    clf.set_params(featurizer__training__class_weight={"HEM": 2.0}).fit(pixels, y)
     assert set(Recorder.datasets[0].weight.tolist()) == {1.0, 2.0}
 
 
-def test_a_head_that_takes_no_weights_says_so(pixels):
+def test_weights_for_a_head_that_takes_none_are_refused_before_any_image_is_read(pixels):
     y = np.array(["ALL"] * 18 + ["HEM"] * 6)
-    head = make_pipeline(StandardScaler(), LogisticRegression())
+    images = ImageSequence(pixels).map(fail_to_read)
+    head = make_pipeline(StandardScaler(), KNeighborsClassifier())
     with pytest.raises(UnsupportedInputError, match="Pipeline takes no sample_weight"):
-        tiny_hybrid(classifier=head, class_weight="balanced").fit(pixels, y)
+        tiny_hybrid(classifier=head, class_weight="balanced").fit(images, y)
+
+
+def fail_to_read(picture):
+    raise AssertionError("an image was read")
 
 
 def test_validation_subjects_of_the_training_are_refused(pixels, three_classes):
@@ -387,7 +420,7 @@ def test_validation_subjects_of_the_training_are_refused(pixels, three_classes):
 def test_grid_search_over_learning_rate_and_depth_by_subject(paths, three_classes, subjects):
     search = GridSearchCV(
         tuned_hybrid(),
-        {"featurizer__lr": [1e-3, 2e-2], "classifier__max_depth": [1, 3]},
+        {"featurizer__training__lr": [1e-3, 2e-2], "classifier__max_depth": [1, 3]},
         cv=StratifiedGroupKFold(2),
     ).fit(ImageSequence(paths, groups=subjects), three_classes, groups=subjects)
     assert len(search.cv_results_["params"]) == 4
@@ -417,7 +450,7 @@ def test_a_saved_tuned_model_predicts_the_same(pixels, three_classes, tmp_path):
 
 
 def test_a_regressor_is_no_head(pixels, three_classes):
-    with pytest.raises(UnsupportedInputError, match="is no classifier"):
+    with pytest.raises(UnsupportedInputError, match="is not a classifier"):
         tiny_hybrid(classifier=LinearRegression()).fit(pixels, three_classes)
 
 
@@ -433,7 +466,8 @@ def test_the_head_can_learn_from_all_views_and_average_their_probabilities(pixel
         classifier=head,
         view_averaging="probabilities",
     ).fit(pixels, three_classes)
-    of_views = clf.featurizer_._features_of_views(pixels)
+    prepared = PreparedImages(ImageSequence(pixels), clf.featurizer_.transform_)
+    of_views = clf.featurizer_._compute_features(prepared, average=False)
     assert of_views.shape == (24, 8, 8)
     rows = of_views.reshape(-1, 8)
     alone = clone(head).set_params(random_state=clf.classifier_.random_state)
@@ -459,11 +493,3 @@ def test_a_head_without_probabilities_averages_its_scores_over_the_views(pixels,
     best = scores.argmax(axis=1) if n_classes == 3 else (scores > 0).astype(int)
     np.testing.assert_array_equal(clf.predict(pixels), best)
     assert (clf.predict(pixels[:, ::-1]) == best).mean() > 0.9
-
-
-def test_an_image_of_one_view_is_the_same_either_way(pixels, three_classes):
-    features, probabilities = (
-        tiny_hybrid(view_averaging=kind).fit(pixels, three_classes).predict_proba(pixels)
-        for kind in ("features", "probabilities")
-    )
-    np.testing.assert_allclose(features, probabilities, atol=1e-6)

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from xgboost import XGBClassifier
 
-import effboost._featurizer
+import effboost._training.network_fit
 from common.networks import tiny_featurizer
 from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer, ImageSequence
 from effboost.exceptions import SplitError
@@ -52,27 +52,27 @@ class Log:
 def log(monkeypatch):
     log = Log()
     tune, fit, features = (
-        effboost._featurizer.fine_tune_cached,
+        effboost._training.network_fit.fine_tune_cached,
         HybridClassifier.fit,
-        ImageFeaturizer._features,
+        ImageFeaturizer._compute_features,
     )
     tuned, extracted = [], []
 
-    def logged_tune(cache, start, trainee, train, validation, training):
-        stopping = set() if validation is None else subjects_in(validation.images)
-        tuned.append((subjects_in(train.images), stopping))
+    def logged_tune(cache, start, trainee, train, validation, *others):
+        stopping = set() if validation is None else subjects_in(validation.images.images)
+        tuned.append((subjects_in(train.images.images), stopping))
         log.tunings.append(tuned[-1])
-        return tune(cache, start, trainee, train, validation, training)
+        return tune(cache, start, trainee, train, validation, *others)
 
-    def logged_features(self, X):
-        subjects = subjects_in(self._check_images(X, reset=False))
+    def logged_features(self, images, **options):
+        subjects = subjects_in(images.images)
         extracted.append(subjects)
         seen = self.__dict__.get("_seen")
         if seen is not None:
             log.n_predictions += 1
             if seen & subjects:
                 log.leaks.append((seen, subjects))
-        return features(self, X)
+        return features(self, images, **options)
 
     def logged_fit(self, X, y, **params):
         tuned.clear()
@@ -86,8 +86,8 @@ def log(monkeypatch):
         return self
 
     logged_fit.__wrapped__ = fit  # scikit-learn reads the signature
-    monkeypatch.setattr(effboost._featurizer, "fine_tune_cached", logged_tune)
-    monkeypatch.setattr(ImageFeaturizer, "_features", logged_features)
+    monkeypatch.setattr(effboost._training.network_fit, "fine_tune_cached", logged_tune)
+    monkeypatch.setattr(ImageFeaturizer, "_compute_features", logged_features)
     monkeypatch.setattr(HybridClassifier, "fit", logged_fit)
     return log
 
@@ -110,17 +110,13 @@ def samples(draw, min_subjects=4):
 
 
 def make_hybrid(fine_tune, protocol, stops_network, stops_booster, calibration, seed):
+    training = {"max_epochs": 1, "early_stopping": stops_network}
     return HybridClassifier(
-        tiny_featurizer(
-            image_size=8,
-            fine_tune=fine_tune,
-            max_epochs=1,
-            early_stopping=stops_network,
-            validation_fraction=0.2,
-        ),
+        tiny_featurizer(image_size=8, fine_tune=fine_tune, **(training if fine_tune else {})),
         XGBClassifier(n_estimators=2, early_stopping_rounds=2 if stops_booster else None),
-        head_protocol=protocol,
+        head_protocol=protocol if fine_tune else "in_sample",
         calibration=calibration,
+        validation_fraction=0.2,
         random_state=seed,
     )
 
@@ -142,9 +138,10 @@ def assert_parts_are_disjoint(log, clf):
         assert not decided & watched
         assert not trained & watched
         assert not decided & stopped
-        if clf.featurizer.fine_tune and clf.head_protocol == "holdout":
+        if clf.head_protocol == "holdout":
             assert not trained & decided
-        if clf.featurizer.fine_tune and clf.featurizer.early_stopping:
+        training = clf.featurizer.training
+        if training is not None and training.early_stopping:
             assert stopped
         if clf.classifier.early_stopping_rounds or clf.calibration:
             assert watched
@@ -165,6 +162,7 @@ def suppress_few_subjects():
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
 @pytest.mark.filterwarnings("ignore:The least populated class")
 @settings(max_examples=30, deadline=None, suppress_health_check=QUIET)
@@ -221,6 +219,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.filterwarnings("ignore:The least populated class")

@@ -30,7 +30,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("block_size", [1, 5, 24, 64])
-def test_blocks_of_any_size_give_what_the_classifier_gives(clf, paths, block_size):
+def test_blocks_of_any_size_equal_the_classifiers_predictions(clf, paths, block_size):
     found = list(iter_predictions(clf, paths, block_size=block_size))
     assert [p.image for p in found] == paths
     np.testing.assert_array_equal([p.probabilities for p in found], clf.predict_proba(paths))
@@ -47,6 +47,7 @@ def test_no_more_than_a_block_is_read_before_the_first_prediction_comes(clf, pix
         assert counting.n == 4 * ((n + 3) // 4)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(clf, paths):
     def measure(n):
         tracemalloc.start()
@@ -62,7 +63,7 @@ def test_memory_does_not_grow_with_the_number_of_images(clf, paths):
     assert growth < 720 * 300
 
 
-def test_broken_images_are_told_and_the_others_predicted(clf, paths):
+def test_broken_images_are_reported_and_the_others_predicted(clf, paths):
     expected = clf.predict_proba(paths)
     broken = [0, 5, 6, 7, 23]
     for i in broken:
@@ -98,7 +99,7 @@ def test_a_broken_image_costs_no_more_than_its_block_twice(clf, pixels):
     assert breaking.n < 3 * 24
 
 
-def test_heads_without_probabilities_give_classes(pixels, three_classes):
+def test_heads_without_probabilities_predict_classes(pixels, three_classes):
     clf = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(pixels, three_classes)
     found = list(iter_predictions(clf, pixels))
     assert [p.label for p in found] == clf.predict(pixels).tolist()
@@ -111,7 +112,7 @@ def test_images_in_memory_are_named_by_position(pixels, three_classes):
     assert [p.image for p in found] == ["position 0", "position 1"]
 
 
-def test_what_cannot_work_is_refused_at_once(clf, pixels):
+def test_invalid_arguments_raise_at_once(clf, pixels):
     with pytest.raises(ValueError, match="block_size=0 must be 1 or more"):
         iter_predictions(clf, pixels, block_size=0)
     with pytest.raises(NotFittedError):

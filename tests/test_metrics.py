@@ -1,5 +1,8 @@
 """Metrics against their definitions, and scorers by name inside scikit-learn."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,13 +21,16 @@ from sklearn.metrics import (
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.svm import LinearSVC
 
+import effboost.metrics
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.metrics import (
+    SCORERS,
     SubjectScorer,
     expected_calibration_error,
     make_subject_scorer,
+    register_scorers,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
@@ -36,6 +42,33 @@ binary = st.integers(2, 30).flatmap(
         st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]), min_size=n, max_size=n),
     )
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    register_scorers()
+
+
+@pytest.mark.slow
+def test_importing_classifiers_leaves_the_names_of_scikit_learn_as_they_are():
+    code = (
+        "from sklearn.metrics import get_scorer_names\n"
+        "before = get_scorer_names()\n"
+        "import effboost\n"
+        "effboost.CNNClassifier, effboost.HybridClassifier, effboost.evaluate\n"
+        "import effboost.metrics\n"
+        "assert get_scorer_names() == before\n"
+        "effboost.metrics.register_scorers()\n"
+        "assert set(get_scorer_names()) - set(before) == set(effboost.metrics.SCORERS)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_are_objects_too(name):
+    scorer = getattr(effboost.metrics, f"{name}_scorer")
+    assert scorer is SCORERS[name]
+    assert repr(get_scorer(name)) == repr(scorer)
 
 
 def by_trying_every_threshold(y, score):
@@ -253,3 +286,16 @@ def test_scorers_are_registered_without_overriding_others():
     assert len(ours) == 11
     assert all(isinstance(get_scorer(name), SubjectScorer) for name in ours)
     assert not isinstance(get_scorer("accuracy"), SubjectScorer)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 1.2, -0.1])
+def test_values_that_are_not_probabilities_raise(wrong):
+    with pytest.raises(UnsupportedInputError, match="probabilities must be between 0 and 1"):
+        expected_calibration_error([0, 1, 1], [0.2, wrong, 0.9])
+    rounded = np.array([[0, 1 + 1e-7], [1, -1e-7]], dtype=np.float32)
+    assert expected_calibration_error([1, 0], rounded) == pytest.approx(0, abs=1e-6)
+
+
+def test_missing_label_raises_with_position():
+    with pytest.raises(UnsupportedInputError, match="label at position 1 is missing"):
+        expected_calibration_error(["a", None, "b"], [0.2, 0.7, 0.9])

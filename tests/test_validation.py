@@ -112,7 +112,7 @@ def test_images_with_weight_zero_are_left_out(pixels):
 def test_invalid_class_weights_raise(pixels, weights):
     rows = LabelledImages.check(ImageSequence(pixels), [0, 1] * 12)
     with pytest.raises(UnsupportedInputError, match=r"class_weight=.* must be finite"):
-        rows.balanced(weights)
+        rows.weights_with_classes(weights)
 
 
 def sampled(sampling):

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
         reproduction,
     )
     from effboost._cnn_classifier import CNNClassifier
+    from effboost._efficientnet_featurizer import EfficientNetFeaturizer
     from effboost._extraction.cache import Cache
-    from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+    from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
     from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._iter_predictions import Prediction, iter_predictions
-    from effboost._training.config import FineTuning
+    from effboost._training.config import FineTuning, Regularization, Schedule
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
     from effboost.onnx import OnnxClassifier, export_onnx
@@ -46,6 +47,8 @@ __all__ = [
     "LinearBoostedClassifier",
     "OnnxClassifier",
     "Prediction",
+    "Regularization",
+    "Schedule",
     "backbones",
     "comparators",
     "datasets",
@@ -70,7 +73,7 @@ _HOME = {
     "Augmentation": "_transforms",
     "CNNClassifier": "_cnn_classifier",
     "Cache": "_extraction.cache",
-    "EfficientNetFeaturizer": "_featurizer",
+    "EfficientNetFeaturizer": "_efficientnet_featurizer",
     "EvaluationReport": "evaluation",
     "FineTuning": "_training.config",
     "HybridClassifier": "_hybrid_classifier",
@@ -80,6 +83,8 @@ _HOME = {
     "LinearBoostedClassifier": "_heads.linear_boosted",
     "OnnxClassifier": "onnx",
     "Prediction": "_iter_predictions",
+    "Regularization": "_training.config",
+    "Schedule": "_training.config",
     "describe_model": "persistence",
     "evaluate": "evaluation",
     "export_onnx": "onnx",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,18 +13,25 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-import effboost.metrics  # noqa: F401 - scikit-learn knows the scorers by name from here on
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
+from effboost._extraction.prepared_images import PreparedImages
+from effboost._featurizer import ImageFeaturizer
 from effboost._utils.compat import DocumentedMixin, fit_context
+from effboost._utils.decision import MostProbableMixin
 from effboost._utils.default_estimators import NestedDefaults, seed_children
-from effboost._utils.fit_callbacks import CallbackSteps, callback_data
+from effboost._utils.fit_callbacks import callback_data
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["CNNClassifier"]
 
 
 class CNNClassifier(
-    CallbackSupportMixin, DocumentedMixin, ClassifierMixin, NestedDefaults, BaseEstimator
+    CallbackSupportMixin,
+    DocumentedMixin,
+    MostProbableMixin,
+    ClassifierMixin,
+    NestedDefaults,
+    BaseEstimator,
 ):
     """Classify images by a fine-tuned network alone: its own linear layer and softmax decide.
 
@@ -34,7 +41,7 @@ class CNNClassifier(
     Parameters
     ----------
     featurizer : ImageFeaturizer or None, default=None
-        The network and how to train it; its ``fine_tune`` must be True. None means
+        The network and how to train it; its `training` must not be None. None means
         `EfficientNetFeaturizer()`.
     random_state : int, RandomState instance or None, default=None
         Reaches the featurizer where its own is None.
@@ -58,20 +65,27 @@ class CNNClassifier(
 
     Examples
     --------
-    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> cnn = CNNClassifier(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     ImageFeaturizer(
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=FineTuning(max_epochs=1),
+    ...         transform=ImageTransform(crop_size=None, image_size=32),
+    ...     ),
     ...     random_state=0,
     ... ).fit(cells.images, cells.target)
     >>> cnn.predict_proba(cells.images).shape
     (20, 2)
     """
 
-    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {"featurizer": EfficientNetFeaturizer}
-    # With metadata routing on, subjects come along without being asked for: a fit that does not
-    # know them would tear them apart.
+    _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
+        "featurizer": {None: EfficientNetFeaturizer}
+    }
+    # With metadata routing on, subjects come along without being requested: a fit that does not
+    # know them would split them.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "featurizer": [ImageFeaturizer, None],
@@ -115,51 +129,26 @@ class CNNClassifier(
             The fitted classifier.
         """
         featurizer: ImageFeaturizer = self._child("featurizer")
-        if not featurizer.fine_tune:
+        if featurizer.training is None:
             raise UnsupportedInputError(
-                "featurizer has fine_tune=False, so its network has no layer for these classes; "
-                "set fine_tune=True, or take HybridClassifier for frozen features"
+                "featurizer has training=None, so its network has no layer for these classes; set "
+                "training=FineTuning(), or use HybridClassifier for a frozen network"
             )
         if self.random_state is not None:
             seed_children([featurizer], check_random_state(self.random_state))
         if self.verbose and not featurizer.verbose:
             featurizer.set_params(verbose=self.verbose)
-        featurizer._validate_params()
-        task = self._init_callback_context(max_subtasks=featurizer._n_epochs())
-        data = callback_data(X, y, sample_weight)
-        task.call_on_fit_task_begin(estimator=self, **data)
         # Not featurizer.fit: the epochs are this estimator's own, which can score.
         featurizer._fit(
-            CallbackSteps("epoch", self, task, data),
-            _describe,
             X,
             y,
-            groups=groups,
-            sample_weight=sample_weight,
-            X_val=X_val,
-            y_val=y_val,
-            groups_val=groups_val,
+            (groups, sample_weight),
+            (X_val, y_val, groups_val),
+            callback_data(X, y, sample_weight),
+            self,
+            _fitted_attributes,
         )
-        self._share(featurizer)
-        task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
         return self
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the class of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            What `ImageSequence` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            A label of `classes_` for each image.
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """Predict the probability of each class.
@@ -184,14 +173,15 @@ class CNNClassifier(
         check_is_fitted(self)
         return int(self.featurizer_.n_features_in_)
 
-    def _share(self, featurizer: ImageFeaturizer) -> Self:
-        """Become the classifier of a network that is tuned already."""
-        self.__dict__.update(_describe(featurizer))
-        return self
+    def _set_fitted_state(self, featurizer: ImageFeaturizer) -> None:
+        """Take on a network that has been tuned."""
+        self.__dict__.update(_fitted_attributes(featurizer))
 
     def _scores(self, X: Any) -> npt.NDArray[np.float32]:
-        """Give the logits of images."""
-        features = self.featurizer_._features(X)
+        """Compute the logits of images."""
+        featurizer = self.featurizer_
+        images = PreparedImages(featurizer._check_images(X, reset=False), featurizer.transform_)
+        features = featurizer._compute_features(images)
         head, k = self.featurizer_.head_, len(self.classes_)
         if head is None:
             return features[:, :k]
@@ -209,8 +199,8 @@ class CNNClassifier(
         return tags
 
 
-def _describe(featurizer: ImageFeaturizer) -> dict[str, Any]:
-    """Give the fitted attributes of the classifier of a tuned network."""
+def _fitted_attributes(featurizer: ImageFeaturizer) -> dict[str, Any]:
+    """Return the fitted attributes of the classifier of a tuned network."""
     return {
         "featurizer_": featurizer,
         "classes_": featurizer.classes_,

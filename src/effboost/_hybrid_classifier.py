@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_classifier
-from sklearn.callback import CallbackSupportMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
-from effboost._cnn_classifier import CNNClassifier
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
-from effboost._heads.booster import count_rounds, fit_head, paper_booster, stops_early
-from effboost._heads.calibration import calibrate_head
-from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
-from effboost._utils.default_estimators import NestedDefaults, seed_children
-from effboost._utils.device import draw_seed, resolve_device
-from effboost._utils.fit_callbacks import CallbackSteps, callback_data, subtask
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
+from effboost._extraction.prepared_images import PreparedImages
+from effboost._featurizer import ImageFeaturizer
+from effboost._heads.booster import paper_booster
+from effboost._heads.fit import check_head
+from effboost._heads.view_averaging import decide_over_views
+from effboost._hybrid_base import BaseHybridClassifier
+from effboost._utils.compat import Interval, StrOptions, fit_context
+from effboost._utils.device import draw_seed
+from effboost._utils.fit_callbacks import callback_data, subtask
 from effboost._validation import LabelledImages, check_validation
 from effboost.exceptions import UnsupportedInputError
 
@@ -36,15 +37,8 @@ def _head_has(method: str) -> Any:
     return check
 
 
-class HybridClassifier(
-    CallbackSupportMixin,
-    DocumentedMixin,
-    ClassifierMixin,
-    TransformerMixin,
-    NestedDefaults,
-    BaseEstimator,
-):
-    """Classify images: a fine-tuned network gives the features, a classifier decides on them.
+class HybridClassifier(BaseHybridClassifier):
+    """Classify images: a fine-tuned network computes features, a classifier decides on them.
 
     With nothing set, this is the method of "Advancing the Diagnosis of Acute Lymphoblastic
     Leukemia with Hybrid Neural Networks": EfficientNet-B0 is fine-tuned from ImageNet weights
@@ -53,29 +47,33 @@ class HybridClassifier(
     Parameters
     ----------
     featurizer : ImageFeaturizer or None, default=None
-        Gives the features. None means `EfficientNetFeaturizer()`.
+        Computes the features. None means `EfficientNetFeaturizer()`.
     classifier : classifier or None, default=None
-        Any scikit-learn classifier. It sees float32 features and labels 0 to n_classes - 1, and
-        the subjects if its `fit` takes `groups`.
+        Any scikit-learn classifier, the head. It is fitted on float32 features and labels 0 to
+        n_classes - 1, and gets the subjects if its `fit` takes `groups`.
         None means ``XGBClassifier(learning_rate=0.35, tree_method="hist")``, the paper's.
     head_protocol : {"in_sample", "holdout"}, default="in_sample"
         Which images the classifier learns from. "in_sample": all of them, the ones that the
         network was tuned on, as in the paper; their features are over-confident. "holdout":
-        images of subjects that were split off before, and that the network has not seen.
-        Without fine-tuning the network has seen none, and the classifier learns from all.
+        images of subjects that were split off before, and that the network has not seen; an error
+        where the network is not tuned, since it has then seen none.
     holdout_fraction : float, default=0.3
         Share of the images that "holdout" splits off, by subject.
     view_averaging : {"features", "probabilities"}, default="features"
         What is averaged over the views of an image, where the featurizer has ``views="dihedral"``:
         the features, so that the classifier sees one row for each image; or its probabilities,
-        so that it learns from all eight, an eighth of the weight each.
+        so that it learns from all eight rows, with an eighth of the weight each.
     calibration : {"temperature", "sigmoid", "isotonic"} or None, default=None
         Calibrate the classifier's probabilities on validation rows, which neither it nor the
         network has learned from, by scikit-learn's `CalibratedClassifierCV`. "temperature"
         changes no decision and suits few images.
+    validation_fraction : float or None, default=None
+        Share of the images to split off, by subject, where early stopping of the network or of
+        XGBoost, or `calibration`, needs images to validate on and no `X_val` is given. None means
+        that of the featurizer's `training`, or 0.1 without fine-tuning.
     class_weight : "balanced", dict or None, default=None
-        Weights of the classes, as scikit-learn has them, in the loss of the network (where the
-        featurizer's own is None) and, as sample weights, in that of the classifier.
+        Weights of the classes, as in scikit-learn, in the loss of the network (where
+        ``featurizer.training`` has none) and, as sample weights, in that of the classifier.
     random_state : int, RandomState instance or None, default=None
         Reaches the featurizer and the classifier where theirs is None; draws the splits by
         subject.
@@ -110,35 +108,40 @@ class HybridClassifier(
     Notes
     -----
     `get_params` lists the parameters of the defaults, too, so that a search can name
-    ``classifier__max_depth`` or ``featurizer__lr`` without building anything first; setting one
-    of them replaces the None by the default.
+    ``classifier__max_depth`` or ``featurizer__training__lr`` without building anything first;
+    setting one of them replaces the None by the default.
 
-    Early stopping, of the network (``featurizer__early_stopping``) or of XGBoost
-    (``classifier__early_stopping_rounds``), and `calibration` without `X_val` cut off the share
-    ``featurizer__validation_fraction`` of the images by subject. Neither learns from them.
+    Early stopping, of the network (``featurizer__training__early_stopping``) or of XGBoost
+    (``classifier__early_stopping_rounds``), and `calibration` without `X_val` share one split of
+    the images by subject. Neither part learns from the images that are split off.
 
     XGBoost computes on a GPU where the featurizer does, unless it says otherwise. The fitted
     one predicts on the CPU, so that it can be loaded anywhere.
 
     Examples
     --------
-    >>> from effboost import HybridClassifier, ImageFeaturizer
+    >>> from effboost import FineTuning, HybridClassifier, ImageFeaturizer, ImageTransform
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> clf = HybridClassifier(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     ImageFeaturizer(
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=FineTuning(max_epochs=1),
+    ...         transform=ImageTransform(crop_size=None, image_size=32),
+    ...     ),
     ...     random_state=0,
     ... ).fit(cells.images, cells.target, groups=cells.groups)
     >>> clf.predict_proba(cells.images).shape
     (20, 2)
     """
 
-    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
-        "featurizer": EfficientNetFeaturizer,
-        "classifier": paper_booster,
+    _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
+        "featurizer": {None: EfficientNetFeaturizer},
+        "classifier": {None: paper_booster},
     }
-    # With metadata routing on, subjects come along without being asked for: a fit that does not
-    # know them would tear them apart.
+    # With metadata routing on, subjects come along without being requested: a fit that does not
+    # know them would split them.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "featurizer": [ImageFeaturizer, None],
@@ -147,6 +150,7 @@ class HybridClassifier(
         "holdout_fraction": [Interval(Real, 0, 1, closed="neither")],
         "view_averaging": [StrOptions({"features", "probabilities"})],
         "calibration": [StrOptions({"temperature", "sigmoid", "isotonic"}), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -161,6 +165,7 @@ class HybridClassifier(
         holdout_fraction: float = 0.3,
         view_averaging: str = "features",
         calibration: str | None = None,
+        validation_fraction: float | None = None,
         class_weight: str | dict[Any, float] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -171,6 +176,7 @@ class HybridClassifier(
         self.holdout_fraction = holdout_fraction
         self.view_averaging = view_averaging
         self.calibration = calibration
+        self.validation_fraction = validation_fraction
         self.class_weight = class_weight
         self.random_state = random_state
         self.verbose = verbose
@@ -230,110 +236,47 @@ class HybridClassifier(
         task.call_on_fit_task_begin(estimator=self, **data)
         rng = check_random_state(self.random_state)
         featurizer, classifier = self._children(rng)
-        if not is_classifier(classifier):
-            raise UnsupportedInputError(
-                f"classifier={classifier!r} is no classifier; a regressor has no classes to give"
-            )
-        images = featurizer._check_images(X, reset=True)
-        rows = LabelledImages.check(images, y, groups=groups, sample_weight=sample_weight)
+        self._check_combination(featurizer, classifier)
+        rows = LabelledImages.check(
+            featurizer._prepare_images(X, reset=True), y, groups=groups, sample_weight=sample_weight
+        )
         classes = rows.classes()
-        validation = check_validation(rows, featurizer._check_images, X_val, y_val, groups_val)
-        # One cut for the network and the booster: rows that stop either have been seen by neither.
-        if validation is None and self._needs_validation(featurizer, classifier):
-            rows, validation = rows.train_validation_split(
-                featurizer.validation_fraction, draw_seed(rng)
-            )
+        n_views = self._n_head_views(featurizer)
+        check_head(
+            classifier,
+            weighted=self.class_weight is not None or not (rows.weight == 1).all(),
+            groups=rows.groups,
+            n_classes=len(classes),
+            n_views=n_views,
+            n_rows=len(rows.images) * n_views,
+            calibrated=self.calibration is not None,
+        )
+        validation = check_validation(rows, featurizer._prepare_images, X_val, y_val, groups_val)
+        # One split for the network and the booster: rows that stop either were seen by neither.
+        if validation is None and self._needs_validation(
+            featurizer, classifier, len(rows.images) * n_views
+        ):
+            fraction = self._choose_validation_fraction(featurizer)
+            rows, validation = rows.train_validation_split(fraction, draw_seed(rng))
         if self.calibration is not None and validation is not None:
             missing = np.setdiff1d(classes, validation.labels).tolist()
             if missing:
-                raise UnsupportedInputError(f"y_val holds no {missing[0]!r} to calibrate on")
+                raise UnsupportedInputError(f"y_val has no {missing[0]!r} to calibrate on")
         tuning = deciding = rows
-        if featurizer.fine_tune and self.head_protocol == "holdout":
+        if self.head_protocol == "holdout":
             tuning, deciding = rows.train_validation_split(self.holdout_fraction, draw_seed(rng))
         with subtask(task, "fit-featurizer", self, child=featurizer):
-            featurizer.fit(
-                tuning.images,
-                tuning.labels,
-                groups=tuning.groups,
-                sample_weight=tuning.weight,
-                X_val=None if validation is None else validation.images,
-                y_val=None if validation is None else validation.labels,
-                groups_val=None if validation is None else validation.groups,
-            )
+            featurizer._fit_labelled(tuning, validation)
         classifier, evals_result = self._fit_head(
             task, featurizer, classifier, classes, deciding, validation
         )
         for name in ("cnn_", "evals_result_"):
             self.__dict__.pop(name, None)  # of a former fit
-        self.classes_ = classes
-        self.featurizer_, self.classifier_ = featurizer, classifier
-        self.history_ = featurizer.history_
-        if featurizer.fine_tune:
-            self.cnn_ = CNNClassifier(featurizer)._share(featurizer)
+        self._set_fitted_state(featurizer, classifier, classes)
         if evals_result is not None:
             self.evals_result_ = evals_result
         task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
         return self
-
-    def _fit_head(
-        self,
-        task: Any,
-        featurizer: ImageFeaturizer,
-        classifier: Any,
-        classes: npt.NDArray[Any],
-        deciding: LabelledImages,
-        validation: LabelledImages | None,
-    ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
-        """Fit the classifier on features; give it, calibrated if asked for, and its history."""
-        with subtask(task, "extract-features", self):
-            train = self._head_rows(featurizer, deciding, classes)
-            weight = deciding.balanced(self.class_weight)
-            n_views = len(train[1]) // len(weight)
-            if n_views > 1 and has_fit_parameter(classifier, "sample_weight"):
-                weight = weight / n_views
-            self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
-            watched = None
-            if validation is not None:
-                watched = self._head_rows(featurizer, validation, classes)
-        child = classifier if hasattr(classifier, "set_callbacks") else None
-        n_rounds = count_rounds(classifier)
-        with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
-            evals_result = fit_head(
-                classifier,
-                train,
-                watched,
-                sample_weight=np.repeat(weight, n_views),
-                device=resolve_device(featurizer.device),
-                groups=None if deciding.groups is None else np.repeat(deciding.groups, n_views),
-                rounds=CallbackSteps("boosting-round", self, fitting, {}),
-            )
-        if self.calibration is not None and watched is not None:
-            classifier = calibrate_head(classifier, self.calibration, watched)
-        return classifier, evals_result
-
-    def _head_rows(
-        self, featurizer: ImageFeaturizer, rows: LabelledImages, classes: npt.NDArray[Any]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Give what the classifier learns from: a row for each image, or for each view of it."""
-        target = rows.encode(classes)
-        if self.view_averaging == "features":
-            return featurizer._features(rows.images), target
-        features = featurizer._features_of_views(rows.images)
-        n_views = features.shape[1]
-        return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
-
-    def _ask_head(self, method: str, X: Any) -> npt.NDArray[Any]:
-        """Give what a method of the classifier says of images."""
-        check_is_fitted(self)
-        ask = getattr(self.classifier_, method)
-        answers: npt.NDArray[Any]
-        if self.view_averaging == "features":
-            answers = ask(self._features(X))
-            return answers
-        features = self.featurizer_._features_of_views(X)
-        n, n_views = features.shape[:2]
-        answers = ask(features.reshape(n * n_views, -1))
-        return answers.reshape(n, n_views, *answers.shape[1:]).mean(axis=1)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of images.
@@ -348,14 +291,11 @@ class HybridClassifier(
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        check_is_fitted(self)
-        if self.view_averaging == "features":
-            best = self._ask_head("predict", X)
-        elif hasattr(self.classifier_, "predict_proba"):
-            best = self._ask_head("predict_proba", X).argmax(axis=1)
+        features = self._head_features(X)
+        if features.ndim == 3:
+            best = decide_over_views(self.classifier_, features)
         else:
-            scores = self._ask_head("decision_function", X)
-            best = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+            best = self.classifier_.predict(features)
         labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
@@ -373,11 +313,11 @@ class HybridClassifier(
         ndarray of shape (n_samples, n_classes)
             Probabilities between 0 and 1, in the order of `classes_`.
         """
-        return self._ask_head("predict_proba", X)
+        return self._ask_head("predict_proba", self._head_features(X))
 
     @available_if(_head_has("decision_function"))
     def decision_function(self, X: Any) -> npt.NDArray[Any]:
-        """Give the scores of a head that has them, such as a support vector machine.
+        """Compute the scores of a classifier that has them, such as a support vector machine.
 
         Parameters
         ----------
@@ -389,7 +329,7 @@ class HybridClassifier(
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             The head's scores.
         """
-        return self._ask_head("decision_function", X)
+        return self._ask_head("decision_function", self._head_features(X))
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features on which the classifier decides.
@@ -404,7 +344,11 @@ class HybridClassifier(
         ndarray of shape (n_samples, n_features_out), float32
             The features.
         """
-        return self._features(X)
+        check_is_fitted(self)
+        images = PreparedImages(
+            self.featurizer_._check_images(X, reset=False), self.featurizer_.transform_
+        )
+        return self.featurizer_._compute_features(images)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Get the names of the features.
@@ -428,26 +372,6 @@ class HybridClassifier(
         """Number of columns seen in `fit`, where `X` holds one image per row."""
         check_is_fitted(self)
         return int(self.featurizer_.n_features_in_)
-
-    def _features(self, X: Any) -> Any:
-        # Not self.transform: its output may be set to a data frame, which the head never saw.
-        check_is_fitted(self)
-        return self.featurizer_._features(X)
-
-    def _children(self, rng: np.random.RandomState) -> tuple[ImageFeaturizer, Any]:
-        """Give copies of the featurizer and the classifier, or the defaults, ready to fit."""
-        featurizer, classifier = self._child("featurizer"), self._child("classifier")
-        if self.random_state is not None:
-            seed_children([featurizer, classifier], rng)
-        if self.verbose and not featurizer.verbose:
-            featurizer.set_params(verbose=self.verbose)
-        if featurizer.class_weight is None:
-            featurizer.set_params(class_weight=self.class_weight)
-        return featurizer, classifier
-
-    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any) -> bool:
-        network = featurizer.fine_tune and featurizer._patience() is not None
-        return network or stops_early(classifier) or self.calibration is not None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""Predictions for more images than anyone would hold in memory, as they come."""
+"""Predictions for more images than memory holds, block by block."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._images import ImageSequence, as_images
+from effboost._utils.decision import predict_both
 from effboost.exceptions import ImageDecodeError
 
-__all__ = ["Prediction", "iter_predictions"]
+__all__ = ["Prediction", "images_for", "iter_predictions"]
 
 _BLOCK: Final = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a classifier says about one image.
+    """The prediction for one image.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Prediction:
         Its class; None where the image cannot be read.
     probabilities : ndarray of shape (n_classes,) or None
         Probability of each class, in the order of ``classes_``; None where the image cannot be
-        read, or the classifier gives none.
+        read, or the classifier has no ``predict_proba``.
     error : str or None
         Why the image cannot be read; None where it can.
     """
@@ -51,19 +51,17 @@ def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[
     X : images, n_samples of them
         What `ImageSequence` takes.
     block_size : int, default=64
-        Images at a time: so many are read before the first prediction comes, and between any
-        two.
+        Number of images that are read and predicted together.
 
     Yields
     ------
     Prediction
-        One for each image, in their order: what ``predict_proba`` gives, and the class of the
-        largest probability; what ``predict`` gives where there are no probabilities.
+        One for each image, in their order, with what ``predict`` and ``predict_proba`` return.
 
     Notes
     -----
-    Memory holds one block's features, whatever the number of images. Images of a block in which
-    one cannot be read are decoded twice.
+    Memory holds the features of one block, whatever the number of images. If an image cannot be
+    read, the others of its block are decoded twice.
 
     Examples
     --------
@@ -80,8 +78,40 @@ def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[
     check_is_fitted(clf)
     if block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
-    images = as_images(X)
-    return _iterate(clf, images, block_size)
+    return _iterate(clf, images_for(clf, X), block_size)
+
+
+def images_for(clf: Any, X: Any) -> ImageSequence:
+    """Return images as a classifier of images reads them.
+
+    Numeric rows are images of the shape that it was fitted with, and their columns are checked as
+    in its own ``predict``.
+
+    Parameters
+    ----------
+    clf : classifier
+        On images, fitted or not.
+    X : images, n_samples of them
+        What `ImageSequence` takes.
+    """
+    if isinstance(X, ImageSequence):
+        return X
+    reader = _find_reader(clf)
+    if hasattr(reader, "n_features_in_"):
+        validate_data(reader, X, reset=False, skip_check_array=True)
+    shapes = (
+        value for name, value in clf.get_params().items() if name.split("__")[-1] == "image_shape"
+    )
+    shape = getattr(reader, "image_shape", None) or next(filter(None, shapes), None)
+    return as_images(X, image_shape=shape)
+
+
+def _find_reader(clf: Any) -> Any:
+    """Return the fitted part of a classifier that reads images."""
+    for name in ("featurizer_", "best_estimator_", "estimator_"):
+        if hasattr(clf, name):
+            return _find_reader(getattr(clf, name))
+    return clf
 
 
 def _iterate(clf: Any, images: ImageSequence, block_size: int) -> Iterator[Prediction]:
@@ -96,12 +126,12 @@ def _predict_block(clf: Any, block: ImageSequence) -> Iterator[Prediction]:
     good = list(range(len(block)))
     while good:
         try:
-            labels, probabilities = _predict(clf, block[good])
+            labels, probabilities = predict_both(clf, block[good])
             break
         except ImageDecodeError as error:
             errors[good[error.index]] = error.reason
             good = [i for i in good if i not in errors]
-            # The others that are broken, too: each would cost a block's predictions.
+            # Find all that are broken at once: each would cost the predictions of a block.
             errors |= _find_broken(block, good)
             good = [i for i in good if i not in errors]
     rows = {i: row for row, i in enumerate(good)}
@@ -117,15 +147,7 @@ def _find_broken(block: ImageSequence, positions: list[int]) -> dict[int, str]:
     broken = {}
     for i in positions:
         try:
-            block.decode(i)
+            block.decode(i, lambda image: None)
         except ImageDecodeError as error:
             broken[i] = error.reason
     return broken
-
-
-def _predict(clf: Any, images: ImageSequence) -> tuple[Any, Any]:
-    if not hasattr(clf, "predict_proba"):
-        return clf.predict(images), None
-    probabilities = clf.predict_proba(images)
-    # Not `predict`, which would carry the images through the network once more.
-    return np.asarray(clf.classes_)[probabilities.argmax(axis=1)], probabilities

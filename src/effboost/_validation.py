@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy.typing as npt
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from effboost._images import ImageSequence
 from effboost._utils.columns import check_groups, check_label_column
 from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
@@ -26,7 +25,7 @@ class LabelledImages:
 
     Attributes
     ----------
-    images : ImageSequence
+    images : ImageSequence or PreparedImages
         The images.
     labels : ndarray of shape (n_samples,)
         Their labels, as given by the caller.
@@ -36,14 +35,14 @@ class LabelledImages:
         Their weights, all above 0; 1 by default.
     """
 
-    images: ImageSequence
+    images: Any
     labels: npt.NDArray[Any]
     groups: npt.NDArray[Any] | None
     weight: npt.NDArray[np.float64]
 
     @classmethod
     def check(
-        cls, images: ImageSequence, y: Any, *, groups: Any = None, sample_weight: Any = None
+        cls, images: Any, y: Any, *, groups: Any = None, sample_weight: Any = None
     ) -> LabelledImages:
         """Validate lengths and types; `groups` default to those of the images.
 
@@ -100,7 +99,7 @@ class LabelledImages:
         split = subject_split(self.labels, self.groups, test_size=share, random_state=seed)
         return self.take(split.train), self.take(split.test)
 
-    def balanced(self, class_weight: Any) -> npt.NDArray[np.float64]:
+    def weights_with_classes(self, class_weight: Any) -> npt.NDArray[np.float64]:
         """Return the weights multiplied by those of the classes."""
         of_class = compute_sample_weight(class_weight, self.labels)
         if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
@@ -141,7 +140,7 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
     return labels
 
 
-def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.float64]:
+def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
     """Validate the weights of the images; None means 1 for each.
 
     Raises
@@ -168,7 +167,7 @@ def check_weight(images: ImageSequence, sample_weight: Any) -> npt.NDArray[np.fl
 
 def check_validation(
     train: LabelledImages,
-    check_images: Callable[..., ImageSequence],
+    check_images: Callable[..., Any],
     X_val: Any,
     y_val: Any,
     groups_val: Any,
@@ -192,7 +191,7 @@ def check_validation(
     return validation
 
 
-def _check_lengths(images: ImageSequence, **others: Any) -> None:
+def _check_lengths(images: Sized, **others: Any) -> None:
     for name, values in others.items():
         if values is not None and len(values) != len(images):
             raise UnsupportedInputError(

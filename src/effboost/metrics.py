@@ -1,12 +1,13 @@
 """Diagnostic metrics, and scorers by subject instead of by image.
 
-Importing this module, or any classifier of effboost, registers the scorers with scikit-learn, so
-that ``scoring`` accepts their names.
+Pass the scorers as objects, such as `subject_roc_auc_scorer`, to ``scoring`` in scikit-learn; or
+call `register_scorers` once, and pass their names.
 """
 
 from __future__ import annotations
 
 from inspect import signature
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -21,14 +22,17 @@ from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import label_subjects
 
 __all__ = [
+    "SCORERS",
     "SubjectScorer",
     "expected_calibration_error",
     "make_subject_scorer",
+    "register_scorers",
     "sensitivity_at_specificity",
     "specificity_at_sensitivity",
 ]
 
 _ROUNDING: Final = 1e-12
+_TOLERANCE: Final = 1e-5
 N_BINS: Final = 15
 
 
@@ -175,7 +179,8 @@ def expected_calibration_error(
         proba = np.column_stack([1 - proba, proba])
     true = check_label_column(y_true)
     check_consistent_length(true, proba, sample_weight)
-    if not ((proba >= 0) & (proba <= 1)).all():
+    # The tolerance is for the rounding of float32.
+    if not ((proba >= -_TOLERANCE) & (proba <= 1 + _TOLERANCE)).all():
         raise UnsupportedInputError(
             f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities must "
             "be between 0 and 1, and not NaN"
@@ -304,7 +309,7 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
     >>> make_subject_scorer("sensitivity_at_95_specificity", pos_label="ALL")
     make_subject_scorer(sensitivity_at_specificity, pos_label='ALL')
     """
-    scorer = get_scorer(scoring)
+    scorer = get_scorer(_OF_IMAGES.get(scoring, scoring) if isinstance(scoring, str) else scoring)
     if isinstance(scorer, SubjectScorer) or not isinstance(scorer, BaseScorer):
         raise UnsupportedInputError(
             f"scoring={scoring!r} is not a scorer by image: use a name of "
@@ -367,7 +372,27 @@ _ALSO_OF_SUBJECTS: Final = (
     "neg_log_loss",
     "neg_brier_score",
 )
-for _name, _scorer in _OF_IMAGES.items():
-    register_scorer(_name, _scorer)
-for _name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES):
-    register_scorer(f"subject_{_name}", make_subject_scorer(_name))
+SCORERS: Final = MappingProxyType(
+    _OF_IMAGES
+    | {f"subject_{name}": make_subject_scorer(name) for name in (*_ALSO_OF_SUBJECTS, *_OF_IMAGES)}
+)
+# As objects, too: subject_roc_auc_scorer and its like.
+globals().update({f"{name}_scorer": scorer for name, scorer in SCORERS.items()})
+
+
+def register_scorers() -> None:
+    """Let scikit-learn know the scorers of `SCORERS` by name, as in ``scoring="subject_roc_auc"``.
+
+    It adds to scikit-learn's own table, for the whole process; names that are taken stay as they
+    are. Without it, pass the scorers themselves.
+
+    Examples
+    --------
+    >>> from effboost.metrics import register_scorers, subject_roc_auc_scorer
+    >>> register_scorers()
+    >>> from sklearn.metrics import get_scorer
+    >>> get_scorer("subject_roc_auc")
+    make_subject_scorer(roc_auc_score)
+    """
+    for name, scorer in SCORERS.items():
+        register_scorer(name, scorer)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer
+from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._heads.linear_boosted import LinearBoostedClassifier
 from effboost._hybrid_classifier import HybridClassifier
-from effboost._training.config import FineTuning
+from effboost._training.config import Regularization, Schedule
 from effboost._transforms import Augmentation
-from effboost.backbones import get_backbone_spec
 
 __all__ = ["frozen", "paper", "paper_code", "recommended"]
 
@@ -21,9 +21,9 @@ def paper(
     device: Any = "auto",
     random_state: Any = None,
     verbose: int = 0,
-    **featurizer: Any,
+    **keywords: Any,
 ) -> HybridClassifier:
-    """Give the hybrid of the paper's text.
+    """Return the hybrid of the paper's text.
 
     EfficientNet-B0 from ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled
     to [0, 1], is fine-tuned for 5 epochs (Adamax, learning rate 1e-3, batches of 40,
@@ -38,8 +38,10 @@ def paper(
         "inception_v3".
     random_state, verbose
         Parameters of `HybridClassifier`.
-    **featurizer
-        Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
+    **keywords
+        ``fine_tune=False``, and any other parameter of `ImageFeaturizer`, `FineTuning` and
+        `ImageTransform` by its own name: ``image_size``, ``crop_size``, ``normalize``,
+        ``max_epochs``, ``lr``, ``cache``, ``runtime``, ... Each is sent where it lives.
 
     Returns
     -------
@@ -56,10 +58,8 @@ def paper(
     >>> presets.paper().featurizer
     EfficientNetFeaturizer()
     """
-    family = get_backbone_spec(backbone).family
-    kind = EfficientNetFeaturizer if family == "efficientnet" else ImageFeaturizer
     return HybridClassifier(
-        kind(backbone, weights=weights, device=device, **featurizer),
+        build_featurizer(backbone, weights=weights, device=device, **keywords),
         random_state=random_state,
         verbose=verbose,
     )
@@ -72,9 +72,9 @@ def paper_code(
     device: Any = "auto",
     random_state: Any = None,
     verbose: int = 0,
-    **featurizer: Any,
+    **keywords: Any,
 ) -> HybridClassifier:
-    """Give the hybrid of a public script that matches the paper but for the features.
+    """Return the hybrid of a public script that matches the paper but for the features.
 
     The script keeps the network's 1000 outputs for ImageNet, trains by cross-entropy over the
     first of them, and hands all 1000 to XGBoost, instead of the 1280 pooled features that the
@@ -84,7 +84,7 @@ def paper_code(
 
     Parameters
     ----------
-    backbone, weights, device, random_state, verbose, **featurizer
+    backbone, weights, device, random_state, verbose, **keywords
         See `paper`.
 
     Returns
@@ -104,7 +104,7 @@ def paper_code(
         device=device,
         random_state=random_state,
         verbose=verbose,
-        **({"features": "logits"} | featurizer),
+        **({"features": "logits"} | keywords),
     )
 
 
@@ -115,9 +115,9 @@ def frozen(
     device: Any = "auto",
     random_state: Any = None,
     verbose: int = 0,
-    **featurizer: Any,
+    **keywords: Any,
 ) -> HybridClassifier:
-    """Give a hybrid on a network that stays as it was pretrained.
+    """Return a hybrid on a network that stays as it was pretrained.
 
     Unlike the paper's settings, these fit any network and any size of image: nothing is cropped
     and pixels are normalised the way the network was trained with. The head is the paper's.
@@ -128,8 +128,9 @@ def frozen(
         Parameters of `ImageFeaturizer`.
     random_state, verbose
         Parameters of `HybridClassifier`.
-    **featurizer
-        Any other parameter of `ImageFeaturizer`, such as ``image_size``.
+    **keywords
+        Any other parameter of `ImageFeaturizer` and `ImageTransform` by its own name:
+        ``image_size``, ``crop_size``, ``normalize``, ``cache``, ``runtime``, ...
 
     Returns
     -------
@@ -140,12 +141,14 @@ def frozen(
     Examples
     --------
     >>> from effboost import presets
-    >>> presets.frozen("mobilenet_v2").featurizer.normalize
+    >>> presets.frozen("mobilenet_v2").get_params()["featurizer__transform__normalize"]
     'backbone'
     """
-    settings = {"fine_tune": False, "crop_size": None, "normalize": "backbone"} | featurizer
+    settings = {"fine_tune": False, "crop_size": None, "normalize": "backbone"} | keywords
     return HybridClassifier(
-        ImageFeaturizer(backbone, weights=weights, device=device, **settings),
+        build_featurizer(
+            backbone, kind=ImageFeaturizer, weights=weights, device=device, **settings
+        ),
         random_state=random_state,
         verbose=verbose,
     )
@@ -159,9 +162,9 @@ def recommended(
     device: Any = "auto",
     random_state: Any = None,
     verbose: int = 0,
-    **featurizer: Any,
+    **keywords: Any,
 ) -> HybridClassifier:
-    """Give the hybrid that did best in effboost's own comparisons.
+    """Return the hybrid that did best in effboost's own comparisons.
 
     Features of the network's last stage, and of the five before it, are averaged over the eight
     orientations of each picture; a linear model and column-sampled boosted trees decide
@@ -181,8 +184,10 @@ def recommended(
         ``set_params(calibration="temperature")`` as well.
     random_state, verbose
         Parameters of `HybridClassifier`.
-    **featurizer
-        Any other parameter of `ImageFeaturizer`, such as ``image_size``.
+    **keywords
+        Any other parameter of `ImageFeaturizer`, `ImageTransform` and, with `fine_tune`,
+        `FineTuning` by its own name: ``image_size``, ``crop_size``, ``max_epochs``, ``lr``,
+        ``cache``, ``runtime``, ...
 
     Returns
     -------
@@ -194,10 +199,10 @@ def recommended(
     >>> from effboost import presets
     >>> presets.recommended("mobilenet_v2").classifier
     LinearBoostedClassifier()
-    >>> presets.recommended("mobilenet_v2", fine_tune=True).featurizer.optimizer
+    >>> presets.recommended("mobilenet_v2", fine_tune=True).featurizer.training.optimizer
     'adamw'
     """
-    settings = {
+    settings: dict[str, Any] = {
         "fine_tune": fine_tune,
         "crop_size": None,
         "normalize": "backbone",
@@ -207,7 +212,13 @@ def recommended(
     if fine_tune:
         settings |= _careful_training(pretrained=weights is not None)
     return HybridClassifier(
-        ImageFeaturizer(backbone, weights=weights, device=device, **(settings | featurizer)),
+        build_featurizer(
+            backbone,
+            kind=ImageFeaturizer,
+            weights=weights,
+            device=device,
+            **(settings | keywords),
+        ),
         LinearBoostedClassifier(),
         random_state=random_state,
         verbose=verbose,
@@ -215,18 +226,15 @@ def recommended(
 
 
 def _careful_training(*, pretrained: bool) -> dict[str, Any]:
-    """Give parameters of training that keep what the weights know, and suit few pictures."""
+    """Return parameters of training that keep what the weights know, and suit few pictures."""
     settings = {
         "augmentation": Augmentation(0.5, 0.5, rotation=0, quarter_turns=True, stain_jitter=0.2),
         "optimizer": "adamw",
         "max_epochs": 10,
-        "recipe": FineTuning(
-            schedule="cosine",
-            warmup_fraction=0.1,
-            weight_decay=0.05,
-            label_smoothing=0.1,
-            weight_average="ema",
-        ),
+        "schedule": Schedule("cosine", warmup_fraction=0.1),
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "regularization": Regularization(weight_average="ema"),
     }
     if pretrained:
         # The first stage's rate is for whoever sets trainable="all".

@@ -3,10 +3,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from xgboost import XGBClassifier, XGBRFClassifier
+from xgboost.callback import EarlyStopping
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier
-from effboost._heads.booster import fit_head, paper_booster, stops_early
+from effboost._heads.booster import paper_booster
+from effboost._heads.fit import fit_head, stops_early
 
 CPU = torch.device("cpu")
 
@@ -62,7 +64,44 @@ def test_early_stopping_decides_by_the_loss_of_the_validation_rows(rows):
     assert booster.best_iteration == int(np.argmin(losses))
 
 
-def test_weights_are_handed_on_where_they_are_not_all_one(rows):
+def test_a_callback_stops_on_the_rows_that_early_stopping_rounds_stops_on(rows):
+    X, y = rows
+    parts = (X[:60], y[:60]), (X[60:], y[60:])
+    fitted = {}
+    for name, params in {
+        "rounds": {"early_stopping_rounds": 3},
+        "callback": {"callbacks": [EarlyStopping(rounds=3)]},
+        "named": {"callbacks": [EarlyStopping(rounds=3, data_name="validation_0")]},
+        "best": {"callbacks": [EarlyStopping(rounds=3, save_best=True)]},
+    }.items():
+        booster = XGBClassifier(n_estimators=300, **params)
+        assert stops_early(booster)
+        assert len(fit(booster, *parts)["validation"]["logloss"]) < 100
+        fitted[name] = booster.best_iteration, booster.predict_proba(X)
+        for callback in booster.callbacks or ():
+            assert callback.stopping_history == {}  # the user's own is as before
+            assert callback.data in (None, "validation_0")
+    for best, probabilities in fitted.values():
+        assert best == fitted["rounds"][0]
+        np.testing.assert_array_equal(probabilities, fitted["rounds"][1])
+
+
+def test_a_hybrid_splits_subjects_off_for_a_callback():
+    X = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype=np.uint8)
+    y, groups = np.array(["ALL", "HEM"])[np.arange(40) // 2 % 2], np.arange(40) // 2
+    fitted = [
+        HybridClassifier(tiny_featurizer(), booster, random_state=0).fit(X, y, groups=groups)
+        for booster in (
+            XGBClassifier(n_estimators=100, early_stopping_rounds=2),
+            XGBClassifier(n_estimators=100, callbacks=[EarlyStopping(rounds=2)]),
+        )
+    ]
+    assert fitted[0].evals_result_.keys() == {"train", "validation"}
+    assert fitted[0].evals_result_ == fitted[1].evals_result_
+    np.testing.assert_array_equal(*(clf.predict_proba(X) for clf in fitted))
+
+
+def test_weights_are_passed_unless_all_are_one(rows):
     y = rows[1]
     plain, weighted = LogisticRegression(), LogisticRegression()
     assert fit(plain, rows) is None
@@ -70,7 +109,7 @@ def test_weights_are_handed_on_where_they_are_not_all_one(rows):
     assert weighted.intercept_[0] > plain.intercept_[0]
 
 
-def test_who_stops_early_is_known():
+def test_stops_early_recognises_boosters():
     assert stops_early(XGBClassifier(early_stopping_rounds=2))
     assert not stops_early(paper_booster())
     assert not stops_early(LogisticRegression())
@@ -100,11 +139,14 @@ def test_the_booster_follows_a_gpu_and_predicts_on_the_cpu_afterwards(rows):
     assert asked == ["cuda", "cpu"]
 
 
-def test_a_weight_of_two_is_a_row_that_stands_there_twice_to_the_bit():
+def test_weight_of_two_equals_a_repeated_row_bit_for_bit():
+    """Wherever it stands again, after the first time."""
     rng = np.random.default_rng(0)
     features, y = rng.normal(size=(40, 5)).astype(np.float32), rng.integers(0, 3, 40)
     counts = rng.integers(1, 4, 40)
-    order = rng.permutation(counts.sum())
+    first = np.cumsum(counts) - counts
+    others = np.setdiff1d(np.arange(counts.sum()), first)
+    order = np.concatenate([first, rng.permutation(others)])
     repeated = features.repeat(counts, axis=0)[order], y.repeat(counts)[order]
     fitted = []
     for rows, weight in (((features, y), counts.astype(float)), (repeated, np.ones(len(order)))):
@@ -114,7 +156,7 @@ def test_a_weight_of_two_is_a_row_that_stands_there_twice_to_the_bit():
     np.testing.assert_array_equal(*fitted)
 
 
-def test_rows_that_all_differ_reach_the_head_as_they_are():
+def test_rows_without_duplicates_are_passed_unchanged():
     seen = {}
 
     class Head(LogisticRegression):

@@ -82,7 +82,7 @@ def test_a_threshold_is_tuned_on_subjects_that_each_fold_has_not_seen(data, fits
     assert model.best_score_ > 0.1  # 0 where too few of the healthy are spared
 
 
-def test_a_threshold_holds_on_the_subjects_that_it_was_chosen_on(data, parts):
+def test_tuned_threshold_is_met_on_its_own_subjects(data, parts):
     (images, y), (train, rest) = data, parts
     clf = linear_hybrid().fit(images[train], y[train])
     tuned = TunedThresholdClassifierCV(
@@ -139,9 +139,9 @@ def test_conformal_sets_cover_subjects_that_are_new(data, parts, confidence):
 
 
 @pytest.mark.parametrize("method", ["temperature", "sigmoid", "isotonic"])
-def test_a_hybrid_calibrates_itself_on_subjects_that_it_cuts_off(data, parts, method):
+def test_hybrid_is_calibrated_on_held_out_subjects(data, parts, method):
     (images, y), (train, rest) = data, parts
-    clf = boosted_hybrid().set_params(featurizer__validation_fraction=0.4)
+    clf = boosted_hybrid().set_params(validation_fraction=0.4)
     plain = boosted_hybrid().fit(images[train], y[train]).predict_proba(images[rest])
     clf.set_params(calibration=method).fit(images[train], y[train])
     calibrated = clf.predict_proba(images[rest])
@@ -166,7 +166,7 @@ def test_a_temperature_changes_no_decision(data, parts):
 
 
 @pytest.mark.parametrize("routing", [False, True])
-def test_no_mistake_on_a_few_images_is_no_reason_to_be_sure(routing):
+def test_temperature_stays_moderate_without_mistakes(routing):
     X, calibration = np.arange(40.0).reshape(-1, 1), np.arange(16, 24)
     target = (X[:, 0] >= 20).astype(int)
     unsure = LogisticRegression(C=1e-4).fit(X, target)
@@ -178,14 +178,15 @@ def test_no_mistake_on_a_few_images_is_no_reason_to_be_sure(routing):
     assert 0.8 < found.mean() < 0.92
 
 
-def test_a_class_that_is_not_there_cannot_be_calibrated(data, parts):
+def test_class_missing_in_validation_raises(data, parts):
     (images, y), (train, rest) = data, parts
     sick = rest[y[rest] == "ALL"]
     clf = boosted_hybrid().set_params(calibration="temperature")
-    with pytest.raises(UnsupportedInputError, match="y_val holds no 'HEM' to calibrate on"):
+    with pytest.raises(UnsupportedInputError, match="y_val has no 'HEM' to calibrate on"):
         clf.fit(images[train], y[train], X_val=images[sick], y_val=y[sick])
 
 
+@pytest.mark.slow
 def test_a_calibrated_hybrid_is_saved_and_loaded(data, parts, tmp_path):
     (images, y), (train, rest) = data, parts
     clf = boosted_hybrid().set_params(

@@ -22,7 +22,7 @@ def few_rounds(**params):
 
 
 @parametrize_with_checks([few_rounds()])
-def test_it_is_a_classifier_as_scikit_learn_wants_it(estimator, check):
+def test_passes_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
@@ -74,7 +74,7 @@ def of_subjects(difficulty, n_subjects=60, n_features=400):
 
 
 @pytest.mark.parametrize(("difficulty", "C"), [(0.3, 0.1), (20.0, 0.001)])
-def test_the_linear_part_is_as_strong_as_subjects_that_were_left_out_allow(difficulty, C):
+def test_strength_is_chosen_on_held_out_subjects(difficulty, C):
     X, y, groups = of_subjects(difficulty)
     assert few_rounds().fit(X, y, groups=groups).linear_.C == C
     # Each row for its own subject: neighbours of what was learned are easy to know.
@@ -92,7 +92,7 @@ def test_the_choice_is_that_of_a_plain_search_by_subject():
 
 
 @pytest.mark.parametrize("case", ["no subjects", "many rows", "few subjects", "a C of yours"])
-def test_nothing_is_chosen(case):
+def test_strength_stays_at_its_default(case):
     X, y, groups = of_subjects(20.0)
     clf = few_rounds()
     if case == "no subjects":
@@ -140,7 +140,7 @@ def test_wrong_subjects_are_refused():
         few_rounds().fit(X, y, groups=np.where(groups == 3, np.nan, groups))
 
 
-def test_a_weight_of_two_is_a_row_that_stands_there_twice_for_the_linear_part(rows):
+def test_weight_of_two_equals_a_repeated_row_for_the_linear_part(rows):
     X, y = rows
     twice = np.concatenate([X, X[:20]]), np.concatenate([y, y[:20]])
     weight = np.where(np.arange(120) < 20, 2.0, 1.0)
@@ -159,7 +159,7 @@ def test_class_weights_of_a_hybrid_reach_it(pixels):
     assert rare("balanced") > rare(None) + 0.05
 
 
-def test_rows_without_weight_are_as_if_they_were_not_there():
+def test_rows_of_weight_zero_have_no_effect():
     X, y, groups = of_subjects(20.0)
     weight = np.where(groups < 40, 1.0, 0.0)
     known = groups < 40

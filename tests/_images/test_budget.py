@@ -58,6 +58,7 @@ def run_with_memory(code, n_bytes):
     return subprocess.run([sys.executable, "-c", limit + code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @needs_data_limit
 def test_largest_images_are_decoded_within_a_gigabyte(tmp_path):
     paths = {kind: write_large(tmp_path, kind) for kind in LARGE}
@@ -69,6 +70,7 @@ def test_largest_images_are_decoded_within_a_gigabyte(tmp_path):
     assert result.stdout.splitlines() == [f"{kind} (2, 2)" for kind in LARGE], result.stderr
 
 
+@pytest.mark.slow
 @needs_data_limit
 def test_threads_share_one_gigabyte(tmp_path):
     """Two of these pictures fit at a time: four threads at once would take 2.2 GB."""

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 import effboost._training.cached_runs
 from common.networks import TinyNet, tiny_featurizer
-from effboost import Augmentation, Cache, FineTuning, HybridClassifier
+from effboost import Augmentation, Cache, HybridClassifier
 from effboost.runtime import TorchRuntime
 
 BRIEF = {"fine_tune": True, "max_epochs": 2, "batch_size": 8}
@@ -146,7 +146,7 @@ def test_a_search_over_the_head_tunes_once_for_each_fold(
     featurizer = tiny_featurizer(cache=tmp_path / "cache", random_state=None, **BRIEF)
     search = GridSearchCV(
         HybridClassifier(featurizer, random_state=0),
-        {"classifier__max_depth": [1, 2, 3], "featurizer__lr": [1e-3, 1e-2]},
+        {"classifier__max_depth": [1, 2, 3], "featurizer__training__lr": [1e-3, 1e-2]},
         cv=StratifiedGroupKFold(3),
     )
     search.fit(pixels, three_classes, groups=subjects)
@@ -182,30 +182,25 @@ def test_a_tuned_network_comes_back_to_the_bit_with_its_history(
         {"optimizer": "adam"},
         {"class_weight": {"blast": 2.0}},
         {"augmentation": None},
-        {"minority_augmentation": Augmentation(views=2)},
+        {"minority_augmentation": Augmentation(n_views=2)},
         {"trainable": "head"},
         {"freeze_batch_norm": True},
         {"early_stopping": 1, "validation_fraction": 0.3},
         {"random_state": 1},
         {"image_size": 20},
         {"precision": "mixed"},
-        *(
-            {"recipe": FineTuning(**field)}
-            for field in (
-                {"schedule": "cosine"},
-                {"warmup_fraction": 0.5},
-                {"weight_decay": 0.1},
-                {"label_smoothing": 0.1},
-                {"focal_gamma": 2},
-                {"mixup_alpha": 0.2},
-                {"cutmix_alpha": 1},
-                {"sampling": "class"},
-                {"weight_average": "ema"},
-                {"ema_decay": 0.5},
-                {"swa_start": 0.1},
-                {"gradual_unfreezing": 1},
-            )
-        ),
+        {"schedule": "cosine"},
+        {"warmup_fraction": 0.5},
+        {"weight_decay": 0.1},
+        {"label_smoothing": 0.1},
+        {"focal_gamma": 2},
+        {"mixup_alpha": 0.2},
+        {"cutmix_alpha": 1},
+        {"sampling": "class"},
+        {"weight_average": "ema"},
+        {"weight_average": "ema", "ema_decay": 0.5},
+        {"weight_average": "swa", "swa_start": 0.1},
+        {"unfreezing_epochs": 1},
     ],
     ids=str,
 )
@@ -231,7 +226,7 @@ def test_other_data_is_trained_on(pixels, three_classes, tmp_path, work):
 def test_other_subjects_are_other_training_where_they_are_sampled(
     pixels, three_classes, subjects, tmp_path, work
 ):
-    settings = BRIEF | {"cache": tmp_path / "cache", "recipe": FineTuning(sampling="subject")}
+    settings = BRIEF | {"cache": tmp_path / "cache", "sampling": "subject"}
     whole = np.array([f"S{i // 6}" for i in range(24)])  # each as large: the same chances
     uneven = np.array(["A"] * 20 + ["B"] * 4)
     for groups in (subjects, whole, uneven):
@@ -240,8 +235,8 @@ def test_other_subjects_are_other_training_where_they_are_sampled(
 
 
 def test_a_network_tuned_by_a_recipe_comes_back_to_the_bit(pixels, three_classes, tmp_path, work):
-    recipe = FineTuning(schedule="cosine", mixup_alpha=0.2, weight_average="ema")
-    settings = BRIEF | {"cache": tmp_path / "cache", "recipe": recipe}
+    recipe = {"schedule": "cosine", "mixup_alpha": 0.2, "weight_average": "ema"}
+    settings = BRIEF | {"cache": tmp_path / "cache"} | recipe
     first, second = (tiny_featurizer(**settings).fit(pixels, three_classes) for _ in range(2))
     assert work["trainings"] == 1
     assert second.history_ == first.history_

@@ -128,9 +128,9 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
     decoded, seen = [], []
     decode, init = ImageSequence.decode, PrefixedDataset.__init__
 
-    def counted_decode(self, i):
+    def counted_decode(self, i, *function):
         decoded.append(i)
-        return decode(self, i)
+        return decode(self, i, *function)
 
     def counted_init(self, data, run, *rest):
         def counted(pixels):
@@ -141,7 +141,7 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
 
     monkeypatch.setattr(ImageSequence, "decode", counted_decode)
     monkeypatch.setattr(PrefixedDataset, "__init__", counted_init)
-    views = Augmentation(views=2)
+    views = Augmentation(n_views=2)
     tiny_featurizer(
         fine_tune=True, trainable=1, max_epochs=7, frozen_views=3, augmentation=views
     ).fit(X, y)
@@ -152,23 +152,23 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
 
 def test_views_differ_and_come_back(cells):
     """With two views, epochs 0 and 2 show the same pictures and epoch 1 others."""
+    from effboost._extraction.prepared_images import PreparedImages
     from effboost._training.dataset import TrainingDataset
     from effboost._transforms import ImageTransform
 
     X, y = cells
     data = TrainingDataset(
-        ImageSequence(X),
+        PreparedImages(ImageSequence(X), ImageTransform(None, 24)),
         (y == "HEM").astype(np.int64),
         np.ones(20, np.float32),
-        ImageTransform(None, 24),
-        views=(Augmentation(), Augmentation()),
+        augmentations=(Augmentation(frozen_views=2), Augmentation(frozen_views=1)),
     )
-    as_they_are = PrefixedDataset(data, lambda pixels: pixels.float(), (24, 24, 3), 2, seed=0)
+    as_they_are = PrefixedDataset(data, lambda pixels: pixels.float(), (24, 24, 3), seed=0)
     items, rng = np.arange(20), np.random.default_rng(0)
     first, second, third = (as_they_are.read(items, e, rng)[0]["x"] for e in range(3))
     assert torch.equal(first, third)
     assert not torch.equal(first, second)
-    again = PrefixedDataset(data, lambda pixels: pixels.float(), (24, 24, 3), 2, seed=0)
+    again = PrefixedDataset(data, lambda pixels: pixels.float(), (24, 24, 3), seed=0)
     reordered = again.read(items[::-1].copy(), 0, rng)[0]["x"]
     assert torch.equal(reordered.flip(0), first)  # whatever the order of the epoch
 

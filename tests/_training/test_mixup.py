@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from effboost import FineTuning
+from effboost import Regularization
 from effboost._training.mixup import mix
 
 TARGET = torch.arange(6)
@@ -26,7 +26,7 @@ def shares_of(mixed, inputs):
 @pytest.mark.parametrize("seed", range(5))
 def test_mixup_gives_weighted_means_and_their_weights(kind, seed):
     inputs = batch(kind)
-    mixed = mix(inputs, TARGET, FineTuning(mixup_alpha=0.8), np.random.default_rng(seed))
+    mixed = mix(inputs, TARGET, Regularization(mixup_alpha=0.8), np.random.default_rng(seed))
     share, other = shares_of(mixed, inputs), mixed["other"]
     assert 0.5 <= share[0] <= 1
     np.testing.assert_allclose(share, share[0], rtol=1e-6)
@@ -45,7 +45,7 @@ def test_mixup_gives_weighted_means_and_their_weights(kind, seed):
 def test_cutmix_pastes_a_rectangle_as_large_as_its_weight(kind, seed):
     inputs = batch(kind)
     kept = inputs["x"].clone()
-    mixed = mix(inputs, TARGET, FineTuning(cutmix_alpha=1), np.random.default_rng(seed))
+    mixed = mix(inputs, TARGET, Regularization(cutmix_alpha=1), np.random.default_rng(seed))
     assert torch.equal(inputs["x"], kept)
     partner = inputs["x"][mixed["other"]]
     channels = 3 if kind == "pixels" else 1
@@ -62,7 +62,7 @@ def test_cutmix_pastes_a_rectangle_as_large_as_its_weight(kind, seed):
 
 def test_each_batch_draws_one_of_two_ways():
     inputs, rng = batch("pixels"), np.random.default_rng(0)
-    recipe = FineTuning(mixup_alpha=1, cutmix_alpha=1)
+    recipe = Regularization(mixup_alpha=1, cutmix_alpha=1)
     blended = []
     for _ in range(40):
         x = mix(inputs, TARGET, recipe, rng)["x"].numpy().astype(int)
@@ -75,7 +75,7 @@ def test_each_batch_draws_one_of_two_ways():
 def test_shares_follow_the_beta_distribution():
     inputs, rng = batch("pixels"), np.random.default_rng(0)
     inputs["x"] = inputs["x"][:, :2, :2]
-    recipe = FineTuning(mixup_alpha=0.3)
+    recipe = Regularization(mixup_alpha=0.3)
     shares = [shares_of(mix(inputs, TARGET, recipe, rng), inputs)[0] for _ in range(2000)]
     drawn = rng.beta(0.3, 0.3, 20000)
     assert np.mean(shares) == pytest.approx(np.maximum(drawn, 1 - drawn).mean(), abs=0.02)

@@ -13,8 +13,15 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from common.networks import tiny_featurizer
-from effboost import Augmentation, FineTuning, ImageFeaturizer, ImageSequence
-from effboost._transforms import ImageTransform
+from effboost import (
+    Augmentation,
+    FineTuning,
+    ImageFeaturizer,
+    ImageSequence,
+    ImageTransform,
+    Regularization,
+    Schedule,
+)
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -166,8 +173,8 @@ def test_batch_norms_hold_the_statistics_of_the_training_images(pixels, three_cl
     """Of the first one they can be computed by hand: the mean over what its convolution gives."""
     featurizer = tuned(batch_size=12).fit(pixels, three_classes)
     transform = ImageTransform(None, 24)
-    row_cache = [np.asarray(transform.resize(image)) for image in map(_pil, pixels)]
-    batch = torch.from_numpy(transform.normalize(np.stack(row_cache)))
+    row_cache = [np.asarray(transform.prepare(image)) for image in map(_pil, pixels)]
+    batch = torch.from_numpy(transform.normalize_pixels(np.stack(row_cache)))
     with torch.no_grad():
         out = featurizer.module_.features[0](batch)
     norm = featurizer.module_.features[1]
@@ -246,15 +253,22 @@ def test_a_last_batch_of_one_image_joins_the_one_before(pixels, three_classes, n
 def test_a_last_image_trains_a_network_that_ends_in_one_pixel(pixels):
     """Where a batch norm sees one value a channel, torch refuses to train on one image."""
     featurizer = ImageFeaturizer(
-        "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1, batch_size=2
+        "resnet18",
+        weights=None,
+        training=FineTuning(max_epochs=1, batch_size=2),
+        transform=ImageTransform(crop_size=None, image_size=32),
     )
     featurizer.fit(pixels[:5], list("ababa"))
     assert len(featurizer.history_) == 1
 
 
+@pytest.mark.slow
 def test_inception_trains_without_its_auxiliary_head(pixels):
     featurizer = ImageFeaturizer(
-        "inception_v3", weights=None, crop_size=None, image_size=75, max_epochs=1, batch_size=4
+        "inception_v3",
+        weights=None,
+        training=FineTuning(max_epochs=1, batch_size=4),
+        transform=ImageTransform(crop_size=None, image_size=75),
     )
     assert featurizer.fit(pixels[:4], list("abab")).transform(pixels[:2]).shape == (2, 2048)
 
@@ -288,8 +302,8 @@ def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three
             LeakageError,
             "in both parts of the split",
         ),
-        ({"sample_weight": [0] * 24}, UnsupportedInputError, "not all zero"),
-        ({"sample_weight": [-1] * 24}, UnsupportedInputError, "zero or more"),
+        ({"sample_weight": [0] * 24}, UnsupportedInputError, "0 for all images"),
+        ({"sample_weight": [-1] * 24}, UnsupportedInputError, "0 or more"),
         ({"groups": [1, 2]}, UnsupportedInputError, "groups has 2 values"),
     ],
 )
@@ -305,7 +319,7 @@ def test_what_cannot_be_trained_on_is_told(pixels, three_classes, more, error, m
 def test_training_without_augmentation_sees_the_pictures_of_the_evaluation(pixels, three_classes):
     tuned(augmentation=None, max_epochs=1, callbacks=[Recorder()]).fit(pixels, three_classes)
     seen = np.concatenate([inputs["x"].numpy() for inputs, _ in Recorder.batches])
-    expected = np.stack([np.asarray(ImageTransform(None, 24).resize(_pil(x))) for x in pixels])
+    expected = np.stack([np.asarray(ImageTransform(None, 24).prepare(_pil(x))) for x in pixels])
     assert {x.tobytes() for x in seen} == {x.tobytes() for x in expected}
 
 
@@ -319,7 +333,7 @@ def test_augmented_views_differ_between_epochs_and_never_reach_the_features(pixe
 
 def test_a_small_class_can_have_more_and_stronger_views(pixels):
     y = np.array(["ALL"] * 20 + ["HEM"] * 4)
-    stronger = Augmentation(horizontal_flip=1, vertical_flip=0, rotation=0, views=3)
+    stronger = Augmentation(horizontal_flip=1, vertical_flip=0, rotation=0, n_views=3)
     featurizer = tuned(
         augmentation=None, minority_augmentation=stronger, max_epochs=1, callbacks=[Recorder()]
     )
@@ -327,7 +341,7 @@ def test_a_small_class_can_have_more_and_stronger_views(pixels):
     target = np.concatenate([target.numpy() for _, target in Recorder.batches])
     assert np.bincount(target).tolist() == [20, 12]
     seen = np.concatenate([inputs["x"].numpy() for inputs, _ in Recorder.batches])
-    row_cache = [np.asarray(ImageTransform(None, 24).resize(_pil(x))) for x in pixels]
+    row_cache = [np.asarray(ImageTransform(None, 24).prepare(_pil(x))) for x in pixels]
     flipped = {x[:, ::-1].tobytes() for x in row_cache[20:]}
     assert {x.tobytes() for x in seen[target == 1]} == flipped
 
@@ -376,7 +390,7 @@ def test_three_equal_rates_train_as_one_does(pixels, three_classes):
 def test_rates_go_with_frozen_stages_and_a_schedule(pixels, three_classes):
     schedule = LRScheduler(torch.optim.lr_scheduler.MultiStepLR, milestones=[1], gamma=0.1)
     featurizer = tuned(lr=[1e-3, 1e-3, 0.5], trainable="head", callbacks=[schedule])
-    start = tuned(fine_tune=False).fit(pixels)
+    start = tiny_featurizer().fit(pixels)
     assert same_state(state_of(featurizer.fit(pixels, three_classes)), state_of(start))
 
 
@@ -417,7 +431,7 @@ def test_progress_and_the_table_go_to_stderr(pixels, three_classes, capsys):
 
 def test_a_refit_without_training_forgets_the_classes(pixels, three_classes):
     featurizer = tuned().fit(pixels, three_classes)
-    featurizer.set_params(fine_tune=False).fit(pixels)
+    featurizer.set_params(training=None).fit(pixels)
     assert not hasattr(featurizer, "classes_")
     assert featurizer.history_ == []
     assert featurizer.head_ is None
@@ -477,12 +491,13 @@ def test_numpys_booleans_are_booleans(pixels, three_classes, switch, epochs):
 
 
 def by(recipe, **params):
-    return tuned(recipe=FineTuning(**recipe), **params)
+    return tuned(**recipe, **params)
 
 
 @pytest.mark.parametrize("params", [{}, {"trainable": 2}, {"early_stopping": 1}])
 def test_a_recipe_that_asks_for_nothing_changes_no_bit(pixels, three_classes, params):
-    one, other = (tuned(recipe=r, **params) for r in (None, FineTuning()))
+    nothing = {"schedule": Schedule(), "regularization": Regularization()}
+    one, other = (tuned(**r, **params) for r in ({}, nothing))
     for featurizer in (one, other):
         featurizer.fit(pixels, three_classes)
         for epoch in featurizer.history_:
@@ -502,7 +517,7 @@ RECIPES = [
     {"sampling": "class"},
     {"weight_average": "ema"},
     {"weight_average": "swa", "swa_start": 0},
-    {"gradual_unfreezing": 1},
+    {"unfreezing_epochs": 1},
 ]
 
 
@@ -526,7 +541,7 @@ ALL = {
     "sampling": "class_subject",
     "weight_average": "ema",
     "ema_decay": 0.9,
-    "gradual_unfreezing": 1,
+    "unfreezing_epochs": 1,
 }
 
 
@@ -538,7 +553,7 @@ ALL = {
         {"early_stopping": 2, "validation_fraction": 0.3},
         {"lr": (1e-3, 1e-2, 0.1), "precision": "mixed"},
         {"features": "logits", "freeze_batch_norm": True},
-        {"minority_augmentation": Augmentation(views=2), "class_weight": "balanced"},
+        {"minority_augmentation": Augmentation(n_views=2), "class_weight": "balanced"},
     ],
     ids=str,
 )
@@ -556,7 +571,7 @@ def test_everything_at_once_goes_with_every_way_of_training(
 
 
 def test_recipes_learn_what_a_small_network_can(pixels, three_classes):
-    recipe = ALL | {"gradual_unfreezing": 0}
+    recipe = ALL | {"unfreezing_epochs": 0}
     featurizer = by(recipe, max_epochs=25, normalize="imagenet").fit(pixels, three_classes)
     with torch.no_grad():
         scores = featurizer.head_(torch.from_numpy(featurizer.transform(pixels)))
@@ -601,7 +616,8 @@ class Decaying(torch.optim.SGD):
 def test_weight_decay_reaches_the_optimizer(pixels, three_classes, asked, given):
     featurizer = by({"weight_decay": asked}, optimizer=Decaying, lr=(1e-3, 1e-3, 1e-2))
     featurizer.fit(pixels, three_classes)
-    assert Decaying.given == {given}
+    # Norms and biases are exempt from a decay that was chosen.
+    assert Decaying.given == ({given, 0.0} if asked else {given})
 
 
 @pytest.mark.parametrize("recipe", [{"label_smoothing": 0.2}, {"focal_gamma": 2}], ids=str)
@@ -655,7 +671,7 @@ def test_the_loss_of_mixed_images_is_that_of_their_mixed_targets(pixels, three_c
     soft = torch.zeros(24, 3)
     soft[range(24), target] += inputs["weight"]
     soft[range(24), inputs["other"]] += inputs["other_weight"]
-    x = ImageTransform(None, 24).normalize(inputs["x"].numpy())
+    x = ImageTransform(None, 24).normalize_pixels(inputs["x"].numpy())
     with torch.no_grad():
         scores = featurizer.head_(featurizer.module_(torch.from_numpy(x)))
     expected = nn.functional.cross_entropy(scores, soft).item()
@@ -693,7 +709,7 @@ def test_sampling_shows_classes_and_subjects_alike(pixels, params):
 
 def test_sampled_classes_stay_even_where_one_has_more_views(pixels):
     y = np.array(["ALL"] * 20 + ["HEM"] * 4)
-    views = Augmentation(views=3)
+    views = Augmentation(n_views=3)
     featurizer = by(
         {"sampling": "class"}, minority_augmentation=views, max_epochs=30, callbacks=[Recorder()]
     )
@@ -799,7 +815,7 @@ class Stages(Callback):
 
 def test_stages_stay_to_the_bit_until_their_epoch(pixels, three_classes):
     start = state_of(tiny_featurizer().fit(pixels))
-    featurizer = by({"gradual_unfreezing": 2}, max_epochs=6, callbacks=[Stages()])
+    featurizer = by({"unfreezing_epochs": 2}, max_epochs=6, callbacks=[Stages()])
     featurizer.fit(pixels, three_classes)
     moved = [
         {key.rpartition(".")[0] for key in start if not torch.equal(start[key], state[key])}
@@ -814,7 +830,7 @@ def test_stages_stay_to_the_bit_until_their_epoch(pixels, three_classes):
 
 def test_stages_that_are_frozen_for_good_stay_so(pixels, three_classes):
     start = state_of(tiny_featurizer().fit(pixels))
-    recipe = {"gradual_unfreezing": 1}
+    recipe = {"unfreezing_epochs": 1}
     end = state_of(by(recipe, trainable=1, max_epochs=4).fit(pixels, three_classes))
     moved = {key.rpartition(".")[0] for key in start if not torch.equal(start[key], end[key])}
     assert moved == {"features.4"}
@@ -824,7 +840,7 @@ def test_the_best_epochs_frozen_stages_keep_their_statistics(pixels, three_class
     """A last stage that diverges as soon as it is unfrozen: the first epochs are the best."""
     start = state_of(tiny_featurizer().fit(pixels))
     featurizer = by(
-        {"gradual_unfreezing": 2}, lr=(1e-3, 100.0, 0.05), max_epochs=8, early_stopping=1
+        {"unfreezing_epochs": 2}, lr=(1e-3, 100.0, 0.05), max_epochs=8, early_stopping=1
     )
     featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
     assert int(np.argmin([epoch["valid_loss"] for epoch in featurizer.history_])) == 1

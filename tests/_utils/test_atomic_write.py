@@ -95,6 +95,7 @@ print(whole, len(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_save_leaves_old_or_new_file(tmp_path):
     path = tmp_path / "model.effboost"

@@ -151,6 +151,7 @@ def test_a_hybrid_is_scored_at_its_end(cells):
     assert [row["accuracy"] for row in monitor.get_logs().data] == [clf.score(X, y)]
 
 
+@pytest.mark.slow
 def test_a_progress_bar_goes_into_searches_and_pipelines(cells):
     X, y = cells
     bar = ProgressBar(max_propagation_depth=None)

@@ -2,6 +2,8 @@ import dataclasses
 import hashlib
 import os
 import pickle
+import resource
+import signal
 
 import pytest
 import safetensors.torch
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from common.networks import TinyNet
+from common.unprivileged import without_privileges
 from effboost.backbones import build_backbone, get_backbone_spec
 from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
 
@@ -103,6 +106,67 @@ def test_without_a_network_the_error_names_file_place_and_ways_out(torch_home):
     assert isinstance(caught.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize("place", ["/dev/null", "file", "file/below", "x" * 300])
+def test_imagenet_weights_without_a_usable_folder_raise_with_the_way_out(
+    published, tmp_path, monkeypatch, place
+):
+    spec, _ = published
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / place))
+    with pytest.raises(WeightsNotFoundError, match="folder for them cannot be made") as caught:
+        build_backbone(spec, "imagenet", seed=0)
+    assert "set TORCH_HOME to a folder that can be written" in str(caught.value)
+    assert str(tmp_path / place) in str(caught.value)
+
+
+def test_home_that_is_no_folder_raises_with_the_way_out(published, monkeypatch):
+    spec, _ = published
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    with pytest.raises(WeightsNotFoundError, match="set TORCH_HOME"):
+        build_backbone(spec, "imagenet", seed=0)
+
+
+def test_weights_that_may_not_be_read_or_written_raise_with_the_way_out(
+    published, torch_home, tmp_path
+):
+    spec, file = published
+    torch_home.chmod(0o500)
+    file.chmod(0)
+    tmp_path.chmod(0o755)
+    with without_privileges():
+        with pytest.raises(WeightsNotFoundError, match=r"Permission denied.*set TORCH_HOME"):
+            build_backbone(spec, "imagenet", seed=0)
+        # The test's folders may not be entered by others at all.
+        with pytest.raises(WeightsError, match=r"cannot be read|does not exist"):
+            build_backbone(spec, file, seed=0)
+    torch_home.chmod(0o700)
+
+
+def test_full_disk_during_a_download_raises_with_the_way_out(published, torch_home):
+    spec, file = published
+    place = cached_file(torch_home, file)
+    place.parent.mkdir(parents=True)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    try:
+        with pytest.raises(WeightsNotFoundError, match=r"downloaded \(.*File too large"):
+            build_backbone(spec, "imagenet", seed=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_folder_in_the_place_of_the_weights_raises(published, torch_home):
+    spec, file = published
+    cached_file(torch_home, file).mkdir(parents=True)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        build_backbone(spec, "imagenet", seed=0)
+
+
 def test_a_factory_has_no_published_weights(spec):
     with pytest.raises(WeightsError, match="no published weights"):
         build_backbone(spec, "imagenet", seed=0)
@@ -189,7 +253,7 @@ def test_a_file_of_something_else_is_refused(spec, tmp_path, name, content):
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}])
 def test_a_file_without_a_state_dict_is_refused(spec, tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"no state_dict|no tensors"):
+    with pytest.raises(WeightsError, match=r"not a state_dict|not tensors"):
         build_backbone(spec, tmp_path / "w.pth", seed=0)
 
 
@@ -198,3 +262,5 @@ def test_a_path_to_nothing_says_what_weights_can_be(spec, tmp_path):
         build_backbone(spec, tmp_path / "nothing.pth", seed=0)
     with pytest.raises(WeightsNotFoundError, match="is a folder"):
         build_backbone(spec, tmp_path, seed=0)
+    with pytest.raises(WeightsNotFoundError, match="does not exist"):
+        build_backbone(spec, "x" * 300, seed=0)

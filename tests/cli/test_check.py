@@ -75,7 +75,7 @@ def test_max_distance_none_ignores_rotated_copies(cells):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "part"], "--split 'part' names a column, but"),
+        (["--split", "part"], "--split 'part' names a column"),
         (["--target", "colour"], "--target 'colour' names a column"),
     ],
 )

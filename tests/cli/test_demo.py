@@ -19,11 +19,12 @@ def small(monkeypatch):
         monkeypatch.setattr(_demo, f"_{name}", value)
 
 
+@pytest.mark.slow
 def test_demo_announces_random_weights(small, tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("NO IMAGENET WEIGHTS: the demo goes on with RANDOM ones")
+    assert lines[0].startswith("NO IMAGENET WEIGHTS: the demo uses RANDOM weights")
     text = "\n".join(lines)
     assert "image-level split       subject-wise split" in text
     assert "CNN alone:" in text
@@ -53,6 +54,7 @@ def test_demo_announces_random_weights(small, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_cells_and_model_of_the_demo_can_be_used(small, tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0

@@ -33,6 +33,7 @@ def run(folder, weights, *more):
     return main(["evaluate", str(folder), "--frozen", "--folds", "2", *usual.split(), *more])
 
 
+@pytest.mark.slow
 def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tmp_path, capsys):
     out = tmp_path / "new" / "results"
     assert run(folder, weights, "--out", str(out)) == 0
@@ -50,6 +51,7 @@ def test_evaluate_prints_a_table_and_writes_json_csv_and_png(folder, weights, tm
     assert right == pytest.approx(data["metrics"]["accuracy"]["value"])
 
 
+@pytest.mark.slow
 def test_training_reports_the_network_and_learning_curves(folder, tmp_path, capsys):
     usual = "--target kind --group patient --backbone resnet18 --weights none --quiet --folds 2"
     sizes = "--epochs 1 --image-size 32 --crop-size none --trainable head"
@@ -66,7 +68,7 @@ def test_training_reports_the_network_and_learning_curves(folder, tmp_path, caps
     ("option", "value"),
     [("--epochs", "0"), ("--image-size", "large"), ("--trainable", "some"), ("--crop-size", "-1")],
 )
-def test_invalid_number_exits_with_2(folder, weights, capsys, option, value):
+def test_option_that_is_not_a_number_raises(folder, weights, capsys, option, value):
     with pytest.raises(SystemExit) as stop:
         run(folder, weights, option, value)
     assert stop.value.code == 2
@@ -80,7 +82,7 @@ def test_drop_class_leaves_classes_out(folder, weights, capsys):
     assert printed.err == ""
 
 
-def test_missing_subjects_warn(folder, weights, capsys):
+def test_unknown_subjects_are_reported(folder, weights, capsys):
     (folder / "labels.csv").write_text(
         (folder / "labels.csv").read_text().replace("patient", "number", 1)
     )
@@ -145,7 +147,8 @@ def test_report_is_printed_as_json_and_csv(folder, weights, tmp_path, capsys, fo
         assert len(list(csv.DictReader(printed.splitlines()))) == 24
 
 
-def test_padding_warning_names_the_option(folder, weights, capsys):
+@pytest.mark.slow
+def test_padding_warning_names_the_options(folder, weights, capsys):
     usual = f"--target kind --folds 2 --backbone shufflenet_v2_x0_5 --weights {weights} --quiet"
     more = "--group patient --frozen --crop-size 48"
     assert main(["evaluate", str(folder), *usual.split(), *more.split()]) == 0
@@ -188,6 +191,7 @@ def test_python_m_effboost_runs_the_command():
     assert result.stdout.startswith("effboost ")
 
 
+@pytest.mark.slow
 def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, capsys):
     page, card = tmp_path / "report.html", tmp_path / "MODEL_CARD.md"
     assert run(folder, weights, "--report", str(page), "--model-card", str(card)) == 0

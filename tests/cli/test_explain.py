@@ -42,7 +42,7 @@ def test_broken_image_is_reported_and_others_are_explained(model_file, new_cells
     assert explain(model_file, first, second, third, "--out", tmp_path / "maps") == 1
     printed = capsys.readouterr()
     assert printed.err.startswith(f"effboost: error: {second!r}: is damaged")
-    assert printed.out.startswith("2 pictures")
+    assert printed.out.startswith("2 heat maps")
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
@@ -55,10 +55,19 @@ def test_images_of_one_name_have_separate_heat_maps(model_file, new_cells, tmp_p
     assert {file.name for file in (tmp_path / "maps").iterdir()} == {f"{stem}.png", f"{stem}_2.png"}
 
 
-def test_class_option_selects_a_class(model_file, new_cells, tmp_path, capsys):
-    image = list_images(new_cells)[0]
+@pytest.mark.parametrize("method", ["tree_shap", "occlusion"])
+def test_two_classes_have_separate_heat_maps(model_file, new_cells, tmp_path, method, capsys):
+    image, options = list_images(new_cells)[0], ("--method", method)
     for label in ("ALL", "HEM"):
-        assert explain(model_file, image, "--out", tmp_path / label, "--class", label) == 0
+        chosen = ("--class", label, *options)
+        assert explain(model_file, image, "--out", tmp_path / label, *chosen) == 0
+    assert explain(model_file, image, "--out", tmp_path / "predicted", *options) == 0
+    first, second, predicted = (
+        (tmp_path / name / Path(image).name).read_bytes() for name in ("ALL", "HEM", "predicted")
+    )
+    assert first != second
+    (label,) = effboost.load(model_file).predict([image])
+    assert predicted == {"ALL": first, "HEM": second}[label]
     assert explain(model_file, image, "--out", tmp_path / "x", "--class", "MONO") == 1
     assert (
         "--class 'MONO' is not a class of the model; its classes are ALL, HEM"

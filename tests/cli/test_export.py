@@ -14,6 +14,7 @@ def export(model_file, *arguments):
     return main(["export", str(model_file), *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_export_writes_a_graph(model_file, fitted, new_cells, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     assert export(model_file, "--out", out, "--format", "json") == 0
@@ -26,6 +27,7 @@ def test_export_writes_a_graph(model_file, fitted, new_cells, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_standalone_folder_runs_its_script(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "edge"
     assert export(model_file, "--standalone", "--out", out) == 0

@@ -26,6 +26,7 @@ def fit(folder, out, *more, group="patient"):
     return main(["fit", str(folder), "--out", str(out), *usual.split(), *known, *more])
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_saved_and_summarized(folder, tmp_path, capsys):
     out = tmp_path / "model.effboost"
     assert fit(folder, out, "--epochs", "1", "--crop-size", "none") == 0
@@ -45,6 +46,7 @@ def test_a_model_is_trained_saved_and_summarized(folder, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_options_reach_the_model_and_json_the_output(folder, tmp_path, capsys):
     out = tmp_path / "model.effboost"
     more = ["--frozen", "--drop-class", "other", "--seed", "3", "--format", "json"]
@@ -52,21 +54,23 @@ def test_options_reach_the_model_and_json_the_output(folder, tmp_path, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["classes"] == {"blast": 8, "healthy": 8}
     parameters = effboost.describe_model(out)["parameters"]
-    assert parameters["featurizer__fine_tune"] is False
-    assert parameters["featurizer__normalize"] == "backbone"
+    assert parameters["featurizer__training"] is None
+    assert parameters["featurizer__transform__normalize"] == "backbone"
     assert parameters["random_state"] == 3
 
 
+@pytest.mark.slow
 def test_recommended_preset_with_fine_tuning_is_saved_and_explained(folder, paths, tmp_path):
     out, maps = tmp_path / "model.effboost", tmp_path / "maps"
     assert fit(folder, out, "--preset", "recommended", "--fine-tune", "--epochs", "1") == 0
     model = effboost.load(out)
-    assert model.featurizer.optimizer == "adamw"
+    assert model.featurizer.training.optimizer == "adamw"
     assert len(model.history_) == 1
     assert main(["explain", str(out), str(paths[0]), "--out", str(maps), "--quiet"]) == 0
     assert [file.name for file in maps.iterdir()] == ["cell_00.png"]
 
 
+@pytest.mark.slow
 def test_missing_subjects_warn(folder, tmp_path, capsys):
     (folder / "labels.csv").write_text(
         (folder / "labels.csv").read_text().replace("patient", "number", 1)

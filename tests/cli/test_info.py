@@ -42,7 +42,7 @@ def test_a_model_file_is_described_without_being_built(model_file, capsys):
     assert facts["backbone"] == "shufflenet_v2_x0_5"
     assert facts["heads"] == "XGBClassifier"
     assert facts["classifier__n_estimators"] == "8"
-    assert facts["featurizer__image_size"] == "32"
+    assert facts["featurizer__transform__image_size"] == "32"
     assert main(["info", str(model_file), "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["parameters"]["classifier__n_estimators"] == 8
@@ -61,7 +61,7 @@ def test_describing_a_model_does_not_import_torch(model_file):
 def test_invalid_model_file_is_an_error(tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert main(["info", str(tmp_path / "a.effboost")]) == 1
-    assert "is no model of effboost" in capsys.readouterr().err
+    assert "is not a model of effboost" in capsys.readouterr().err
     assert main(["info", str(tmp_path / "gone.effboost")]) == 1
     assert "No such file" in capsys.readouterr().err
     assert main(["info", str(tmp_path)]) == 1

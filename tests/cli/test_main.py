@@ -66,6 +66,7 @@ def test_parser_does_not_import_numpy():
     assert result.stdout == "[]\n", result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["numpy", "sklearn", "torch", "torchvision"])
 def test_ctrl_c_during_imports_exits_with_130(module, tmp_path):
     """The signal comes at the moment that the import of a module begins."""
@@ -120,6 +121,7 @@ def test_facts_escape_control_characters(capsys, format):
     assert not any(ord(char) < 32 for char in out if char != "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "--format", "csv"]])
 def test_closed_output_exits_with_141(arguments):
     reading, writing = os.pipe()

@@ -13,11 +13,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.svm import SVC
 
 import effboost
+from effboost import HybridClassifier, iter_predictions, presets
 from effboost.cli import main
-from effboost.cli._rows import make_writer
-from effboost.datasets import list_images
+from effboost.cli._predict import _check_same_model
+from effboost.cli._rows import Recorded, make_writer
+from effboost.datasets import list_images, make_blood_cells
 
 
 def predict(model_file, *arguments):
@@ -43,7 +48,7 @@ def test_predictions_match_the_model(model_file, fitted, new_cells, capsys):
     assert printed.err == ""
 
 
-def test_all_formats_have_the_same_predictions(model_file, new_cells, capsys):
+def test_json_and_tables_equal_csv(model_file, new_cells, capsys):
     predict(model_file, new_cells)
     rows = read(capsys.readouterr().out)
     assert predict(model_file, new_cells, "--format", "json") == 0
@@ -57,7 +62,7 @@ def test_all_formats_have_the_same_predictions(model_file, new_cells, capsys):
     assert [line.split()[1] for line in table[1:]] == [row["class"] for row in rows]
 
 
-def test_broken_image_has_a_row_with_its_error(model_file, new_cells, capsys):
+def test_broken_image_has_a_row_and_the_others_are_predicted(model_file, new_cells, capsys):
     paths = list_images(new_cells)
     os.truncate(paths[4], 100)
     os.truncate(paths[11], 0)
@@ -83,7 +88,7 @@ def test_files_folders_and_stdin_are_combined_without_duplicates(
     assert found == [first, second, *list_images(new_cells / "slide1")]
 
 
-def test_unusual_file_names_are_written_and_read(model_file, new_cells, tmp_path):
+def test_hostile_and_non_utf8_names_are_kept(model_file, new_cells, tmp_path):
     folder = tmp_path / "odd"
     folder.mkdir()
     picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
@@ -167,7 +172,7 @@ def test_full_disk_error_names_the_file(model_file, new_cells, capsys):
 # --- an output that is there already -------------------------------------------------------
 
 
-def test_existing_output_is_not_overwritten_without_force(model_file, new_cells, tmp_path, capsys):
+def test_output_is_not_overwritten_without_force(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     out.write_text("mine")
     assert predict(model_file, new_cells, "--out", out) == 1
@@ -177,8 +182,9 @@ def test_existing_output_is_not_overwritten_without_force(model_file, new_cells,
     assert len(read(out.read_text())) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_resume_continues_after_an_incomplete_row(model_file, new_cells, tmp_path, kind):
+def test_resume_continues_after_a_truncated_row(model_file, new_cells, tmp_path, kind):
     paths = list_images(new_cells)
     os.truncate(paths[2], 50)
     whole = tmp_path / "whole"
@@ -255,7 +261,7 @@ def test_resume_raises_for_other_files(
         (["--out", "."], "is a folder"),
     ],
 )
-def test_invalid_output_raises_before_the_model_is_loaded(
+def test_invalid_outputs_raise_before_the_model_is_read(
     new_cells, tmp_path, monkeypatch, capsys, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -263,10 +269,10 @@ def test_invalid_output_raises_before_the_model_is_loaded(
     assert message in capsys.readouterr().err
 
 
-def test_invalid_model_and_empty_folder_are_errors(model_file, tmp_path, capsys):
+def test_invalid_model_and_folder_without_images_raise(model_file, tmp_path, capsys):
     (tmp_path / "a.effboost").write_text("no model")
     assert predict(tmp_path / "a.effboost", "a.png") == 1
-    assert "is no model of effboost" in capsys.readouterr().err
+    assert "is not a model of effboost" in capsys.readouterr().err
     assert predict(model_file, tmp_path) == 1
     assert "there are no images" in capsys.readouterr().err
 
@@ -284,6 +290,7 @@ def wait_for(out, size, process):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_run_can_be_resumed(onnx_file, many_cells, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     assert predict(onnx_file, many_cells, "--out", whole) == 0
@@ -332,3 +339,38 @@ def test_onnx_model_predicts_without_torch(onnx_file, fitted, new_cells):
     rows = read(text)
     shares = [[float(row["p_ALL"]), float(row["p_HEM"])] for row in rows]
     np.testing.assert_allclose(shares, fitted.predict_proba(list_images(new_cells)), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The `probability` parameter")
+def test_the_class_is_that_of_the_models_own_predict(new_cells, tmp_path, capsys):
+    """The probabilities of a support vector machine come from another model than its decision."""
+    cells = make_blood_cells(n_subjects=6, images_per_subject=5, image_size=40, random_state=0)
+    featurizer = presets.frozen(
+        "shufflenet_v2_x0_5", weights=None, image_size=32, runtime="torch", random_state=0
+    ).featurizer
+    noise = np.random.default_rng(0).permutation(cells.target)
+    clf = HybridClassifier(featurizer, SVC(C=0.1, probability=True), random_state=0)
+    clf.fit(cells.images, noise)
+    paths = list_images(new_cells)
+    probable = clf.classes_[clf.predict_proba(paths).argmax(axis=1)]
+    assert (probable != clf.predict(paths)).any()
+    assert predict(effboost.save(clf, tmp_path / "svm.effboost"), new_cells) == 0
+    rows = read(capsys.readouterr().out)
+    assert [row["class"] for row in rows] == clf.predict(paths).tolist()
+
+
+def test_resume_refuses_rows_of_another_threshold(fitted, new_cells, tmp_path):
+    """Its probabilities are the same, and its decisions are not."""
+    paths = list_images(new_cells)
+    models = [
+        FixedThresholdClassifier(FrozenEstimator(fitted), threshold=t, pos_label="ALL")
+        for t in (0.001, 0.999)
+    ]
+    for model in models:
+        model.fit(paths, ["ALL", "HEM"] * 10)
+    (row,) = iter_predictions(models[0], paths[:1])
+    shares = [round(float(p), 6) for p in row.probabilities]
+    recorded = Recorded(samples=[(row.image, (row.label, shares))])
+    _check_same_model(models[0], recorded, tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="it was written by another model"):
+        _check_same_model(models[1], recorded, tmp_path / "p.csv")

@@ -22,6 +22,7 @@ def run(folder, out, *more):
     return main([*usual.split(), "--backbone", "shufflenet_v2_x0_5", *more])
 
 
+@pytest.mark.slow
 def test_tables_are_printed_and_a_second_run_prints_the_same(folder, tmp_path, capsys):
     weights = tmp_path / "shufflenet.pth"
     spec = get_backbone_spec("shufflenet_v2_x0_5")
@@ -52,8 +53,8 @@ def test_failed_system_is_printed_and_exits_with_1(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--systems", "vgg"], "no system 'vgg'"),
-        (["--positive", "ALL"], "--positive 'ALL' is none of"),
+        (["--systems", "vgg"], "'vgg' is not a system"),
+        (["--positive", "ALL"], "--positive 'ALL' is not a class"),
         (["--target", "colour"], "no column 'colour'"),
     ],
 )

@@ -3,6 +3,7 @@
 from torch import nn
 
 from effboost import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 
 
 class TinyNet(nn.Module):
@@ -26,7 +27,7 @@ class TinyNet(nn.Module):
 
 
 def tiny_featurizer(**params):
-    """Give a featurizer that runs a thousand 24-pixel images a second."""
+    """Build a featurizer that runs a thousand 24-pixel images a second."""
     settings = {
         "backbone": TinyNet,
         "weights": None,
@@ -36,4 +37,4 @@ def tiny_featurizer(**params):
         "runtime": "torch",  # an export takes longer than all else on so small a network
         "random_state": 0,
     }
-    return ImageFeaturizer(**(settings | params))
+    return build_featurizer(kind=ImageFeaturizer, **(settings | params))

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from effboost import EfficientNetFeaturizer, ImageFeaturizer, ImageSequence
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 
 _SIDE = 8
@@ -42,7 +43,7 @@ def stripes_net():
 
 
 def any_table(kind, **params):
-    """Give such a featurizer on a tiny backbone."""
+    """Build such a featurizer on a tiny backbone."""
     settings = {
         "backbone": BackboneSpec("stripes", family="efficientnet", factory=stripes_net),
         "weights": None,
@@ -51,4 +52,4 @@ def any_table(kind, **params):
         "image_shape": (_SIDE, _SIDE),
         "random_state": 0,
     }
-    return kind(**(settings | params))
+    return build_featurizer(kind=kind, **(settings | params))

@@ -47,6 +47,7 @@ def run_checks(make, expected_failed_checks=None):
     return Counter(r["status"] for r in results)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FROZEN)
 def test_every_check_passes_and_none_is_skipped_or_expected_to_fail(name):
@@ -57,6 +58,7 @@ def test_every_check_passes_and_none_is_skipped_or_expected_to_fail(name):
     assert counts["passed"] >= least
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TUNED)
 def test_with_training_every_check_passes_but_that_on_weights(name):

@@ -5,7 +5,7 @@ from effboost._extraction.cache import digest_of
 
 
 def key(i):
-    """Give the key of an entry that the tests write."""
+    """Return the key of an entry that the tests write."""
     return digest_of({"entry": i})
 
 

@@ -39,7 +39,7 @@ def test_parameter_counts_are_those_of_the_docstring():
         assert count(DCTLSTM()) == 99_328
 
 
-def test_the_networks_give_128_values_for_any_size():
+def test_networks_return_128_values_for_any_image_size():
     with torch.device("meta"):
         for side in (63, 224):
             x = torch.empty(2, 3, side, side)
@@ -62,7 +62,7 @@ def test_the_cnn_rnn_begins_with_alexnets_convolutions(tmp_path):
     assert _CNN_RNN.weights == torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
 
 
-def test_the_three_begin_as_the_docstring_says():
+def test_networks_start_from_the_documented_weights():
     weights = {
         name: network.featurizer.weights for name, network in alexnet_cnnrnn_dctlstm().estimators
     }
@@ -90,7 +90,9 @@ def test_subjects_reach_every_network(pixels, three_classes, subjects, monkeypat
         tiny().fit(pixels, three_classes, groups=subjects)
         assert [groups.tolist() for groups in seen] == [subjects.tolist()] * 3
         if routing:
-            search = GridSearchCV(tiny(), {"alexnet__featurizer__lr": [0.1]}, cv=SubjectKFold(2))
+            search = GridSearchCV(
+                tiny(), {"alexnet__featurizer__training__lr": [0.1]}, cv=SubjectKFold(2)
+            )
             search.fit(pixels, three_classes, groups=subjects)
             assert len(seen) == 3 + 3 * 3
             assert all(groups is not None for groups in seen)

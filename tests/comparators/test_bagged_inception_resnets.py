@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 from common.networks import TinyNet, tiny_featurizer
-from effboost import CNNClassifier, ImageSequence
+from effboost import CNNClassifier, ImageSequence, ImageTransform
 from effboost.comparators import (
     BaggedNetworks,
     ColourAugmentation,
@@ -75,7 +75,7 @@ def test_the_joint_network_puts_two_layers_on_the_tuned_ones(uneven):
     assert not torch.equal(trunk.features[0].weight, network.features[0].weight)
 
 
-def test_the_surest_network_has_the_word(uneven):
+def test_prediction_is_that_of_the_surest_network(uneven):
     X, y = uneven
     bagged = tiny().fit(X, y)
     votes = np.stack([network.predict_proba(X) for network in bagged.networks_])
@@ -110,7 +110,7 @@ def test_cells_are_cut_out_in_fit_and_predict(fits):
     )
 
 
-def test_a_saved_one_predicts_the_same(uneven, tmp_path):
+def test_saved_classifier_predicts_the_same(uneven, tmp_path):
     bagged = tiny().fit(*uneven)
     joblib.dump(bagged, tmp_path / "bagged.joblib")
     loaded = joblib.load(tmp_path / "bagged.joblib")
@@ -153,23 +153,22 @@ def test_views_differ_in_colour_and_not_in_place(pixels):
     assert again == views[0]
 
 
+@pytest.mark.slow
 def test_the_network_of_the_source_takes_small_images_and_trains(pixels):
     bagged = bagged_inception_resnets(weights=None)
     featurizer = bagged.network.featurizer
-    assert (featurizer.image_size, featurizer.crop_size, featurizer.normalize) == (
-        299,
-        None,
-        "unit",
-    )
+    assert featurizer.get_params()["transform"] == ImageTransform(None, 299)
     with torch.device("meta"):
         network = featurizer.backbone.build()
     assert sum(p.numel() for p in network.parameters()) == 55_843_464
     assert isinstance(network.get_submodule(featurizer.backbone.head), nn.Linear)
     single = bagged.network.set_params(
-        featurizer__image_size=75, featurizer__max_epochs=1, featurizer__runtime="torch"
+        featurizer__transform__image_size=75,
+        featurizer__training__max_epochs=1,
+        featurizer__runtime="torch",
     )
     assert single.fit(pixels[:4], ["ALL", "HEM"] * 2).predict_proba(pixels[:2]).shape == (2, 2)
 
 
-def test_any_backbone_will_do():
+def test_any_backbone_is_accepted():
     assert bagged_inception_resnets(TinyNet).network.featurizer.backbone is TinyNet

@@ -25,11 +25,10 @@ QUICK = {
     "weights": None,
     "crop_size": None,
     "image_size": 32,
-    "max_epochs": 1,
-    "batch_size": 8,
     "runtime": "torch",  # an export takes longer than all else here
     "random_state": 0,
 }
+BRIEF = {"max_epochs": 1, "batch_size": 8}
 # The smallest images that a network takes.
 SIDES = {
     "hybrid_inception_v3": 75,
@@ -44,7 +43,9 @@ def cells(n_subjects=6, n_images=3):
 
 
 def tiny(name, **params):
-    return COMPARATORS[name].factory(**(QUICK | {"backbone": TinyNet, "image_size": 24} | params))
+    training = BRIEF if COMPARATORS[name].is_tuned else {}
+    own = {"backbone": TinyNet, "image_size": 24}
+    return COMPARATORS[name].factory(**(QUICK | training | own | params))
 
 
 def fit(classifier):
@@ -104,7 +105,7 @@ def test_parameters_are_listed_set_and_cloned(name):
     classifier = COMPARATORS[name].factory(image_size=100, random_state=3)
     assert is_classifier(classifier)
     size, weights = (
-        f"{PREFIXES.get(name, 'featurizer__')}{key}" for key in ("image_size", "weights")
+        f"{PREFIXES.get(name, 'featurizer__')}{key}" for key in ("transform__image_size", "weights")
     )
     assert classifier.get_params()[size] == 100
     assert classifier.set_params(**{size: 120}) is classifier
@@ -117,8 +118,8 @@ def test_parameters_are_listed_set_and_cloned(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("rezayi")])
-def test_weights_that_cannot_be_had_are_an_error_and_never_random(name):
-    classifier = COMPARATORS[name].factory(crop_size=None, image_size=75, max_epochs=1)
+def test_unavailable_weights_raise(name):
+    classifier = COMPARATORS[name].factory(crop_size=None, image_size=75)
     with pytest.raises(WeightsNotFoundError):
         fit(classifier)
 
@@ -151,7 +152,7 @@ def test_a_saved_classifier_predicts_the_same(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_by_nested_name_with_folds_by_subject(name):
     data, prefix = cells(), PREFIXES.get(name, "featurizer__")
-    grid = {f"{prefix}normalize": ["unit", "imagenet"]}
+    grid = {f"{prefix}transform__normalize": ["unit", "imagenet"]}
     search = GridSearchCV(tiny(name), grid, cv=StratifiedGroupKFold(2), refit=False)
     search.fit(data.images, data.target, groups=data.groups)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -168,12 +169,14 @@ def test_evaluate_reports_on_it(name):
 
 
 # VGG16 and four Inception-ResNets take too long: tests beside this one look at their structure.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if "vgg16" not in name and not name.startswith("bagged")]
 )
 def test_each_runs_on_the_network_of_its_source(name):
     data = cells(4, 2)
-    settings = QUICK | {"image_size": SIDES.get(name, 32)}
+    training = BRIEF if COMPARATORS[name].is_tuned else {}
+    settings = QUICK | training | {"image_size": SIDES.get(name, 32)}
     classifier = COMPARATORS[name].factory(**settings)
     classifier.fit(data.images, data.target, groups=data.groups)
     assert classifier.predict(data.images[:2]).shape == (2,)

@@ -31,7 +31,7 @@ def test_networks_have_the_parameters_that_the_paper_quotes(name, backbone, para
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-def test_table_1_differs_in_the_network_alone():
+def test_table_1_systems_differ_only_in_the_network():
     one, other = (
         COMPARATORS[name].factory().get_params() for name in ("hybrid_vgg16", "hybrid_resnet18")
     )
@@ -48,8 +48,9 @@ def test_the_papers_network_alone_is_trained_as_in_the_hybrid():
 
 def test_inception_is_fine_tuned_at_its_own_size():
     featurizer = inception_xgboost().featurizer
-    assert (featurizer.fine_tune, featurizer.image_size) == (True, 299)
-    assert featurizer.normalize == "backbone"
+    assert featurizer.training == "paper"
+    transform = featurizer.get_params()["transform"]
+    assert (transform.image_size, transform.normalize) == (299, "backbone")
 
 
 def test_the_svm_decides_on_the_features_that_the_forest_picked(pixels, three_classes):

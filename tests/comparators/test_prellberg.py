@@ -28,18 +28,12 @@ QUICK = {
 
 def test_the_settings_are_those_of_the_source():
     featurizer = prellberg().featurizer
-    assert (featurizer.crop_size, featurizer.max_epochs, featurizer.batch_size) == (300, 6, 16)
-    assert (featurizer.optimizer, featurizer.lr) == ("adam", (1e-6, 1e-4, 1e-2))
-    assert featurizer.class_weight == "balanced"
-    assert featurizer.augmentation.to_dict() == {
-        "horizontal_flip": 0.5,
-        "vertical_flip": 0.5,
-        "rotation": 180.0,
-        "views": 1,
-        "quarter_turns": False,
-        "stain_jitter": 0.0,
-        "shift": 0.2,
-    }
+    assert featurizer.get_params()["transform__crop_size"] == 300
+    training = featurizer.training
+    assert (training.max_epochs, training.batch_size) == (6, 16)
+    assert (training.optimizer, training.lr) == ("adam", (1e-6, 1e-4, 1e-2))
+    assert training.class_weight == "balanced"
+    assert training.augmentation == ShiftAugmentation(0.5, 0.5, rotation=180.0, shift=0.2)
     assert prellberg().n_rotations == 8
     with torch.device("meta"):
         network = featurizer.backbone.build()
@@ -83,7 +77,7 @@ def test_logits_are_averaged_over_rotations(pixels, three_classes):
     np.testing.assert_allclose(classifier.predict_proba(pixels), softmax(logits, axis=1), rtol=1e-4)
 
 
-def test_one_rotation_is_none(pixels, three_classes):
+def test_one_rotation_equals_no_rotation(pixels, three_classes):
     featurizer = prellberg(**QUICK, max_epochs=1).featurizer
     one = RotationAveragedCNN(featurizer, n_rotations=1, random_state=0)
     plain = CNNClassifier(featurizer, random_state=0)
@@ -105,12 +99,12 @@ def test_other_numbers_of_rotations_are_refused(pixels, three_classes, n):
         RotationAveragedCNN(n_rotations=n).fit(pixels, three_classes)
 
 
-def test_shifts_are_as_large_as_they_say_and_black_behind():
+def test_shifts_are_bounded_and_filled_with_black():
     white = Image.new("RGB", (50, 50), (255, 255, 255))
-    still = ShiftAugmentation(0, 0, 0, shift=0)
+    still = ShiftAugmentation(0, 0, rotation=0, shift=0)
     assert still.apply(white, np.random.default_rng(0)) == white
     rng = np.random.default_rng(0)
-    moved = ShiftAugmentation(0, 0, 0)
+    moved = ShiftAugmentation(0, 0, rotation=0)
     views = [np.asarray(moved.apply(white, rng))[..., 0] for _ in range(40)]
     covered = [[(view.max(axis=axis) == 255).sum() for axis in (0, 1)] for view in views]
     assert np.min(covered) in (40, 41)

@@ -25,7 +25,7 @@ def test_ten_convolutions_pooling_dropout_and_one_connected_layer():
 
 
 @pytest.mark.parametrize("side", [32, 100, 224])
-def test_images_of_any_size_give_256_values(side):
+def test_images_of_any_size_have_256_features(side):
     with torch.device("meta"):
         assert RezayiCNN()(torch.empty(2, 3, side, side)).shape == (2, 256)
 
@@ -35,12 +35,12 @@ def test_images_of_any_size_give_256_values(side):
 )
 def test_known_networks_are_trained_from_scratch_for_100_epochs(factory, parameters):
     featurizer = factory().featurizer
-    assert (featurizer.weights, featurizer.max_epochs, featurizer.fine_tune) == (None, 100, True)
+    assert (featurizer.weights, featurizer.training.max_epochs) == (None, 100)
     with torch.device("meta"):
         assert count(get_backbone_spec(featurizer.backbone).build()) == parameters
 
 
-def test_the_two_outputs_lie_on_the_connected_layer(pixels):
+def test_output_layer_follows_the_connected_layer(pixels):
     classifier = rezayi_cnn(crop_size=None, image_size=32, max_epochs=1, random_state=0)
     classifier.fit(pixels[:8], ["ALL", "HEM"] * 4)
     head = classifier.featurizer_.head_

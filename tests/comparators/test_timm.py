@@ -4,14 +4,14 @@ import pytest
 from effboost.comparators import timm_logistic, timm_spec
 
 
-def test_the_spec_says_what_timm_knows():
+def test_spec_has_timms_settings():
     spec = timm_spec("legacy_seresnext50_32x4d")
     assert spec.head == "last_linear"
     assert spec.weights.endswith("legacy_se_resnext50_32x4d-f3651bad.pth")
     assert spec.mean == (0.485, 0.456, 0.406)
 
 
-def test_a_network_whose_weights_lie_on_a_hub_has_none_here():
+def test_weights_on_a_hub_are_not_available():
     assert timm_spec("inception_resnet_v2").weights is None
     assert timm_spec("inception_resnet_v2", weights="file:///w-01234567.pth").weights
 

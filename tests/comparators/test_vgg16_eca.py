@@ -56,6 +56,7 @@ class SmallVGG(nn.Module):
         return self.classifier(self.features(x).mean(dim=(2, 3)))
 
 
+@pytest.mark.slow
 def test_a_network_with_attention_trains_and_exports(pixels, three_classes):
     """With the default runtime, so that the attention goes through the export, too."""
     classifier = vgg16_eca(

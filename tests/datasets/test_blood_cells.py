@@ -107,6 +107,7 @@ def test_colour_does_not_predict_the_class_of_new_subjects():
     assert 0.3 < np.mean(scores) < 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
 def test_split_by_image_is_too_optimistic(difficulty):
     gaps = []

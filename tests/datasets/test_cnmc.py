@@ -119,7 +119,7 @@ def test_wrong_root_or_split_raises(tmp_path):
     with pytest.raises(ValueError, match="split='test'"):
         load_cnmc(tmp_path, "test")
     (tmp_path / "training_data").mkdir()
-    with pytest.raises(DatasetError, match=r"hold no \.bmp image"):
+    with pytest.raises(DatasetError, match=r"contain no \.bmp image"):
         load_cnmc(tmp_path)
 
 

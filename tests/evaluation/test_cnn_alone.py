@@ -37,7 +37,7 @@ def test_its_predictions_are_those_of_a_cnn_classifier(
     np.testing.assert_array_equal(report.y_pred[test], clf.predict(pixels[test]))
 
 
-def test_the_table_and_the_json_hold_both(report):
+def test_table_and_json_have_both(report):
     text = str(report)
     assert "hybrid                  CNN alone" in text
     assert "hybrid minus CNN" in text
@@ -49,7 +49,7 @@ def test_the_table_and_the_json_hold_both(report):
     assert len(data["history"]) == len(data["evals_result"]) == 2
 
 
-def test_frozen_features_have_no_network_of_their_own(pixels, three_classes, subjects):
+def test_frozen_network_is_not_reported_alone(pixels, three_classes, subjects):
     clf = HybridClassifier(tiny_featurizer()).set_params(classifier__n_estimators=3)
     report = evaluate(clf, pixels, three_classes, groups=subjects, cv=2, n_bootstrap=5)
     assert report.cnn is None

@@ -1,12 +1,10 @@
-"""Damage, of the kinds that accidents do and of the kinds that attackers do."""
+"""Damage of the kinds that accidents do: to bytes, and to JSON."""
 
-import io
 import json
+import re
 import struct
-import zipfile
 
-from common.model_files import read_members, write_members
-from effboost.persistence._archive import write_archive
+__all__ = ["ODD_VALUES", "change_json", "damage", "dumps", "list_places", "nested"]
 
 ODD_NUMBERS = (0, 1, 2, 127, 128, 255, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**62)
 ODD_VALUES = (
@@ -14,19 +12,27 @@ ODD_VALUES = (
     True,
     -1,
     0,
+    3,
     10**9,
     10**30,
     1e308,
+    0.5,
     "",
     "x" * 1000,
     "../../x",
     "builtins.eval",
+    "ab\u202e",
     [],
     {},
     [[]],
+    [6, 10**6, 10**9, 1],
     {"dict": [[{}, {}]]},
+    {"float": "nan"},
     {"array": ["<U1000000000", ["x"]]},
+    {"array": ["|O", ["x", 1]]},
 )
+ODD_NAMES = ("__class__", "__deepcopy__", "predict_proba", "x", "../x", "factory", "callbacks")
+DEPTHS = (1, 60, 480, 700, 950, 5000)
 
 
 def damage(content, rng, others):
@@ -35,7 +41,7 @@ def damage(content, rng, others):
     kind = rng.choice(["flip", "flip", "overwrite", "number", "cut", "insert", "repeat", "splice"])
     at = rng.randrange(len(content) or 1)
     length = rng.choice([1, 2, 4, 16, 256])
-    if kind == "flip":
+    if kind == "flip" and content:
         for _ in range(rng.choice([1, 1, 2, 8])):
             place = rng.randrange(len(content))
             content[place] ^= 1 << rng.randrange(8)
@@ -57,22 +63,26 @@ def damage(content, rng, others):
     return bytes(content)
 
 
-def change_json(value, rng):
-    """Replace, drop, repeat or rename one part somewhere in a tree of JSON."""
-    places = []
-
-    def walk(part):
-        keys = part if isinstance(part, dict) else range(len(part))
+def list_places(value):
+    """List (container, key) of every part of a tree of JSON."""
+    places, stack = [], [value]
+    while stack:
+        part = stack.pop()
+        keys = list(part) if isinstance(part, dict) else range(len(part))
         for key in keys:
             places.append((part, key))
             if isinstance(part[key], dict | list):
-                walk(part[key])
+                stack.append(part[key])
+    return places
 
-    walk(value)
+
+def change_json(value, rng):
+    """Replace, drop, repeat, rename or nest one part somewhere in a tree of JSON; return it."""
+    places = list_places(value)
     if not places:
         return value
     part, key = rng.choice(places)
-    kind = rng.choice(["odd", "odd", "other", "drop", "rename", "nest"])
+    kind = rng.choice(["odd", "odd", "other", "drop", "rename", "repeat", "nest"])
     if kind == "odd":
         part[key] = rng.choice(ODD_VALUES)
     elif kind == "other":
@@ -81,53 +91,24 @@ def change_json(value, rng):
     elif kind == "drop":
         del part[key]
     elif kind == "rename" and isinstance(part, dict):
-        part[rng.choice(["__class__", "x", "../x", "factory", "callbacks"])] = part.pop(key)
+        part[rng.choice(ODD_NAMES)] = part.pop(key)
+    elif kind == "repeat" and isinstance(part, list):
+        part.extend([part[key]] * rng.choice([1, 50]))
     else:
-        for _ in range(rng.choice([1, 60, 400])):
-            part[key] = [part[key]]
+        part[key] = nested(rng.choice(DEPTHS))
     return value
 
 
-def change_model(content, rng, others):
-    """Damage a model file's bytes, or one of its parts with all hashes put right."""
-    if rng.random() < 0.3:
-        return damage(content, rng, others)
-    manifest, members = read_members(content)
-    # Without a seed it is the network that most would hit: it is most of the file.
-    name = rng.choice(["manifest.json", *members, *(set(members) - {"network.safetensors"})])
-    if name == "manifest.json":
-        manifest["model"] = change_json(manifest["model"], rng)
-    elif name == "network.safetensors":
-        members[name] = change_safetensors(members[name], rng, others)
-    elif name.endswith(".skops"):
-        members[name] = change_skops(members[name], rng, others)
-    else:
-        for _ in range(rng.choice([1, 1, 3])):
-            members[name] = damage(members[name], rng, list(members.values())) or b"{"
-    return write_members(manifest, members)
+def nested(depth):
+    """Return what `dumps` writes as lists inside of each other: json.dumps has a limit."""
+    return f"nested {depth} deep"
 
 
-def change_safetensors(content, rng, others):
-    """Change the header, or whatever is hit."""
-    if rng.random() < 0.3:
-        return damage(content, rng, others)
-    length = int.from_bytes(content[:8], "little")
-    header = change_json(json.loads(content[8 : 8 + length]), rng)
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
-
-
-def change_skops(content, rng, others):
-    """Change the tree of types or one of the arrays, and zip them again."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    if rng.random() < 0.6:
-        schema = change_json(json.loads(members["schema.json"]), rng)
-        members["schema.json"] = json.dumps(schema).encode()
-    else:
-        name = rng.choice([name for name in members if name.endswith(".npy")])
-        at = rng.choice([0, 128])
-        members[name] = members[name][:at] + damage(members[name][at:] or b"x", rng, others)
-    stream = io.BytesIO()
-    write_archive(stream, members)
-    return stream.getvalue()
+def dumps(value):
+    """Write JSON, with what `nested` stands for."""
+    text = re.sub(
+        '"nested ([0-9]+) deep"',
+        lambda found: "[" * int(found[1]) + "]" * int(found[1]),
+        json.dumps(value),
+    )
+    return text.encode()

@@ -1,8 +1,9 @@
 """Feed damaged files to effboost, in processes with little memory: `cd tests; python -m fuzz load`.
 
 Prints how many were refused and accepted, and how many crashed the process, took longer than five
-seconds or more than a gigabyte, or failed with anything but an EffboostError; each of the latter
-with its number, by which `--case` runs it again. Exits with 1 if there were any.
+seconds or more than a gigabyte, gave values that are not probabilities, or failed with anything but
+an EffboostError; each of the latter with its number, by which `--case` runs it again. Exits with 1
+if there were any.
 """
 
 import argparse
@@ -13,16 +14,19 @@ import tempfile
 import time
 from collections import Counter
 
-from fuzz.targets import TARGETS
+import psutil
+
+from fuzz.targets import GOOD, KNOWN, TARGETS
 
 __all__ = ["main"]
 
-SECONDS = 5  # by the clock: a machine that is busy with other things makes cases look hung
+SECONDS = 5  # of the processor
+PATIENCE = 60  # by the clock, on a machine that may be busy
 BYTES = 2**30
 
 
 def work(name, first, step, last, pipe):
-    """Run every step-th case, and send what came of each."""
+    """Run every `step`-th case, and send what came of each."""
     target = TARGETS[name]()
     with tempfile.TemporaryDirectory() as folder:
         target.warm_up(folder)
@@ -48,11 +52,12 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def follow(name, n_cases, n_workers):
-    """Run all cases, and give what came of each that did not end well, and counts."""
+def follow(name, numbers, n_workers):
+    """Run all cases; return counts, and what came of each that did not end well."""
     context = multiprocessing.get_context("spawn")
     counts, bad = Counter(), {}
-    workers = [_start(context, name, first, n_workers, n_cases) for first in range(n_workers)]
+    last = numbers[-1] + 1
+    workers = [_start(context, name, numbers[0] + i, n_workers, last) for i in range(n_workers)]
     while workers:
         for worker in list(workers):
             number, result = _listen(worker)
@@ -60,16 +65,15 @@ def follow(name, n_cases, n_workers):
                 continue
             if result in ("crash", "hang"):
                 worker["process"].kill()
-                workers.append(_start(context, name, number + n_workers, n_workers, n_cases))
+                workers.append(_start(context, name, number + n_workers, n_workers, last))
             if result in ("crash", "hang", "done"):
                 workers.remove(worker)
             if result == "done":
                 continue
-            known = result in ("refused", "accepted", "unfit", "crash", "hang", "memory")
-            counts[result if known else "other failure"] += 1
+            counts[result if result in KNOWN else "other failure"] += 1
             if sum(counts.values()) % 1000 == 0:
                 print(dict(counts), file=sys.stderr)
-            if result not in ("refused", "accepted", "unfit"):
+            if result not in GOOD:
                 bad[number] = result
                 print(f"case {number}: {result}", file=sys.stderr)
     return counts, bad
@@ -84,24 +88,39 @@ def _start(context, name, first, step, last):
 
 
 def _listen(worker):
-    """Give a number and what came of it; None if nothing has yet."""
+    """Return a number and what came of it; None if nothing has yet."""
     try:
         if not worker["pipe"].poll(0.02):
-            since = worker["since"]
-            late = since is not None and time.monotonic() - since > SECONDS
-            return worker["number"], "hang" if late else None
+            return worker["number"], "hang" if _is_late(worker) else None
         number, result = worker["pipe"].recv()
     except EOFError:
         return worker["number"], "crash"
     worker["number"] = number
-    worker["since"] = time.monotonic() if result is None else None
+    worker["since"] = (time.monotonic(), _seconds_of(worker)) if result is None else None
     return number, result
+
+
+def _is_late(worker):
+    if worker["since"] is None:
+        return False
+    clock, processor = worker["since"]
+    return time.monotonic() - clock > PATIENCE or _seconds_of(worker) - processor > SECONDS
+
+
+def _seconds_of(worker):
+    """Return the time of the processor that a worker has used."""
+    try:
+        times = psutil.Process(worker["process"].pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--cases", type=int, default=30_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--case", type=int, help="run this one alone, in this process")
     options = parser.parse_args()
@@ -109,6 +128,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             print(TARGETS[options.target]().run(options.case, folder))
         return 0
-    counts, bad = follow(options.target, options.cases, options.workers)
+    numbers = range(options.first, options.first + options.cases)
+    counts, bad = follow(options.target, numbers, options.workers)
     print(f"{sum(counts.values())} cases: {dict(counts)}")
     return 1 if bad else 0

@@ -1,4 +1,4 @@
-"""What is fuzzed: reading models, and decoding images."""
+"""What is fuzzed: reading models and heads, ONNX files, and decoding images."""
 
 import random
 import tempfile
@@ -9,54 +9,65 @@ from pathlib import Path
 import numpy as np
 
 import effboost
-from effboost import ImageSequence
+from common.exported import tiny_file
+from common.heads import features
+from effboost import ImageSequence, OnnxClassifier
+from effboost._utils.probabilities import find_fault
+from effboost._utils.refusal import RefusedError
 from effboost.exceptions import EffboostError
-from fuzz.mutations import change_model, damage
+from effboost.persistence._checks import try_head
+from effboost.persistence._heads import read_heads
+from fuzz.model_seeds import head_seeds, model_seeds
+from fuzz.models import change_heads, change_model
+from fuzz.mutations import damage
+from fuzz.onnx_files import change_onnx
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "persistence" / "golden"
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+# How a case may end. "refused at prediction" is a clear error at the first image.
+GOOD = ("refused", "accepted", "refused at prediction")
+KNOWN = (*GOOD, "not probabilities", "memory", "crash", "hang")
 
 
 class Target:
-    """Files to begin with, and what is done to one and with it."""
+    """Seeds to begin with, and what is done to one and with it."""
 
     def __init__(self, seeds, change, use):
-        self.seeds = [path.read_bytes() for path in seeds]
-        self.suffixes = [path.suffix for path in seeds]
-        self._change, self._use = change, use
+        self.seeds, self._change, self._use = seeds, change, use
 
     def warm_up(self, folder):
-        """Use each file as it is, so that no case pays for what is loaded at the first time."""
-        for suffix, content in zip(self.suffixes, self.seeds, strict=True):
-            path = Path(folder, f"whole{suffix}")
-            path.write_bytes(content)
-            assert self._use(path) == "accepted"
+        """Use each seed as it is, so that no case pays for what is loaded at the first time."""
+        for seed in self.seeds:
+            result = self._run(seed, folder)
+            assert result == "accepted", result
 
     def run(self, number, folder):
-        """Run one case, always the same for one number, and give what came of it.
+        """Run one case, always the same for one number, and return what came of it.
 
         Returns
         -------
         str
-            "refused" by an `EffboostError`; "accepted"; "unfit" where a model that was accepted
-            fails on images with an exception; "memory"; or else a traceback.
+            One of `KNOWN`, or else a traceback.
         """
         rng = random.Random(number)
-        which = rng.randrange(len(self.seeds))
-        content = self._change(self.seeds[which], rng, self.seeds)
-        path = Path(folder, f"case{self.suffixes[which]}")
-        path.write_bytes(content)
+        seed = rng.choice(self.seeds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            changed = self._change(seed, rng, self.seeds)
+        return self._run(changed, folder)
+
+    def _run(self, seed, folder):
         try:
-            return self._use(path)
-        except EffboostError as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._use(seed, Path(folder))
+        except (EffboostError, RefusedError) as error:
             return "memory" if _ran_out_of_memory(error) else "refused"
         except MemoryError:
             return "memory"
         except Exception:
             return traceback.format_exc()
-        finally:
-            path.unlink()
 
 
 def _ran_out_of_memory(error):
@@ -67,34 +78,92 @@ def _ran_out_of_memory(error):
     return False
 
 
-def _use_model(path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = effboost.load(path)
-        try:
-            model.predict_proba(PICTURES)
-        except Exception:
-            return "unfit"
+def _use_model(content, folder):
+    path = folder / "case.effboost"
+    path.write_bytes(content)
+    model = effboost.load(path)
+    # Of another runtime, the network would be exported, which takes seconds.
+    getattr(model, "featurizer_", model)._extractor._choice = "torch"
+    try:
+        return _predict(model, PICTURES)
+    except EffboostError:
+        return "refused at prediction"
+
+
+def _predict(model, samples):
+    if not hasattr(model, "predict"):
+        return "accepted" if np.isfinite(model.transform(samples)).all() else "not probabilities"
+    n_classes = len(model.classes_)
+    assert np.isin(model.predict(samples), model.classes_).all()
+    if hasattr(model, "predict_proba"):
+        fault = find_fault(model.predict_proba(samples), len(samples), n_classes)
+        return "accepted" if fault is None else "not probabilities"
+    if hasattr(model, "decision_function"):
+        finite = np.isfinite(model.decision_function(samples)).all()
+        return "accepted" if finite else "not probabilities"
     return "accepted"
 
 
-def _use_image(path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ImageSequence([path]).decode(0)
+def _use_heads(seed, folder):
+    description, members, n_classes = seed
+    heads = read_heads(description, members)
+    # As in Construction, which reads the rest of a model.
+    head = heads.get("classifier_")
+    if heads.keys() != {"classifier", "classifier_"} or not hasattr(head, "predict"):
+        return "refused"
+    X = features(30, n_classes, seed=2)[0]
+    try_head(head, X.mean(axis=0, dtype=np.float64), n_classes)
+    return _predict(head, X)
+
+
+def _change_heads(seed, rng, others):
+    return *change_heads(seed, rng, others), seed[2]
+
+
+def _use_onnx(content, folder):
+    path = folder / "case.onnx"
+    path.write_bytes(content)
+    effboost.describe_model(path)
+    model = OnnxClassifier(path)
+    assert len(model.classes_) > 1
+    try:
+        return _predict(model, PICTURES)
+    except EffboostError:
+        return "refused at prediction"
+
+
+def _use_image(seed, folder):
+    suffix, content = seed
+    path = folder / f"case{suffix}"
+    path.write_bytes(content)
+    ImageSequence([path]).decode(0)
     return "accepted"
+
+
+def _change_image(seed, rng, others):
+    return seed[0], damage(seed[1], rng, [content for _, content in others]) or b"x"
+
+
+def _make_models():
+    golden = [path.read_bytes() for path in sorted(GOLDEN.glob("*.effboost"))]
+    return Target([*golden, *model_seeds()], change_model, _use_model)
+
+
+def _make_images():
+    seeds = [(path.suffix, path.read_bytes()) for path in sorted((HERE / "seeds").iterdir())]
+    return Target(seeds, _change_image, _use_image)
 
 
 TARGETS = {
-    "load": lambda: Target(sorted(GOLDEN.glob("*.effboost")), change_model, _use_model),
-    "images": lambda: Target(
-        sorted((HERE / "seeds").iterdir()), lambda *args: damage(*args) or b"x", _use_image
-    ),
+    "load": _make_models,
+    "heads": lambda: Target(head_seeds(), _change_heads, _use_heads),
+    "onnx": lambda: Target([tiny_file()], change_onnx, _use_onnx),
+    "images": _make_images,
 }
 
 
 def run_cases(name, numbers):
-    """Run cases in this process, and give what came of each."""
+    """Run cases in this process, and return what came of each, by number."""
     target = TARGETS[name]()
     with tempfile.TemporaryDirectory() as folder:
         return {number: target.run(number, folder) for number in numbers}

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 from xgboost import XGBClassifier, XGBRFClassifier
+from xgboost.callback import EarlyStopping
 
-from common.networks import tiny_featurizer
+from common.networks import TinyNet, tiny_featurizer
 from effboost import HybridClassifier
 from effboost.datasets import make_blood_cells
 from effboost.exceptions import UnsupportedInputError
@@ -100,18 +102,90 @@ def test_after_early_stopping_the_rounds_that_count_are_explained(spots):
     assert_complete(hybrid_attribution(clf, X))
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"missing": 0.0},
+        {"missing": -1.0, "enable_categorical": True},
+        {"n_estimators": 60, "callbacks": True},
+        {"booster": "dart", "rate_drop": 0.5},
+        {"num_parallel_tree": 3, "early_stopping_rounds": 2},
+        {"base_score": 0.9, "max_delta_step": 0.3},
+        {"objective": "binary:hinge"},
+    ],
+    ids=str,
+)
+def test_maps_add_up_whatever_the_settings_of_the_booster(spots, params, n_classes):
+    X, y, _ = spots
+    keep = np.isin(y, ["a", "b", "c"][:n_classes])
+    params = {"n_estimators": 15, "learning_rate": 0.5} | params
+    if params.get("objective") and n_classes == 3:
+        params["objective"] = "multi:softmax"
+    if params.pop("callbacks", False):
+        params["callbacks"] = [EarlyStopping(rounds=2)]
+    clf = fitted(X[keep], y[keep], XGBClassifier(**params))
+    found = hybrid_attribution(clf, X[keep])
+    assert_complete(found)
+    # The margin is the one that decides.
+    np.testing.assert_array_equal(
+        found.classes[(found.margin[:, 0] > 0).astype(int)]
+        if n_classes == 2
+        else found.classes[found.margin.argmax(axis=1)],
+        clf.predict(X[keep]),
+    )
+
+
+class OtherTrees(XGBClassifier):
+    """Predicts by half of its rounds, which no attribute tells."""
+
+    def predict(self, X, **params):
+        return super().predict(X, **params, iteration_range=(0, self.n_estimators // 2))
+
+
+def test_contributions_that_do_not_add_up_are_refused(spots):
+    X, y, _ = spots
+    clf = fitted(X, y, OtherTrees(n_estimators=20))
+    with pytest.raises(UnsupportedInputError, match=r"other margins than it predicts \(up to"):
+        hybrid_attribution(clf, X[:3])
+
+
+def test_trees_of_several_outputs_are_refused(spots):
+    X, y, _ = spots
+    clf = fitted(X, y, XGBClassifier(n_estimators=3, multi_strategy="multi_output_tree"))
+    with pytest.raises(UnsupportedInputError, match=r"cannot split .*multi-target"):
+        hybrid_attribution(clf, X[:3])
+
+
 def test_a_forest_is_a_tree_booster_as_well(spots):
     X, y, _ = spots
     assert_complete(hybrid_attribution(fitted(X, y, XGBRFClassifier(n_estimators=5)), X))
 
 
+@pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "resnet18", "mobilenet_v2"], ids=str)
-def test_networks_whose_features_are_means(spots, backbone):
+def test_networks_whose_features_are_means(spots, backbone, side):
     X, y, _ = spots
-    clf = fitted(X, y, backbone=backbone, image_size=64)
+    clf = fitted(X, y, backbone=backbone, image_size=side)
     found = hybrid_attribution(clf, X[:3])
-    assert found.maps.shape[2:] == (2, 2)
+    assert found.maps.shape[2:] == (side // 32, side // 32)
     assert_complete(found)
+
+
+def test_a_map_of_one_position_is_found_in_an_exported_graph(spots):
+    X, y, _ = spots
+    clf = fitted(X, y, backbone="resnet18", image_size=32, runtime="onnxruntime")
+    found = hybrid_attribution(clf, X[:3])
+    assert found.maps.shape[2:] == (1, 1)
+    assert_complete(found)
+
+
+class LargestNet(TinyNet):
+    """Features are the largest values of the last map."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AdaptiveMaxPool2d(1)
 
 
 def test_an_image_is_explained_alone_as_among_others(spots):
@@ -130,8 +204,10 @@ def test_an_image_is_explained_alone_as_among_others(spots):
         ({}, XGBClassifier(booster="gblinear", n_estimators=2), "the head is XGBClassifier"),
         ({"features": "logits"}, None, "not the spatial means"),
         ({"backbone": "alexnet", "image_size": 64}, None, "not the spatial means"),
+        ({"backbone": LargestNet}, None, "not the spatial means"),
+        ({"backbone": LargestNet, "runtime": "onnxruntime"}, None, "not the spatial means"),
     ],
-    ids=["linear", "gblinear", "logits", "alexnet"],
+    ids=["linear", "gblinear", "logits", "alexnet", "largest", "largest-onnx"],
 )
 def test_what_has_no_place_in_the_picture_is_refused(spots, params, classifier, message):
     X, y, _ = spots

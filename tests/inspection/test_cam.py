@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common.networks import tiny_featurizer
-from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer
+from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer, ImageTransform
 from effboost.exceptions import MissingDependencyError, UnsupportedInputError
 from effboost.inspection import grad_cam
 
@@ -36,7 +36,7 @@ def by_hand(cnn, image, code, layer):
     network = copy.deepcopy(torch.nn.Sequential(featurizer.module_, featurizer.head_)).eval()
     kept = []
     network[0].get_submodule(layer).register_forward_hook(lambda *a: kept.append(a[2]))
-    x = torch.from_numpy(featurizer.transform_.normalize(image[np.newaxis]))
+    x = torch.from_numpy(featurizer.transform_.normalize_pixels(image[np.newaxis]))
     score = network(x.requires_grad_())[0, code]
     (gradient,) = torch.autograd.grad(score, kept[0])
     weights = gradient.mean(dim=(2, 3), keepdim=True)
@@ -121,7 +121,11 @@ def test_the_classes_of_a_fine_tuned_original_head_are_the_first_outputs(spots):
 def test_the_layer_by_default(backbone, side, layer):
     X = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     network = ImageFeaturizer(
-        backbone, weights=None, fine_tune=False, crop_size=None, image_size=side, random_state=0
+        backbone,
+        weights=None,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=side),
+        random_state=0,
     ).fit(X)
     assert grad_cam(network, X, method="eigen_cam").layer == layer
 
@@ -164,3 +168,25 @@ def test_a_missing_library_is_named(cnn, spots, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pytorch_grad_cam", None)
     with pytest.raises(MissingDependencyError, match=r"effboost\[explain\]"):
         grad_cam(cnn, X[:2])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam++"])
+def test_maps_do_not_depend_on_the_callers_gradient_mode(cnn, spots, mode, method):
+    X, _, _ = spots
+    expected = grad_cam(cnn, X[:3], method=method).maps
+    with mode():
+        np.testing.assert_array_equal(grad_cam(cnn, X[:3], method=method).maps, expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"trainable": 2}, {"trainable": "head"}], ids=str)
+def test_networks_fitted_in_inference_mode_are_those_fitted_outside(spots, settings):
+    X, y, _ = spots
+    settings = {"fine_tune": True, "max_epochs": 2} | settings
+    expected = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
+    with torch.inference_mode():
+        clf = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    # Used later, where gradients are wanted.
+    np.testing.assert_array_equal(grad_cam(clf, X[:2]).maps, grad_cam(expected, X[:2]).maps)
+    assert not any(p.is_inference() for p in clf.featurizer_.module_.parameters())

@@ -35,7 +35,7 @@ def reports(report):
 
 
 def dots(display):
-    """Give (value, row) of the dots of each series; the bars at the ends come before them."""
+    """Return (value, row) of the dots of each series; the bars at the ends come before them."""
     lines = [line for line in display.ax_.get_lines() if line.get_marker() != "|"]
     return [line.get_xydata() for line in lines]
 

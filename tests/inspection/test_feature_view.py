@@ -128,6 +128,7 @@ def test_more_features_than_fifty_are_reduced_first():
     assert abs(silhouette_score(standard, groups) - expected) > 1e-2 * abs(expected)
 
 
+@pytest.mark.slow
 def test_umap_keeps_neighbours_together_and_is_repeatable(by_patient):
     pytest.importorskip("umap")
     features, y, groups = by_patient
@@ -142,6 +143,7 @@ def test_umap_keeps_neighbours_together_and_is_repeatable(by_patient):
     assert display.silhouette_by_subject == pca.silhouette_by_subject
 
 
+@pytest.mark.slow
 def test_umap_takes_few_images():
     pytest.importorskip("umap")
     points = FeatureViewDisplay.from_features(SQUARE, list("aabb"), method="umap").points

@@ -31,7 +31,7 @@ def clf(pixels, three_classes):
 
 
 def heat_of(axes):
-    """Give the heat that is drawn on an Axes, above the grey picture."""
+    """Return the heat that is drawn on an Axes, above the grey picture."""
     grey, heat = axes.get_images()
     assert grey.get_cmap().name == "gray"
     return heat
@@ -58,8 +58,40 @@ def test_the_predicted_class_is_drawn_on_one_scale(clf, pixels):
 def test_a_class_can_be_asked_for(clf, pixels):
     display = AttributionDisplay.from_estimator(clf, pixels[:2], output="healthy")
     assert all(axes.get_title().startswith("healthy: ") for axes in display.axes_)
-    with pytest.raises(UnsupportedInputError, match=r"none of \['blast', 'healthy', 'other'\]"):
+    with pytest.raises(UnsupportedInputError, match="'sick' is not a class of the model"):
         AttributionDisplay.from_estimator(clf, pixels[:2], output="sick")
+
+
+def test_of_two_classes_each_is_drawn_the_other_way_round(pixels):
+    y = np.array(["ALL", "HEM"])[np.arange(24) % 2]
+    clf = HybridClassifier(tiny_featurizer(), random_state=0).fit(pixels, y)
+    drawn = {
+        label: AttributionDisplay.from_estimator(clf, pixels[:4], output=label)
+        for label in ("ALL", "HEM", None)
+    }
+    margin = hybrid_attribution(clf, pixels[:4]).margin[:, 0]
+    assert len(set(margin > 0)) == 2  # some are predicted ALL and some HEM
+    assert (clf.predict(pixels[:4]) == np.where(margin > 0, "HEM", "ALL")).all()
+    for i, predicted in enumerate(clf.predict(pixels[:4])):
+        heat = {label: heat_of(d.axes_[i]).get_array() for label, d in drawn.items()}
+        titles = {label: d.axes_[i].get_title() for label, d in drawn.items()}
+        np.testing.assert_array_equal(heat["ALL"], -heat["HEM"])
+        assert np.abs(heat["HEM"]).max() > 0
+        assert titles["ALL"].startswith(f"ALL: log-odds {-margin[i]:+.2f} ")
+        assert titles["HEM"].startswith(f"HEM: log-odds {margin[i]:+.2f} ")
+        np.testing.assert_array_equal(heat[None], heat[predicted])
+        assert titles[None] == titles[predicted]
+    with pytest.raises(UnsupportedInputError, match=r"'all' is not a class of the model: \['ALL'"):
+        AttributionDisplay.from_estimator(clf, pixels[:1], output="all")
+
+
+def test_a_map_of_one_position_is_drawn_only_where_it_is_named(pixels, three_classes):
+    clf = HybridClassifier(tiny_featurizer(backbone="resnet18", image_size=32), random_state=0)
+    clf.fit(pixels, three_classes)
+    assert hybrid_attribution(clf, pixels[:1]).maps.shape == (1, 3, 1, 1)
+    named = AttributionDisplay.from_estimator(clf, pixels[:1], method="tree_shap")
+    assert named.attribution.method == "TreeSHAP"
+    assert AttributionDisplay.from_estimator(clf, pixels[:1]).attribution.method == "occlusion"
 
 
 def test_axes_that_are_handed_over_are_drawn_on(clf, pixels):

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier
@@ -90,6 +90,16 @@ def test_heads_without_trees_and_without_probabilities(pictures):
     pipeline = make_pipeline(tiny_featurizer(), LinearSVC()).fit(X, y)
     other = occlusion_attribution(pipeline, X[:2], n_segments=4)
     assert other.maps.shape == (2, 1, 224, 224)
+
+
+@pytest.mark.parametrize("n_classes", [3, 4])  # of three classes, there are as many pairs
+def test_scores_of_pairs_of_classes_are_refused(pixels, n_classes):
+    y = np.arange(24) % n_classes
+    pairs = make_pipeline(tiny_featurizer(), SVC(decision_function_shape="ovo")).fit(pixels, y)
+    with pytest.raises(UnsupportedInputError, match="not return a score for each class"):
+        occlusion_attribution(pairs, pixels, n_segments=4)
+    each = make_pipeline(tiny_featurizer(), SVC()).fit(pixels, y)
+    assert occlusion_attribution(each, pixels[:1], n_segments=4).maps.shape[1] == n_classes
 
 
 def test_images_of_different_sizes(tmp_path, pictures):

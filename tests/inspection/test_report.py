@@ -94,6 +94,7 @@ def read(path):
     return Page(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_section_and_loads_nothing(clf, cells, tmp_path):
     paths, y, groups = cells
     made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=30)
@@ -115,6 +116,7 @@ def test_the_page_holds_every_section_and_loads_nothing(clf, cells, tmp_path):
     assert f"about {round(100 * value.value)} are named correctly" in page.text
 
 
+@pytest.mark.slow
 def test_everything_has_a_name_for_those_who_do_not_see(clf, cells, tmp_path):
     paths, y, groups = cells
     report(clf, paths, y, groups=groups, path=tmp_path / "report.html")
@@ -128,6 +130,7 @@ def test_everything_has_a_name_for_those_who_do_not_see(clf, cells, tmp_path):
     assert page.all("a")[0] == {"class": "skip", "href": "#tested"}
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(clf, cells, tmp_path):
     paths, y, groups = cells
     made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=60)
@@ -170,6 +173,7 @@ def test_the_surest_mistakes_come_first(clf, cells):
     assert "TreeSHAP" in page.text
 
 
+@pytest.mark.slow
 def test_who_stands_on_both_sides_is_said(clf, cells):
     paths, y, groups = cells
     blind = HTMLReport.from_estimator(clf, paths, y, groups=groups)
@@ -192,6 +196,7 @@ def test_who_stands_on_both_sides_is_said(clf, cells):
     assert not [a for a in Page(unknown.html).all("p") if a.get("role") == "alert"]
 
 
+@pytest.mark.slow
 def test_copies_among_the_tested_are_found(clf, cells, tmp_path):
     paths, y, groups = cells
     copy = tmp_path / "copy.png"
@@ -203,6 +208,7 @@ def test_copies_among_the_tested_are_found(clf, cells, tmp_path):
     assert [a for a in page.all("p") if a.get("role") == "alert"]
 
 
+@pytest.mark.slow
 def test_a_cross_validation_is_reported_with_the_model_of_each_fold(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), random_state=0)
@@ -210,7 +216,7 @@ def test_a_cross_validation_is_reported_with_the_model_of_each_fold(cells):
     text = Page(made.html).text
     assert "In 3 rounds, a new model was fitted" in text
     assert "No subject stands on both sides." in text
-    assert "featurizer__image_size" in text
+    assert "featurizer__transform__image_size" in text
     assert "HybridClassifier (TinyNet and XGBClassifier)" in text
     evaluation = evaluate(clf, paths, y, groups=groups, cv=3)
     bare = Page(HTMLReport.from_evaluation(evaluation, paths).html).text
@@ -224,6 +230,7 @@ def test_a_cross_validation_is_reported_with_the_model_of_each_fold(cells):
         HTMLReport.from_estimator(clf, [*paths, paths[0]], [*y, y[0]], groups=[*groups, "Z"], cv=3)
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_reported_beside_the_network_alone(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=2), random_state=0)
@@ -235,6 +242,7 @@ def test_fine_tuning_is_reported_beside_the_network_alone(cells):
     assert "Accuracy of the network by epoch" in made.html
 
 
+@pytest.mark.slow
 def test_other_heads_are_explained_by_occlusion(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), LogisticRegression(C=1e-4), random_state=0)
@@ -270,6 +278,7 @@ def test_a_model_without_a_mistake_has_none(cells):
     assert "No image was named wrongly." in HTMLReport.from_estimator(clf, paths, y).html
 
 
+@pytest.mark.slow
 def test_the_model_card_is_markdown_whose_signs_are_escaped(clf, cells, tmp_path):
     paths, y, groups = cells
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, title="A *new* one")
@@ -283,6 +292,7 @@ def test_the_model_card_is_markdown_whose_signs_are_escaped(clf, cells, tmp_path
     assert re.search(r"\| accuracy \| 0\.\d{3} ", card)
 
 
+@pytest.mark.slow
 def test_nothing_half_written_is_left(clf, cells, tmp_path):
     paths, y, groups = cells
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups)
@@ -295,6 +305,7 @@ def test_nothing_half_written_is_left(clf, cells, tmp_path):
     assert [file.name for file in target.parent.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_without_jinja_the_extra_is_named(clf, cells, monkeypatch):
     paths, y, groups = cells
     monkeypatch.setitem(sys.modules, "jinja2", None)
@@ -329,6 +340,7 @@ def browser():
         chromium.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 900), (360, 740)], ids=["desktop", "phone"])
 def test_a_browser_shows_it_all_and_asks_for_nothing(browser, written, cells, scheme, size):
@@ -360,7 +372,7 @@ def test_a_browser_shows_it_all_and_asks_for_nothing(browser, written, cells, sc
 
 
 def _contrast(page):
-    """Give the least contrast of text with what lies behind it, as WCAG defines it."""
+    """Return the least contrast of text with what lies behind it, as WCAG defines it."""
     pairs = page.evaluate(
         """() => [...document.querySelectorAll('body *')]
         .filter(e => e.innerText && e.checkVisibility() && e.children.length === 0)

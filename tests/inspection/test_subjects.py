@@ -16,7 +16,7 @@ GROUPS = ["P3", "P3", "P3", "P1", "P1", "P1", "P1", "P2"]
 
 
 def dots(display):
-    """Give (accuracy, row, area) of every dot, from the top."""
+    """Return (accuracy, row, area) of every dot, from the top."""
     found = [
         (*map(float, place), float(area))
         for part in display.ax_.collections

@@ -101,7 +101,7 @@ def test_copies_of_files_under_other_names_are_found(paths, tmp_path):
 def test_one_file_in_both_parts_is_found(paths):
     error = leak(paths[:3], paths[2:])
     assert error.duplicates == ((paths[2], paths[2]),)
-    assert ": 1 pair, such as" in str(error)
+    assert "1 pair of identical images is in" in str(error)
 
 
 def test_equal_pixels_in_memory_are_found_by_position(pixels):
@@ -255,7 +255,9 @@ def test_check_stops_at_the_first_leaking_fold(pixels, subjects):
 def test_fold_with_shared_subject_raises_if_groups_are_known(pixels, subjects):
     folds = [(np.arange(1, 24), np.array([0]))]
     check_fold_leakage(ImageSequence(pixels), None, folds)
-    with pytest.raises(LeakageError, match="1, such as 'S0'; split by group") as caught:
+    with pytest.raises(
+        LeakageError, match="1 subject is in both parts of the split, such as 'S0': split"
+    ) as caught:
         check_fold_leakage(ImageSequence(pixels), subjects, folds)
     assert caught.value.groups == ("S0",)
 

@@ -32,7 +32,7 @@ def clf(path):
     return OnnxClassifier(path)
 
 
-def test_it_decides_as_the_model_that_was_exported(clf):
+def test_it_predicts_as_the_exported_model(clf):
     images = cells(50, side=53, seed=2)[0]
     assert np.abs(clf.predict_proba(images) - tiny_hybrid().predict_proba(images)).max() <= 1e-6
     assert clf.predict(images).tolist() == tiny_hybrid().predict(images).tolist()
@@ -60,12 +60,12 @@ def as_files(X, folder):
     ],
     ids=["paths", "frame", "pictures", "floats", "list", "tensor", "sequence"],
 )
-def test_every_form_of_images_is_taken(form, clf, tmp_path):
+def test_every_form_of_images_is_accepted(form, clf, tmp_path):
     X = cells(6)[0]
     np.testing.assert_array_equal(clf.predict_proba(form(X, tmp_path)), clf.predict_proba(X))
 
 
-def test_rows_of_numbers_are_images_where_the_model_learned_from_rows(tmp_path):
+def test_rows_of_numbers_are_images_if_the_model_was_fitted_on_rows(tmp_path):
     X, y = cells()
     rows = X.reshape(len(X), -1) / 255
     featurizer = tiny_featurizer(image_shape=(40, 40, 3), runtime="onnxruntime")
@@ -77,13 +77,13 @@ def test_rows_of_numbers_are_images_where_the_model_learned_from_rows(tmp_path):
         got.predict(rows[:, :-1])
 
 
-def test_there_are_no_columns_otherwise(clf):
+def test_rows_of_numbers_are_refused_otherwise(clf):
     assert not hasattr(clf, "n_features_in_")
     with pytest.raises(UnsupportedInputError, match="image_shape"):
         clf.predict(np.zeros((2, 4800)))
 
 
-def test_an_image_depends_on_none_beside_it_nor_on_the_number_of_threads(clf, monkeypatch):
+def test_an_image_depends_neither_on_others_nor_on_the_number_of_threads(clf, monkeypatch):
     images = cells(40)[0]
     together = clf.predict_proba(images)
     alone = np.concatenate([clf.predict_proba(images[i : i + 1]) for i in range(len(images))])
@@ -93,7 +93,7 @@ def test_an_image_depends_on_none_beside_it_nor_on_the_number_of_threads(clf, mo
     np.testing.assert_array_equal(clf.predict_proba(images), together)
 
 
-def test_an_image_that_cannot_be_read_is_named(clf, tmp_path):
+def test_an_unreadable_image_is_reported_with_position_and_path(clf, tmp_path):
     files = as_files(cells(3)[0], tmp_path)
     files[1].write_bytes(files[1].read_bytes()[:200])
     with pytest.raises(ImageDecodeError, match=r"position 1, .*1\.png") as error:
@@ -101,17 +101,17 @@ def test_an_image_that_cannot_be_read_is_named(clf, tmp_path):
     assert error.value.index == 1
 
 
-def test_it_is_a_fitted_classifier_that_cannot_be_fitted(clf):
+def test_fit_raises_and_the_classifier_counts_as_fitted(clf):
     assert is_classifier(clf)
     check_is_fitted(clf)
     X, y = cells(6)
-    with pytest.raises(UnsupportedInputError, match=r"fitted by its file .*FrozenEstimator"):
+    with pytest.raises(UnsupportedInputError, match=r"fitted with its file .*FrozenEstimator"):
         clf.fit(X, y)
     assert clone(clf).path == clf.path
     np.testing.assert_array_equal(clone(clf).predict_proba(X), clf.predict_proba(X))
 
 
-def test_constructors_read_nothing(tmp_path):
+def test_the_constructor_does_not_read_the_file(tmp_path):
     missing = OnnxClassifier(tmp_path / "none.onnx")
     assert "none.onnx" in repr(missing)
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
@@ -119,12 +119,12 @@ def test_constructors_read_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("path", [None, 3])
-def test_paths_are_paths(path):
+def test_invalid_paths_are_refused(path):
     with pytest.raises(ValueError, match="'path' parameter"):
         OnnxClassifier(path).predict(cells(2)[0])
 
 
-def test_another_path_is_another_model(clf, tmp_path):
+def test_setting_another_path_changes_the_model(clf, tmp_path):
     X, _ = cells(24)
     other = HybridClassifier(tiny_featurizer()).fit(X, np.array(["a", "b"])[np.arange(24) % 2])
     assert len(clf.classes_) == 3
@@ -132,7 +132,7 @@ def test_another_path_is_another_model(clf, tmp_path):
     assert clf.classes_.tolist() == ["a", "b"]
 
 
-def test_a_pickle_holds_the_file(clf, path):
+def test_a_pickle_contains_the_file(clf, path):
     X = cells(6)[0]
     expected = clf.predict_proba(X)
     buffer = io.BytesIO()
@@ -143,7 +143,7 @@ def test_a_pickle_holds_the_file(clf, path):
         np.testing.assert_array_equal(copy.predict_proba(X), expected)
 
 
-def test_it_works_in_scikit_learn_s_compositions_and_reports(clf):
+def test_it_works_in_calibration_and_evaluate(clf):
     X, y = cells()
     calibrated = CalibratedClassifierCV(FrozenEstimator(clf), method="temperature").fit(X, y)
     assert calibrated.predict_proba(X).shape == (36, 3)
@@ -166,7 +166,7 @@ print(clf.predict_proba([{image!r}]).tolist())
 """
 
 
-def test_it_needs_numpy_pillow_scikit_learn_and_onnxruntime_alone(clf, path, tmp_path):
+def test_it_imports_only_numpy_pillow_scikit_learn_and_onnxruntime(clf, path, tmp_path):
     blocked = ("torch", "torchvision", "skorch", "xgboost", "onnx", "onnxscript", "safetensors")
     blocked += ("tqdm", "skl2onnx", "onnxmltools", "pandas", "matplotlib")
     (image, *_) = as_files(cells(1)[0], tmp_path)

@@ -35,7 +35,7 @@ def outputs(content, images):
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
-def test_the_graph_alone_takes_images_to_labels_and_probabilities():
+def test_the_graph_computes_labels_and_probabilities_of_images():
     images = new_cells()
     labels, probabilities = outputs(tiny_file(), images)
     assert np.abs(probabilities - tiny_hybrid().predict_proba(images)).max() <= 1e-6
@@ -58,16 +58,17 @@ def test_the_checker_and_shape_inference_pass():
     }
 
 
-def test_nothing_of_this_machine_stands_in_the_file():
+def test_the_file_contains_no_paths_of_this_machine():
     for trace in (Path(__file__).anchor + "home", "site-packages", "_export.py", "stack_trace"):
         assert trace.encode() not in tiny_file()
     for place in (Path.cwd(), Path.home(), tempfile.gettempdir(), getpass.getuser() + "/"):
         assert str(place).encode() not in tiny_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["pooled", "logits"])
 @pytest.mark.parametrize("kind", ["network", "hybrid"])
-def test_fine_tuned_networks_and_their_own_softmax(features, kind, tmp_path):
+def test_networks_predict_by_their_own_softmax(features, kind, tmp_path):
     X, y = cells()
     featurizer = tiny_featurizer(fine_tune=True, max_epochs=1, features=features)
     model = CNNClassifier(featurizer).fit(X, y)
@@ -80,6 +81,7 @@ def test_fine_tuned_networks_and_their_own_softmax(features, kind, tmp_path):
     assert (got.predict(images) == model.predict(images)).mean() >= 0.995
 
 
+@pytest.mark.slow
 def test_the_network_of_a_hybrid_is_exported_too(tmp_path):
     X, y = cells()
     featurizer = tiny_featurizer(fine_tune=True, max_epochs=1)
@@ -88,6 +90,7 @@ def test_the_network_of_a_hybrid_is_exported_too(tmp_path):
     assert np.abs(got.predict_proba(X) - clf.cnn_.predict_proba(X)).max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[3, 7], [False, True], [0.0, 1.0]])
 def test_labels_keep_their_type(labels, tmp_path):
     X, _ = cells(24)
@@ -100,7 +103,7 @@ def test_labels_keep_their_type(labels, tmp_path):
     assert outputs(path.read_bytes(), ImageSequence(X))[0].tolist() == got.tolist()
 
 
-def test_exports_are_written_whole_and_replace_what_was_there(tmp_path, monkeypatch):
+def test_exports_are_atomic_and_replace_a_file(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     monkeypatch.setattr(Path, "replace", interrupt)
@@ -131,7 +134,7 @@ def test_models_must_be_fitted(tmp_path):
         export_onnx(HybridClassifier(), tmp_path / "model.onnx")
 
 
-def test_a_network_that_cannot_be_exported_is_an_error(tmp_path):
+def test_a_network_that_cannot_be_exported_raises(tmp_path):
     X, y = cells()
     featurizer = tiny_featurizer(backbone=Branching, runtime="torch")
     clf = HybridClassifier(featurizer, LogisticRegression()).fit(X, y)
@@ -139,8 +142,9 @@ def test_a_network_that_cannot_be_exported_is_an_error(tmp_path):
         export_onnx(clf, tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.0, 0.7, 1.0])
-def test_the_recommended_hybrid_in_one_graph(tmp_path, weight):
+def test_the_recommended_hybrid_is_exported(tmp_path, weight):
     X, y = cells()
     featurizer = tiny_featurizer(
         views="dihedral", extra_features="stages", crop_size=36, runtime="onnxruntime"
@@ -153,7 +157,7 @@ def test_the_recommended_hybrid_in_one_graph(tmp_path, weight):
     assert got.predict(images).tolist() == clf.predict(images).tolist()
 
 
-def test_the_network_alone_decides_without_the_features_of_other_stages(tmp_path):
+def test_the_networks_own_classifier_ignores_features_of_stages(tmp_path):
     X, y = cells()
     featurizer = tiny_featurizer(fine_tune=True, max_epochs=1, extra_features="stages")
     cnn = CNNClassifier(featurizer).fit(X, y)
@@ -161,7 +165,7 @@ def test_the_network_alone_decides_without_the_features_of_other_stages(tmp_path
     assert np.abs(got.predict_proba(X) - cnn.predict_proba(X)).max() <= 1e-5
 
 
-def test_a_mean_of_the_heads_probabilities_over_views_is_refused(tmp_path):
+def test_view_averaging_of_probabilities_is_refused(tmp_path):
     X, y = cells()
     clf = HybridClassifier(tiny_featurizer(views="dihedral"), view_averaging="probabilities")
     with pytest.raises(UnsupportedInputError, match="averages the features"):

@@ -11,7 +11,7 @@ def run(model, output, **inputs):
 
 
 def weighing_network(side):
-    """Give a "network" whose features tell every view of a picture from every other."""
+    """Build a "network" whose features differ for all views of an image."""
     graph = parser.parse_graph(f"""
         network (uint8[1, {side}, {side}, 3] pixels) => (float[1, 5] features) {{
             shape = Constant <value_ints: ints = [1, -1]> ()
@@ -46,7 +46,7 @@ def test_one_view_leaves_the_network_as_it_is():
     assert average_views(network, 1) is network
 
 
-def test_weights_stand_in_the_file_once_whatever_the_number_of_views():
+def test_views_share_one_copy_of_the_weights():
     network, weights = weighing_network(24)
     assert len(average_views(network, 8).SerializeToString()) < weights.nbytes + 10_000
 
@@ -63,7 +63,7 @@ def test_the_label_is_that_of_the_most_probable_class(classes):
     np.testing.assert_array_equal(run(model, "probabilities", scores=scores), scores)
 
 
-def test_of_equally_probable_classes_the_first_is_taken():
+def test_the_first_of_equally_probable_classes_is_predicted():
     scores = np.full((1, 2), 0.5, dtype=np.float32)
     assert run(decide(np.array(["a", "b"])), "label", scores=scores).tolist() == ["a"]
 

@@ -84,7 +84,7 @@ CONVERTIBLE = {
 
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("name", CONVERTIBLE)
-def test_probabilities_are_those_of_the_head(name, k):
+def test_probabilities_equal_those_of_the_head(name, k):
     head = fitted(CONVERTIBLE[name], k)
     X = np.concatenate([table(k)[0], table(k, seed=1)[0]])
     got = scores(convert_head(head, X.mean(axis=0)), X)
@@ -93,7 +93,7 @@ def test_probabilities_are_those_of_the_head(name, k):
 
 
 @pytest.mark.parametrize("method", ["temperature", "sigmoid"])
-def test_a_head_that_was_calibrated_after_it_was_fitted(method):
+def test_a_head_calibrated_after_fitting_is_converted(method):
     frozen = FrozenEstimator(fitted(vote(), 3))
     X, y = table(3, seed=1)
     head = CalibratedClassifierCV(frozen, method=method).fit(X, y)
@@ -101,7 +101,7 @@ def test_a_head_that_was_calibrated_after_it_was_fitted(method):
     assert np.abs(got - head.predict_proba(X)).max() <= 1e-5
 
 
-def test_trees_that_stopped_early_did_so():
+def test_early_stopping_is_kept():
     head = fitted(CONVERTIBLE["trees that stopped early"], 3)
     assert head.best_iteration + 1 < head.get_booster().num_boosted_rounds() < 200
 
@@ -117,16 +117,16 @@ REFUSED = {
 @pytest.mark.filterwarnings("ignore:.*gblinear:UserWarning", "ignore:.*gblinear:FutureWarning")
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_converter_gets_wrong_or_cannot_do_is_refused(name, k, capfd):
+def test_heads_that_converters_get_wrong_are_refused(name, k, capfd):
     X, _ = table(k)
-    with pytest.raises(UnsupportedInputError, match=r"cannot be exported: .* can$"):
+    with pytest.raises(UnsupportedInputError, match=r"cannot be exported: .* can be exported$"):
         convert_head(fitted(REFUSED[name], k), X.mean(axis=0))
     assert capfd.readouterr().err == ""
 
 
 def test_a_head_without_probabilities_is_refused_with_a_remedy():
     X, y = table(2)
-    with pytest.raises(UnsupportedInputError, match=r"LinearSVC gives no prob.*Calibrated"):
+    with pytest.raises(UnsupportedInputError, match=r"LinearSVC has no predict_proba.*Calibrated"):
         convert_head(LinearSVC().fit(X, y), X.mean(axis=0))
 
 
@@ -137,7 +137,7 @@ class Contrary(LogisticRegression):
         return 1 - super().predict(X)
 
 
-def test_a_head_that_decides_against_its_probabilities_is_refused(monkeypatch):
+def test_a_head_whose_predictions_contradict_its_probabilities_is_refused(monkeypatch):
     from effboost.onnx import _head
 
     X, y = table(2)
@@ -145,11 +145,11 @@ def test_a_head_that_decides_against_its_probabilities_is_refused(monkeypatch):
     twin = LogisticRegression().fit(X, y)
     convert = _head._convert
     monkeypatch.setattr(_head, "_convert", lambda _, width: convert(twin, width))
-    with pytest.raises(UnsupportedInputError, match="does not decide for the class"):
+    with pytest.raises(UnsupportedInputError, match="does not predict the class of"):
         convert_head(contrary, X.mean(axis=0))
 
 
-def test_missing_converters_are_named(monkeypatch):
+def test_without_converters_the_error_names_the_extra(monkeypatch):
     hide(monkeypatch, "skl2onnx")
     X, y = table(2)
     with pytest.raises(MissingDependencyError, match=r"pip install 'effboost\[export\]'"):

@@ -14,8 +14,8 @@ from effboost.onnx._preprocess import preprocess
 
 
 @functools.cache
-def session_of(transform):
-    return start_session(preprocess(transform).SerializeToString())
+def session_of(crop_size, image_size):
+    return start_session(preprocess(ImageTransform(crop_size, image_size)).SerializeToString())
 
 
 sides = st.integers(8, 160)
@@ -34,16 +34,16 @@ def test_images_of_any_size_are_cropped_and_resized_as_by_pillow_to_the_bit(
 ):
     transform = ImageTransform(*sizes)
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    (got,) = session_of(transform).run(["pixels"], {"image": image})
-    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
+    (got,) = session_of(transform.crop_size, transform.image_size).run(["pixels"], {"image": image})
+    np.testing.assert_array_equal(got[0], transform.prepare(Image.fromarray(image)))
 
 
 @pytest.mark.parametrize("shape", [(450, 450), (450, 300), (300, 450), (700, 90), (90, 700)])
-def test_so_are_those_of_the_paper_s_size(shape):
+def test_images_of_the_papers_size_are_cropped_and_resized_to_the_bit(shape):
     transform = ImageTransform(None, 224)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    (got,) = session_of(transform).run(["pixels"], {"image": image})
-    np.testing.assert_array_equal(got[0], transform.resize(Image.fromarray(image)))
+    (got,) = session_of(transform.crop_size, transform.image_size).run(["pixels"], {"image": image})
+    np.testing.assert_array_equal(got[0], transform.prepare(Image.fromarray(image)))
 
 
 def test_shapes_are_inferred_through_the_preprocessing():
@@ -55,7 +55,9 @@ def test_shapes_are_inferred_through_the_preprocessing():
 
 
 @pytest.mark.parametrize("what", [{"stain": "macenko"}, {"foreground": True}], ids=str)
-def test_what_has_no_graph_is_refused(what):
+def test_transforms_without_a_graph_are_refused(what):
     name, value = next(iter(what.items()))
-    with pytest.raises(UnsupportedInputError, match=f"^{name}={value!r} has no graph; export a"):
+    with pytest.raises(
+        UnsupportedInputError, match=f"^{name}={value!r} cannot be exported; export a"
+    ):
         preprocess(ImageTransform(None, 24, **what))

@@ -54,7 +54,7 @@ def save_all(folder, suffixes):
     return paths
 
 
-def test_the_folder_holds_all_that_is_needed(folder):
+def test_the_folder_contains_all_needed_files(folder):
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
         "model.onnx",
@@ -67,7 +67,7 @@ def test_the_folder_holds_all_that_is_needed(folder):
     assert "$" not in text
 
 
-def test_requirements_are_ranges_around_what_is_installed(folder):
+def test_requirements_include_the_installed_versions(folder):
     lines = (folder / "requirements.txt").read_text().splitlines()
     assert [re.match(r"\w+", line)[0] for line in lines] == ["numpy", "onnxruntime", "pillow"]
     for line in lines:
@@ -88,7 +88,7 @@ def test_files_and_folders_are_classified_without_effboost_and_torch(folder, tmp
     assert np.abs(np.array(got) - tiny_hybrid().predict_proba(paths)).max() <= 1e-5
 
 
-def test_a_broken_image_is_one_line_on_stderr_and_the_rest_goes_on(folder, tmp_path):
+def test_a_broken_image_is_reported_and_the_others_are_classified(folder, tmp_path):
     paths = save_all(tmp_path, ["png", "png", "png"])
     paths[1].write_bytes(paths[1].read_bytes()[:300])
     done = predict(folder, *paths, tmp_path / "none.png", "--out", tmp_path / "table.csv")
@@ -129,9 +129,9 @@ def odd_pictures():
     yield "pages.tif", colour, {"save_all": True, "append_images": [colour.transpose(0)]}
 
 
-@pytest.mark.filterwarnings("ignore:.*holds 2 pages")
+@pytest.mark.filterwarnings("ignore:.*has several pages")
 @pytest.mark.parametrize("number", range(12))
-def test_odd_images_are_read_as_effboost_reads_them(number, tmp_path):
+def test_unusual_images_are_read_as_by_effboost(number, tmp_path):
     name, picture, options = list(odd_pictures())[number]
     picture.save(tmp_path / name, **options)
     expected = ImageSequence([tmp_path / name])[0]
@@ -156,9 +156,9 @@ def test_images_that_effboost_refuses_are_refused(picture, tmp_path):
         load_script().read_image(tmp_path / "odd.tif")
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="no empty folder"):
+    with pytest.raises(FileExistsError, match="is not an empty folder"):
         export_onnx(tiny_hybrid(), tmp_path, standalone=True)
     with pytest.raises(FileExistsError):
         export_onnx(tiny_hybrid(), tmp_path / "mine.txt", standalone=True)
@@ -167,7 +167,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_folders_are_made_whole_or_not_at_all(exists, tmp_path, monkeypatch):
+def test_folders_are_written_atomically(exists, tmp_path, monkeypatch):
     target = tmp_path / "model"
     if exists:
         target.mkdir()

@@ -1,43 +1,16 @@
 """Boosters in UBJ, changed in ways that XGBoost would crash on or believe."""
 
-import struct
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xgboost import XGBClassifier, XGBRegressor
 
+from common.ubjson import length_prefix, write_ubjson
 from effboost._utils.refusal import RefusedError
-from effboost.persistence._boosters import build_booster, check_booster, describe_booster
+from effboost.persistence._booster_checks import check_booster
+from effboost.persistence._boosters import build_booster, describe_booster
 from effboost.persistence._ubjson import parse_ubjson
-
-
-def write_ubjson(value):
-    """The opposite of `parse_ubjson`."""
-    if isinstance(value, dict):
-        parts = [_length(key.encode()) + write_ubjson(item) for key, item in value.items()]
-        return b"{" + b"".join(parts) + b"}"
-    if isinstance(value, np.ndarray):
-        codes = {"i1": b"i", "u1": b"U", "i2": b"I", "i4": b"l", "i8": b"L", "f4": b"d", "f8": b"D"}
-        code = codes[value.dtype.str[1:]]
-        return b"[$" + code + b"#" + _length(None, len(value)) + value.tobytes()
-    if isinstance(value, list):
-        return b"[#" + _length(None, len(value)) + b"".join(map(write_ubjson, value))
-    if isinstance(value, str):
-        return b"S" + _length(value.encode())
-    if value is None or isinstance(value, bool):
-        return {None: b"Z", True: b"T", False: b"F"}[value]
-    return (
-        b"L" + struct.pack(">q", value)
-        if isinstance(value, int)
-        else struct.pack(">cd", b"D", value)
-    )
-
-
-def _length(text, length=None):
-    return b"L" + struct.pack(">q", len(text) if length is None else length) + (text or b"")
-
 
 VALUES = st.recursive(
     st.none()
@@ -53,13 +26,13 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=3), VALUES, max_size=4))
-def test_what_was_written_is_read(value):
+def test_written_values_are_read(value):
     assert parse_ubjson(write_ubjson(value)) == value
 
 
 @given(st.binary(max_size=60))
 @settings(max_examples=300)
-def test_other_bytes_are_refused_or_an_object(content):
+def test_random_bytes_are_refused_or_an_object(content):
     try:
         value = parse_ubjson(b"{L" + bytes(7) + b"\1a" + content)
     except RefusedError:
@@ -71,13 +44,13 @@ def test_other_bytes_are_refused_or_an_object(content):
     ("content", "message"),
     [
         (b"", "truncated"),
-        (b"[#" + _length(None, 0), "is no object"),
-        (write_ubjson({"a": 1}) + b"x", "behind the booster's end"),
-        (b"{" + (_length(b"a") + b"T") * 2 + b"}", "a field twice"),
-        (b"{" + _length(b"a") + b"[$d#L" + b"\x7f" + b"\xff" * 7, "do not fit into it"),
-        (b"{" + _length(b"a") + b"[$S#" + _length(None, 0) + b"}", "array of an unknown type"),
-        (b"{" + _length(b"a") + b"H" + _length(b"9" * 9) + b"}", "damaged at byte"),
-        ((b"{" + _length(b"a")) * 1000, "nested too deeply"),
+        (b"[#" + length_prefix(None, 0), "is not an object"),
+        (write_ubjson({"a": 1}) + b"x", "after the booster's end"),
+        (b"{" + (length_prefix(b"a") + b"T") * 2 + b"}", "a field twice"),
+        (b"{" + length_prefix(b"a") + b"[$d#L" + b"\x7f" + b"\xff" * 7, "do not fit into it"),
+        (b"{" + length_prefix(b"a") + b"[$S#" + length_prefix(None, 0) + b"}", "unknown type"),
+        (b"{" + length_prefix(b"a") + b"H" + length_prefix(b"9" * 9) + b"}", "damaged at byte"),
+        ((b"{" + length_prefix(b"a")) * 1000, "nested too deeply"),
     ],
 )
 def test_hostile_ubjson_is_refused(content, message):
@@ -117,41 +90,41 @@ def test_an_unchanged_booster_passes(fitted):
 
 
 CHANGES = {
-    "child far away": (put("left_children", 0, 10**6), "children are none"),
-    "child before": (put("left_children", 1, 0), "children are none"),
-    "circle": (put("right_children", 0, 0), "children are none"),
-    "negative child": (put("left_children", 0, -7), "children are none"),
-    "leaf with a child": (put("right_children", -1, 1), "children are none"),
+    "child far away": (put("left_children", 0, 10**6), "children do not exist"),
+    "child before": (put("left_children", 1, 0), "children do not exist"),
+    "circle": (put("right_children", 0, 0), "children do not exist"),
+    "negative child": (put("left_children", 0, -7), "children do not exist"),
+    "leaf with a child": (put("right_children", -1, 1), "children do not exist"),
     "shared child": (lambda t: put("right_children", 0, 1)(t), "two parents"),
     "parents in a circle": (put("parents", -1, 2**31 - 2), "two parents|without a parent"),
     "root with a parent": (put("parents", 0, 1), "without a parent"),
-    "feature far away": (put("split_indices", 0, 10**6), "feature that there is not"),
-    "negative feature": (put("split_indices", 0, -1), "feature that there is not"),
+    "feature far away": (put("split_indices", 0, 10**6), "feature that does not exist"),
+    "negative feature": (put("split_indices", 0, -1), "feature that does not exist"),
     "category": (put("split_type", 0, 1), "categories"),
-    "direction": (put("default_left", 0, 7), "missing values nowhere"),
-    "threshold": (put("split_conditions", 0, np.nan), "NaN or infinity"),
+    "default direction": (put("default_left", 0, 7), "default direction"),
+    "threshold": (put("split_conditions", 0, np.nan), "NaN, infinity or very large"),
     "short array": (
         lambda x: tree(x).update(split_conditions=tree(x)["split_conditions"][:-1]),
-        "split_conditions; .* belong to it",
+        "6 split_conditions; expected 7",
     ),
     "wrong type": (
         lambda x: tree(x).update(split_indices=tree(x)["base_weights"]),
-        "split_indices are no numbers",
+        "split_indices are not numbers",
     ),
-    "no nodes": (lambda x: tree(x).update(left_children=np.zeros(0, ">i4")), "belong to it"),
+    "no nodes": (lambda x: tree(x).update(left_children=np.zeros(0, ">i4")), "expected 0"),
     "other count": (
         lambda x: tree(x)["tree_param"].update(num_nodes="99999999"),
         "counts other nodes",
     ),
     "count that is none": (
         lambda x: tree(x)["tree_param"].update(num_nodes="-1"),
-        "num_nodes is no number",
+        "num_nodes is not a number",
     ),
     "targets": (lambda x: tree(x)["tree_param"].update(size_leaf_vector="9"), "several targets"),
-    "unknown field": (lambda x: tree(x).update(more=1), "has a field 'more'"),
+    "unknown field": (lambda x: tree(x).update(more=1), "has an unknown field 'more'"),
     "class of a tree": (
         lambda x: x["gradient_booster"]["model"].update(tree_info=[0, 1, 2, 0, 1, 9]),
-        "votes for a class",
+        "a class that does not exist",
     ),
     "number of trees": (
         lambda x: x["gradient_booster"]["model"]["gbtree_model_param"].update(num_trees="7"),
@@ -165,11 +138,35 @@ CHANGES = {
     "objective": (lambda x: x["objective"].update(name="rank:ndcg"), "'rank:ndcg' is unknown"),
     "classes": (
         lambda x: x["objective"]["softmax_multiclass_param"].update(num_class="9"),
-        "counts other classes",
+        "another number of classes",
     ),
     "many classes": (
         lambda x: x["learner_model_param"].update(num_class="999999999"),
-        "base score|counts other classes",
+        "base score|another number of classes",
+    ),
+    "classes without trees": (
+        # XGBoost reserved gigabytes for them.
+        lambda x: [
+            x["learner_model_param"].update(num_class="100000000", base_score="[5E-1]"),
+            x["objective"]["softmax_multiclass_param"].update(num_class="100000000"),
+        ],
+        "100,000,000 classes and 6 trees",
+    ),
+    "huge base score": (
+        lambda x: x["learner_model_param"].update(base_score="[1e99]"),
+        "base score is not a number",
+    ),
+    "number of parallel trees": (
+        lambda x: x["gradient_booster"]["model"]["gbtree_model_param"].update(
+            num_parallel_tree="999999999"
+        ),
+        "counts other trees",
+    ),
+    "huge leaf": (put("split_conditions", -1, 1e38), "very large numbers"),
+    "objective of another type": (lambda x: x["objective"].update(name=[1]), "is unknown"),
+    "categories of another type": (
+        lambda x: x["gradient_booster"]["model"].update(cats={"enc": 1}),
+        "categories",
     ),
     "features": (
         lambda x: x["learner_model_param"].update(num_feature="2"),
@@ -177,9 +174,9 @@ CHANGES = {
     ),
     "base score": (
         lambda x: x["learner_model_param"].update(base_score="__import__('os')"),
-        "base score is no number",
+        "base score is not a number",
     ),
-    "best round": (lambda x: x["attributes"].update(best_iteration="99"), "behind its last"),
+    "best round": (lambda x: x["attributes"].update(best_iteration="99"), "comes after its last"),
     "names": (lambda x: x.update(feature_names=["a"] * 5), "names or types of features"),
 }
 
@@ -190,8 +187,38 @@ def test_hostile_boosters_are_refused(change, message, fitted):
         check_booster(changed(fitted, change))
 
 
+def grow_chain(depth):
+    """Make a change of a tree to one in which every second node is a leaf."""
+
+    def change(learner):
+        n = 2 * depth + 1
+        left = np.full(n, -1)
+        left[:-1:2] = np.arange(1, n - 1, 2)
+        right = np.where(left == -1, -1, left + 1)
+        parents = np.full(n, 2**31 - 1)
+        parents[left[left >= 0]] = parents[right[left >= 0]] = np.flatnonzero(left >= 0)
+        numbers = {"left_children": left, "right_children": right, "parents": parents}
+        one = tree(learner)
+        one |= {name: values.astype(">i4") for name, values in numbers.items()}
+        for name in ("base_weights", "loss_changes", "split_conditions", "sum_hessian"):
+            one[name] = np.zeros(n, ">f4")
+        one["split_indices"] = np.zeros(n, ">i4")
+        one["default_left"] = one["split_type"] = np.zeros(n, "u1")
+        one["tree_param"]["num_nodes"] = str(n)
+
+    return change
+
+
+@pytest.mark.parametrize("depth", [513, 40_000])
+def test_deep_trees_are_refused(depth, fitted):
+    """XGBoost calls itself once a level, which crashed the process at a depth of 40,000."""
+    check_booster(changed(fitted, grow_chain(512)))
+    with pytest.raises(RefusedError, match="more than 512 levels deep"):
+        check_booster(changed(fitted, grow_chain(depth)))
+
+
 def test_regressors_and_categories_are_refused_when_saving(fitted):
-    with pytest.raises(RefusedError, match="XGBRegressor cannot be a head"):
+    with pytest.raises(RefusedError, match="XGBRegressor cannot be saved as a head"):
         describe_booster(XGBRegressor())
     X = np.arange(40, dtype=np.float32)[:, None] % 4
     model = XGBClassifier(n_estimators=1, enable_categorical=True, feature_types=["c"], n_jobs=1)
@@ -202,9 +229,14 @@ def test_regressors_and_categories_are_refused_when_saving(fitted):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"__class__": 1}, "whose names are none"),
-        ({"_Booster": 1}, "whose names are none"),
-        ({"n_jobs": "many"}, "n_jobs='many'"),
+        ({"__class__": 1}, "'__class__' is not a name"),
+        ({"_Booster": 1}, "'_Booster' is not a name"),
+        ({"missing": "x"}, "'missing' is a str"),
+        ({"missing": {"float": "inf"}}, "missing is infinite"),
+        ({"verbosity": 99}, "verbosity is not between 0 and 3"),
+        ({"objective": [1]}, "'objective' is a list"),
+        ({f"p{i}": 1 for i in range(999)}, "parameters; the limit is 200"),
+        ({"n_jobs": "many"}, "'n_jobs' is a str"),
     ],
 )
 def test_hostile_parameters_are_refused(params, message, fitted):

@@ -8,6 +8,7 @@ import pytest
 
 import effboost
 from effboost.datasets import make_blood_cells
+from effboost.persistence._manifest import VERSION
 
 HERE = Path(__file__).parent / "golden"
 CELLS = {"n_subjects": 4, "images_per_subject": 4, "image_size": 48, "random_state": 0}
@@ -18,15 +19,21 @@ EXPECTED = {
 }
 
 
-def test_there_is_a_file_of_each_kind():
+def test_there_is_a_golden_file_of_each_kind():
     kinds = {type(effboost.load(HERE / name)).__name__ for name in EXPECTED}
     assert kinds == {"CNNClassifier", "HybridClassifier"}
     assert {path.name for path in HERE.glob("*.effboost")} == EXPECTED.keys()
 
 
+def test_the_present_format_has_golden_files():
+    kinds = {name.partition("-")[2].partition("-")[2] for name in EXPECTED}
+    present = {name for name in EXPECTED if name.startswith(f"format-{VERSION}-")}
+    assert present == {f"format-{VERSION}-{kind}" for kind in kinds}
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
-def test_golden_files_predict_what_they_did(name):
+def test_golden_files_predict_as_before(name):
     model = effboost.load(HERE / name)
     images = make_blood_cells(**CELLS).images
     assert model.classes_.tolist() == EXPECTED[name]["classes"]

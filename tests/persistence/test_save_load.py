@@ -35,12 +35,12 @@ from effboost import (
     Augmentation,
     Cache,
     CNNClassifier,
-    EfficientNetFeaturizer,
-    FineTuning,
     HybridClassifier,
     ImageFeaturizer,
+    ImageTransform,
     LinearBoostedClassifier,
 )
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 from effboost.exceptions import DeviceWarning, ModelFileError, ModelFileWarning
 
@@ -49,7 +49,7 @@ TUNED = {"fine_tune": True, "max_epochs": 1}
 
 
 def same(value, other):
-    """Tell whether two fitted attributes are equal, to the bit."""
+    """Return whether two fitted attributes are equal, to the bit."""
     if isinstance(value, np.ndarray):
         return value.dtype == other.dtype and np.array_equal(value, other)
     return value == other
@@ -128,7 +128,7 @@ def test_a_loaded_model_is_the_same_to_the_bit(make, booster, pixels, three_clas
     ids=lambda head: type(head).__name__,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_every_kind_of_head_comes_back(head, pixels, three_classes, tmp_path):
+def test_heads_of_scikit_learn_and_xgboost_are_restored(head, pixels, three_classes, tmp_path):
     model = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
     again = reload(model, tmp_path, backbone=TinyNet)
     assert_same(model, again, pixels)
@@ -136,7 +136,9 @@ def test_every_kind_of_head_comes_back(head, pixels, three_classes, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["temperature", "sigmoid", "isotonic"])
-def test_boosters_inside_of_compositions_come_back(method, voting, pixels, three_classes, tmp_path):
+def test_boosters_inside_of_compositions_are_restored(
+    method, voting, pixels, three_classes, tmp_path
+):
     head = CalibratedClassifierCV(voting, method=method, cv=2)
     model = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
     path = effboost.save(model, tmp_path / "model.effboost")
@@ -167,7 +169,11 @@ def test_labels_keep_their_type(labels, booster, pixels, tmp_path):
 def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes, tmp_path):
     narrow = BackboneSpec("mobilenet_v2", weights=None, options=(("width_mult", 0.1),))
     featurizer = ImageFeaturizer(
-        narrow, weights=None, fine_tune=False, crop_size=None, image_size=32, runtime="torch"
+        narrow,
+        weights=None,
+        training=None,
+        transform=ImageTransform(crop_size=None, image_size=32),
+        runtime="torch",
     )
     again = reload(featurizer.fit(pixels), tmp_path)
     assert again.backbone == narrow
@@ -175,9 +181,8 @@ def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes
 
 
 @pytest.mark.parametrize("name", ["regnet_y_400mf", "mnasnet0_5", "googlenet", "efficientnet_b0"])
-def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
-    kind = EfficientNetFeaturizer if name.startswith("efficientnet") else ImageFeaturizer
-    featurizer = kind(
+def test_networks_with_special_builders_are_restored(name, pixels, tmp_path):
+    featurizer = build_featurizer(
         name, weights=None, fine_tune=False, crop_size=None, image_size=75, runtime="torch"
     ).fit(pixels[:2])
     state = torch.random.get_rng_state()
@@ -186,6 +191,7 @@ def test_networks_that_are_odd_to_build_come_back(name, pixels, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same_bits(tmp_path):
     golden = Path(__file__).parent / "golden" / "format-1-voting.effboost"
     code = (
@@ -205,7 +211,7 @@ def test_the_same_model_gives_the_same_bytes(hybrid, tmp_path):
     assert effboost.save(again, tmp_path / "c.effboost").read_bytes() == first
 
 
-def test_rows_of_numbers_and_output_formats_are_remembered(booster, pixels, tmp_path):
+def test_seen_columns_and_output_formats_are_restored(booster, pixels, tmp_path):
     import pandas as pd
 
     table = pd.DataFrame(pixels.reshape(24, -1), columns=[f"p{i}" for i in range(4800)])
@@ -223,7 +229,7 @@ def test_a_loaded_model_can_be_fitted_again(hybrid, pixels, three_classes, tmp_p
 
 
 @pytest.mark.parametrize("device", ["cuda", torch.device("cuda:0")])
-def test_a_model_of_a_gpu_computes_on_the_cpu_where_there_is_none(device, hybrid, pixels, tmp_path):
+def test_a_model_of_a_gpu_computes_on_the_cpu_without_one(device, hybrid, pixels, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     expected = hybrid.predict_proba(pixels)
@@ -236,7 +242,7 @@ def test_a_model_of_a_gpu_computes_on_the_cpu_where_there_is_none(device, hybrid
     assert np.array_equal(on_cpu.predict_proba(pixels), expected)
 
 
-def test_an_unknown_device_is_named(saved):
+def test_an_unknown_device_is_refused(saved):
     with pytest.raises(ValueError, match="not a torch device"):
         effboost.load(saved, backbone=TinyNet, device="tpu-9")
 
@@ -249,6 +255,12 @@ class OwnOptimizer(torch.optim.SGD):
     pass
 
 
+def parameter(featurizer, name):
+    """Return a parameter of a featurizer or of its training."""
+    params = featurizer.get_params()
+    return params[name] if name in params else params[f"training__{name}"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "default"),
     [
@@ -258,13 +270,13 @@ class OwnOptimizer(torch.optim.SGD):
         ("random_state", np.random.RandomState(0), None),
     ],
 )
-def test_code_for_training_is_left_out_with_a_warning(
+def test_code_for_training_is_not_saved_with_a_warning(
     name, value, default, pixels, three_classes, tmp_path
 ):
     model = tiny_featurizer(**TUNED | {name: value}).fit(pixels, three_classes)
-    with pytest.warns(ModelFileWarning, match=f"without {name}: code and streams"):
+    with pytest.warns(ModelFileWarning, match=f"without {name}: code and random"):
         again = reload(model, tmp_path, backbone=TinyNet)
-    assert getattr(again, name) == default
+    assert parameter(again, name) == default
     assert np.array_equal(again.transform(pixels), model.transform(pixels))
 
 
@@ -272,34 +284,36 @@ def test_code_for_training_is_left_out_with_a_warning(
     ("name", "value"),
     [
         ("optimizer", torch.optim.RAdam),
-        ("augmentation", Augmentation(rotation=3, views=2)),
+        ("augmentation", Augmentation(rotation=3, n_views=2)),
         ("class_weight", {"blast": 2.0, "healthy": 1, "other": np.float32(0.5)}),
         ("lr", (1e-3, 1e-4, 1e-2)),
         ("weights", Path("somewhere/weights.pth")),
         ("random_state", np.int64(7)),
     ],
 )
-def test_parameters_that_are_data_come_back_with_their_type(name, value, pixels, tmp_path):
-    model = tiny_featurizer().fit(pixels).set_params(**{name: value})
+def test_parameters_keep_their_type(name, value, pixels, tmp_path):
+    place = name if name in ("weights", "random_state") else f"training__{name}"
+    model = tiny_featurizer().fit(pixels).set_params(training="paper")
+    model.set_params(**{place: value})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = reload(model, tmp_path, backbone=TinyNet)
-    assert type(getattr(again, name)) is type(value)
-    assert getattr(again, name) == value
+    assert type(parameter(again, name)) is type(value)
+    assert parameter(again, name) == value
 
 
-def test_a_cache_stays_on_this_machine(pixels, tmp_path):
+def test_the_cache_is_not_saved(pixels, tmp_path):
     featurizer = tiny_featurizer(cache=Cache(tmp_path / "cache")).fit(pixels)
     path = effboost.save(featurizer, tmp_path / "model.effboost")
     assert b"cache" not in path.read_bytes()
     assert effboost.load(path, backbone=TinyNet).cache is None
 
 
-def test_networks_of_your_own_are_built_by_what_you_give(pixels, tmp_path):
+def test_custom_networks_are_built_by_the_given_backbone(pixels, tmp_path):
     spec = BackboneSpec("mine", factory=TinyNet, mean=(0.1, 0.2, 0.3))
     featurizer = tiny_featurizer(backbone=spec, normalize="backbone").fit(pixels)
     path = effboost.save(featurizer, tmp_path / "model.effboost")
-    with pytest.raises(ModelFileError, match=r"'mine' was built by code.*load\(path, backbone="):
+    with pytest.raises(ModelFileError, match=r"'mine' was built by custom code"):
         effboost.load(path)
     for backbone in (TinyNet, spec):
         again = effboost.load(path, backbone=backbone)
@@ -311,9 +325,9 @@ def test_networks_of_your_own_are_built_by_what_you_give(pixels, tmp_path):
         effboost.load(path, backbone=lambda: torch.nn.Sequential(torch.nn.Linear(3, 3)))
 
 
-def test_a_backbone_that_is_not_needed_is_refused():
+def test_an_unneeded_backbone_is_refused():
     golden = Path(__file__).parent / "golden" / "format-1-cnn.effboost"
-    with pytest.raises(ModelFileError, match="torchvision's 'mobilenet_v2'; leave backbone out"):
+    with pytest.raises(ModelFileError, match="torchvision's 'mobilenet_v2'; leave out backbone"):
         effboost.load(golden, backbone=TinyNet)
 
 
@@ -326,7 +340,7 @@ class OwnFeaturizer(ImageFeaturizer):
     [
         (LogisticRegression().fit([[0], [1]], [0, 1]), "_logistic.LogisticRegression"),
         ({"a": 1}, "builtins.dict"),
-        (OwnFeaturizer(TinyNet, weights=None, fine_tune=False).fit(GREY), "OwnFeaturizer"),
+        (OwnFeaturizer(TinyNet, weights=None, training=None).fit(GREY), "OwnFeaturizer"),
     ],
 )
 def test_other_models_are_refused_by_name(model, name, tmp_path):
@@ -338,12 +352,15 @@ def test_other_models_are_refused_by_name(model, name, tmp_path):
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (KNeighborsClassifier(3), r"holds a 'sklearn\.neighbors\S+KNeighborsClassifier'.*joblib"),
+        (
+            KNeighborsClassifier(3),
+            r"a 'sklearn\.neighbors\S+KNeighborsClassifier'.*joblib",
+        ),
         (
             make_pipeline(FunctionTransformer(np.abs), LogisticRegression()),
             "FunctionTransformer",
         ),
-        (XGBClassifier(objective=lambda y, p: (p - y, p), n_jobs=1), "objective of its own"),
+        (XGBClassifier(objective=lambda y, p: (p - y, p), n_jobs=1), "a custom objective"),
     ],
 )
 def test_other_heads_are_refused_by_name(head, message, hybrid, tmp_path):
@@ -362,24 +379,24 @@ def test_models_that_are_not_fitted_are_refused(tmp_path):
 
 
 def test_parameters_that_were_changed_after_fit_are_refused(hybrid, tmp_path):
-    hybrid.featurizer_.set_params(crop_size=30)
+    hybrid.featurizer_.set_params(transform__crop_size=30)
     with pytest.raises(ModelFileError, match="changed after fit; fit it again"):
         effboost.save(hybrid, tmp_path / "model.effboost")
 
 
-def test_without_skops_the_extra_is_named(voting, hybrid, tmp_path, monkeypatch):
+def test_without_skops_the_error_names_the_extra(voting, hybrid, tmp_path, monkeypatch):
     hybrid.classifier = voting
     monkeypatch.setitem(sys.modules, "skops.io", None)
     with pytest.raises(effboost.exceptions.MissingDependencyError, match=r"effboost\[persist\]"):
         effboost.save(hybrid, tmp_path / "model.effboost")
 
 
-def test_the_recommended_hybrid_comes_back(pixels, three_classes, tmp_path):
+def test_the_recommended_hybrid_is_restored(pixels, three_classes, tmp_path):
     featurizer = tiny_featurizer(
-        **TUNED, views="dihedral", extra_features="stages", recipe=FineTuning(schedule="cosine")
+        **TUNED, views="dihedral", extra_features="stages", schedule="cosine"
     )
     clf = HybridClassifier(featurizer, LinearBoostedClassifier(), random_state=0)
     clf.fit(pixels, three_classes)
     again = reload(clf, tmp_path, backbone=TinyNet)
     assert_same(clf, again, pixels)
-    assert again.featurizer.recipe == FineTuning(schedule="cosine")
+    assert again.featurizer.training.schedule == "cosine"

@@ -31,7 +31,7 @@ def test_a_hybrid_is_described(hybrid, tmp_path):
     assert found["heads"] == ["XGBClassifier"]
     assert found["backbone"] == TinyNet.__name__
     assert found["parameters"]["classifier__max_depth"] == 3
-    assert found["parameters"]["featurizer__fine_tune"] is False
+    assert found["parameters"]["featurizer__training"] is None
     assert found["parameters"]["random_state"] == 0
     assert found["bytes"] == path.stat().st_size >= sum(found["members"].values())
 
@@ -43,14 +43,14 @@ def test_other_heads_and_other_models_are_described(hybrid, pixels, three_classe
     featurizer = effboost.save(hybrid.featurizer_, tmp_path / "featurizer.effboost")
     found = effboost.describe_model(featurizer)
     assert (found["kind"], found["heads"], found["classes"]) == ("ImageFeaturizer", None, None)
-    assert found["parameters"]["image_size"] == 24
+    assert found["parameters"]["transform__image_size"] == 24
     cnn = CNNClassifier(tiny_featurizer(fine_tune=True, max_epochs=1)).fit(pixels, three_classes)
     found = effboost.describe_model(effboost.save(cnn, tmp_path / "cnn.effboost"))
     assert found["classes"] == ["blast", "healthy", "other"]
     assert found["epochs"] == 1
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     for name in ("a.effboost", "a.onnx"):
         (tmp_path / name).write_bytes(b"\x80\x04nothing")
         with pytest.raises(ModelFileError, match=name):
@@ -75,9 +75,10 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["featurizer_", "heads", "params", "classes"]), JSON))
-def test_whatever_stands_in_a_manifest_is_described(model):
+def test_any_manifest_is_described(model):
     """Only loading checks a manifest through and through: here nothing may fail on it."""
     manifest = {"kind": "HybridClassifier", "version": 1, "model": model, "made_with": {}}
     json.dumps(_summarize(manifest, {}))

@@ -48,13 +48,13 @@ def types(value):
 
 
 @given(VALUES)
-def test_values_come_back_with_their_types(value):
+def test_values_keep_their_types(value):
     again = through_json(value)
     assert again == value
     assert types(again) == types(value)
 
 
-def test_nan_comes_back():
+def test_nan_is_restored():
     assert math.isnan(through_json(math.nan))
     assert math.isnan(through_json(np.float64("nan")))
 
@@ -62,7 +62,7 @@ def test_nan_comes_back():
 @pytest.mark.parametrize(
     "labels", [["a", "bcé"], [1, 2**62], [True, False], [0.5, np.inf], np.array(["a", "b"], object)]
 )
-def test_arrays_come_back_with_their_dtype(labels):
+def test_arrays_keep_their_dtype(labels):
     array = np.asarray(labels)
     again = through_json(array)
     assert again.dtype == array.dtype
@@ -76,7 +76,7 @@ class Strange(Augmentation):
 @pytest.mark.parametrize(
     "value", [print, Strange(), object(), {"a": [print]}, torch.nn.Linear, np.zeros((2, 2)), {1, 2}]
 )
-def test_code_and_unknown_classes_are_no_data(value):
+def test_code_and_unknown_classes_are_refused(value):
     with pytest.raises(NotPlainError):
         encode(value)
 

@@ -81,6 +81,7 @@ def finished(tmp_path_factory):
     return data, out, systems, run(data, out, systems, positive=BLAST)
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_written(finished):
     _, out, systems, found = finished
     assert {file.name for file in out.iterdir()} == {*TABLES_AND_FIGURES, "systems"}
@@ -96,7 +97,8 @@ def test_tables_and_figures_are_written(finished):
     assert "sensitivity_at_95_specificity" in measured["report"]["metrics"]
 
 
-def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
+@pytest.mark.slow
+def test_table_has_reported_and_measured_scores(finished):
     *_, found = finished
     lines = str(found).splitlines()
     row = "".join(line for line in lines if line.startswith("res_rand_svm"))
@@ -109,10 +111,11 @@ def test_the_table_has_what_was_reported_beside_what_was_measured(finished):
     assert f"{result.parameters:,}" in row
     assert lines[0].startswith("QUICK: ")
     assert lines[1].startswith("RANDOM WEIGHTS: ")
-    assert "Epochs: 1. Pictures: of 24 pixels. Seed: 0." in lines
+    assert "Epochs: 1. Image size: 24 pixels. Seed: 0." in lines
 
 
-def test_what_is_measured_of_a_system(finished):
+@pytest.mark.slow
+def test_result_of_a_system_has_all_measurements(finished):
     *_, found = finished
     result = found.results[HYBRID]["paper"]
     outputs = 2 * (8 + 1)
@@ -127,14 +130,16 @@ def test_what_is_measured_of_a_system(finished):
     assert len(kept["index"]) == len(kept["group"]) == 8
 
 
-def test_hybrids_are_one_where_the_backbone_is_given(finished):
+@pytest.mark.slow
+def test_hybrids_share_one_result_when_the_backbone_is_given(finished):
     _, out, _, found = finished
     assert found.results["hybrid_vgg16"] == found.results[HYBRID]
     assert f"the same as {HYBRID}" in str(found)
     assert not list((out / "systems").glob("hybrid_vgg16*"))
 
 
-def test_names_from_the_data_are_no_markdown_and_no_formula(finished):
+@pytest.mark.slow
+def test_names_from_the_data_are_escaped_in_markdown_and_figures(finished):
     _, out, *_ = finished
     text = (out / "reproduction.md").read_text()
     assert r"blast\|\<b\>\$x\$" in text
@@ -144,6 +149,7 @@ def test_names_from_the_data_are_no_markdown_and_no_formula(finished):
     assert columns == {15, 7}
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing(finished):
     data, out, systems, found = finished
     before = times(out)
@@ -162,19 +168,21 @@ def once(cells, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("change", ["max_epochs", "image_size", "random_state", "weights"])
-def test_nothing_is_reused_where_settings_differ(cells, once, tmp_path, change):
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["image_size", "random_state", "weights"])
+def test_results_are_not_reused_when_settings_differ(cells, once, tmp_path, change):
     file = tmp_path / "tiny.pth"
     torch.save(TinyNet().state_dict(), file)
     before = times(once)
-    changes = {"max_epochs": 2, "image_size": 32, "random_state": 1, "weights": file}
+    changes = {"image_size": 32, "random_state": 1, "weights": file}
     run(cells, once, **{change: changes[change]})
     after = times(once)
     assert len(after) == len(before) + 2
     assert before.items() <= after.items()
 
 
-def test_nothing_is_reused_where_a_label_or_an_image_differs(tmp_path):
+@pytest.mark.slow
+def test_results_are_not_reused_when_a_label_or_an_image_differs(tmp_path):
     data, out = write_cells(tmp_path), tmp_path / "out"
     run(data, out)
     table = data / "labels.csv"
@@ -186,7 +194,8 @@ def test_nothing_is_reused_where_a_label_or_an_image_differs(tmp_path):
     assert len(times(out)) == 6
 
 
-def test_a_result_that_is_damaged_is_measured_again(cells, once, tmp_path):
+@pytest.mark.slow
+def test_damaged_result_is_measured_again(cells, once, tmp_path):
     shutil.copytree(once / "systems", tmp_path / "systems")
     found = run(cells, tmp_path).results["res_rand_svm"]["honest"]
     file = tmp_path / "systems" / f"{found.stem}.json"
@@ -196,7 +205,8 @@ def test_a_result_that_is_damaged_is_measured_again(cells, once, tmp_path):
     assert json.loads(file.read_text())["key"] == found.key
 
 
-def test_a_killed_run_goes_on_where_it_was(cells, tmp_path):
+@pytest.mark.slow
+def test_killed_run_can_be_resumed(cells, tmp_path):
     code = (
         "import sys\n"
         "from common.networks import TinyNet\n"
@@ -225,7 +235,8 @@ def test_a_killed_run_goes_on_where_it_was(cells, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} >= TABLES_AND_FIGURES
 
 
-def test_ctrl_c_is_obeyed_and_keeps_what_is_finished(cells, tmp_path):
+@pytest.mark.slow
+def test_ctrl_c_stops_the_run_and_keeps_finished_results(cells, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(cells, tmp_path, backbone=interrupt)
     assert times(tmp_path) == {}
@@ -235,7 +246,8 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-def test_a_system_that_fails_is_reported_and_the_others_go_on(cells, tmp_path):
+@pytest.mark.slow
+def test_failed_system_is_reported_and_the_others_run(cells, tmp_path):
     # Its five poolings leave nothing of 24 pixels.
     found = run(cells, tmp_path, ["rezayi_cnn", "res_rand_svm"])
     assert len(found.failures) == 2
@@ -247,6 +259,7 @@ def test_a_system_that_fails_is_reported_and_the_others_go_on(cells, tmp_path):
     assert "## Failed" in (tmp_path / "reproduction.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_system_that_failed_is_tried_again(cells, tmp_path):
     weights = tmp_path / "tiny.pth"
     found = run(cells, tmp_path, weights=weights)
@@ -257,14 +270,15 @@ def test_a_system_that_failed_is_tried_again(cells, tmp_path):
     assert found.results["res_rand_svm"]["honest"].weights == "file"
 
 
-def test_imagenet_weights_that_cannot_be_had_are_a_failure(cells, tmp_path):
+@pytest.mark.slow
+def test_unavailable_imagenet_weights_are_reported_as_failure(cells, tmp_path):
     found = run(cells, tmp_path, quick=False, backbone=None)
     assert "WeightsNotFoundError" in found.failures[0]
     assert "RANDOM" not in str(found)
 
 
 @pytest.mark.parametrize("name", COMPARATORS)
-def test_backbones_are_replaced_where_they_are_published_ones(name):
+def test_backbone_replaces_only_published_networks(name):
     plan = Plan(
         backbone="mobilenet_v2",
         weights="mobilenet_v2.pth",
@@ -281,20 +295,24 @@ def test_backbones_are_replaced_where_they_are_published_ones(name):
     network, weights = describe_networks(clf)
     params = clf.get_params()
     frozen = [value for key, value in params.items() if key.endswith("freeze_batch_norm")]
+    is_tuned = COMPARATORS[name].is_tuned
     if COMPARATORS[name].network == "pretrained":
         assert (network, weights) == ("mobilenet_v2", "file")
         assert all(frozen)
+        assert bool(frozen) == is_tuned
     else:
         assert "mobilenet" not in network
         assert weights == "random"
         assert not any(frozen)
-    assert {value for key, value in params.items() if key.endswith("max_epochs")} == {2}
+    epochs = {value for key, value in params.items() if key.endswith("max_epochs")}
+    assert epochs == ({2} if is_tuned else set())
 
 
-def test_an_unknown_system_is_told_the_known_ones(cells, tmp_path):
+@pytest.mark.slow
+def test_unknown_system_raises_with_the_known_ones(cells, tmp_path):
     with pytest.raises(UnsupportedInputError, match=r"no system 'vgg'; .* hybrid_efficientnet_b0"):
         run(cells, tmp_path / "out", ["vgg"])
-    with pytest.raises(UnsupportedInputError, match="'blast' is none of"):
+    with pytest.raises(UnsupportedInputError, match="'blast' is not a class"):
         run(cells, tmp_path / "out", positive="blast")
     with pytest.raises(DatasetError, match="does not exist"):
         run(cells / "nowhere", tmp_path / "out")
@@ -305,7 +323,8 @@ def sides(data, split):
     return [set(data.subjects[rows]) for rows in (split.train, split.validation, split.test)]
 
 
-def test_the_careless_split_shares_subjects_and_the_honest_one_none(cells):
+@pytest.mark.slow
+def test_only_the_split_by_image_shares_subjects(cells):
     data = load(cells)
     paper, honest = data.splits
     train, _, test = sides(data, paper)
@@ -318,7 +337,7 @@ def test_the_careless_split_shares_subjects_and_the_honest_one_none(cells):
         assert set(data.target[split.test]) == {"ALL", "HEM"}
 
 
-def test_subjects_who_share_an_image_are_one(tmp_path):
+def test_subjects_who_share_an_image_are_one_group(tmp_path):
     write_cells(tmp_path)
     # The same picture of the first and the third subject, and of the third and the fifth.
     for a, b in ((0, 8), (9, 16)):
@@ -328,14 +347,15 @@ def test_subjects_who_share_an_image_are_one(tmp_path):
     assert data.shared(data.splits[1]) == (0, 0)
 
 
-def test_groups_are_joined_by_way_of_others():
+def test_groups_are_joined_through_other_groups():
     groups = np.array(["d", "a", "b", "b", "c", "e"])
     prints = np.array(["1", "2", "2", "3", "3", "4"])
     joined = join_duplicates(groups, prints)
     assert joined.tolist() == ["d", "a+b+c", "a+b+c", "a+b+c", "a+b+c", "e"]
 
 
-def test_unknown_subjects_are_told(cells, tmp_path):
+@pytest.mark.slow
+def test_unknown_subjects_are_reported(cells, tmp_path):
     for label in ("ALL", "HEM"):
         (tmp_path / label).mkdir()
         for i in range(0, 32):
@@ -350,7 +370,7 @@ def test_unknown_subjects_are_told(cells, tmp_path):
 
 
 def fill(root):
-    """Give each file of a tree a picture of its own."""
+    """Write a picture of its own into each file of a tree."""
     rng = np.random.default_rng(0)
     for file in sorted(root.rglob("*.bmp")):
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(file)
@@ -362,7 +382,7 @@ def load_tree(root, **options):
 
 
 @pytest.mark.parametrize("layout", ["mirror", "archive"])
-def test_c_nmc_is_known_by_its_layout_and_split_as_the_paper_does(tmp_path, layout):
+def test_c_nmc_is_recognised_by_its_layout_and_split_as_in_the_paper(tmp_path, layout):
     fill(write_tree(tmp_path, layout))
     data = load_tree(tmp_path)
     paper, honest = data.splits
@@ -377,7 +397,7 @@ def test_c_nmc_is_known_by_its_layout_and_split_as_the_paper_does(tmp_path, layo
     assert not validation & test
 
 
-def test_subjects_of_c_nmc_who_share_an_image_leave_training(tmp_path):
+def test_c_nmc_subjects_who_share_an_image_are_left_out_of_training(tmp_path):
     fill(write_tree(tmp_path))
     preliminary = tmp_path / "validation_data/C-NMC_test_prelim_phase_data/1.bmp"
     twin = tmp_path / "training_data/fold_1/hem/UID_H12_1_1_hem.bmp"
@@ -389,13 +409,13 @@ def test_subjects_of_c_nmc_who_share_an_image_leave_training(tmp_path):
     assert "H12" not in set(data.subjects[honest.train])
 
 
-def test_what_is_known_needs_no_options(tmp_path):
+def test_options_for_known_data_are_refused(tmp_path):
     for root in (write_tree(tmp_path), None):
-        with pytest.raises(UnsupportedInputError, match="leave out target, group"):
+        with pytest.raises(UnsupportedInputError, match="drop_classes are not for"):
             load(root, target="label")
 
 
-def test_a_quick_look_takes_some_images_of_every_subject(tmp_path, monkeypatch):
+def test_quick_keeps_images_of_every_subject(tmp_path, monkeypatch):
     monkeypatch.setattr("effboost.reproduction._data._QUICK_IMAGES", 20)
     data = load(write_cells(tmp_path), quick=True)
     assert len(data.target) == 20
@@ -404,7 +424,7 @@ def test_a_quick_look_takes_some_images_of_every_subject(tmp_path, monkeypatch):
     assert set(counts) == {2, 3}
 
 
-def test_validation_images_are_watched_where_there_are_some(tmp_path):
+def test_validation_images_are_passed_to_fit(tmp_path):
     fill(write_tree(tmp_path))
     data = load_tree(tmp_path)
     clf = COMPARATORS["efficientnet_b0"].factory(
@@ -420,7 +440,8 @@ def test_validation_images_are_watched_where_there_are_some(tmp_path):
     assert "valid_acc" in found["report"]["history"][0][0]
 
 
-def test_times_are_those_of_one_image_and_of_many(cells):
+@pytest.mark.slow
+def test_times_are_measured_for_one_image_and_a_batch(cells):
     class Slow:
         def predict(self, images):
             time.sleep(0.02)

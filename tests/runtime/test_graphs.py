@@ -30,7 +30,6 @@ from runtime.test_torch import Branching, calibrated, pictures
 
 CPU = torch.device("cpu")
 ENGINES = [OnnxRuntime, OpenVinoRuntime]
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +37,15 @@ def graph():
     return export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18"])
 def test_features_are_those_of_torch(name, engine):
     module = calibrated(get_backbone_spec(name), 64)
-    transform = ImageTransform(None, 64, **IMAGENET)
+    transform = ImageTransform(None, 64, normalize="imagenet")
     pixels = pictures(4, 64)
     with torch.no_grad():
-        expected = module(torch.from_numpy(transform.normalize(pixels))).numpy()
+        expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
     runtime = engine(export_graph(module, transform))
     got = np.concatenate([runtime.run(pixels[i : i + 1]) for i in range(4)])
     assert got.dtype == np.float32
@@ -104,6 +104,7 @@ def no_graph():
     raise AssertionError("torch needs no graph")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", [Branching, Noisy], ids=lambda factory: factory.__name__)
 def test_what_cannot_be_exported_runs_on_torch_with_a_warning(factory):
     module = build_backbone(BackboneSpec("own", factory=factory), None, seed=0)
@@ -155,3 +156,12 @@ def test_an_export_says_nothing(capfd):
         warnings.simplefilter("error")
         export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_the_callers_modes_do_not_reach_the_exported_graph():
+    module, transform = calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24)
+    expected = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        found = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
+    np.testing.assert_array_equal(found, expected)

@@ -34,10 +34,10 @@ def pictures(n, side):
 @pytest.mark.parametrize("mean", [(0.0, 0.0, 0.0), (0.485, 0.456, 0.406)])
 def test_features_are_those_of_the_plain_network(name, mean):
     module = calibrated(get_backbone_spec(name), 64)
-    transform = ImageTransform(None, 64, mean, (0.229, 0.224, 0.225))
+    transform = ImageTransform(None, 64, normalize=(mean, (0.229, 0.224, 0.225)))
     pixels = pictures(4, 64)
     with torch.no_grad():
-        expected = module(torch.from_numpy(transform.normalize(pixels))).numpy()
+        expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
     got = TorchRuntime(module, transform, CPU, batch_size=4).run(pixels)
     assert got.dtype == np.float32
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -92,5 +92,13 @@ def test_a_network_that_cannot_be_traced_runs_as_it_is():
     transform = ImageTransform(None, 24)
     got = TorchRuntime(module, transform, CPU).run(pixels)
     with torch.no_grad():
-        expected = module(torch.from_numpy(transform.normalize(pixels))).numpy()
+        expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_features_do_not_depend_on_the_callers_autocast():
+    module = calibrated(get_backbone_spec(TinyNet), 24)
+    runtime, pixels = TorchRuntime(module, ImageTransform(None, 24), CPU), pictures(8, 24)
+    expected = runtime.run(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(runtime.run(pixels), expected)

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from effboost import HybridClassifier, ImageFeaturizer
+from effboost import FineTuning, HybridClassifier, ImageFeaturizer, ImageTransform
 from effboost.datasets import make_blood_cells
 from effboost.inspection import AttributionDisplay
 
@@ -19,7 +19,10 @@ def build_network():
 cells = make_blood_cells(n_subjects=30, images_per_subject=10, image_size=128, random_state=0)
 train, test = np.arange(200), np.arange(200, 300)
 network = ImageFeaturizer(
-    build_network, weights=None, crop_size=None, image_size=128, max_epochs=12, lr=3e-3
+    build_network,
+    weights=None,
+    training=FineTuning(max_epochs=12, lr=3e-3),
+    transform=ImageTransform(crop_size=None, image_size=128),
 )
 clf = HybridClassifier(network, random_state=0)
 clf.fit(cells.images[train], cells.target[train], groups=cells.groups[train])

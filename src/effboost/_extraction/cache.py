@@ -86,12 +86,16 @@ class Cache:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
-    >>> from effboost import Cache, ImageFeaturizer
+    >>> from effboost import Cache, ImageFeaturizer, ImageTransform
     >>> X = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
     >>> with TemporaryDirectory() as folder:
     ...     featurizer = ImageFeaturizer(
-    ...         "resnet18", weights=None, fine_tune=False, crop_size=None, image_size=32,
-    ...         cache=Cache(folder, max_bytes=10**9), random_state=0,
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=None,
+    ...         transform=ImageTransform(crop_size=None, image_size=32),
+    ...         cache=Cache(folder, max_bytes=10**9),
+    ...         random_state=0,
     ...     ).fit(X)
     ...     features = featurizer.transform(X)
     ...     bool((featurizer.transform(X) == features).all()), len(featurizer.cache)
@@ -103,7 +107,7 @@ class Cache:
 
     @classmethod
     def at(cls, place: Cache | str | os.PathLike[str] | None) -> Cache | None:
-        """Give a cache as it is, a folder as a cache, and None as None."""
+        """Return a cache as it is, a folder as a cache, and None as None."""
         return place if place is None or isinstance(place, Cache) else cls(place)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

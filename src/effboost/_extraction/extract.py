@@ -11,8 +11,11 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from effboost._extraction.cache import Cache, digest_of
+from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence
-from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._transforms import ORIGINAL, Views
+from effboost._utils.forks import limit_threads_after_fork
+from effboost._utils.shared_results import compute_once, find_shared
 from effboost._utils.threads import map_ordered
 from effboost.exceptions import ImageDecodeError
 from effboost.runtime import Runtime
@@ -40,7 +43,7 @@ class FeatureCache:
     origin: bytes
 
     def key(self, images: ImageSequence, index: int) -> bytes:
-        """Give the key of an image's features: by its content, whatever it is called."""
+        """Return the key of an image's features: by its content, whatever it is called."""
         return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, _Rows]:
@@ -55,8 +58,7 @@ class FeatureCache:
 
 
 def extract_features(
-    images: ImageSequence,
-    transform: ImageTransform,
+    images: PreparedImages,
     start_runtime: Callable[[], Runtime],
     width: int,
     *,
@@ -72,10 +74,8 @@ def extract_features(
 
     Parameters
     ----------
-    images : ImageSequence
+    images : PreparedImages
         The images.
-    transform : ImageTransform
-        Applied to each.
     start : callable
         Gives the network's runtime; called only if something is to be computed.
     width : int
@@ -97,51 +97,74 @@ def extract_features(
     ImageDecodeError
         If an image cannot be read, or if the network gives NaN or infinity for it.
     """
+    limit_threads_after_fork()
     n = len(images)
     features = np.empty((n, width), dtype=np.float32)
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         if feature_cache is None:
-            for part, rows in _compute(images, range(n), transform, start_runtime(), views):
-                features[part] = rows
-                bar.update(len(part))
-            return features
+            runtime = start_runtime()
+
+            def compute() -> _Rows:
+                for part, rows in _compute(images, range(n), runtime, views):
+                    features[part] = rows
+                    bar.update(len(part))
+                return features
+
+            return _share(images, runtime, views, compute)
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
-            features[block] = _look_up(
-                images, block, transform, start_runtime, views, feature_cache
-            )
+            features[block] = _look_up(images, block, start_runtime, views, feature_cache)
             bar.update(len(block))
     return features
 
 
+def _share(
+    images: PreparedImages,
+    runtime: Runtime,
+    views: Views,
+    compute: Callable[[], _Rows],
+) -> _Rows:
+    """Compute features, once for all calls that share results (`share_results`)."""
+    owners = images.images, runtime, images.transform
+    if views.average and views.count > 1:
+        # Where another call has those of each view, their means are the features.
+        of_views = find_shared(owners, dataclasses.replace(views, average=False))
+        if of_views is not None:
+            return views.gather(of_views.reshape(len(images) * views.count, -1))
+    rows: _Rows = compute_once(owners, views, compute)
+    return rows
+
+
 def _look_up(
-    images: ImageSequence,
+    images: PreparedImages,
     block: range,
-    transform: ImageTransform,
     start_runtime: Callable[[], Runtime],
     views: Views,
     feature_cache: FeatureCache,
 ) -> list[_Rows]:
     """Take features from the shelf, and compute and keep those that are missing."""
-    keys = [feature_cache.key(images, i) for i in block]
+    keys = [feature_cache.key(images.images, i) for i in block]
     known = feature_cache.get(keys)
     # Equal images have one key: each content is computed once.
     missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
     if missing:
-        parts = _compute(images, list(missing.values()), transform, start_runtime(), views)
+        parts = _compute(images, list(missing.values()), start_runtime(), views)
         found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
         # A file that was replaced between its hashing and its decoding belongs to another key.
         feature_cache.put(
-            {key: found[key] for key, i in missing.items() if feature_cache.key(images, i) == key}
+            {
+                key: found[key]
+                for key, i in missing.items()
+                if feature_cache.key(images.images, i) == key
+            }
         )
         known |= found
     return [known[key] for key in keys]
 
 
 def _compute(
-    images: ImageSequence,
+    images: PreparedImages,
     positions: Sequence[int],
-    transform: ImageTransform,
     runtime: Runtime,
     views: Views,
 ) -> Iterator[tuple[Sequence[int], _Rows]]:
@@ -150,10 +173,9 @@ def _compute(
     parts = [positions[start : start + size] for start in range(0, len(positions), size)]
 
     def work(part: Sequence[int]) -> _Rows:
-        pictures = (np.asarray(transform.resize(images.decode(i))) for i in part)
-        shown = [view for picture in pictures for view in views.show(picture)]
+        shown = [view for picture in images.pixels(part) for view in views.show(picture)]
         rows = views.gather(_run(runtime, shown))
-        _check_finite(rows, images, part)
+        _check_finite(rows, images.images, part)
         return rows
 
     return zip(parts, map_ordered(work, parts, runtime.n_workers), strict=True)

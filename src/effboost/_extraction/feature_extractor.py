@@ -11,6 +11,7 @@ import torch
 from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.extract import FeatureCache
 from effboost._transforms import ORIGINAL, ImageTransform, Views
+from effboost._utils.locks import ForkableLock
 from effboost.backbones import BackboneSpec, append_stages, feature_width, network_digest
 from effboost.runtime import Runtime, export_graph, plan_runtime, start_runtime
 
@@ -19,6 +20,8 @@ __all__ = ["FeatureExtractor"]
 # Exporting EfficientNet-B0 takes seconds; its graph 16 MB.
 _GRAPHS: Final[dict[bytes, bytes]] = {}
 _MAX_GRAPHS: Final = 2
+# Threads that predict with one network for the first time export it once.
+_STARTING: Final = ForkableLock()
 
 
 class FeatureExtractor:
@@ -40,17 +43,20 @@ class FeatureExtractor:
         self._runtime: Runtime | None = None
         self._digest: str | None = None
         self._graph: bytes | None = None
+        self._with_stages: torch.nn.Module | None = None
 
     def start(self, device: torch.device) -> Runtime:
-        """Give the network's runtime."""
+        """Return the network's runtime, started by the first thread that needs it."""
         if self._runtime is None:
-            self._runtime = start_runtime(
-                self._choice, self._network(), self._transform, device, self.graph
-            )
+            with _STARTING:
+                if self._runtime is None:
+                    self._runtime = start_runtime(
+                        self._choice, self._network(), self._transform, device, self.graph
+                    )
         return self._runtime
 
     def name(self, device: torch.device) -> str:
-        """Give the name of the engine that runs, or that would be tried first."""
+        """Return the name of the runtime in use, or of the one that would be tried first."""
         return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
 
     def width(self) -> int:
@@ -60,7 +66,7 @@ class FeatureExtractor:
     def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
     ) -> FeatureCache | None:
-        """Give the place of this network's features in a cache."""
+        """Return the place of this network's features in a cache."""
         if cache is None:
             return None
         names = ("effboost", "pillow", "onnxruntime")
@@ -74,31 +80,34 @@ class FeatureExtractor:
         return FeatureCache(cache, digest_of(origin))
 
     def graph(self) -> bytes:
-        """Give the exported network; what folds of a frozen network share is exported once.
+        """Return the exported network; what folds of a frozen network share is exported once.
 
         Raises
         ------
         RuntimeUnavailableError
             If it cannot be exported.
         """
-        if self._graph is None:
-            key = digest_of(self._origin())
-            graph = _GRAPHS.pop(key, None) or export_graph(self._network(), self._transform)
-            self._graph = _GRAPHS[key] = graph
-            for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
-                _GRAPHS.pop(old, None)
-        return self._graph
+        with _STARTING:
+            if self._graph is None:
+                key = digest_of(self._origin())
+                graph = _GRAPHS.pop(key, None) or export_graph(self._network(), self._transform)
+                self._graph = _GRAPHS[key] = graph
+                for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
+                    del _GRAPHS[old]
+            return self._graph
 
     def _network(self) -> torch.nn.Module:
-        # Made anew when it is needed, so that a pickle holds the plain network alone.
-        return append_stages(self._module, self._extra, self._transform.image_size)
+        """Return the network with the features of its stages; taking it apart traces it."""
+        if self._with_stages is None:
+            self._with_stages = append_stages(self._module, self._extra, self._transform.image_size)
+        return self._with_stages
 
     def _origin(self) -> dict[str, Any]:
         if self._digest is None:
             self._digest = network_digest(self._network(), self._spec, self._transform.image_size)
-        return {"network": self._digest, "transform": self._transform.to_dict()}
+        return {"network": self._digest, "transform": self._transform.describe()}
 
     def __getstate__(self) -> dict[str, Any]:
-        # The runtime is a second copy of the network, laid out for this machine. The graph comes
-        # along: with it, the first prediction of a loaded model does not wait for an export.
-        return self.__dict__ | {"_runtime": None}
+        # The runtime and the network with its stages are made again where they are needed. The
+        # graph comes along: with it, the first prediction of a loaded model needs no export.
+        return self.__dict__ | {"_runtime": None, "_with_stages": None}

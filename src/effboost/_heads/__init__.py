@@ -1,1 +1,1 @@
-"""Classifiers that decide on features."""
+"""Classifiers on features: how they are fitted, and how they decide."""

@@ -1,118 +1,151 @@
-"""The head of a hybrid: the paper's booster, and how any head is fitted."""
+"""XGBoost as the head of a hybrid: the paper's, and how any of its classifiers is fitted."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.utils.validation import has_fit_parameter
 
 from effboost._utils.compat import load_xgboost
 from effboost._utils.fit_callbacks import CallbackSteps
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["count_rounds", "fit_head", "paper_booster", "stops_early"]
+__all__ = [
+    "check_objective",
+    "count_rounds",
+    "fit_booster",
+    "is_booster",
+    "paper_booster",
+    "watches_validation",
+]
 
 _Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+# Those of XGBoost for two classes that give probabilities. It replaces others for more classes.
+_OBJECTIVES: Final = (
+    "binary:hinge",
+    "binary:logistic",
+    "multi:softmax",
+    "multi:softprob",
+    "reg:logistic",
+)
 
 
 def paper_booster() -> Any:
-    """Give the paper's head, unfitted: XGBoost with a learning rate of 0.35."""
+    """Build the paper's head, unfitted: XGBoost with a learning rate of 0.35."""
     return load_xgboost().XGBClassifier(learning_rate=0.35, tree_method="hist")
 
 
-def stops_early(classifier: Any) -> bool:
-    """Tell whether a classifier is a booster that needs validation rows to know when to stop."""
-    return _is_booster(classifier) and bool(classifier.early_stopping_rounds)
+def is_booster(classifier: Any) -> bool:
+    """Return whether an estimator is one of XGBoost's."""
+    return isinstance(classifier, load_xgboost().XGBModel)
+
+
+def check_objective(booster: Any) -> None:
+    """Check that an objective for two classes gives probabilities; own functions are trusted.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If it does not.
+    """
+    objective = booster.objective
+    if isinstance(objective, str) and objective not in _OBJECTIVES:
+        raise UnsupportedInputError(
+            f"objective={objective!r} of {type(booster).__name__} does not give probabilities of "
+            f"two classes; choose one of {', '.join(_OBJECTIVES)}"
+        )
+
+
+def watches_validation(booster: Any) -> bool:
+    """Return whether a booster needs validation rows to know when to stop."""
+    return bool(booster.early_stopping_rounds) or any(map(_stops, booster.callbacks or ()))
 
 
 def count_rounds(classifier: Any) -> int:
-    """Give the rounds of a booster that can be followed; 0 for other classifiers."""
+    """Return the number of rounds of a booster that can be followed; 0 for other classifiers."""
     # XGBoost's forests are boosters of one round, and take no callbacks.
-    if not _is_booster(classifier) or isinstance(classifier, load_xgboost().XGBRFClassifier):
+    if not is_booster(classifier) or isinstance(classifier, load_xgboost().XGBRFClassifier):
         return 0
     return int(classifier.get_num_boosting_rounds())
 
 
-def fit_head(
-    classifier: Any,
+def fit_booster(
+    booster: Any,
     train: _Rows,
     validation: _Rows | None,
     *,
-    sample_weight: npt.NDArray[np.float64],
+    watched: _Rows,
     device: torch.device,
-    groups: npt.NDArray[Any] | None = None,
     rounds: CallbackSteps | None = None,
-) -> dict[str, dict[str, list[float]]] | None:
-    """Fit a classifier on features.
+    **fit_params: Any,
+) -> dict[str, dict[str, list[float]]]:
+    """Fit a booster in place, and return its metrics in each round. See `fit_head`.
 
     Parameters
     ----------
-    classifier : classifier
-        The head; it is fitted in place.
-    train : (features, classes)
-        Features of shape (n_samples, n_features), and classes 0 to k - 1.
-    validation : (features, classes) or None
-        The same of rows that a booster is watched on, and that stop it early.
-    sample_weight : ndarray of shape (n_samples,)
-        Weights of the training rows.
+    booster : XGBModel
+        It is fitted in place.
+    train, validation : (features, classes)
+        The rows that it learns from, and those that stop it early.
+    watched : (features, classes)
+        The training rows that its metrics are computed on.
     device : torch.device
-        Where a booster computes, unless it says so itself.
-    groups : ndarray of shape (n_samples,), default=None
-        Subjects of the training rows, for a classifier whose `fit` takes them.
+        Where it computes, unless it has a device of its own.
     rounds : CallbackSteps, default=None
-        Follows the rounds of a booster, and may end them.
+        Follows the rounds, and may end them.
+    **fit_params : dict
+        Further parameters of its `fit`.
 
     Returns
     -------
-    dict or None
-        Of a booster, each metric in each round, on "train" and "validation".
+    dict
+        Each metric in each round, on "train" and "validation".
     """
-    takes_weights = has_fit_parameter(classifier, "sample_weight")
-    if not takes_weights and not (sample_weight == 1).all():
-        raise UnsupportedInputError(
-            f"{type(classifier).__name__} takes no sample_weight, which class_weight and "
-            "sample_weight need; leave them out, or choose another classifier"
-        )
-    rows, fit_params = train, {}
-    if takes_weights:
-        rows, sample_weight, kept = _merge_equal(train, sample_weight)
-        groups = None if groups is None else groups[kept]
-        if not (sample_weight == 1).all():
-            fit_params["sample_weight"] = sample_weight
-    if groups is not None and has_fit_parameter(classifier, "groups"):
-        fit_params["groups"] = groups
-    if not _is_booster(classifier):
-        classifier.fit(*rows, **fit_params)
-        return None
-    if classifier.eval_metric is None:
+    follows_device = booster.device is None and device.type == "cuda"
+    former = {name: getattr(booster, name) for name in ("callbacks", "device", "eval_metric")}
+    if booster.eval_metric is None:
         # The last one decides on early stopping: the loss is smoother than the error.
-        binary = train[1].max() < 2
-        metrics = ["error", "logloss"] if binary else ["merror", "mlogloss"]
-        classifier.set_params(eval_metric=metrics)
-    follows = classifier.device is None and device.type == "cuda"
-    if follows:
-        classifier.set_params(device=str(device))
-    watched = [train] if validation is None else [train, validation]
-    callbacks = classifier.callbacks
-    if rounds is not None and count_rounds(classifier):
-        classifier.callbacks = [*(callbacks or ()), _follow(rounds)]
-    classifier.fit(*rows, eval_set=watched, verbose=False, **fit_params)
-    # Not set_params: of a fitted booster, it would hand on the list of metrics, which the native
-    # library cannot read.
-    classifier.callbacks = callbacks
-    if follows:
+        binary = watched[1].max() < 2 and not str(booster.objective).startswith("multi:")
+        booster.eval_metric = ["error", "logloss"] if binary else ["merror", "mlogloss"]
+    if follows_device:
+        booster.device = str(device)
+    if former["callbacks"]:
+        booster.callbacks = [_watch_validation(callback) for callback in former["callbacks"]]
+    if rounds is not None and count_rounds(booster):
+        booster.callbacks = [*(booster.callbacks or ()), _follow(rounds)]
+    eval_set = [watched] if validation is None else [watched, validation]
+    try:
+        booster.fit(*train, eval_set=eval_set, verbose=False, **fit_params)
+    finally:
+        # Parameters are as the user set them. The native library cannot read a list of metrics:
+        # a later set_params, which hands all parameters on, would break the booster.
+        for name, value in former.items():
+            setattr(booster, name, value)
+    if follows_device:
         # Features come from the CPU, and the model may be loaded where there is no GPU.
-        classifier.device = "cpu"
-        classifier.get_booster().set_param({"device": "cpu"})
-    names = ("train", "validation")
-    return dict(zip(names, classifier.evals_result().values(), strict=False))
+        booster.device = "cpu"
+        booster.get_booster().set_param({"device": "cpu"})
+    return dict(zip(("train", "validation"), booster.evals_result().values(), strict=False))
+
+
+def _stops(callback: Any) -> bool:
+    return isinstance(callback, load_xgboost().callback.EarlyStopping)
+
+
+def _watch_validation(callback: Any) -> Any:
+    """Return a callback that stops on the last rows, whatever their name is where it was made."""
+    if not _stops(callback):
+        return callback
+    callback = copy.deepcopy(callback)
+    callback.data = None
+    return callback
 
 
 def _follow(rounds: CallbackSteps) -> Any:
-    """Pass the rounds of a booster on."""
+    """Build a callback of XGBoost that reports the rounds of a booster."""
 
     class Follower(load_xgboost().callback.TrainingCallback):  # type: ignore[misc]
         def before_iteration(self, *_: Any) -> bool:
@@ -123,28 +156,3 @@ def _follow(rounds: CallbackSteps) -> Any:
             return rounds.end()
 
     return Follower()
-
-
-def _merge_equal(
-    rows: _Rows, weight: npt.NDArray[np.float64]
-) -> tuple[_Rows, npt.NDArray[np.float64], Any]:
-    """Make equal rows one row of their joint weight; where all differ, leave them as they are.
-
-    Also gives which rows were kept, as an index.
-
-    A weight of 2 and an image that stands there twice are then the same, to the bit: otherwise
-    the order in which a booster adds up its gradients would tell them apart.
-    """
-    features, classes = rows
-    table = np.column_stack([features, classes.astype(np.float32)])
-    keys = table.view([("", np.void, table.itemsize * table.shape[1])]).ravel()
-    first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
-    if len(first) == len(keys) and (weight == 1).all():
-        return rows, weight, slice(None)
-    joint: npt.NDArray[np.float64] = np.zeros(len(first))
-    np.add.at(joint, inverse, weight)
-    return (features[first], classes[first]), joint, first
-
-
-def _is_booster(classifier: Any) -> bool:
-    return isinstance(classifier, load_xgboost().XGBModel)

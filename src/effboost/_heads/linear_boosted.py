@@ -1,8 +1,8 @@
-"""A head for few images and many features: a linear model and boosted trees, averaged."""
+"""A head for few images and many features: the average of a linear model and boosted trees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from numbers import Real
 from typing import Any, ClassVar, Final, Self
 
@@ -18,26 +18,27 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from effboost._utils.columns import check_groups
 from effboost._utils.compat import DocumentedMixin, Interval, fit_context, load_xgboost
+from effboost._utils.decision import most_probable
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost.exceptions import SplitError
 from effboost.model_selection import subject_folds
 
 __all__ = ["LinearBoostedClassifier", "column_sampled_booster"]
 
-# Without subjects to choose on, the middle one: it is right for hundreds to thousands of images.
+# Without subjects, C is the middle value, which suits hundreds to thousands of images.
 _CS: Final = (0.001, 0.01, 0.1)
 _N_FOLDS: Final = 3
 
 
 def column_sampled_booster() -> Any:
-    """Give boosted trees for many correlated features and few rows, unfitted."""
+    """Build boosted trees for many correlated features and few rows, unfitted."""
     return load_xgboost().XGBClassifier(
         n_estimators=60,
         learning_rate=0.2,
         max_depth=3,
-        # Each tree sees a twentieth of the features: neighbours of one that was found speak too.
+        # Each tree sees a twentieth of the features, so that correlated ones are used as well.
         colsample_bytree=0.05,
-        # Few rows: of three classes, a confident leaf has little hessian left to weigh.
+        # With few rows and three classes, the hessian of a confident leaf is small.
         min_child_weight=0.1,
         max_bin=32,
         tree_method="hist",
@@ -49,33 +50,32 @@ def _ridge() -> Any:
 
 
 class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, BaseEstimator):
-    """Classify by the weighted mean of a linear model's and boosted trees' probabilities.
+    """Classifier by the weighted mean of the probabilities of a linear model and boosted trees.
 
-    With hundreds of images and more features than that, a strongly regularised linear model on
-    standardised features is hard to beat, and trees that each see few of the features come
-    near. They err on different images; their mean is as good as the better of the two on most
-    data, whichever that is.
+    With hundreds of images and more features than images, a strongly regularised linear model on
+    standardised features is hard to beat, and trees that each see few of the features are close.
+    They err on different images; on most data, their mean is as good as the better of the two.
 
     Parameters
     ----------
     linear : classifier or None, default=None
-        Sees standardised features. None means ``LogisticRegression(C=0.01, max_iter=1000)``; or
-        with C 0.001 or 0.1, where `fit` is given subjects and fewer rows than features, if that
-        has the lower log-loss on subjects that were left out, in three folds.
+        Fitted on standardised features. None means ``LogisticRegression(C=0.01, max_iter=1000)``.
+        If `fit` is given groups and fewer rows than features, C is 0.001, 0.01 or 0.1, whichever
+        has the lowest log-loss in three folds by subject.
     trees : classifier or None, default=None
-        Sees the features as they are. None means XGBoost with 60 rounds, a learning rate of
+        Fitted on the features as they are. None means XGBoost with 60 rounds, a learning rate of
         0.2, depth 3, 5 % of the features for each tree, and 32 bins.
     linear_weight : float, default=0.7
-        Share of the linear model in the mean, from 0 to 1. At 0 or 1 the other is not fitted.
+        Weight of the linear model in the mean, from 0 to 1. At 0 or 1 the other is not fitted.
     random_state : int, RandomState instance or None, default=None
-        Reaches both where theirs is None.
+        Passed to both if theirs is None.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     scaler_ : StandardScaler
-        Standardises the features for `linear_`.
+        The standardisation of the features for `linear_`.
     linear_, trees_ : classifier or None
         The fitted parts.
     n_features_in_ : int
@@ -83,12 +83,12 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
 
     See Also
     --------
-    effboost.presets.recommended : Has it for its head.
+    effboost.presets.recommended : A hybrid with this head.
 
     Notes
     -----
-    The linear model needs features of a size that float32 can tell apart; a column that is the
-    same in all rows is left at zero.
+    The linear model needs features whose differences float32 can represent. A constant column is
+    standardised to zero.
 
     Examples
     --------
@@ -100,11 +100,11 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
     True
     """
 
-    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {
-        "linear": _ridge,
-        "trees": column_sampled_booster,
+    _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
+        "linear": {None: _ridge},
+        "trees": {None: column_sampled_booster},
     }
-    # With metadata routing on, subjects come along without being asked for.
+    # With metadata routing on, groups are passed without a request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "linear": [BaseEstimator, None],
@@ -141,8 +141,8 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in both losses.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each row, to choose the default linear model's C on. Where a class has
-            one subject alone, none is chosen.
+            The subject of each row, used to choose C of the default linear model. If a class has
+            only one subject, C stays at its default.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         Raises
         ------
         ValueError
-            If there is one class only, `X` holds NaN or infinity, or lengths differ.
+            If there is only one class, `X` contains NaN or infinity, or lengths differ.
         SplitError
             If the subject of a row is missing.
         """
@@ -161,7 +161,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         self.classes_, target = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                "LinearBoostedClassifier needs two classes or more; y holds 1 class, "
+                "LinearBoostedClassifier needs two classes or more; y has 1 class, "
                 f"{self.classes_.tolist()[0]!r}"
             )
         weight = _check_sample_weight(
@@ -222,8 +222,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
             A label of `classes_` for each row.
         """
         probabilities = self.predict_proba(X)
-        labels: npt.NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        return labels
+        return most_probable(self.classes_, probabilities)
 
 
 def _choose_strength(
@@ -233,14 +232,14 @@ def _choose_strength(
     weight: npt.NDArray[np.float64],
     subjects: npt.NDArray[Any],
 ) -> float:
-    """Give the C with the lowest log-loss on subjects that were left out."""
+    """Choose the C with the lowest log-loss on held-out subjects."""
     try:
         folds = subject_folds(target, subjects, n_splits=_N_FOLDS, random_state=0)
     except SplitError:
         return float(linear.C)
     axes = _principal_axes(rows)
     losses = np.zeros(len(_CS))
-    # Ranks are all that is asked for: the solver may stop early, and start from the last C.
+    # Only the ranking matters: the solver may stop early, and start from the last C.
     model = clone(linear).set_params(warm_start=True, tol=0.01)
     for train, test in folds:
         for i, C in enumerate(_CS):
@@ -253,10 +252,10 @@ def _choose_strength(
 
 
 def _principal_axes(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Rotate rows into as few columns as there are rows: a penalised linear model is the same."""
+    """Rotate rows into as many columns as rows, which leaves a penalised linear model the same."""
     gram = (rows @ rows.T).astype(np.float64)
     values, vectors = np.linalg.eigh(gram)
-    # Rows that are all the same have one axis at least, of zeros.
+    # Identical rows still have one axis, of zeros.
     kept = values >= values[-1] * np.finfo(np.float32).eps
     axes: npt.NDArray[np.float64] = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
     return axes

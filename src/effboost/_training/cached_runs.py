@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +13,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from effboost._extraction.cache import Cache, digest_of
+from effboost._training.callbacks import EpochObserver
+from effboost._training.config import TrainingConfig
 from effboost._training.dataset import TrainingDataset
-from effboost._training.trainer import TrainableNetwork, TrainingConfig, fine_tune
+from effboost._training.module import TrainableNetwork
+from effboost._training.trainer import fine_tune
 from effboost._transforms import Augmentation
 
 __all__ = ["fine_tune_cached"]
@@ -30,7 +31,8 @@ def fine_tune_cached(
     trainee: TrainableNetwork,
     train: TrainingDataset,
     validation: TrainingDataset | None,
-    training: TrainingConfig,
+    config: TrainingConfig,
+    observer: EpochObserver | None = None,
 ) -> list[dict[str, float]]:
     """Train a network in place, or load what the same training made of it before.
 
@@ -43,7 +45,7 @@ def fine_tune_cached(
         Where tuned networks are kept. None keeps none.
     start : callable
         Gives a hash of the trainee's body as it is; called only if there is a cache.
-    trainee, train, validation, training
+    trainee, train, validation, config, observer
         See `fine_tune`.
 
     Returns
@@ -51,8 +53,8 @@ def fine_tune_cached(
     list of dict
         The history of the training; its durations are those of the first time.
     """
-    if cache is None or not _is_reproducible(training):
-        return fine_tune(trainee, train, validation, training)
+    if cache is None or not _is_reproducible(config):
+        return fine_tune(trainee, train, validation, config, observer)
     body, head = trainee.body, trainee.head
     places = {id(part): i for i, part in enumerate(body.modules())}
     key = digest_of(
@@ -61,7 +63,7 @@ def fine_tune_cached(
             "head": None if head is None else _digest_tensors(head.state_dict()),
             "train": _digest_images(train),
             "validation": None if validation is None else _digest_images(validation),
-            "training": _describe(training),
+            "training": config.to_dict(),
             "n_classes": trainee.n_classes,
             "frozen": sorted(places[id(part)] for part in trainee.frozen),
             "threads": torch.get_num_threads(),
@@ -78,8 +80,8 @@ def fine_tune_cached(
             )
         history: list[dict[str, float]] = json.loads(bytes(tensors[_HISTORY].numpy()))
         return history
-    history = fine_tune(trainee, train, validation, training)
-    if training.watch is not None and training.watch.steps.stopped:
+    history = fine_tune(trainee, train, validation, config, observer)
+    if observer is not None and observer.steps.stopped:
         return history  # not what these settings give by themselves
     tensors = {
         f"{name}.{k}": v.contiguous() for name, part in parts.items() for k, v in _own(part).items()
@@ -89,31 +91,22 @@ def fine_tune_cached(
     return history
 
 
-def _is_reproducible(training: TrainingConfig) -> bool:
+def _is_reproducible(config: TrainingConfig) -> bool:
     return (
-        not training.callbacks
-        and training.optimizer.__module__.startswith("torch.optim.")
+        not config.callbacks
+        and config.optimizer.__module__.startswith("torch.optim.")
         and all(
             view is None or type(view) is Augmentation
-            for view in (training.augmentation, training.minority_augmentation)
+            for view in (config.augmentation, config.minority_augmentation)
         )
     )
 
 
-def _describe(training: TrainingConfig) -> dict[str, Any]:
-    fields = dataclasses.asdict(dataclasses.replace(training, watch=None))
-    for name in ("verbose", "callbacks", "watch"):
-        del fields[name]
-    fields["optimizer"] = training.optimizer.__qualname__
-    fields["device"] = training.device.type
-    return fields
-
-
 def _digest_images(data: TrainingDataset) -> str:
-    """Hash images and what is known of them, in their order, which seeds count on."""
-    digest = hashlib.sha256(repr(data.transform).encode())
+    """Hash images and what is known of them, in their order, on which the seeds depend."""
+    digest = hashlib.sha256(json.dumps(data.transform.describe()).encode())
     for i in range(len(data.images)):
-        digest.update(data.images.fingerprint(i).encode())
+        digest.update(data.images.images.fingerprint(i).encode())
     digest.update(np.ascontiguousarray(data.target).tobytes())
     digest.update(np.ascontiguousarray(data.weight).tobytes())
     if data.sampling_weight is not None:
@@ -126,5 +119,5 @@ def _digest_tensors(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _own(part: nn.Module) -> dict[str, torch.Tensor]:
-    """Give a state dict whose tensors share no memory, as safetensors needs it."""
+    """Return a state dict whose tensors share no memory, as safetensors needs it."""
     return {name: tensor.clone() for name, tensor in part.state_dict().items()}

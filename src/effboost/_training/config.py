@@ -1,101 +1,136 @@
-"""How to fine-tune beyond the paper's way, described by plain data."""
+"""How to fine-tune: the public parameters, and what the trainer makes of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final
 
-from effboost._utils.compat import Interval, StrOptions, validate_parameter_constraints
+import torch
 
-__all__ = ["FineTuning", "rate_factor"]
+from effboost._transforms import Augmentation
+from effboost._utils.compat import Interval, StrOptions
+from effboost._utils.parameter_set import ParameterSet
+
+__all__ = [
+    "OPTIMIZERS",
+    "FineTuning",
+    "Regularization",
+    "Schedule",
+    "TrainingConfig",
+    "rate_factor",
+]
+
+OPTIMIZERS: Final = {
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+_PATIENCE: Final = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class FineTuning:
-    """What fine-tuning may do beyond the paper's recipe; by default nothing.
+class Schedule(ParameterSet):
+    """How the learning rates, and what is trained, change over the epochs.
 
     Parameters
     ----------
-    schedule : "cosine" or None, default=None
+    decay : "cosine" or None, default=None
         How each learning rate goes on after its warm-up: down to 0 at the end of `max_epochs`,
-        along half a cosine; or as it is. It moves after every step, all rates alike.
+        along half a cosine [1]_; or constant. It changes after every step, all rates alike.
     warmup_fraction : float, default=0.0
-        Share of all steps in which the learning rates rise linearly to what they are.
-    weight_decay : float or None, default=None
-        Weight decay as the optimizer understands it: decoupled from the gradient for "adamw",
-        an L2 penalty for the others. None is the optimizer's own default, which is 0.01 for
-        "adamw" and 0 for the others.
-    label_smoothing : float, default=0.0
-        Share of each target that is spread evenly over all classes.
+        Share of all steps in which the learning rates rise linearly to their values.
+    unfreezing_epochs : int, default=0
+        Train the classifying layer alone for this number of epochs, then one stage more after
+        each further such number, from the last stage to the first [2]_. Stages that `max_epochs`
+        does not reach keep their weights. 0 trains all from the beginning.
+
+    See Also
+    --------
+    FineTuning : Takes this as its parameter `schedule`.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
+       ICLR 2017.
+    .. [2] J. Howard and S. Ruder, "Universal Language Model Fine-tuning for Text Classification",
+       ACL 2018.
+
+    Examples
+    --------
+    >>> from effboost import FineTuning, Schedule
+    >>> FineTuning(schedule=Schedule("cosine", warmup_fraction=0.1))
+    FineTuning(schedule=Schedule(decay='cosine', warmup_fraction=0.1))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "decay": [StrOptions({"cosine"}), None],
+        "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
+        "unfreezing_epochs": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        decay: str | None = None,
+        *,
+        warmup_fraction: float = 0.0,
+        unfreezing_epochs: int = 0,
+    ):
+        self.decay = decay
+        self.warmup_fraction = warmup_fraction
+        self.unfreezing_epochs = unfreezing_epochs
+
+
+class Regularization(ParameterSet):
+    """What keeps a network from learning its training images by heart.
+
+    Parameters
+    ----------
     focal_gamma : float, default=0.0
-        Exponent of the focal loss, which weighs each image's cross-entropy by ``(1 - p) **
-        focal_gamma``, `p` being the probability of its class: what is learned already counts
-        less. 0 is cross-entropy, 2 what the literature has.
+        Exponent of the focal loss [1]_, which weights each image's cross-entropy by ``(1 - p) **
+        focal_gamma``, where `p` is the probability of its class. 0 is cross-entropy; 2 is common.
     mixup_alpha, cutmix_alpha : float, default=0.0
-        Mix the images of a batch in pairs: as weighted means (mixup), or with a rectangle of one
-        in the other (CutMix). The share of the lesser one comes from a beta distribution, both
-        of whose parameters are this; 0 mixes nothing. Where both are set, each batch draws one.
+        Mix the images of a batch in pairs: as weighted means (mixup [2]_), or with a rectangle of
+        one in the other (CutMix [3]_). The share of the smaller part is drawn from a beta
+        distribution whose two parameters are this number; 0 mixes nothing. Where both are set,
+        each batch draws one.
     sampling : {"class", "subject", "class_subject"} or None, default=None
         Draw an epoch's images with replacement: classes equally often; subjects equally often;
         or classes, and within each its subjects. Images without subjects are each their own.
         None shows each image once.
     weight_average : {"ema", "swa"} or None, default=None
-        What the network becomes: an exponential moving average of the weights after each step;
-        their plain mean since `swa_start`; or the last ones.
+        The weights that the network ends with: an exponential moving average over the steps;
+        their mean since `swa_start` [4]_; or the last ones.
     ema_decay : float, default=0.99
-        How much of the average stays at each step. It begins lower, at ``(1 + t) / (10 + t)``
-        after step `t`: so few steps as a small data set has would not get away from the start.
+        Share of the average that stays at each step. It begins lower, at ``(1 + t) / (10 + t)``
+        after step `t`: the few steps of a small data set would not get away from the start.
     swa_start : float, default=0.5
         Share of all steps after which "swa" begins. Until then the weights are the last ones.
-    gradual_unfreezing : int, default=0
-        Train the classifying layer alone for so many epochs, then one stage more after each so
-        many, from the top. What `max_epochs` does not get to stays as it was loaded. 0 trains
-        all from the beginning.
 
     See Also
     --------
-    ImageFeaturizer : Takes this as its parameter `recipe`.
+    FineTuning : Takes this as its parameter `regularization`.
 
     References
     ----------
-    I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR
-    2017. C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
-    2016 (label smoothing). T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
-    H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018. S. Yun et al.,
-    "CutMix", ICCV 2019. P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better
-    Generalization", UAI 2018. J. Howard and S. Ruder, "Universal Language Model Fine-tuning for
-    Text Classification", ACL 2018 (gradual unfreezing).
+    .. [1] T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+    .. [2] H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+    .. [3] S. Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with
+       Localizable Features", ICCV 2019.
+    .. [4] P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better
+       Generalization", UAI 2018.
 
     Examples
     --------
-    >>> from effboost import FineTuning, ImageFeaturizer
-    >>> recipe = FineTuning(schedule="cosine", warmup_fraction=0.1, label_smoothing=0.1)
-    >>> featurizer = ImageFeaturizer(recipe=recipe)
-    >>> FineTuning.from_dict(recipe.to_dict()) == recipe
-    True
+    >>> from effboost import FineTuning, Regularization
+    >>> FineTuning(regularization=Regularization(mixup_alpha=0.2))
+    FineTuning(regularization=Regularization(mixup_alpha=0.2))
     """
 
-    schedule: str | None = None
-    warmup_fraction: float = 0.0
-    weight_decay: float | None = None
-    label_smoothing: float = 0.0
-    focal_gamma: float = 0.0
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
-    sampling: str | None = None
-    weight_average: str | None = None
-    ema_decay: float = 0.99
-    swa_start: float = 0.5
-    gradual_unfreezing: int = 0
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "schedule": [StrOptions({"cosine"}), None],
-        "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left"), None],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "focal_gamma": [Interval(Real, 0, None, closed="left")],
         "mixup_alpha": [Interval(Real, 0, None, closed="left")],
         "cutmix_alpha": [Interval(Real, 0, None, closed="left")],
@@ -103,30 +138,301 @@ class FineTuning:
         "weight_average": [StrOptions({"ema", "swa"}), None],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "swa_start": [Interval(Real, 0, 1, closed="left")],
-        "gradual_unfreezing": [Interval(Integral, 0, None, closed="left")],
     }
 
-    def __post_init__(self) -> None:
-        validate_parameter_constraints(
-            self._parameter_constraints, dataclasses.asdict(self), type(self).__name__
+    def __init__(
+        self,
+        *,
+        focal_gamma: float = 0.0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        sampling: str | None = None,
+        weight_average: str | None = None,
+        ema_decay: float = 0.99,
+        swa_start: float = 0.5,
+    ):
+        self.focal_gamma = focal_gamma
+        self.mixup_alpha = mixup_alpha
+        self.cutmix_alpha = cutmix_alpha
+        self.sampling = sampling
+        self.weight_average = weight_average
+        self.ema_decay = ema_decay
+        self.swa_start = swa_start
+
+    def _check_combination(self) -> None:
+        for name, average in (("ema_decay", "ema"), ("swa_start", "swa")):
+            if self.weight_average != average:
+                self._check_unused((name,), f'without weight_average="{average}"')
+
+
+class FineTuning(ParameterSet):
+    """How a network is fine-tuned; by default as in the paper.
+
+    Parameters
+    ----------
+    max_epochs : int, default=5
+        Passes over the training images.
+    batch_size : int, default=40
+        Images in a training step, 2 or more.
+    optimizer : {"adamax", "adam", "adamw", "rmsprop", "sgd"} or class, default="adamax"
+        A name, or any `torch.optim.Optimizer` class.
+    lr : float or tuple of 3 floats, default=1e-3
+        Learning rate; or those of the first stage (`effboost.backbones.list_stages`), of the
+        other stages, and of the layer that classifies.
+    schedule : "cosine", Schedule or None, default=None
+        How learning rates change over the steps: "cosine" means ``Schedule("cosine")``, None
+        constant rates.
+    weight_decay : float or None, default=None
+        Weight decay as the optimizer understands it: decoupled from the gradient for "adamw",
+        an L2 penalty for the others. Norms and biases are exempt. None is the optimizer's own
+        default, which is 0.01 for "adamw" and 0 for the others.
+    trainable : "all", "head" or int, default="all"
+        What is trained: the whole network; the linear layer that classifies alone; or that
+        layer and this number of the last stages (`effboost.backbones.list_stages`; EfficientNet-B0
+        has 9). The rest keeps its weights and batch norm statistics.
+    freeze_batch_norm : bool, default=False
+        Keep the statistics of all batch norms as they were loaded. Needed for weights whose
+        batch norms were folded into the convolutions.
+    class_weight : "balanced", dict or None, default=None
+        Weights of the classes in the loss, as in scikit-learn.
+    label_smoothing : float, default=0.0
+        Share of each target that is spread evenly over all classes [1]_.
+    augmentation : "paper", Augmentation or None, default="paper"
+        Random views of training images; "paper" means ``Augmentation()``, None no augmentation.
+        They are never used for features.
+    minority_augmentation : Augmentation or None, default=None
+        The augmentation of all classes but the most frequent one, to give a small class more
+        views (``n_views=2``) or stronger ones. None treats all classes alike.
+    early_stopping : bool or int, default=False
+        Stop once the validation loss has not improved for this number of epochs (True: 5), and
+        restore the weights of the best epoch. Validates on `X_val`, or else on subjects that are
+        split off.
+    validation_fraction : float, default=0.1
+        Share of the images to split off, by subject, where `early_stopping` is set and no `X_val`
+        is given. Has no effect otherwise.
+    precision : {"float32", "mixed"}, default="float32"
+        Arithmetic in training; "mixed" computes in bfloat16 where torch considers it safe, which
+        is faster on recent GPUs. Features are always computed in float32.
+    regularization : Regularization or None, default=None
+        Focal loss, mixup, CutMix, balanced sampling, weight averaging. None is the paper's:
+        none of them.
+
+    See Also
+    --------
+    ImageFeaturizer : Takes this as its parameter `training`.
+    Schedule, Regularization, Augmentation : Groups of parameters inside of this one.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
+       2016.
+
+    Examples
+    --------
+    >>> from effboost import EfficientNetFeaturizer, FineTuning
+    >>> featurizer = EfficientNetFeaturizer(training=FineTuning(max_epochs=10, schedule="cosine"))
+    >>> featurizer.set_params(training__schedule__warmup_fraction=0.1).training
+    FineTuning(max_epochs=10,
+               schedule=Schedule(decay='cosine', warmup_fraction=0.1))
+    """
+
+    _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {
+        "augmentation": {"paper": Augmentation},
+        "schedule": {None: Schedule, "cosine": lambda: Schedule("cosine")},
+        "regularization": {None: Regularization},
+    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "lr": [Interval(Real, 0, None, closed="neither"), tuple, list],
+        "schedule": [StrOptions({"cosine"}), Schedule, None],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), None],
+        "trainable": [StrOptions({"all", "head"}), Interval(Integral, 1, None, closed="left")],
+        "freeze_batch_norm": ["boolean"],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "augmentation": [StrOptions({"paper"}), Augmentation, None],
+        "minority_augmentation": [Augmentation, None],
+        "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "precision": [StrOptions({"float32", "mixed"})],
+        "regularization": [Regularization, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int = 5,
+        batch_size: int = 40,
+        optimizer: str | type[torch.optim.Optimizer] = "adamax",
+        lr: float | tuple[float, float, float] = 1e-3,
+        schedule: str | Schedule | None = None,
+        weight_decay: float | None = None,
+        trainable: str | int = "all",
+        freeze_batch_norm: bool = False,
+        class_weight: str | dict[Any, float] | None = None,
+        label_smoothing: float = 0.0,
+        augmentation: str | Augmentation | None = "paper",
+        minority_augmentation: Augmentation | None = None,
+        early_stopping: bool | int = False,
+        validation_fraction: float = 0.1,
+        precision: str = "float32",
+        regularization: Regularization | None = None,
+    ):
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.trainable = trainable
+        self.freeze_batch_norm = freeze_batch_norm
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.augmentation = augmentation
+        self.minority_augmentation = minority_augmentation
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.precision = precision
+        self.regularization = regularization
+
+    def _check_combination(self) -> None:
+        _check_rates(self.lr)
+        if self.minority_augmentation is not None:
+            self.minority_augmentation.check()
+        if self.trainable == "all":
+            for name in ("augmentation", "minority_augmentation"):
+                views = self._child(name) if name in self._defaults else getattr(self, name)
+                if isinstance(views, Augmentation):
+                    views._check_unused(("frozen_views",), 'with trainable="all"')
+
+    @property
+    def patience(self) -> int | None:
+        """Epochs without improvement after which training stops; None if it does not."""
+        # True is 1 to Python, but not here.
+        if isinstance(self.early_stopping, bool) or type(self.early_stopping).__name__ == "bool":
+            return _PATIENCE if self.early_stopping else None
+        return int(self.early_stopping)
+
+    @property
+    def unfreezes(self) -> bool:
+        """Whether stages are unfrozen one after the other."""
+        return bool(self._child("schedule").unfreezing_epochs)
+
+    def resolve(self, device: torch.device, seed: int, **others: Any) -> TrainingConfig:
+        """Return what the trainer needs, with all short forms replaced."""
+        optimizer = self.optimizer
+        return TrainingConfig(
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
+            lr=_check_rates(self.lr),
+            schedule=self._child("schedule"),
+            weight_decay=self.weight_decay,
+            freeze_batch_norm=bool(self.freeze_batch_norm),
+            label_smoothing=self.label_smoothing,
+            augmentation=self._child("augmentation"),
+            minority_augmentation=self.minority_augmentation,
+            patience=self.patience,
+            mixed_precision=self.precision == "mixed",
+            regularization=self._child("regularization"),
+            device=device,
+            seed=seed,
+            **others,
         )
 
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How to train, with nothing left to look up.
+
+    Attributes
+    ----------
+    max_epochs, batch_size : int
+        Epochs, and images a step.
+    optimizer : type
+        A `torch.optim.Optimizer`.
+    lr : float or tuple of 3 floats
+        Learning rate; or those of the stem, of what lies between, and of the top.
+    schedule : Schedule
+        How rates and frozen stages change.
+    weight_decay : float or None
+        None is the optimizer's own default.
+    freeze_batch_norm : bool
+        Keep the statistics of every batch norm as they were loaded.
+    label_smoothing : float
+        Share of each target that is spread over all classes.
+    augmentation : Augmentation or None
+        The random views of training images.
+    minority_augmentation : Augmentation or None
+        The same for images of all classes but the largest; None means `augmentation`.
+    patience : int or None
+        Stop after this number of epochs without a lower validation loss, and restore the best
+        weights.
+    mixed_precision : bool
+        Compute in bfloat16 where torch considers it safe.
+    regularization : Regularization
+        Loss, mixing, sampling, weight averaging.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Seed of order, views and dropout.
+    verbose : int, default=0
+        1 shows a progress bar, 2 also a table of the epochs, on stderr.
+    callbacks : sequence, default=()
+        skorch callbacks, beside effboost's own.
+    """
+
+    max_epochs: int
+    batch_size: int
+    optimizer: type[torch.optim.Optimizer]
+    lr: float | tuple[float, float, float]
+    schedule: Schedule
+    weight_decay: float | None
+    freeze_batch_norm: bool
+    label_smoothing: float
+    augmentation: Augmentation | None
+    minority_augmentation: Augmentation | None
+    patience: int | None
+    mixed_precision: bool
+    regularization: Regularization
+    device: torch.device
+    seed: int
+    verbose: int = 0
+    callbacks: Sequence[Any] = ()
+
     def to_dict(self) -> dict[str, Any]:
-        """Give the recipe as a dictionary of strings, numbers and None."""
-        return dataclasses.asdict(self)
+        """Return what decides on the result, as plain data."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("verbose", "callbacks"):
+            del fields[name]
+        fields["optimizer"] = self.optimizer.__qualname__
+        fields["device"] = self.device.type
+        return {
+            name: value.to_dict() if isinstance(value, ParameterSet) else value
+            for name, value in fields.items()
+        }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the recipe that `to_dict` described."""
-        return cls(**data)
 
-
-def rate_factor(recipe: FineTuning, step: int, n_steps: int) -> float:
-    """Give what learning rates are multiplied by in a step, of which the first is 0."""
-    n_warm = round(recipe.warmup_fraction * n_steps)
+def rate_factor(schedule: Schedule, step: int, n_steps: int) -> float:
+    """Return the factor of the learning rates in a step; the first step is 0."""
+    n_warm = round(schedule.warmup_fraction * n_steps)
     if step < n_warm:
         # The first step is not spent on a rate of 0.
         return (step + 1) / (n_warm + 1)
-    if recipe.schedule is None:
+    if schedule.decay is None:
         return 1.0
     return (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm))) / 2
+
+
+def _check_rates(lr: Any) -> Any:
+    if isinstance(lr, Real):
+        return lr
+    rates = tuple(lr)
+    if len(rates) != 3 or not all(isinstance(r, Real) and float(r) > 0 for r in rates):
+        raise ValueError(
+            f"lr={lr!r}; expected one number above 0, or three: of the first stage, of the other "
+            "stages, and of the layer that classifies"
+        )
+    return rates

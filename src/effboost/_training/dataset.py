@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from effboost._images import ImageSequence
-from effboost._training.config import FineTuning
+from effboost._extraction.prepared_images import PreparedImages
+from effboost._training.config import Regularization
 from effboost._training.mixup import mix
-from effboost._training.row_cache import RowCache
 from effboost._transforms import Augmentation, ImageTransform
 
 __all__ = ["Batch", "BatchIterator", "BatchSource", "TrainingDataset"]
@@ -45,86 +44,73 @@ class TrainingDataset(Dataset):
 
     Attributes
     ----------
-    images : ImageSequence
+    images : PreparedImages
         The images.
     target : ndarray of shape (n_samples,), int64
         The classes.
     weight : ndarray of shape (n_samples,), float32
         Weights in the loss, above 0.
-    transform : ImageTransform
-        Applied to each.
-    views : tuple of (Augmentation or None), one for each class, default=()
-        How to augment images of each class; empty to augment none.
-    row_cache : RowCache or None, default=None
-        Keeps pictures as they are before augmentation.
+    augmentations : tuple of (Augmentation or None), one for each class, default=()
+        How to augment the images of each class; empty for no augmentation.
     sampling_weight : ndarray of shape (n_samples,), float64, or None, default=None
-        The share of each image in an epoch that is drawn with replacement; None to show each.
+        Probability of each image where an epoch is drawn with replacement; None shows each once.
     """
 
-    images: ImageSequence
+    images: PreparedImages
     target: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float32]
-    transform: ImageTransform
-    views: tuple[Augmentation | None, ...] = ()
-    row_cache: RowCache | None = None
+    augmentations: tuple[Augmentation | None, ...] = ()
     sampling_weight: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.order())
 
-    def with_row_cache(self) -> TrainingDataset:
-        """Give the same, with each image decoded once."""
-        side = self.transform.image_size
-        row_cache = RowCache((len(self.images), side, side, 3), np.uint8)
-        return dataclasses.replace(self, row_cache=row_cache)
+    @property
+    def transform(self) -> ImageTransform:
+        """What the images have been prepared by."""
+        return self.images.transform
+
+    @property
+    def frozen_views(self) -> int:
+        """Number of random views of each image that frozen first stages compute."""
+        return max((view.frozen_views for view in self.augmentations if view), default=1)
 
     def order(self) -> _Positions:
-        """Positions of the images of one epoch; an image of several views stands there often."""
+        """Return the positions of the images of one epoch; each as often as it has views."""
         positions = np.arange(len(self.images))
-        if not self.views:
+        if not self.augmentations:
             return positions
-        counts = np.array([1 if view is None else view.views for view in self.views])
+        counts = np.array([1 if view is None else view.n_views for view in self.augmentations])
         return np.repeat(positions, counts[self.target])
 
     def draw(self, rng: np.random.Generator) -> _Positions:
-        """Draw the items of an epoch: each once, or as many by chance."""
+        """Draw the items of an epoch: each once, or as many with replacement."""
         order = self.order()
         if self.sampling_weight is None:
             return rng.permutation(np.arange(len(order)))
-        # An image of several views stands there often, and has its chance but once.
-        sampling_weight = (self.sampling_weight / np.bincount(order))[order]
-        return rng.choice(len(order), len(order), p=sampling_weight / sampling_weight.sum())
+        # The views of one image share its probability.
+        probability = (self.sampling_weight / np.bincount(order))[order]
+        return rng.choice(len(order), len(order), p=probability / probability.sum())
 
     def read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
         """Read one batch: "x", pixels of shape (b, h, w, 3), uint8; "weight"; and classes."""
         positions = self.order()[items]
-        pixels = self.pictures(positions)
+        pixels = self.images.pixels(positions)
         if rng is not None:
             for picture, i in zip(pixels, positions.tolist(), strict=True):
                 self.augment(picture, i, rng)
         return self.label(torch.from_numpy(pixels), positions)
 
-    def pictures(self, positions: _Positions) -> npt.NDArray[np.uint8]:
-        """Give resized pictures of shape (b, h, w, 3), not augmented."""
-
-        def decode(places: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
-            chosen = (self.images.decode(int(positions[place])) for place in places)
-            return [np.asarray(self.transform.resize(picture)) for picture in chosen]
-
-        if self.row_cache is None:
-            return np.stack(decode(range(len(positions))))
-        return self.row_cache.take(positions, decode)
-
     def augment(
         self, picture: npt.NDArray[np.uint8], position: int, rng: np.random.Generator
     ) -> None:
         """Turn a picture into a random view of it, in place."""
-        view = self.views[self.target[position]] if self.views else None
+        view = self.augmentations[self.target[position]] if self.augmentations else None
         if view is not None:
             picture[...] = np.asarray(view.apply(Image.fromarray(picture), rng))
 
     def label(self, x: torch.Tensor, positions: _Positions) -> Batch:
-        """Give inputs together with weights and classes."""
+        """Return inputs together with weights and classes."""
         inputs = {"x": x, "weight": torch.from_numpy(self.weight[positions])}
         return inputs, torch.from_numpy(self.target[positions])
 
@@ -137,11 +123,13 @@ class BatchIterator:
         data: BatchSource,
         batch_size: int,
         seed: int | None = None,
-        recipe: FineTuning | None = None,
+        regularization: Regularization | None = None,
     ):
         self._data, self._batch_size, self._seed = data, batch_size, seed
-        mixes = recipe is not None and (recipe.mixup_alpha > 0 or recipe.cutmix_alpha > 0)
-        self._recipe = recipe if mixes else None
+        mixes = regularization is not None and (
+            regularization.mixup_alpha > 0 or regularization.cutmix_alpha > 0
+        )
+        self._mixing = regularization if mixes else None
         self._epoch = 0
 
     def __len__(self) -> int:
@@ -165,6 +153,6 @@ class BatchIterator:
 
     def _read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
         inputs, target = self._data.read(items, epoch, rng)
-        if self._recipe is not None and rng is not None:
-            inputs = mix(inputs, target, self._recipe, rng)
+        if self._mixing is not None and rng is not None:
+            inputs = mix(inputs, target, self._mixing, rng)
         return inputs, target

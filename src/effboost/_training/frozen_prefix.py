@@ -12,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
+from effboost._extraction.row_cache import RowCache
 from effboost._training.dataset import Batch, TrainingDataset
-from effboost._training.row_cache import RowCache
 from effboost._utils.compat import load_torchvision
+from effboost._utils.device import computing
 from effboost.backbones import list_children
 from effboost.runtime import fused
 
@@ -43,13 +44,13 @@ class FrozenPrefix:
             self._body.set_submodule(name, part)
 
     def as_network(self) -> nn.Module:
-        """Give a copy of them, ready to run."""
+        """Return a copy of them, ready to run."""
         return fused(self._as_chain()).to(memory_format=torch.channels_last)
 
     def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
-        """Tell whether the network is the chain of these children and the rest of it."""
+        """Return whether the network is the chain of these children and the rest of it."""
         try:
-            with torch.inference_mode():
+            with computing(), torch.inference_mode():
                 middle = self._as_chain()(example)
                 self.detach()
                 return torch.equal(self._body(middle), expected)
@@ -81,7 +82,7 @@ def find_prefix(
 
     Returns
     -------
-    Prefix or None
+    FrozenPrefix or None
         None where there are no such children, or the network is no chain.
     """
     resting = set(resting)
@@ -93,13 +94,13 @@ def find_prefix(
     if not any(True for part in parts.values() for _ in part.parameters()):
         return None
     prefix = FrozenPrefix(body, parts)
-    with torch.inference_mode():
+    with computing(), torch.inference_mode():
         expected = body.eval()(example)
     return prefix if prefix.gives(example, expected) else None
 
 
 def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
-    """Tell whether a module, without its children, changes or draws lots in training."""
+    """Return whether a module, without its children, changes or draws lots in training."""
     if part in resting:
         return False
     # torchvision takes a second to load: models that were trained before must not wait for it.
@@ -118,8 +119,6 @@ class PrefixedDataset(Dataset):
         Turns pixels of shape (b, h, w, 3), uint8, into what the stages give.
     shape : tuple of int
         The shape of that, for one image.
-    n_views : int
-        So many views of each image are drawn; epochs take them in turn.
     seed : int
         Draws the views.
     """
@@ -129,11 +128,10 @@ class PrefixedDataset(Dataset):
         data: TrainingDataset,
         run: Callable[[torch.Tensor], torch.Tensor],
         shape: Sequence[int],
-        n_views: int,
         seed: int,
     ):
         self._data, self._run, self._seed = data, run, seed
-        self._n_views = n_views if any(data.views) else 1
+        self._n_views = data.frozen_views  # the epochs take the views in turn
         self._kept = RowCache((self._n_views * len(data), *shape), np.float32)
 
     def __len__(self) -> int:
@@ -151,7 +149,7 @@ class PrefixedDataset(Dataset):
         positions = self._data.order()[items]
 
         def compute(places: Sequence[int]) -> npt.NDArray[np.float32]:
-            pixels = self._data.pictures(positions[list(places)])
+            pixels = self._data.images.pixels(positions[list(places)])
             for picture, place in zip(pixels, places, strict=True):
                 own = np.random.default_rng([self._seed, view, int(items[place])])
                 self._data.augment(picture, int(positions[place]), own)

@@ -27,7 +27,7 @@ class ClassLoss(nn.CrossEntropyLoss):
         self._gamma = focal_gamma
 
     def forward(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Give the loss of each image, of shape (b,)."""
+        """Return the loss of each image, of shape (b,)."""
         if self.training and not self._gamma:
             return super().forward(scores, target)
         plain = nn.functional.cross_entropy(scores, target, reduction="none")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from effboost._training.config import FineTuning
+from effboost._training.config import Regularization
 
 __all__ = ["mix"]
 
@@ -17,7 +17,7 @@ __all__ = ["mix"]
 def mix(
     inputs: dict[str, torch.Tensor],
     target: torch.Tensor,
-    recipe: FineTuning,
+    regularization: Regularization,
     rng: np.random.Generator,
 ) -> dict[str, torch.Tensor]:
     """Mix each image of a batch with another one of it.
@@ -29,7 +29,7 @@ def mix(
         "weight", of shape (b,).
     target : tensor of shape (b,)
         The classes.
-    recipe : FineTuning
+    regularization : Regularization
         With `mixup_alpha` or `cutmix_alpha` above 0.
     rng : numpy.random.Generator
         Draws the way, the pairs and their share.
@@ -42,7 +42,10 @@ def mix(
     """
     ways = [
         (way, alpha)
-        for way, alpha in ((_blend, recipe.mixup_alpha), (_paste, recipe.cutmix_alpha))
+        for way, alpha in (
+            (_blend, regularization.mixup_alpha),
+            (_paste, regularization.cutmix_alpha),
+        )
         if alpha > 0
     ]
     way, alpha = ways[int(rng.integers(len(ways)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -13,8 +14,38 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from effboost._training.dataset import BatchSource, TrainingDataset
 from effboost._training.frozen_prefix import FrozenPrefix, PrefixedDataset, find_prefix
 from effboost._transforms import ImageTransform
+from effboost._utils.device import computing
 
-__all__ = ["TrainingModule"]
+__all__ = ["TrainableNetwork", "TrainingModule"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainableNetwork:
+    """What is trained.
+
+    Attributes
+    ----------
+    body : torch.nn.Module
+        Gives features.
+    head : torch.nn.Module or None
+        Gives class scores from them. None takes the first `n_classes` outputs of `body`.
+    n_classes : int
+        Number of classes.
+    frozen : sequence of torch.nn.Module
+        Modules of `body` whose own parameters and statistics stay as they are.
+    stem, top : sequence of torch.nn.Module
+        Modules at both ends that may have a learning rate of their own; the head is of the top.
+    stages : sequence of sequences of torch.nn.Module
+        What is unfrozen one after the other, from the last to the first, where that is gradual.
+    """
+
+    body: nn.Module
+    head: nn.Module | None
+    n_classes: int
+    frozen: Sequence[nn.Module]
+    stem: Sequence[nn.Module] = ()
+    top: Sequence[nn.Module] = ()
+    stages: Sequence[Sequence[nn.Module]] = ()
 
 
 class TrainingModule(nn.Module):
@@ -75,14 +106,14 @@ class TrainingModule(nn.Module):
             norm.momentum = None
 
     def split(
-        self, n_views: int, seed: int, *, cutmix_alpha: float = 0.0
+        self, seed: int, *, cutmix_alpha: float = 0.0
     ) -> Callable[[TrainingDataset], BatchSource]:
         """Take frozen first stages off, and give what shows images as those stages see them.
 
         Parameters
         ----------
-        n_views, seed : int
-            Parameters of `PrefixedDataset`.
+        seed : int
+            Seed of `PrefixedDataset`.
         cutmix_alpha : float, default=0.0
             That of the recipe, which wants maps to cut rectangles from.
 
@@ -105,7 +136,7 @@ class TrainingModule(nn.Module):
         self._prefix.detach()
 
         def run(pixels: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():
+            with computing(), torch.inference_mode():
                 out: torch.Tensor = stages(self.normalize(pixels))
             return out.cpu()
 
@@ -116,7 +147,7 @@ class TrainingModule(nn.Module):
                 f"frozen first stages give values of shape {tuple(given)} for an image; use "
                 "mixup_alpha, or train more stages (trainable)"
             )
-        return lambda data: PrefixedDataset(data, run, given, n_views, seed)
+        return lambda data: PrefixedDataset(data, run, given, seed)
 
     def join(self) -> None:
         """Put the stages back that were taken off."""
@@ -145,7 +176,7 @@ class TrainingModule(nn.Module):
 
     def forward(self, x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
         batch = self.normalize(x) if x.dtype == torch.uint8 else x
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
+        with computing(), torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
             out = self.body(batch)
             if self.head is not None:
                 out = self.head(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import signal
 import sys
@@ -10,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,144 +19,38 @@ from skorch.callbacks import (
     Callback,
     EarlyStopping,
     EpochTimer,
-    LRScheduler,
     PassthroughScoring,
     PrintLog,
     ProgressBar,
 )
 from skorch.helper import predefined_split
-from torch import nn
 from tqdm.auto import tqdm
 
-from effboost._training.config import FineTuning, rate_factor
+from effboost._training.callbacks import (
+    BatchAccuracy,
+    EpochObserver,
+    ObserveEpochs,
+    ResetBatchNorms,
+    configured_callbacks,
+    learning_curves,
+)
+from effboost._training.config import TrainingConfig
 from effboost._training.dataset import BatchIterator, BatchSource, TrainingDataset
 from effboost._training.loss import ClassLoss
-from effboost._training.module import TrainingModule
-from effboost._training.weight_averaging import WeightAverage
+from effboost._training.module import TrainableNetwork, TrainingModule
 from effboost._transforms import Augmentation
-from effboost._utils.device import seeded
-from effboost._utils.fit_callbacks import CallbackSteps
+from effboost._utils.device import computing, seeded
 from effboost.exceptions import TrainingError
 
-__all__ = ["OPTIMIZERS", "EpochObserver", "TrainableNetwork", "TrainingConfig", "fine_tune"]
-
-OPTIMIZERS: Final = {
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How to train.
-
-    Attributes
-    ----------
-    max_epochs, batch_size : int
-        Epochs, and images a step.
-    optimizer : type
-        A `torch.optim.Optimizer`.
-    lr : float or tuple of 3 floats
-        Learning rate; or those of the stem, of what lies between, and of the top.
-    freeze_batch_norm : bool
-        Keep the statistics of every batch norm as they were loaded.
-    augmentation : Augmentation or None
-        The random views of training images.
-    minority_augmentation : Augmentation or None
-        The same for images of all classes but the largest; None takes `augmentation`.
-    patience : int or None
-        Stop after so many epochs without a lower validation loss, and take the best weights.
-    mixed_precision : bool
-        Compute in bfloat16 where torch thinks it safe.
-    device : torch.device
-        Where to compute.
-    seed : int
-        Seed of order, views, dropout.
-    verbose : int
-        1 shows a progress bar, 2 also a table of the epochs, on stderr.
-    n_views : int
-        Different random views of each image where the first stages are frozen: what those make
-        of a view is computed once.
-    callbacks : sequence
-        skorch callbacks, beside effboost's own.
-    recipe : FineTuning
-        What is done beyond the paper's recipe.
-    watch : EpochObserver or None
-        Is told of each epoch, and may end the training.
-    """
-
-    max_epochs: int
-    batch_size: int
-    optimizer: type[torch.optim.Optimizer]
-    lr: float | tuple[float, float, float]
-    freeze_batch_norm: bool
-    augmentation: Augmentation | None
-    minority_augmentation: Augmentation | None
-    patience: int | None
-    mixed_precision: bool
-    device: torch.device
-    seed: int
-    verbose: int
-    n_views: int
-    callbacks: Sequence[Any]
-    recipe: FineTuning
-    watch: EpochObserver | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class EpochObserver:
-    """Follows the epochs for scikit-learn's callbacks.
-
-    Attributes
-    ----------
-    steps : CallbackSteps
-        The epochs as tasks.
-    describe : callable
-        Turns a copy of the trainee and the history so far into the attributes of the estimator
-        that would be fitted by now.
-    """
-
-    steps: CallbackSteps
-    describe: Callable[[TrainableNetwork, list[dict[str, float]]], dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainableNetwork:
-    """What is trained.
-
-    Attributes
-    ----------
-    body : torch.nn.Module
-        Gives features.
-    head : torch.nn.Module or None
-        Gives class scores from them. None takes the first `n_classes` outputs of `body`.
-    n_classes : int
-        Number of classes.
-    frozen : sequence of torch.nn.Module
-        Modules of `body` whose own parameters and statistics stay as they are.
-    stem, top : sequence of torch.nn.Module
-        Modules at both ends that may have a learning rate of their own; the head is of the top.
-    stages : sequence of sequences of torch.nn.Module
-        What is unfrozen one after the other, from the last to the first, where that is gradual.
-    """
-
-    body: nn.Module
-    head: nn.Module | None
-    n_classes: int
-    frozen: Sequence[nn.Module]
-    stem: Sequence[nn.Module] = ()
-    top: Sequence[nn.Module] = ()
-    stages: Sequence[Sequence[nn.Module]] = ()
+__all__ = ["fine_tune"]
 
 
 def fine_tune(
     trainee: TrainableNetwork,
     train: TrainingDataset,
     validation: TrainingDataset | None,
-    training: TrainingConfig,
+    config: TrainingConfig,
+    observer: EpochObserver | None = None,
 ) -> list[dict[str, float]]:
     """Train a network on images, in place, and leave it in evaluation mode on the CPU.
 
@@ -174,8 +67,10 @@ def fine_tune(
         The training images, without views.
     validation : TrainingDataset or None
         Images to validate each epoch on.
-    training : TrainingConfig
+    config : TrainingConfig
         How to train.
+    observer : EpochObserver, default=None
+        Is told of each epoch, and may end the training.
 
     Returns
     -------
@@ -193,30 +88,29 @@ def fine_tune(
         If frozen first stages leave no map to cut a rectangle from for CutMix.
     """
     network = TrainingModule(
-        trainee.body, trainee.head, trainee.n_classes, train.transform, training.mixed_precision
+        trainee.body, trainee.head, trainee.n_classes, train.transform, config.mixed_precision
     )
-    network.freeze(trainee.frozen, batch_norms=training.freeze_batch_norm)
+    network.freeze(trainee.frozen, batch_norms=config.freeze_batch_norm)
     adapting = network.adapting_batch_norms()
     momenta = [norm.momentum for norm in adapting]
     drawn = dataclasses.replace(
-        train.with_row_cache(), views=_views(train.target, trainee.n_classes, training)
+        train, augmentations=_augmentations(train.target, trainee.n_classes, config)
     )
-    plain = dataclasses.replace(drawn, views=(), sampling_weight=None)
+    plain = dataclasses.replace(drawn, augmentations=(), sampling_weight=None)
     with ExitStack() as stack:
-        stack.enter_context(seeded(training.seed))
-        if training.device.type == "cuda":
+        stack.enter_context(seeded(config.seed))
+        if config.device.type == "cuda":
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
-        network.to(training.device).to(memory_format=torch.channels_last)
-        through_prefix = network.split(
-            training.n_views, training.seed, cutmix_alpha=training.recipe.cutmix_alpha
-        )
+        network.to(config.device).to(memory_format=torch.channels_last)
+        through_prefix = network.split(config.seed, cutmix_alpha=config.regularization.cutmix_alpha)
         stack.callback(network.join)
-        watched = None if validation is None else through_prefix(validation.with_row_cache())
+        watched = None if validation is None else through_prefix(validation)
         shown = through_prefix(drawn)
-        use_average = partial(_estimate_batch_norms, network, through_prefix(plain), training)
-        followers = _recipe_callbacks(network, trainee, shown, training, use_average)
-        net = _make_net(network, followers, watched, training, trainee)
+        use_average = partial(_estimate_batch_norms, network, through_prefix(plain), config)
+        callbacks = configured_callbacks(network, trainee, shown, config, use_average)
+        watching = [] if observer is None else [ObserveEpochs(observer, network, trainee)]
+        net = _make_net(network, callbacks, watching, watched, config, trainee)
         with _noticing_interrupt() as was_pressed:
             try:
                 net.fit(shown, None)
@@ -225,10 +119,10 @@ def fine_tune(
         if was_pressed():
             raise KeyboardInterrupt
         use_average()
-    for norm, momentum in zip(adapting, momenta, strict=True):
-        norm.momentum = momentum
-    network.to_inference()
-    return _curves(net.history)
+        for norm, momentum in zip(adapting, momenta, strict=True):
+            norm.momentum = momentum
+        network.to_inference()
+    return learning_curves(net.history)
 
 
 @contextmanager
@@ -289,6 +183,25 @@ class _Net(NeuralNetClassifier):
             )
         return loss
 
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
+        # skorch makes a group for each name, and each group is a step of its own.
+        (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        merged: dict[Any, dict[str, Any]] = {}
+        for group in groups:
+            own = {name: value for name, value in group.items() if name != "params"}
+            entry = merged.setdefault(tuple(sorted(own.items())), {"params": [], **own})
+            entry["params"] += group["params"]
+        return [list(merged.values())], kwargs
+
+    # Calling a module at all, not only what is in it, is what tracing in another thread changes.
+    def train_step(self, batch: Any, **fit_params: Any) -> Any:
+        with computing():
+            return super().train_step(batch, **fit_params)
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> Any:
+        with computing():
+            return super().validation_step(batch, **fit_params)
+
     def run_single_epoch(self, *args: Any, **kwargs: Any) -> None:
         # skorch takes Ctrl-C for the wish to go on with what was trained so far, and stops early
         # by the same exception. Within an epoch it is the user's, who wants to leave.
@@ -298,145 +211,18 @@ class _Net(NeuralNetClassifier):
             raise _TrainingInterrupted from None
 
 
-class _BatchAccuracy(Callback):
-    """Records the share of right predictions, from the scores that the loss was computed on."""
-
-    def on_batch_end(
-        self, net: Any, batch: Any, training: bool, y_pred: torch.Tensor, **_: Any
-    ) -> None:
-        right = y_pred.detach().argmax(dim=1).cpu() == batch[1]
-        name = "train_acc" if training else "valid_acc"
-        net.history.record_batch(name, right.float().mean().item())
-
-
-class _Watched(Callback):
-    """Passes the epochs on."""
-
-    def __init__(self, watch: EpochObserver, network: TrainingModule, trainee: TrainableNetwork):
-        self.watch, self.network, self.trainee = watch, network, trainee
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.watch.steps.begin()
-
-    def on_epoch_end(self, net: Any, **_: Any) -> None:
-        def fitted() -> dict[str, Any]:
-            averaging = dict(net.callbacks_).get("weight_average")
-            if averaging is not None:
-                averaging.use_average()
-            twin = copy.deepcopy(self.network).to_inference()
-            trainee = dataclasses.replace(self.trainee, body=twin.body, head=twin.head)
-            return self.watch.describe(trainee, _curves(net.history))
-
-        if self.watch.steps.end(fitted):
-            raise KeyboardInterrupt  # what skorch's own callbacks stop early by
-
-
-class _ResetBatchNorms(Callback):
-    """Averages batch statistics over each epoch alone, instead of over all steps so far."""
-
-    def __init__(self, network: TrainingModule):
-        self.network = network
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.network.reset_statistics()
-
-
-class _GradualUnfreezing(Callback):
-    """Trains one stage more after each so many epochs."""
-
-    def __init__(
-        self, network: TrainingModule, stages: Sequence[Sequence[nn.Module]], n_epochs: int
-    ):
-        self.network, self.stages, self.n_epochs = network, stages, n_epochs
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self._go_to(len(net.history))
-
-    def on_train_end(self, net: Any, **_: Any) -> None:
-        # The weights are those of the best epoch: stages that were frozen in it keep their
-        # statistics.
-        early = dict(net.callbacks_).get("early_stopping")
-        if early is not None and early.best_epoch_:
-            self._go_to(early.best_epoch_)
-
-    def _go_to(self, epoch: int) -> None:
-        n_held = len(self.stages) - (epoch - 1) // self.n_epochs
-        self.network.set_frozen_stages(self.stages[: max(0, n_held)])
-
-
-class _WeightAveraging(Callback):
-    """Lets a network have the average of its weights whenever it is not training."""
-
-    def __init__(self, average: WeightAverage, estimate: Callable[[], None]):
-        self.average, self.estimate = average, estimate
-        self.settled = False
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.average.show(False)
-        self.settled = False
-
-    def on_batch_begin(self, net: Any, training: bool, **_: Any) -> None:
-        if not training:
-            self.use_average()
-
-    def on_batch_end(self, net: Any, training: bool, **_: Any) -> None:
-        if training:
-            self.average.add()
-
-    def on_epoch_end(self, net: Any, **_: Any) -> None:
-        self.average.show()
-
-    def on_train_end(self, net: Any, **_: Any) -> None:
-        self.average.show()
-
-    def use_average(self) -> None:
-        """Show the average, with statistics of its own in the batch norms, for others to use."""
-        self.average.show()
-        if not self.settled:
-            self.estimate()
-            self.settled = True
-
-
-def _recipe_callbacks(
-    network: TrainingModule,
-    trainee: TrainableNetwork,
-    train: BatchSource,
-    training: TrainingConfig,
-    use_average: Callable[[], None],
-) -> list[tuple[str, Callback]]:
-    """Give the callbacks that do what the recipe says."""
-    recipe = training.recipe
-    n_steps = training.max_epochs * len(BatchIterator(train, training.batch_size))
-    callbacks: list[tuple[str, Callback]] = []
-    if recipe.weight_average is not None:
-        weights = [p for p in network.parameters() if p.requires_grad]
-        average = WeightAverage(weights, recipe, n_steps)
-        callbacks.append(("weight_average", _WeightAveraging(average, use_average)))
-    if recipe.gradual_unfreezing:
-        unfreezing = _GradualUnfreezing(network, trainee.stages, recipe.gradual_unfreezing)
-        callbacks.append(("unfreezing", unfreezing))
-    if recipe.schedule is not None or recipe.warmup_fraction:
-        schedule = LRScheduler(
-            torch.optim.lr_scheduler.LambdaLR,
-            event_name=None,
-            step_every="batch",
-            lr_lambda=lambda step: rate_factor(recipe, step, n_steps),
-        )
-        callbacks.append(("schedule", schedule))
-    return callbacks
-
-
 def _make_net(
     network: TrainingModule,
-    followers: Sequence[tuple[str, Callback]],
+    first_callbacks: Sequence[tuple[str, Callback]],
+    watching: Sequence[Callback],
     validation: BatchSource | None,
-    training: TrainingConfig,
+    config: TrainingConfig,
     trainee: TrainableNetwork,
 ) -> _Net:
     callbacks: list[Any] = [
-        *followers,
-        ("batch_accuracy", _BatchAccuracy()),
-        ("batch_norms", _ResetBatchNorms(network)),
+        *first_callbacks,
+        ("batch_accuracy", BatchAccuracy()),
+        ("batch_norms", ResetBatchNorms(network)),
         ("dur", EpochTimer()),
         ("train_loss", PassthroughScoring("train_loss", on_train=True)),
         ("train_acc", PassthroughScoring("train_acc", lower_is_better=False, on_train=True)),
@@ -446,82 +232,80 @@ def _make_net(
             ("valid_loss", PassthroughScoring("valid_loss")),
             ("valid_acc", PassthroughScoring("valid_acc", lower_is_better=False)),
         ]
-    if training.watch is not None:
-        # Before those that may stop early, so that the last epoch ends for it, too.
-        callbacks.append(("watch", _Watched(training.watch, network, trainee)))
-    callbacks += training.callbacks
-    if training.patience is not None:
-        early = EarlyStopping("valid_loss", patience=training.patience, load_best=True)
+    # Before those that may stop early, so that the last epoch ends for it, too.
+    callbacks += [*watching, *config.callbacks]
+    if config.patience is not None:
+        early = EarlyStopping("valid_loss", patience=config.patience, load_best=True)
         callbacks.append(("early_stopping", early))
-    if training.verbose > 0:
+    if config.verbose > 0:
         callbacks.append(("progress", ProgressBar(detect_notebook=False)))
-    if training.verbose > 1:
+    if config.verbose > 1:
         callbacks.append(("table", PrintLog(sink=_print_beside_bars)))
     return _Net(
         network,
         criterion=ClassLoss,
-        criterion__label_smoothing=training.recipe.label_smoothing,
-        criterion__focal_gamma=training.recipe.focal_gamma,
-        optimizer=training.optimizer,
-        **_rates(network, trainee, training.lr),
-        **_weight_decay(training.recipe),
-        max_epochs=training.max_epochs,
-        batch_size=training.batch_size,
+        criterion__label_smoothing=config.label_smoothing,
+        criterion__focal_gamma=config.regularization.focal_gamma,
+        optimizer=config.optimizer,
+        **_optimizer_settings(network, trainee, config),
+        max_epochs=config.max_epochs,
+        batch_size=config.batch_size,
         iterator_train=BatchIterator,
-        iterator_train__seed=training.seed,
-        iterator_train__recipe=training.recipe,
+        iterator_train__seed=config.seed,
+        iterator_train__regularization=config.regularization,
         iterator_valid=BatchIterator,
         train_split=None if validation is None else predefined_split(validation),
         classes=np.arange(trainee.n_classes),
         callbacks=callbacks,
-        device=str(training.device),
+        device=str(config.device),
         verbose=0,
     )
 
 
-def _rates(
-    network: TrainingModule, trainee: TrainableNetwork, lr: float | tuple[float, float, float]
+def _optimizer_settings(
+    network: TrainingModule, trainee: TrainableNetwork, config: TrainingConfig
 ) -> dict[str, Any]:
-    """Give the learning rates as skorch takes them: one of all, and those of some parameters."""
-    if not isinstance(lr, tuple):
-        return {"lr": lr}
-    stem, middle, top = lr
-    of_parameter = {
+    """Return learning rates and weight decay as skorch takes them: of all, and of some."""
+    settings: dict[str, dict[str, float]] = {name: {} for name, _ in network.named_parameters()}
+    stem, middle, top = config.lr if isinstance(config.lr, tuple) else (config.lr,) * 3
+    rates = {
         parameter: rate
         for parts, rate in ((trainee.stem, stem), (trainee.top, top))
         for part in parts
         for parameter in part.parameters(recurse=False)
     }
-    groups = [
-        (name, {"lr": of_parameter[parameter]})
-        for name, parameter in network.named_parameters()
-        if parameter in of_parameter
-    ]
-    return {"lr": middle, "optimizer__param_groups": groups}
-
-
-def _weight_decay(recipe: FineTuning) -> dict[str, float]:
-    decay = recipe.weight_decay
-    return {} if decay is None else {"optimizer__weight_decay": decay}
+    for name, parameter in network.named_parameters():
+        if isinstance(config.lr, tuple) and parameter in rates:
+            settings[name]["lr"] = rates[parameter]
+        # Norms and biases are exempt, as is usual: decay would pull them to a useless zero.
+        if config.weight_decay and parameter.ndim < 2:
+            settings[name]["weight_decay"] = 0.0
+    found: dict[str, Any] = {"lr": middle}
+    if config.weight_decay is not None:
+        found["optimizer__weight_decay"] = config.weight_decay
+    groups = [(name, own) for name, own in settings.items() if own]
+    if groups:
+        found["optimizer__param_groups"] = groups
+    return found
 
 
 def _print_beside_bars(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def _views(
-    target: npt.NDArray[np.int64], n_classes: int, training: TrainingConfig
+def _augmentations(
+    target: npt.NDArray[np.int64], n_classes: int, config: TrainingConfig
 ) -> tuple[Augmentation | None, ...]:
     counts = np.bincount(target, minlength=n_classes)
-    minority = training.minority_augmentation
+    minority = config.minority_augmentation
     return tuple(
-        training.augmentation if minority is None or count == counts.max() else minority
+        config.augmentation if minority is None or count == counts.max() else minority
         for count in counts
     )
 
 
 def _estimate_batch_norms(
-    network: TrainingModule, train: BatchSource, training: TrainingConfig
+    network: TrainingModule, train: BatchSource, config: TrainingConfig
 ) -> None:
     norms = network.adapting_batch_norms()
     if not norms:
@@ -531,22 +315,8 @@ def _estimate_batch_norms(
     for norm in norms:
         norm.train()
     # Shuffled: a batch of one class would have too little variance.
-    batches = BatchIterator(train, training.batch_size, training.seed)
+    batches = BatchIterator(train, config.batch_size, config.seed)
     with torch.inference_mode():
         for inputs, _ in batches:
-            network(inputs["x"].to(training.device))
-
-
-def _curves(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    return [
-        {name: _plain(value) for name, value in epoch.items() if _is_curve(name)}
-        for epoch in history
-    ]
-
-
-def _is_curve(name: str) -> bool:
-    return name != "batches" and not name.endswith(("_best", "_batch_count"))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+            with computing():
+                network(inputs["x"].to(config.device))

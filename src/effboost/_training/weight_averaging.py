@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from effboost._training.config import FineTuning
+from effboost._training.config import Regularization
 
 __all__ = ["WeightAverage"]
 
@@ -23,19 +23,21 @@ class WeightAverage:
     ----------
     weights : sequence of torch.nn.Parameter
         The weights that are trained.
-    recipe : FineTuning
+    regularization : Regularization
         With `weight_average` set.
     n_steps : int
         Number of steps in the whole training.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], recipe: FineTuning, n_steps: int):
+    def __init__(
+        self, weights: Sequence[nn.Parameter], regularization: Regularization, n_steps: int
+    ):
         self._weights = nn.ParameterList(weights)
         self._start, update = 0, None
-        if recipe.weight_average == "swa":
-            self._start = math.floor(recipe.swa_start * n_steps)
+        if regularization.weight_average == "swa":
+            self._start = math.floor(regularization.swa_start * n_steps)
         else:
-            update = _Ema(recipe.ema_decay)
+            update = _Ema(regularization.ema_decay)
         self._average = AveragedModel(self._weights, multi_avg_fn=update)
         self._n_seen = 0
         self._shown = False

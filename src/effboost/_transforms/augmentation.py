@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from effboost._transforms.stain import jitter_stain
+from effboost._utils.compat import Interval
+from effboost._utils.parameter_set import ParameterSet
 
 __all__ = ["Augmentation"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
+class Augmentation(ParameterSet):
     """Random flips, rotation and colours, for training images alone.
 
     The paper flips horizontally and vertically with probability 0.2 each and rotates by up to
@@ -29,15 +28,20 @@ class Augmentation:
         Probability of each flip.
     rotation : float, default=10.0
         Largest angle, in degrees, to either side.
-    views : int, default=1
+    n_views : int, default=1
         Random views of each image in an epoch.
+    frozen_views : int, default=5
+        Number of different random views of each image where `trainable` freezes the first
+        stages: these compute each view once, and the epochs take the views in turn, which saves
+        most of the work. Has no effect where all stages are trained.
     quarter_turns : bool, default=False
-        Turn by 0, 90, 180 or 270 degrees before that, each as likely: no pixel is interpolated
-        or lost. With flips of 0.5 and ``rotation=0``, all eight views of a square are as likely.
+        Turn by 0, 90, 180 or 270 degrees before that, with equal probability: no pixel is
+        interpolated or lost. With flips of 0.5 and ``rotation=0``, all eight orientations of a
+        square have equal probability.
     stain_jitter : float, default=0.0
         Scale the amount of each of three stains, haematoxylin, eosin and diaminobenzidine, by a
-        factor up to so much above or below 1, and add up to so much to it, as an absorbance;
-        Tellez et al. [1]_ take 0.05 and 0.2. Black pixels stay black.
+        factor within this distance of 1, and add a number within this distance of 0 to it, as an
+        absorbance; Tellez et al. [1]_ take 0.05 and 0.2. Black pixels stay black.
 
     References
     ----------
@@ -49,24 +53,39 @@ class Augmentation:
     --------
     >>> import numpy as np
     >>> from PIL import Image
+    >>> from effboost import Augmentation
     >>> Augmentation().apply(Image.new("RGB", (32, 32)), np.random.default_rng(0)).size
     (32, 32)
     """
 
-    horizontal_flip: float = 0.2
-    vertical_flip: float = 0.2
-    rotation: float = 10.0
-    views: int = 1
-    quarter_turns: bool = False
-    stain_jitter: float = 0.0
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "horizontal_flip": [Interval(Real, 0, 1, closed="both")],
+        "vertical_flip": [Interval(Real, 0, 1, closed="both")],
+        "rotation": [Interval(Real, 0, 360, closed="both")],
+        "n_views": [Interval(Integral, 1, 1000, closed="both")],
+        "frozen_views": [Interval(Integral, 1, None, closed="left")],
+        "quarter_turns": ["boolean"],
+        "stain_jitter": [Interval(Real, 0, 1, closed="both")],
+    }
 
-    def __post_init__(self) -> None:
-        for name in ("horizontal_flip", "vertical_flip", "stain_jitter"):
-            _check_number(name, getattr(self, name), Real, 0, 1)
-        _check_number("rotation", self.rotation, Real, 0, 360)
-        _check_number("views", self.views, Integral, 1, 1000)
-        if not isinstance(self.quarter_turns, bool):
-            raise ValueError(f"quarter_turns={self.quarter_turns!r} must be a boolean")
+    def __init__(
+        self,
+        horizontal_flip: float = 0.2,
+        vertical_flip: float = 0.2,
+        *,
+        rotation: float = 10.0,
+        n_views: int = 1,
+        frozen_views: int = 5,
+        quarter_turns: bool = False,
+        stain_jitter: float = 0.0,
+    ):
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+        self.rotation = rotation
+        self.n_views = n_views
+        self.frozen_views = frozen_views
+        self.quarter_turns = quarter_turns
+        self.stain_jitter = stain_jitter
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Draw one random view of a picture.
@@ -97,18 +116,3 @@ class Augmentation:
         if self.stain_jitter:
             image = jitter_stain(image, self.stain_jitter, rng)
         return image
-
-    def to_dict(self) -> dict[str, float]:
-        """Give the augmentation as a dictionary of numbers."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Augmentation:
-        """Build the augmentation that `to_dict` described."""
-        return cls(**data)
-
-
-def _check_number(name: str, value: Any, kind: Any, low: float, high: float) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
-        what = "a whole number" if kind is Integral else "a number"
-        raise ValueError(f"{name}={value!r} must be {what} from {low} to {high}")

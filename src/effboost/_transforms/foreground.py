@@ -42,7 +42,7 @@ def crop_foreground(image: Image.Image) -> Image.Image:
 
 
 def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
-    """Give the bounding box of the largest connected part.
+    """Return the bounding box of the largest connected part.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
 
 
 def otsu_threshold(grey: npt.NDArray[np.uint8]) -> int:
-    """Give the grey level that leaves the least variance below and above it.
+    """Return the grey level that leaves the least variance below and above it.
 
     Parameters
     ----------

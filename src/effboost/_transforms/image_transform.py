@@ -1,11 +1,11 @@
-"""What happens to a picture before the network sees it, described by plain data."""
+"""What happens to an image before the network, described by plain data."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import warnings
-from collections.abc import Mapping
-from typing import Any, Final
+from numbers import Integral
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from PIL import Image
 
 from effboost._transforms.foreground import crop_foreground
 from effboost._transforms.stain import STAINS, normalize_stain
+from effboost._utils.compat import Interval, StrOptions
+from effboost._utils.parameter_set import ParameterSet
 from effboost.exceptions import ImageWarning
 
 __all__ = ["ImageTransform"]
@@ -21,14 +23,18 @@ _PADDED: Final = (
     "images smaller than crop_size={0} x {0} are padded with black, as torchvision's CenterCrop "
     "does; crop_size=None takes each image whole"
 )
+# Side in pixels up to which the padded square is drawn whole.
+_MAX_CANVAS: Final = 4096
+_UNIT: Final = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_Triple = tuple[float, float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageTransform:
-    """Centre crop, resize, scale: from a picture to what the network takes.
+class ImageTransform(ParameterSet):
+    """Crop, resize and normalise: from an image to the input of the network.
 
-    The steps are those of the paper, and equal torchvision's `CenterCrop`, `Resize` (bilinear,
-    antialiased), `ToDtype(scale=True)` and `Normalize` within one grey level.
+    By default the steps are those of the paper. They equal torchvision's `CenterCrop`, `Resize`
+    (bilinear, antialiased), `ToDtype(scale=True)` and `Normalize` within one grey level.
 
     Parameters
     ----------
@@ -37,20 +43,26 @@ class ImageTransform:
         nothing: the whole image is resized, and an oblong one is squeezed into a square.
     image_size : int, default=224
         Side of the square that the network takes, in pixels.
-    mean, std : tuple of 3 floats, default=(0, 0, 0) and (1, 1, 1)
-        Per-channel normalisation of the pixels once they are scaled to [0, 1].
+    normalize : {"unit", "imagenet", "backbone"} or (mean, std), default="unit"
+        "unit" scales pixels to [0, 1], as in the paper. The others then subtract a mean and divide
+        by a standard deviation, channel by channel: those of ImageNet; those that the weights of
+        the backbone were trained with; or two tuples of 3 floats.
     stain : {"reinhard", "macenko"} or None, default=None
-        Bring the colours of the stains to one look before the crop. "reinhard": the mean and
-        spread of the stained pixels in the space l-alpha-beta [1]_; "macenko": the colours of the
-        two stains, and the amount of each at its 99th percentile [2]_. The look is that of
-        Wright-stained white cells, the same for all. Black pixels stay black, and a picture
-        without stain, or of one colour, stays as it is.
+        Normalise the colours of the stains before the crop. "reinhard": the mean and standard
+        deviation of the stained pixels in the l-alpha-beta space [1]_; "macenko": the colours of
+        the two stains, and the amount of each at its 99th percentile [2]_. The target is the look
+        of Wright-stained white cells, the same for all images. Black pixels stay black, and an
+        image without stain, or of one colour, is not changed.
     foreground : bool, default=False
-        Cut out the cell before all else: a square around the largest connected part that Otsu's
-        threshold [3]_ parts from the background, with a margin of a tenth on each side. The
-        background, dark or bright, is what most of the picture's border shows. A picture in which
-        no cell of 8 x 8 pixels or more is found stays whole. With a `crop_size` the cell is then
-        cut or padded to that; None enlarges each cell to `image_size`.
+        First cut out the cell: a square around the largest connected region that Otsu's
+        threshold [3]_ separates from the background, with a margin of a tenth on each side. The
+        background, dark or bright, is what most of the image's border shows. An image in which
+        no cell of at least 8 x 8 pixels is found is not cropped. With a `crop_size` the cell is
+        then cropped or padded to that; None scales each cell to `image_size`.
+
+    See Also
+    --------
+    ImageFeaturizer : Takes this as its parameter `transform`.
 
     References
     ----------
@@ -64,37 +76,84 @@ class ImageTransform:
     Examples
     --------
     >>> from PIL import Image
+    >>> from effboost import ImageTransform
     >>> transform = ImageTransform(crop_size=448, image_size=224)
-    >>> transform.resize(Image.new("RGB", (450, 450))).size
+    >>> transform.prepare(Image.new("RGB", (450, 450))).size
     (224, 224)
     >>> ImageTransform.from_dict(transform.to_dict()) == transform
     True
     """
 
-    crop_size: int | None = 448
-    image_size: int = 224
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    stain: str | None = None
-    foreground: bool = False
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "crop_size": [Interval(Integral, 1, None, closed="left"), None],
+        "image_size": [Interval(Integral, 1, None, closed="left")],
+        "normalize": [StrOptions({"unit", "imagenet", "backbone"}), tuple],
+        "stain": [StrOptions(set(STAINS)), None],
+        "foreground": ["boolean"],
+    }
 
-    def __post_init__(self) -> None:
-        if self.stain is not None and self.stain not in STAINS:
-            known = ", ".join(map(repr, sorted(STAINS)))
-            raise ValueError(f"stain={self.stain!r}; it is None, or one of {known}")
+    def __init__(
+        self,
+        crop_size: int | None = 448,
+        image_size: int = 224,
+        *,
+        normalize: str | tuple[_Triple, _Triple] = "unit",
+        stain: str | None = None,
+        foreground: bool = False,
+    ):
+        self.crop_size = crop_size
+        self.image_size = image_size
+        self.normalize = normalize
+        self.stain = stain
+        self.foreground = foreground
 
-    def resize(self, image: Image.Image) -> Image.Image:
-        """Cut out the cell and bring its stains to one look, if asked for; crop and resize.
+    def _check_combination(self) -> None:
+        if not isinstance(self.normalize, tuple):
+            return
+        shapes = [np.shape(part) for part in self.normalize]
+        if shapes != [(3,), (3,)] or np.asarray(self.normalize).dtype.kind not in "iuf":
+            raise ValueError(
+                f"normalize={self.normalize!r}; expected (mean, std), each of 3 numbers, or a name"
+            )
+        if not np.all(np.asarray(self.normalize[1]) > 0):
+            raise ValueError(f"normalize={self.normalize!r}; standard deviations must be above 0")
+
+    def resolve(self, mean: _Triple, std: _Triple) -> ImageTransform:
+        """Return this transform with numbers for the name of its normalisation.
+
+        Parameters
+        ----------
+        mean, std : tuple of 3 floats
+            What ``normalize="backbone"`` means.
+
+        Returns
+        -------
+        ImageTransform
+            A transform of its own, which later changes of this one do not reach.
+        """
+        names = {"unit": _UNIT, "imagenet": _IMAGENET, "backbone": (mean, std)}
+        given = self.normalize
+        numbers = names[given] if isinstance(given, str) else given
+        return ImageTransform(
+            self.crop_size,
+            self.image_size,
+            normalize=numbers,
+            stain=self.stain,
+            foreground=bool(self.foreground),
+        )
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        """Cut out the cell, normalise its stains, crop and resize, as far as each is set.
 
         Parameters
         ----------
         image : PIL.Image.Image
-            A picture in mode RGB, of any size.
+            An image in mode RGB, of any size.
 
         Returns
         -------
         PIL.Image.Image
-            A picture of `image_size` x `image_size` pixels.
+            An image of `image_size` x `image_size` pixels.
         """
         size = (self.image_size, self.image_size)
         if self.foreground:
@@ -102,21 +161,30 @@ class ImageTransform:
         if self.stain is not None:
             image = normalize_stain(image, self.stain)
         if self.crop_size is not None:
-            image = _center_crop(image, self.crop_size)
+            return _crop_and_resize(image, self.crop_size, size)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
+    @property
+    def mean_and_std(self) -> tuple[_Triple, _Triple]:
+        """Mean and standard deviation per channel, for pixels scaled to [0, 1]."""
+        if not isinstance(self.normalize, str):
+            return self.normalize
+        if self.normalize == "backbone":
+            raise ValueError('normalize="backbone" depends on the backbone; resolve() takes it')
+        return {"unit": _UNIT, "imagenet": _IMAGENET}[self.normalize]
+
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Give the normalisation as one multiplication and one addition.
+        """Return the normalisation as one multiplication and one addition.
 
         Returns
         -------
         scale, shift : ndarray of shape (3,), float32
-            ``pixels * scale + shift`` is what the network takes, up to the last bit or two.
+            ``pixels * scale + shift`` is the input of the network, up to the last bit or two.
         """
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        mean, std = (np.array(part, np.float32) for part in self.mean_and_std)
         return np.float32(1) / (np.float32(255) * std), -mean / std
 
-    def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def normalize_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Scale and normalise pixels.
 
         Parameters
@@ -127,37 +195,71 @@ class ImageTransform:
         Returns
         -------
         ndarray of shape (n, 3, h, w), float32
-            What the network takes.
+            The input of the network.
         """
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        mean, std = (np.array(part, np.float32) for part in self.mean_and_std)
         normalized = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(np.moveaxis(normalized, -1, 1))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the transform as a dictionary of plain values."""
-        return dataclasses.asdict(self)
+    def describe(self) -> dict[str, Any]:
+        """Return the transform as plain values, as files and caches keep it."""
+        mean, std = ([float(value) for value in part] for part in self.mean_and_std)
+        return {
+            "crop_size": self.crop_size,
+            "image_size": self.image_size,
+            "mean": mean,
+            "std": std,
+            "stain": self.stain,
+            "foreground": self.foreground,
+        }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
-        """Build the transform that `to_dict` described."""
-        # JSON has lists where Python has tuples.
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return cls(**plain)
 
-
-def _center_crop(image: Image.Image, side: int) -> Image.Image:
-    if image.size == (side, side):
-        return image
+def _crop_and_resize(image: Image.Image, side: int, size: tuple[int, int]) -> Image.Image:
+    """Crop the central square, padded with black where the image is smaller, and resize it."""
     if min(image.size) < side:
-        warnings.warn(_PADDED.format(side), ImageWarning, stacklevel=2)
-        image = _pad(image, side)
+        warnings.warn(_PADDED.format(side), ImageWarning, stacklevel=3)
     # round() to even is torchvision's choice where the margin is odd.
-    left, top = (round((length - side) / 2.0) for length in image.size)
-    return image.crop((left, top, left + side, top + side))
+    left, top = (max(0, round((length - side) / 2.0)) for length in image.size)
+    width, height = (min(length, side) for length in image.size)
+    image = image.crop((left, top, left + width, top + height))
+    if image.size != (side, side) and side > _MAX_CANVAS:
+        return _pad_and_resize(image, side, size[0])
+    if image.size != (side, side):
+        canvas = Image.new("RGB", (side, side))
+        canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        image = canvas
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _pad(image: Image.Image, side: int) -> Image.Image:
-    width, height = (max(length, side) for length in image.size)
-    canvas = Image.new("RGB", (width, height))
-    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-    return canvas
+def _pad_and_resize(image: Image.Image, side: int, target: int) -> Image.Image:
+    """Centre an image on a black square of `side` pixels, and resize that to `target` pixels.
+
+    Only the part of the square that the image reaches is ever drawn, so that a large square takes
+    no memory. The result differs from that of drawing all of it by at most two grey levels.
+    """
+    scale = side / target
+    reach = max(scale, 1.0)  # of the bilinear filter, in pixels of the square
+    places = [(side - length) // 2 for length in image.size]
+    # Pixels of the result that the image contributes to, and what of the square they cover.
+    first = [max(0, math.floor((place - reach) / scale)) for place in places]
+    last = [
+        min(target, math.ceil((place + length + reach) / scale))
+        for place, length in zip(places, image.size, strict=True)
+    ]
+    start = [max(0, math.floor(one * scale - reach)) for one in first]
+    stop = [min(side, math.ceil(one * scale + reach)) for one in last]
+    drawn = Image.new("RGB", (stop[0] - start[0], stop[1] - start[1]))
+    drawn.paste(image, (places[0] - start[0], places[1] - start[1]))
+    left, top, right, bottom = (
+        min(max(end * scale - start[axis], 0.0), float(drawn.size[axis]))
+        for ends in (first, last)
+        for axis, end in enumerate(ends)
+    )
+    part = drawn.resize(
+        (last[0] - first[0], last[1] - first[1]),
+        Image.Resampling.BILINEAR,
+        box=(left, top, right, bottom),
+    )
+    result = Image.new("RGB", (target, target))
+    result.paste(part, (first[0], first[1]))
+    return result

@@ -105,7 +105,7 @@ def jitter_stain(image: Image.Image, strength: float, rng: np.random.Generator) 
 
 
 def _reinhard(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
-    """Give all colours, shifted and scaled so that the stained ones have the reference's spread."""
+    """Return all colours, shifted and scaled to the mean and spread of the reference."""
     opponent = np.log10(np.exp(-absorbance) @ _TO_CONES.T) @ _TO_OPPONENT.T
     means, spreads = opponent[stained].mean(axis=0), opponent[stained].std(axis=0)
     if spreads.min() < _LEAST_SPREAD:
@@ -117,7 +117,7 @@ def _reinhard(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | 
 
 
 def _macenko(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
-    """Give all colours with the two stains that they are made of replaced by the reference's."""
+    """Return all colours with the two stains that they are made of replaced by the reference's."""
     stains = _find_stains(absorbance[stained])
     if stains is None:
         return None
@@ -129,7 +129,7 @@ def _macenko(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | N
 
 
 def _find_stains(absorbance: _Floats) -> _Floats | None:
-    """Give the absorption of two stains, the bluer one first, or None where there is only one."""
+    """Return the absorption of two stains, the bluer one first, or None where there is only one."""
     _, vectors = np.linalg.eigh(absorbance.T @ absorbance)
     # All absorb, so that all angles lie within a right angle of the first axis.
     plane = vectors[:, :0:-1] * np.where(vectors[:, 2].sum() < 0, -1, 1)

@@ -33,14 +33,14 @@ class Views:
         return 8 if self.dihedral else 1
 
     def show(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
-        """Give the views of a square picture of shape (h, w, 3), the picture itself first."""
+        """Return the views of a square picture of shape (h, w, 3), the picture itself first."""
         if not self.dihedral:
             return [picture]
         turned = [np.rot90(picture, quarter) for quarter in range(4)]
         return turned + [view[:, ::-1] for view in turned]
 
     def turn_back(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Give the mean of the views' feature maps, (count, d, h, w), as the picture lies."""
+        """Return the mean of the views' feature maps, (count, d, h, w), as the picture lies."""
         if not self.dihedral:
             return maps[0]
         turned = [*maps[:4], *maps[4:, :, :, ::-1]]

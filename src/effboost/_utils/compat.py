@@ -23,6 +23,9 @@ from sklearn.metrics import check_scoring
 # scorers by name. Can be removed when scikit-learn has a public registry of scorers.
 from sklearn.metrics._scorer import _SCORERS
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
+
+# Private, but what all searches are. Can go when scikit-learn makes it public.
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils._param_validation import (
     Interval,
     StrOptions,
@@ -33,6 +36,7 @@ from effboost.exceptions import MissingDependencyError
 
 __all__ = [
     "BaseScorer",
+    "BaseSearchCV",
     "DocumentedMixin",
     "Interval",
     "StrOptions",

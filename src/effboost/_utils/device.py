@@ -1,24 +1,28 @@
-"""Devices, precision and seeds of torch."""
+"""torch's device and seed, and what it shares between all threads of a process."""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
 import torch
 from sklearn.utils import check_random_state
 
+from effboost._utils.forks import limit_threads_after_fork
+from effboost._utils.locks import QueuedLock, SharedLock
 from effboost.exceptions import DeviceWarning
 
-__all__ = ["check_precision", "draw_seed", "resolve_device", "seeded"]
+__all__ = ["check_precision", "computing", "draw_seed", "resolve_device", "seeded", "tracing"]
 
 
 def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch.device:
-    """Resolve "auto" to the GPU if there is one, else to the CPU, and check other devices.
+    """Turn "auto" into the GPU if there is one, else the CPU; check any other choice.
 
-    With `or_cpu`, a missing GPU results in the CPU and a warning, so that a model that was fitted
-    on a GPU can be used elsewhere.
+    With `or_cpu`, a GPU that is not there gives the CPU and a warning: a model that was fitted
+    on one must be of use elsewhere.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,8 +35,8 @@ def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch
     if resolved.type == "cuda" and not torch.cuda.is_available():
         if or_cpu:
             warnings.warn(
-                f"this model was set to device={str(device)!r}, but torch finds no GPU; it runs on "
-                "the CPU",
+                f"this model was set to device={str(device)!r}, but torch finds no GPU here; it "
+                "computes on the CPU",
                 DeviceWarning,
                 stacklevel=2,
             )
@@ -42,26 +46,112 @@ def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise an error for mixed precision on a GPU without bfloat16."""
+    """Refuse mixed precision on a GPU that has no bfloat16."""
     if precision == "mixed" and device.type == "cuda":
         with torch.cuda.device(device):
             if not torch.cuda.is_bf16_supported(including_emulation=False):
                 name = torch.cuda.get_device_name(device)
                 raise ValueError(
-                    f'precision="mixed" uses bfloat16, which the GPU {name!r} does not support; '
-                    'use precision="float32"'
+                    f'precision="mixed" computes in bfloat16, which the GPU {name!r} does not '
+                    'have; use precision="float32"'
                 )
 
 
 def draw_seed(random_state: object) -> int:
-    """Draw a seed for torch from a random state of scikit-learn."""
+    """Draw one torch seed from whatever scikit-learn takes as a random state."""
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+class _GlobalGenerator:
+    """torch's random generator and settings of cuDNN, lent to one thread at a time."""
+
+    def __init__(self) -> None:
+        self._lock = QueuedLock()
+        self._own = threading.local()
+
+    @contextmanager
+    def borrow(self) -> Iterator[None]:
+        """Change them in a block; afterwards they are as they were."""
+        with self._lock:
+            kept = self._own.__dict__.setdefault("kept", [])
+            kept.append(_read_state())
+            try:
+                yield
+            finally:
+                state = kept.pop()
+                if self._lock.is_mine():
+                    _write_state(state)
+
+    def hand_on(self) -> None:
+        """Let threads that wait borrow them first, if this one has borrowed them."""
+        if not (self._lock.is_mine() and self._lock.is_wanted()):
+            return
+        own, kept = _read_state(), self._own.kept
+        _write_state(kept[0])
+        self._lock.hand_on()
+        kept[0] = _read_state()
+        _write_state(own)
+
+
+def _read_state() -> tuple[Any, ...]:
+    cudnn = torch.backends.cudnn
+    return (
+        torch.get_rng_state(),
+        torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        (cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+    )
+
+
+def _write_state(state: tuple[Any, ...]) -> None:
+    cpu, gpus, (enabled, benchmark, deterministic) = state
+    torch.set_rng_state(cpu)
+    for number, gpu in enumerate(gpus):
+        torch.cuda.set_rng_state(gpu, number)
+    cudnn = torch.backends.cudnn
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = enabled, benchmark, deterministic
+
+
+_GENERATOR: Final = _GlobalGenerator()
+_MODULES: Final = SharedLock()
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block, and restore the state of its generators."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    """Seed torch in a block, and record gradients there whatever the caller has switched off.
+
+    torch's layers draw from one generator for the whole process. Threads therefore take turns
+    here; `computing` is where a block that takes long lets others go first. Afterwards the
+    generator is as it was.
+    """
+    with _GENERATOR.borrow(), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Run networks in a block, in full precision, while none is traced in another thread."""
+    limit_threads_after_fork()
+    if not _MODULES.is_mine():
+        # Otherwise another thread could wait for this block, and this one for the generator.
+        _GENERATOR.hand_on()
+    with _MODULES.shared(), _full_precision():
+        yield
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Trace or export a network in a block, while none runs in another thread.
+
+    For as long as that takes, torch.fx and torch.export change what calling any module of the
+    process does.
+    """
+    with _MODULES.alone(), _full_precision():
+        yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Switch off the caller's autocast."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield

@@ -60,7 +60,7 @@ class CallbackSteps:
 
 
 def callback_data(X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
-    """Give the arguments of `fit` as scikit-learn's hooks take them."""
+    """Return the arguments of `fit` as scikit-learn's hooks take them."""
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     return {"X": X, "y": y, "metadata": metadata}
 

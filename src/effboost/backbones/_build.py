@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 from torch import nn
 
-from effboost._utils.device import seeded
+from effboost._utils.device import computing, seeded
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
 
@@ -225,8 +225,11 @@ def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> st
 def _probe(module: nn.Module, image_size: int) -> torch.Tensor:
     """Run the network on one image of noise, always the same."""
     noise = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    tensors = module.state_dict().values()
+    if tensors and all(tensor.is_meta for tensor in tensors):
+        noise = noise.to("meta")  # its shapes alone are known
     try:
-        with torch.inference_mode():
+        with computing(), torch.inference_mode():
             out = module.eval()(noise)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(

@@ -77,7 +77,7 @@ class BackboneSpec:
         return module
 
     def head_of(self, module: nn.Module) -> str | None:
-        """Give the dotted name of the classifying layer, or None if there is none.
+        """Return the dotted name of the classifying layer, or None if there is none.
 
         Raises
         ------

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from effboost._utils.compat import load_torchvision
+from effboost._utils.device import tracing
 from effboost.backbones._build import list_children
 from effboost.exceptions import UnsupportedInputError
 
@@ -140,24 +141,29 @@ def _list_maps(module: nn.Module, image_size: int) -> list[str]:
 
         return look
 
-    hooks = [c.register_forward_hook(watch(n)) for n, c in list_children(module).items()]
-    try:
-        with torch.inference_mode():
-            module.eval()(torch.zeros(1, 3, image_size, image_size))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    # On the device "meta", for a network whose shapes alone are known.
+    device = next((parameter.device for parameter in module.parameters()), None)
+    # Alone: hooks of two threads on one network would see what the other one runs.
+    with tracing():
+        hooks = [c.register_forward_hook(watch(n)) for n, c in list_children(module).items()]
+        try:
+            with torch.inference_mode():
+                module.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        finally:
+            for hook in hooks:
+                hook.remove()
     return [name for name, _ in seen]
 
 
 def _take_apart(module: nn.Module, names: dict[str, str]) -> nn.Module:
-    """Give a network that also gives the outputs of some of its children, by their new names."""
+    """Return a network that also gives the outputs of some of its children, by their new names."""
     load_torchvision()
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
     try:
-        last = get_graph_node_names(module)[1][-1]
-        body: nn.Module = create_feature_extractor(module, names | {last: "features"})
+        with tracing():
+            last = get_graph_node_names(module)[1][-1]
+            body: nn.Module = create_feature_extractor(module, names | {last: "features"})
     except Exception as error:  # torch.fx fails in as many ways as a forward can be written
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UnsupportedInputError(

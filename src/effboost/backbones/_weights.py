@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import urllib.error
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from effboost._utils.compat import load_torchvision
+from effboost._utils.locks import ignore_warnings
 from effboost.backbones._specs import BackboneSpec
 from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
 
@@ -37,7 +37,7 @@ def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _Sta
     file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     expected = _HASH_IN_NAME.search(file.name)
     prefix = expected[1] if expected else None
-    if not file.exists():
+    if not _is_file(file):
         _download(url, file, prefix, progress)
     if prefix is not None and not _sha256(file).startswith(prefix):
         raise WeightsError(
@@ -49,11 +49,18 @@ def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _Sta
     }
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that may not be entered, or a name that is too long
+        return False
+
+
 def _weights_url(spec: BackboneSpec) -> str:
     if spec.weights is None:
         raise WeightsError(
-            f'backbone {spec.name!r} has no published weights, so weights="imagenet" means '
-            "nothing for it; give a file, or weights=None for random ones"
+            f'backbone {spec.name!r} has no published weights for weights="imagenet"; give a file, '
+            "or weights=None for random weights"
         )
     if "://" in spec.weights:
         return spec.weights
@@ -61,28 +68,42 @@ def _weights_url(spec: BackboneSpec) -> str:
 
 
 def _download(url: str, file: Path, prefix: str | None, progress: bool) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_found(url, file, f"the folder for them cannot be made ({error})") from error
     try:
         # Writes beside the target and renames, so that a break leaves no half file.
         torch.hub.download_url_to_file(url, str(file), hash_prefix=prefix, progress=progress)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise WeightsNotFoundError(
-            f"the ImageNet weights are not on this machine and could not be downloaded ({error}). "
-            f"Fetch {url} elsewhere and put it at {str(file)!r}; or give weights=<a local .pth "
-            "or .safetensors file>; or weights=None for random weights"
-        ) from error
+        raise _not_found(url, file, f"could not be downloaded ({error})") from error
+
+
+def _not_found(url: str, file: Path, reason: str) -> WeightsNotFoundError:
+    return WeightsNotFoundError(
+        f"the ImageNet weights are not on this machine, and {reason}. Fetch {url} elsewhere and "
+        f"put it at {str(file)!r}, or set TORCH_HOME to a folder that can be written; or give "
+        "weights=<a local .pth or .safetensors file>; or weights=None for random weights"
+    )
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"the weight file {str(path)!r} cannot be read ({error})")
 
 
 def read_weight_file(file: str | os.PathLike[str]) -> _State:
     """Read a ``.safetensors`` file, or a ``.pth`` one without running any code in it."""
     path = Path(file)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    if not _is_file(path):
+        what = "is a folder" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
         raise WeightsNotFoundError(
             f'the weight file {str(path)!r} {what}; weights is "imagenet", None, or the path of a '
             ".pth or .safetensors file"
@@ -90,18 +111,19 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
-            # torch would warn of foreign pickles, which are refused anyway.
-            warnings.simplefilter("ignore")
+        # torch would warn of foreign pickles, which are refused anyway.
+        with ignore_warnings():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{str(path)!r} is no plain state_dict: it is damaged, or holds Python objects, which "
-            "could run code and are not loaded. Save model.state_dict(), best as .safetensors"
+            f"{str(path)!r} is not a plain state_dict: it is damaged, or contains Python objects, "
+            "which could run code and are not loaded. Save model.state_dict(), best as .safetensors"
         ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     # Damaged pickles end in whatever exception their bytes happen to lead to.
     except Exception as error:
-        raise WeightsError(f"{str(path)!r} is damaged or no weight file ({error})") from error
+        raise WeightsError(f"{str(path)!r} is damaged, or not a weight file ({error})") from error
     return _plain_state(content, path)
 
 
@@ -111,12 +133,12 @@ def _plain_state(content: object, path: Path) -> _State:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{str(path)!r} holds no state_dict, but a {type(content).__name__}")
+        raise WeightsError(f"{str(path)!r} contains a {type(content).__name__}, not a state_dict")
     state = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(k)): v for k, v in content.items()}
     strange = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise WeightsError(
-            f"{str(path)!r} holds values that are no tensors, such as {strange[0]!r}"
+            f"{str(path)!r} contains values that are not tensors, such as {strange[0]!r}"
         )
     return state
 

@@ -134,10 +134,6 @@ def _draw(
 
     sequence = ImageSequence(images, white_level=arguments.white_level)
     pictures, attribution = explain(model, sequence, arguments.method)
-    # With two classes there is one output: evidence against the second class is evidence for the
-    # first.
-    if output is not None and output not in attribution.outputs.tolist():
-        output = attribution.outputs[0]
     for i, image in enumerate(images):
         display = AttributionDisplay.from_attribution(
             pictures[[i]], attribution.take(i), output=output

@@ -222,26 +222,29 @@ def make_estimator(arguments: argparse.Namespace) -> Any:
         "backbone": arguments.backbone,
         "weights": arguments.weights,
         "fine_tune": arguments.fine_tune or None,
-        "max_epochs": arguments.epochs,
-        "trainable": arguments.trainable,
         "image_size": arguments.image_size,
         "crop_size": arguments.crop_size,
-        "freeze_batch_norm": arguments.freeze_batch_norm or None,
         "cache": arguments.cache,
         "device": arguments.device,
     }
+    training = {
+        "--epochs": ("max_epochs", arguments.epochs),
+        "--trainable": ("trainable", arguments.trainable),
+        "--freeze-batch-norm": ("freeze_batch_norm", arguments.freeze_batch_norm or None),
+    }
+    training = {option: pair for option, pair in training.items() if pair[1] is not None}
     settings = {name: value for name, value in settings.items() if value is not None}
     for name in ("weights", "crop_size"):
         if str(settings.get(name, "")).lower() == "none":
             settings[name] = None
     name, preset = _find_preset(arguments)
     estimator = preset(random_state=arguments.seed, verbose=not arguments.quiet, **settings)
-    trained = [option for option in ("epochs", "trainable") if getattr(arguments, option)]
-    if trained and not estimator.get_params()["featurizer__fine_tune"]:
-        options = " and ".join(f"--{option}" for option in trained)
+    if training and estimator.get_params()["featurizer__training"] is None:
         asked = "--frozen" if arguments.preset is None else f"--preset {name}"
-        raise ValueError(f"{asked} trains nothing: leave out {options}")
-    return estimator
+        raise ValueError(f"{asked} trains nothing: leave out {' and '.join(training)}")
+    return estimator.set_params(
+        **{f"featurizer__training__{name}": value for name, value in training.values()}
+    )
 
 
 def _find_preset(arguments: argparse.Namespace) -> tuple[str, Any]:

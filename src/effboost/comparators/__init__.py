@@ -1,4 +1,4 @@
-"""The systems that the paper compares itself with, each a scikit-learn classifier."""
+"""The systems that the paper compares itself with, as scikit-learn classifiers."""
 
 from effboost.comparators._alexnet_cnnrnn_dctlstm import (
     CNNRNN,

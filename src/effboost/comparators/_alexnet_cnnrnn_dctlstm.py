@@ -1,4 +1,4 @@
-"""AlexNet, CNN-RNN and DCT-LSTM, averaged, of Shah et al. 2019."""
+"""The average of AlexNet, CNN-RNN and DCT-LSTM, of Shah et al. 2019."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._images import ImageSequence, as_images
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
@@ -21,9 +22,9 @@ __all__ = ["CNNRNN", "DCTLSTM", "SubjectVotingClassifier", "alexnet_cnnrnn_dctls
 
 
 class CNNRNN(nn.Module):
-    """AlexNet's last maps, read by an LSTM place by place; gives its last 128 values.
+    """An LSTM over the positions of AlexNet's last feature maps; returns its last 128 values.
 
-    Assumed altogether: the maps as a sequence of places, row by row, and the LSTM's width.
+    All of it is assumed: the maps as a sequence of positions, row by row, and the LSTM's width.
     """
 
     def __init__(self) -> None:
@@ -38,10 +39,11 @@ class CNNRNN(nn.Module):
 
 
 class DCTLSTM(nn.Module):
-    """The discrete cosine transform of the grey picture, read by an LSTM row by row.
+    """An LSTM over the rows of the discrete cosine transform of the grey image.
 
-    Gives the LSTM's last 128 values. Assumed altogether: grey values, the 64 x 64 lowest
-    frequencies, their logarithms (the sign kept), the rows as the sequence, and the LSTM's width.
+    It returns the LSTM's last 128 values. All of it is assumed: grey values, the 64 x 64 lowest
+    frequencies, their logarithms with the sign kept, the rows as the sequence, and the LSTM's
+    width.
     """
 
     n_frequencies = 64
@@ -55,7 +57,7 @@ class DCTLSTM(nn.Module):
         return _last(self.rnn, self.transform(x.mean(dim=1)))
 
     def transform(self, grey: torch.Tensor) -> torch.Tensor:
-        """Give the log frequencies of pictures (b, h, w) as (b, 64, 64)."""
+        """Compute the log frequencies of images (b, h, w) as (b, 64, 64)."""
         rows, columns = (_cosines(side, self.n_frequencies, grey) for side in grey.shape[1:])
         spectrum = rows @ grey @ columns.T
         return spectrum.sign() * spectrum.abs().log1p()
@@ -67,7 +69,7 @@ def _last(rnn: nn.LSTM, sequence: torch.Tensor) -> torch.Tensor:
 
 
 def _cosines(side: int, n: int, like: torch.Tensor) -> torch.Tensor:
-    """Give the first n rows of the orthonormal transform (DCT-II) of so many pixels."""
+    """Compute the first n rows of the orthonormal transform (DCT-II) of `side` pixels."""
     place = torch.arange(side, device=like.device, dtype=like.dtype) + 0.5
     frequency = torch.arange(n, device=like.device, dtype=like.dtype)
     waves = torch.cos(frequency[:, None] * place * (math.pi / side)) * math.sqrt(2 / side)
@@ -87,7 +89,7 @@ _DCT_LSTM = BackboneSpec("dct_lstm", 128, weights=None, factory=DCTLSTM, head=No
 
 
 class SubjectVotingClassifier(VotingClassifier):
-    """scikit-learn's `VotingClassifier` on images: ``fit`` takes subjects.
+    """scikit-learn's `VotingClassifier` on images, whose ``fit`` takes subjects.
 
     It has no parameters of its own. The images carry the subjects to the estimators.
     """
@@ -128,32 +130,30 @@ class SubjectVotingClassifier(VotingClassifier):
 def alexnet_cnnrnn_dctlstm(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> SubjectVotingClassifier:
-    """Give AlexNet, a CNN-RNN and a DCT-LSTM, whose outputs are averaged: Shah et al.
+    """Build AlexNet, a CNN-RNN and a DCT-LSTM, whose outputs are averaged, of Shah et al.
 
     Known from the source: the three networks, and the average of their outputs. Assumed: what
-    `CNNRNN` and `DCTLSTM` say; ImageNet weights for AlexNet and for the CNN-RNN's convolutions
-    (the LSTMs begin random: nothing is published for them); all settings of training, which
-    are the paper's own (`presets.paper`).
+    `CNNRNN` and `DCTLSTM` list; ImageNet weights for AlexNet and for the CNN-RNN's convolutions
+    (the LSTMs start from random weights, since none are published); all settings of training,
+    which are those of `presets.paper`.
 
-    61,100,840 parameters in torchvision's AlexNet with its 1000-class head, where the paper has
-    over 62 million. 2,667,328 in the CNN-RNN and 99,328 in the DCT-LSTM, without outputs.
+    torchvision's AlexNet has 61,100,840 parameters with its 1000-class head, where the paper has
+    over 62 million. The CNN-RNN has 2,667,328 and the DCT-LSTM 99,328, without output layers.
 
     Parameters
     ----------
     weights : "imagenet", path or None, default="imagenet"
-        What the two AlexNets start from.
-    random_state
-        Parameter of the three `CNNClassifier`.
-    verbose
-        The same.
+        Initial weights of the two AlexNets.
+    random_state, verbose
+        Parameters of the three `CNNClassifier`.
     **featurizer
         Any other parameter of `ImageFeaturizer`, for all three networks.
 
     Returns
     -------
     SubjectVotingClassifier
-        Not yet fitted. Its estimators are "alexnet", "cnn_rnn" and "dct_lstm", as in
-        ``set_params(dct_lstm__featurizer__max_epochs=20)``.
+        The unfitted classifier. Its estimators are "alexnet", "cnn_rnn" and "dct_lstm", as in
+        ``set_params(dct_lstm__featurizer__training__max_epochs=20)``.
 
     References
     ----------
@@ -170,7 +170,9 @@ def alexnet_cnnrnn_dctlstm(
     def network(backbone: Any, weights: Any, normalize: str) -> CNNClassifier:
         settings = {"backbone": backbone, "weights": weights, "normalize": normalize} | featurizer
         return CNNClassifier(
-            ImageFeaturizer(**settings), random_state=random_state, verbose=verbose
+            build_featurizer(kind=ImageFeaturizer, **settings),
+            random_state=random_state,
+            verbose=verbose,
         )
 
     return SubjectVotingClassifier(

@@ -1,4 +1,4 @@
-"""Bagged Inception-ResNets on cells that were cut out, of Liu and Long 2019."""
+"""Bagged Inception-ResNets on cropped cells, of Liu and Long 2019."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._images import ImageSequence, as_images
 from effboost._transforms import Augmentation
 from effboost._transforms.foreground import cell_box, otsu_threshold
 from effboost._utils.compat import Interval, StrOptions, fit_context
+from effboost._utils.decision import MostProbableMixin
 from effboost._utils.default_estimators import seed_children
 from effboost._validation import LabelledImages
 from effboost.backbones import BackboneSpec
@@ -36,7 +38,7 @@ __all__ = [
     "crop_to_cell",
 ]
 
-# timm keeps its copy of these weights on a model hub; this is the older one, behind a URL.
+# timm has these weights on a model hub; this is the older copy with a URL.
 _WEIGHTS: Final = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
     "inception_resnet_v2-940b1cd6.pth"
@@ -51,24 +53,24 @@ def bagged_inception_resnets(
     verbose: int = 0,
     **featurizer: Any,
 ) -> BaggedNetworks:
-    """Give the bagged Inception-ResNets of Liu and Long.
+    """Build the bagged Inception-ResNets of Liu and Long.
 
-    Known from the source: the cell is cut out (Otsu's threshold, largest component, bounding
-    box), resized to 299 pixels and divided by 255; training views with one to four of blur,
-    noise, hue and saturation, contrast; two networks and a joint one; the class of the single
-    largest softmax wins. Known from the paper: bagging of the larger class; two Inception-ResNets
-    joined by two fully connected layers. Assumed: Inception-ResNet-v2 with ImageNet weights; what
-    `BaggedNetworks` says of the bags and of the joint network; how strong the views are; all
-    other settings of training, which are the paper's own (`presets.paper`).
+    Known from the source: the cell is cropped (Otsu's threshold, largest component, bounding box),
+    resized to 299 pixels and divided by 255; training views with one to four of blur, noise, hue
+    and saturation, contrast; two networks and a joint one; the class with the largest softmax of
+    any network is predicted. Known from the paper: bagging of the larger class; two
+    Inception-ResNets joined by two fully connected layers. Assumed: Inception-ResNet-v2 with
+    ImageNet weights; what `BaggedNetworks` says about the bags and the joint network; the strength
+    of the views; all other settings of training, which are those of `presets.paper`.
 
-    55,843,464 parameters in each of the two networks with its 1000-class head.
+    Each of the two networks has 55,843,464 parameters with its 1000-class head.
 
     Parameters
     ----------
     backbone : str, BackboneSpec or callable, default=None
         The network. None means Inception-ResNet-v2. Needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
-        What the two networks start from.
+        Initial weights of the two networks.
     random_state
         Parameter of `BaggedNetworks`.
     verbose
@@ -79,7 +81,7 @@ def bagged_inception_resnets(
     Returns
     -------
     BaggedNetworks
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -89,7 +91,7 @@ def bagged_inception_resnets(
     Examples
     --------
     >>> from effboost.comparators import bagged_inception_resnets
-    >>> bagged_inception_resnets().get_params()["network__featurizer__image_size"]
+    >>> bagged_inception_resnets().get_params()["network__featurizer__transform__image_size"]
     299
     """
     settings = {
@@ -99,7 +101,9 @@ def bagged_inception_resnets(
         "image_size": 299,
         "augmentation": ColourAugmentation(),
     }
-    network = CNNClassifier(ImageFeaturizer(**(settings | featurizer)), verbose=verbose)
+    network = CNNClassifier(
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)), verbose=verbose
+    )
     return BaggedNetworks(network, random_state=random_state)
 
 
@@ -107,31 +111,32 @@ def _inception_resnet() -> BackboneSpec:
     return timm_spec("inception_resnet_v2", weights=_WEIGHTS)
 
 
-class BaggedNetworks(ClassifierMixin, BaseEstimator):
-    """Networks on parts of the largest class, one that joins them, and the surest one's word.
+class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
+    """Networks on parts of the largest class, with a network that joins them.
 
-    The largest class is cut at random into as many parts as there are networks; each learns from
-    one part and from all images of the other classes. The joint network learns from all images.
-    It begins with copies of the tuned networks side by side, up to their features, and puts two
-    fully connected layers on them. Of an image, the class that any network is surest of is taken.
+    The largest class is split at random into as many parts as there are networks; each is trained
+    on one part and on all images of the other classes. The joint network is trained on all images.
+    It starts from copies of the tuned networks side by side, up to their features, followed by two
+    fully connected layers. The prediction for an image is that of the network with the largest
+    probability.
 
-    Memory holds the weights of the networks twice.
+    The weights of the networks are in memory twice.
 
     Parameters
     ----------
     network : CNNClassifier
-        The network and how to train it; the joint one is trained likewise.
+        The network and how to train it; the joint one is trained in the same way.
     n_networks : int, default=2
-        Number of networks, the joint one not counted.
+        Number of networks, without the joint one.
     n_joint : int, default=256
         Width of the first of the two layers that join them.
     joint_trainable : "all" or int, default=1
-        `trainable` of the joint network: 1 trains its two layers, "all" the copies of the
-        networks, too.
+        `trainable` of the joint network: 1 trains its two layers, "all" also the copies of the
+        networks.
     crop : bool, default=True
-        Cut the cell out of each image before anything else (`crop_to_cell`).
+        Crop each image to its cell first (`crop_to_cell`).
     random_state : int, RandomState instance or None, default=None
-        Cuts the largest class, and reaches the networks.
+        Splits the largest class, and seeds the networks.
 
     Attributes
     ----------
@@ -142,19 +147,22 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import BaggedNetworks
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> small = ImageFeaturizer(
-    ...     "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1
+    ...     "resnet18",
+    ...     weights=None,
+    ...     training=FineTuning(max_epochs=1),
+    ...     transform=ImageTransform(crop_size=None, image_size=32),
     ... )
     >>> bagged = BaggedNetworks(CNNClassifier(small), random_state=0)
     >>> bagged.fit(cells.images, cells.target).predict_proba(cells.images).shape
     (20, 2)
     """
 
-    # With metadata routing on, subjects come along without being asked for.
+    # With metadata routing on, groups are passed without a request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "network": [CNNClassifier],
@@ -212,7 +220,7 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         joint = clone(self.network).set_params(
             featurizer__backbone=self._join(networks),
             featurizer__weights=None,
-            featurizer__trainable=self.joint_trainable,
+            featurizer__training__trainable=self.joint_trainable,
         )
         seed_children([joint], rng)
         _fit(joint, rows)
@@ -220,25 +228,8 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         self.networks_ = [*networks, joint]
         return self
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the class of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            What `ImageSequence` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            A label of `classes_` for each image.
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
-
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """Give, for each image, the probabilities of the network that is surest of it.
+        """Predict the probabilities by the network with the largest one for each image.
 
         Parameters
         ----------
@@ -262,7 +253,7 @@ class BaggedNetworks(ClassifierMixin, BaseEstimator):
         return images.map(crop_to_cell) if self.crop else images
 
     def _bags(self, rows: LabelledImages, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
-        """Give the positions of each network's images."""
+        """Compute the positions of the images of each network."""
         target = rows.encode(rows.classes())
         is_largest = target == np.bincount(target).argmax()
         largest, others = rng.permutation(np.flatnonzero(is_largest)), np.flatnonzero(~is_largest)
@@ -282,7 +273,7 @@ def _fit(network: CNNClassifier, rows: LabelledImages) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Join:
-    """Builds the joint network; shared by all copies of an estimator, weights being large."""
+    """Builds the joint network. All copies of an estimator share it, since weights are large."""
 
     trunks: tuple[nn.Module, ...]
     n_features: int
@@ -296,12 +287,12 @@ class _Join:
 
 
 class JointNetwork(nn.Module):
-    """Networks side by side, and the first of the two fully connected layers that join them.
+    """Networks side by side, with the first of the two fully connected layers that join them.
 
     Parameters
     ----------
     trunks : sequence of torch.nn.Module
-        Networks that give features; they are copied.
+        Networks that return features; they are copied.
     n_features : int
         Number of features of all of them together.
     n_joint : int
@@ -325,24 +316,24 @@ class _SideBySide(nn.ModuleList):
 
 
 def crop_to_cell(image: Image.Image) -> Image.Image:
-    """Cut the cell out of a picture with a dark background.
+    """Crop an image with a dark background to its cell.
 
-    The cell is the largest connected part that is brighter than Otsu's threshold; its bounding
-    box is what is left. A picture where that is below 8 x 8 pixels stays as it is.
+    The cell is the largest connected part that is brighter than Otsu's threshold; the image is
+    cropped to its bounding box. It is returned unchanged if the box is smaller than 8 x 8 pixels.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        A picture in mode RGB.
+        An image in mode RGB.
 
     Returns
     -------
     PIL.Image.Image
-        The part of it.
+        The cropped image.
 
     See Also
     --------
-    ImageTransform : Cuts out a square with a margin, on bright backgrounds, too (`foreground`).
+    ImageTransform : Crops to a square with a margin, also on bright backgrounds (`foreground`).
 
     Examples
     --------
@@ -358,38 +349,50 @@ def crop_to_cell(image: Image.Image) -> Image.Image:
     return image if box is None else image.crop(box)
 
 
-@dataclasses.dataclass(frozen=True)
 class ColourAugmentation(Augmentation):
-    """One to four of blur, noise, another hue and saturation, another contrast, in any order.
+    """One to four of blur, noise, change of hue and saturation, and change of contrast.
 
-    How many and which is drawn for each view; how strong each is, is assumed.
+    Their number, kind and order are drawn for each view. Their strengths are assumed.
 
     Parameters
     ----------
     horizontal_flip, vertical_flip, rotation : float, default=0
-        See `Augmentation`; the source names none of them.
-    views : int, default=1
-        Random views of each image in an epoch.
+        See `Augmentation`; the source does not mention them.
+    n_views, frozen_views : int
+        See `Augmentation`.
     """
 
-    horizontal_flip: float = 0.0
-    vertical_flip: float = 0.0
-    rotation: float = 0.0
+    def __init__(
+        self,
+        horizontal_flip: float = 0.0,
+        vertical_flip: float = 0.0,
+        *,
+        rotation: float = 0.0,
+        n_views: int = 1,
+        frozen_views: int = 5,
+    ):
+        super().__init__(
+            horizontal_flip,
+            vertical_flip,
+            rotation=rotation,
+            n_views=n_views,
+            frozen_views=frozen_views,
+        )
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Draw one random view of a picture.
+        """Draw one random view of an image.
 
         Parameters
         ----------
         image : PIL.Image.Image
-            A picture in mode RGB, already resized.
+            An image in mode RGB, already resized.
         rng : numpy.random.Generator
-            Where all random numbers come from.
+            Source of all random numbers.
 
         Returns
         -------
         PIL.Image.Image
-            A picture of the same size.
+            An image of the same size.
         """
         image = super().apply(image, rng)
         changes = [_blur, _add_noise, _change_hue, _change_contrast]
@@ -411,7 +414,7 @@ def _add_noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def _change_hue(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     turn, factor = int(rng.integers(-10, 11)), rng.uniform(0.8, 1.2)
-    # Hues go round: 255 stands beside 0.
+    # Hues are cyclic: 0 follows 255.
     turned = Image.fromarray(np.asarray(hue) + np.uint8(turn % 256))
     stronger = saturation.point(lambda x: x * factor)
     return Image.merge("HSV", (turned, stronger, value)).convert("RGB")

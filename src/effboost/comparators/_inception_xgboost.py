@@ -13,22 +13,22 @@ __all__ = ["inception_xgboost"]
 def inception_xgboost(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> HybridClassifier:
-    """Give InceptionV3, fine-tuned, with XGBoost on its features: Ramaneswaran et al.
+    """Build fine-tuned InceptionV3 with XGBoost on its features, of Ramaneswaran et al.
 
-    Known from the source: InceptionV3 is fine-tuned, then XGBoost decides on its features.
+    Known from the source: InceptionV3 is fine-tuned, then XGBoost is fitted on its features.
     Assumed: ImageNet weights with their normalisation, images of 299 pixels, and all settings of
-    training and of XGBoost, which are the paper's own (`presets.paper`).
+    training and of XGBoost, which are those of `presets.paper`.
 
-    The weighted F1 of 0.986 is typical of splits by image: a published notebook gets 0.975 to
-    0.985 on this data so, and 0.82 to 0.88 by subject.
+    The weighted F1 of 0.986 is typical of splits by image: on this data, a published notebook has
+    0.975 to 0.985 with such splits, and 0.82 to 0.88 by subject.
 
-    27,161,264 parameters in InceptionV3 with its 1000-class head and its auxiliary classifier,
-    which training leaves out here.
+    InceptionV3 has 27,161,264 parameters with its 1000-class head and its auxiliary classifier,
+    which is left out in training here.
 
     Parameters
     ----------
     weights : "imagenet", path or None, default="imagenet"
-        What the network starts from.
+        Initial weights of the network.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **featurizer
@@ -37,7 +37,7 @@ def inception_xgboost(
     Returns
     -------
     HybridClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -47,7 +47,7 @@ def inception_xgboost(
     Examples
     --------
     >>> from effboost.comparators import inception_xgboost
-    >>> inception_xgboost().featurizer.image_size
+    >>> inception_xgboost().get_params()["featurizer__transform__image_size"]
     299
     """
     settings = {"backbone": "inception_v3", "image_size": 299, "normalize": "backbone"}

@@ -13,17 +13,17 @@ __all__ = ["paper_cnn"]
 def paper_cnn(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give EfficientNet-B0 alone, fine-tuned as the paper does: its own softmax decides.
+    """Build EfficientNet-B0 alone, fine-tuned as in the paper, with its own softmax.
 
-    All settings are the paper's (`presets.paper`). It reports an accuracy of 0.81, and 0.85 with
-    XGBoost on top.
+    All settings are those of `presets.paper`. The paper reports an accuracy of 0.81, and 0.85 with
+    XGBoost on the features.
 
-    5,288,548 parameters with the original 1000-class head.
+    The network has 5,288,548 parameters with its 1000-class head.
 
     Parameters
     ----------
     weights : "imagenet", path or None, default="imagenet"
-        What the network starts from.
+        Initial weights of the network.
     random_state, verbose
         Parameters of `CNNClassifier`.
     **featurizer
@@ -32,7 +32,7 @@ def paper_cnn(
     Returns
     -------
     CNNClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     Examples
     --------

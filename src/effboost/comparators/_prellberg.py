@@ -1,11 +1,11 @@
-"""The second-best system of the C-NMC challenge, of Prellberg and Kramer 2019."""
+"""The second-best system of the C-NMC challenge, by Prellberg and Kramer 2019."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from skorch.callbacks import Callback
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._transforms import Augmentation
 from effboost._utils.compat import Interval
 from effboost.comparators._timm import timm_spec
@@ -32,27 +33,27 @@ def prellberg(
     verbose: int = 0,
     **featurizer: Any,
 ) -> RotationAveragedCNN:
-    """Give the challenge's second-best system: slow stem, fast head, averaged rotations.
+    """Build the challenge's second-best system, with learning rates by depth and rotations.
 
     Known from the source: centre crop of 300 pixels; flips, any rotation, shifts by up to 0.2;
     Adam with learning rates of 1e-6 (stem), 1e-4 (middle) and 1e-2 (head), a tenth of that after
     epochs 2 and 4; 6 epochs; batches of 16; binary cross-entropy whose positive weight is
     HEM/ALL; logits averaged over 8 rotations at test time. Assumed: SE-ResNeXt50 with ImageNet
-    weights as timm has it, whose first stage is the stem; flips with probability 0.5; crops that
+    weights, as in timm, with its first stage as the stem; flips with probability 0.5; crops that
     are not resized; rotations by multiples of 45 degrees, before the crop.
 
-    The loss is the softmax cross-entropy of two outputs with balanced class weights. Up to a
-    constant factor, which Adam ignores, that is the source's: one logit there is the difference
-    of two here, and weights of 1 and HEM/ALL are in the proportion of balanced ones.
+    The loss is the softmax cross-entropy of two outputs with balanced class weights. It is that of
+    the source up to a constant factor, which Adam ignores: one logit there is the difference of
+    two here, and weights of 1 and HEM/ALL are proportional to balanced ones.
 
-    27,559,896 parameters in the network with its 1000-class head.
+    The network has 27,559,896 parameters with its 1000-class head.
 
     Parameters
     ----------
     backbone : str, BackboneSpec or callable, default=None
         The network. None means SE-ResNeXt50, which needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
-        What the network starts from.
+        Initial weights of the network.
     random_state, verbose
         Parameters of `CNNClassifier`.
     **featurizer
@@ -61,7 +62,7 @@ def prellberg(
     Returns
     -------
     RotationAveragedCNN
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -71,7 +72,7 @@ def prellberg(
     Examples
     --------
     >>> from effboost.comparators import prellberg
-    >>> prellberg("resnet50").featurizer.lr
+    >>> prellberg("resnet50").featurizer.training.lr
     (1e-06, 0.0001, 0.01)
     """
     settings = {
@@ -89,24 +90,26 @@ def prellberg(
         "class_weight": "balanced",
     }
     return RotationAveragedCNN(
-        ImageFeaturizer(**(settings | featurizer)), random_state=random_state, verbose=verbose
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
+        random_state=random_state,
+        verbose=verbose,
     )
 
 
 class RotationAveragedCNN(CNNClassifier):
-    """A `CNNClassifier` that looks at each image from several sides, and averages its logits.
+    """A `CNNClassifier` that averages its logits over rotations of each image.
 
     Parameters
     ----------
     featurizer : ImageFeaturizer or None, default=None
         The network and how to train it, as in `CNNClassifier`.
     n_rotations : int, default=8
-        Number of rotations: by multiples of ``360 / n_rotations`` degrees, of the whole picture,
-        before it is cropped; corners become black. Prediction takes as many times longer.
+        Number of rotations, by multiples of ``360 / n_rotations`` degrees, of the whole image
+        before it is cropped; corners become black. Prediction takes as many times as long.
     random_state : int, RandomState instance or None, default=None
-        Reaches the featurizer where its own is None.
+        Passed to the featurizer if its own is None.
     verbose : int, default=0
-        1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
+        1 shows progress bars on stderr. Passed to the featurizer if its own is 0.
 
     Attributes
     ----------
@@ -119,16 +122,21 @@ class RotationAveragedCNN(CNNClassifier):
 
     See Also
     --------
-    CNNClassifier : The same, from one side.
+    CNNClassifier : The same without rotations.
 
     Examples
     --------
-    >>> from effboost import ImageFeaturizer
+    >>> from effboost import FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import RotationAveragedCNN
     >>> from effboost.datasets import make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> cnn = RotationAveragedCNN(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=32, max_epochs=1),
+    ...     ImageFeaturizer(
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=FineTuning(max_epochs=1),
+    ...         transform=ImageTransform(crop_size=None, image_size=32),
+    ...     ),
     ...     n_rotations=4,
     ...     random_state=0,
     ... ).fit(cells.images, cells.target)
@@ -177,34 +185,55 @@ def _turn(image: Image.Image, angle: float) -> Image.Image:
     return image.rotate(angle, Image.Resampling.BILINEAR)
 
 
-@dataclasses.dataclass(frozen=True)
 class ShiftAugmentation(Augmentation):
-    """Random flips and rotation, and then a random shift with black behind it.
+    """Random flips and rotation, and then a random shift, filled with black.
 
     Parameters
     ----------
-    horizontal_flip, vertical_flip, rotation, views
+    horizontal_flip, vertical_flip, rotation, n_views, frozen_views
         See `Augmentation`.
     shift : float, default=0.2
         Largest shift along each axis, as a share of the side.
     """
 
-    shift: float = 0.2
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Augmentation._parameter_constraints,
+        "shift": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(
+        self,
+        horizontal_flip: float = 0.2,
+        vertical_flip: float = 0.2,
+        *,
+        rotation: float = 10.0,
+        n_views: int = 1,
+        frozen_views: int = 5,
+        shift: float = 0.2,
+    ):
+        super().__init__(
+            horizontal_flip,
+            vertical_flip,
+            rotation=rotation,
+            n_views=n_views,
+            frozen_views=frozen_views,
+        )
+        self.shift = shift
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Draw one random view of a picture.
+        """Draw one random view of an image.
 
         Parameters
         ----------
         image : PIL.Image.Image
-            A picture in mode RGB, already resized.
+            An image in mode RGB, already resized.
         rng : numpy.random.Generator
-            Where the five random numbers come from.
+            Source of the five random numbers.
 
         Returns
         -------
         PIL.Image.Image
-            A picture of the same size.
+            An image of the same size.
         """
         turned = super().apply(image, rng)
         right, down = np.rint(rng.uniform(-self.shift, self.shift, 2) * image.size).astype(int)
@@ -217,13 +246,13 @@ class ShiftAugmentation(Augmentation):
 class LearningRateSteps(Callback):
     """Multiply all learning rates by a factor after some epochs.
 
-    skorch's `LRScheduler` does it, too, but keeps the optimizer and with it tensors of the
-    device: a model that was fitted on a GPU could not be loaded without one.
+    skorch's `LRScheduler` can do the same, but keeps the optimizer with tensors of the device: a
+    model fitted on a GPU could not be loaded without one.
 
     Parameters
     ----------
     epochs : sequence of int
-        After which epochs, the first being 1.
+        The epochs, counted from 1, after which rates are multiplied.
     factor : float, default=0.1
         The factor.
     """
@@ -232,7 +261,7 @@ class LearningRateSteps(Callback):
     factor: float = 0.1
 
     def on_epoch_end(self, net: Any, **_: Any) -> None:
-        """Change the rates of the optimizer's groups."""
+        """Multiply the learning rates of the optimizer's groups."""
         if len(net.history) in self.epochs:
             for group in net.optimizer_.param_groups:
                 group["lr"] *= self.factor

@@ -1,4 +1,4 @@
-"""Every system by name, with what its authors reported."""
+"""All systems by name, with the scores that their authors reported."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["COMPARATORS", "Comparator", "Reported"]
 
 @dataclasses.dataclass(frozen=True)
 class Reported:
-    """One number that was reported for a system.
+    """A score that was reported for a system.
 
     Parameters
     ----------
     metric : str
-        A metric by the name that `effboost.evaluate` gives it, or "precision", "recall", "f1".
+        Name of the metric, as in `effboost.evaluate`, or "precision", "recall", "f1".
     value : float
-        The number.
+        The score.
     note : str, default=""
-        What kind of number it is.
+        The data or the kind of score.
     """
 
     metric: str
@@ -50,20 +50,23 @@ class Comparator:
     name : str
         Its key in `COMPARATORS`.
     factory : callable
-        Gives the classifier, not yet fitted. All take the same keywords: ``weights``,
-        ``random_state``, ``verbose``, and any other parameter of `ImageFeaturizer`, such as
-        ``image_size``, ``max_epochs`` or ``cache``; ``backbone``, too, to try things out.
+        Builds the unfitted classifier. All take the same keywords: ``weights``, ``random_state``,
+        ``verbose``, and any other parameter of `ImageFeaturizer`, `ImageTransform` and, if a
+        network is tuned, `FineTuning` by its own name, such as ``image_size``, ``cache`` or
+        ``max_epochs``; and ``backbone``, for experiments.
     citation : str
-        Whose it is.
+        Its authors, or its publication.
     table : {"Table 1", "Table 3", "challenge", "yardstick"}
-        Where the paper has it; "Table 1" includes the network alone, which its text compares.
+        Where it is in the paper; "Table 1" includes the network alone, which the text compares.
         The last two are not in the paper.
     reported : tuple of Reported, default=()
-        What its authors reported; empty where nothing is known.
+        The scores that its authors reported; empty if none are known.
     network : {"pretrained", "own", "scratch"}, default="pretrained"
-        "pretrained": its network is a published one with published weights, so that `backbone` may
-        name another. "own": it begins with such weights, but has layers of its own. "scratch": it
-        begins with random weights.
+        "pretrained": a published network with published weights, which `backbone` can replace.
+        "own": it starts from such weights, but has layers of its own. "scratch": it starts from
+        random weights.
+    is_tuned : bool, default=True
+        Whether a network is trained, so that the factory takes the parameters of `FineTuning`.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Comparator:
     table: str
     reported: tuple[Reported, ...] = ()
     network: str = "pretrained"
+    is_tuned: bool = True
 
 
 _PAPER: Final = (
@@ -168,6 +172,7 @@ COMPARATORS: Final = MappingProxyType(
                     Reported("recall", 0.957),
                     Reported("f1", 0.929),
                 ),
+                is_tuned=False,
             ),
             Comparator(
                 "inception_xgboost",
@@ -183,7 +188,7 @@ COMPARATORS: Final = MappingProxyType(
                 "challenge",
                 (Reported("weighted_f1", 0.889, "final test set; inferred from its network"),),
             ),
-            Comparator("timm_logistic", timm_logistic, "embetter", "yardstick"),
+            Comparator("timm_logistic", timm_logistic, "embetter", "yardstick", is_tuned=False),
         )
     }
 )

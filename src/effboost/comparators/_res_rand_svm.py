@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._hybrid_classifier import HybridClassifier
 
 __all__ = ["res_rand_svm"]
@@ -19,20 +20,20 @@ __all__ = ["res_rand_svm"]
 def res_rand_svm(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> HybridClassifier:
-    """Give ResRandSVM: ResNet50's features, those that a random forest picks, and an SVM.
+    """Build ResRandSVM: an SVM on the features of ResNet50 that a random forest selects.
 
-    Known from the source: the three parts. Assumed: a frozen network with ImageNet weights,
-    normalised as it was trained; features of more than average importance to a forest of 100
-    trees; standardised features; the radial kernel with scikit-learn's settings.
+    Known from the source: the three parts. Assumed: a frozen network with ImageNet weights and
+    their normalisation; features of more than mean importance in a forest of 100 trees;
+    standardised features; the radial kernel with scikit-learn's defaults.
 
-    The SVM gives no probabilities, but has a ``decision_function``.
+    The SVM has a ``decision_function`` and no probabilities.
 
-    25,557,032 parameters in ResNet50 with its 1000-class head.
+    ResNet50 has 25,557,032 parameters with its 1000-class head.
 
     Parameters
     ----------
     weights : "imagenet", path or None, default="imagenet"
-        ResNet50's weights.
+        Weights of ResNet50.
     random_state
         Parameter of `HybridClassifier`, and of the forest.
     verbose
@@ -43,7 +44,7 @@ def res_rand_svm(
     Returns
     -------
     HybridClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -64,7 +65,7 @@ def res_rand_svm(
     }
     forest = RandomForestClassifier(random_state=random_state)
     return HybridClassifier(
-        ImageFeaturizer(**(settings | featurizer)),
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
         make_pipeline(SelectFromModel(forest), StandardScaler(), SVC()),
         random_state=random_state,
         verbose=verbose,

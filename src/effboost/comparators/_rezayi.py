@@ -1,4 +1,4 @@
-"""Three networks trained from scratch, of Rezayi et al. 2021."""
+"""Three networks of Rezayi et al. 2021, trained from scratch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 
 __all__ = ["RezayiCNN", "rezayi_cnn", "rezayi_resnet50", "rezayi_vgg16"]
@@ -18,22 +19,22 @@ _FILTERS = (32, 64, 128, 256, 512)
 
 
 class RezayiCNN(nn.Module):
-    """Ten convolutions, max-pooling and dropout, and one fully connected layer.
+    """Ten convolutions with max-pooling and dropout, and one fully connected layer.
 
     Known from the source: ten convolutions; max-pooling of 2 x 2 with stride 2; from the paper:
     dropout, and one fully connected layer before the two outputs. Assumed: kernels of 3 x 3 with
     32 to 512 filters, pooling after every second convolution, ReLU, dropout of 0.25 behind each
     pooling and 0.5 before the outputs, 256 units.
 
-    The network gives the 256 values of its fully connected layer; `CNNClassifier` puts the
-    outputs on top.
+    The network returns the 256 values of its fully connected layer; `CNNClassifier` adds the
+    output layer.
     """
 
     def __init__(self) -> None:
         super().__init__()
         blocks = [self._block(*channels) for channels in pairwise((3, *_FILTERS))]
         self.features = nn.Sequential(*blocks)
-        # 7 x 7 is what 224 pixels lead to; other sizes of images give the same width.
+        # 224 pixels lead to 7 x 7; with pooling, other image sizes have the same width.
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten())
         self.connected = nn.Sequential(
             nn.Linear(_FILTERS[-1] * 7 * 7, 256), nn.ReLU(), nn.Dropout(0.5)
@@ -59,18 +60,19 @@ class RezayiCNN(nn.Module):
 def rezayi_cnn(
     *, weights: Any = None, random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give the network that Rezayi et al. propose, trained from scratch.
+    """Build the network that Rezayi et al. propose, trained from scratch.
 
-    Known from the source: what `RezayiCNN` says, and 100 epochs. Assumed: the learning rate of
-    1e-4, at which networks without batch norms learn; all else in training is the paper's own
-    (`presets.paper`). The accuracy of 0.8210 is a validation accuracy by the source's own words.
+    Known from the source: what `RezayiCNN` lists, and 100 epochs. Assumed: a learning rate of
+    1e-4, at which networks without batch norms learn; all other settings of training are those of
+    `presets.paper`. The source calls its accuracy of 0.8210 a validation accuracy.
 
-    11,135,008 parameters without the outputs, 4,712,224 of them in the ten convolutions.
+    The network has 11,135,008 parameters without the output layer, 4,712,224 of them in the ten
+    convolutions.
 
     Parameters
     ----------
     weights : path or None, default=None
-        None: random weights, as in the source.
+        None means random weights, as in the source.
     random_state, verbose
         Parameters of `CNNClassifier`.
     **featurizer
@@ -79,7 +81,7 @@ def rezayi_cnn(
     Returns
     -------
     CNNClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -90,7 +92,7 @@ def rezayi_cnn(
     Examples
     --------
     >>> from effboost.comparators import rezayi_cnn
-    >>> rezayi_cnn().featurizer.max_epochs
+    >>> rezayi_cnn().featurizer.training.max_epochs
     100
     """
     spec = BackboneSpec("rezayi_cnn", 256, weights=None, factory=RezayiCNN, head=None)
@@ -100,12 +102,12 @@ def rezayi_cnn(
 def rezayi_resnet50(
     *, weights: Any = None, random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give ResNet50 trained from scratch, the second network of Rezayi et al.
+    """Build ResNet50 trained from scratch, the second network of Rezayi et al.
 
-    Known from the source: ResNet50, random weights, 100 epochs. Assumed: all else, which is the
-    paper's own (`presets.paper`). The accuracy of 0.8163 is a validation accuracy.
+    Known from the source: ResNet50, random weights, 100 epochs. Assumed: all other settings, which
+    are those of `presets.paper`. The accuracy of 0.8163 is a validation accuracy.
 
-    25,557,032 parameters with the original 1000-class head.
+    ResNet50 has 25,557,032 parameters with its 1000-class head.
 
     Parameters
     ----------
@@ -115,13 +117,14 @@ def rezayi_resnet50(
     Returns
     -------
     CNNClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     Examples
     --------
     >>> from effboost.comparators import rezayi_resnet50
     >>> rezayi_resnet50().featurizer
-    ImageFeaturizer(backbone='resnet50', max_epochs=100, weights=None)
+    ImageFeaturizer(backbone='resnet50', training=FineTuning(max_epochs=100),
+                    weights=None)
     """
     return _from_scratch("resnet50", weights, random_state, verbose, featurizer)
 
@@ -129,13 +132,13 @@ def rezayi_resnet50(
 def rezayi_vgg16(
     *, weights: Any = None, random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give VGG16 trained from scratch, the third network of Rezayi et al.
+    """Build VGG16 trained from scratch, the third network of Rezayi et al.
 
-    Known from the source: VGG16, random weights, 100 epochs. Assumed: the learning rate of 1e-4,
-    at which networks without batch norms learn; all else is the paper's own (`presets.paper`).
-    The accuracy of 0.8462 is a validation accuracy.
+    Known from the source: VGG16, random weights, 100 epochs. Assumed: a learning rate of 1e-4, at
+    which networks without batch norms learn; all other settings are those of `presets.paper`. The
+    accuracy of 0.8462 is a validation accuracy.
 
-    138,357,544 parameters with the original 1000-class head.
+    VGG16 has 138,357,544 parameters with its 1000-class head.
 
     Parameters
     ----------
@@ -145,13 +148,14 @@ def rezayi_vgg16(
     Returns
     -------
     CNNClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     Examples
     --------
     >>> from effboost.comparators import rezayi_vgg16
     >>> rezayi_vgg16(max_epochs=20).featurizer
-    ImageFeaturizer(backbone='vgg16', lr=0.0001, max_epochs=20, weights=None)
+    ImageFeaturizer(backbone='vgg16',
+                    training=FineTuning(lr=0.0001, max_epochs=20), weights=None)
     """
     return _from_scratch("vgg16", weights, random_state, verbose, {"lr": 1e-4} | featurizer)
 
@@ -160,4 +164,8 @@ def _from_scratch(
     backbone: Any, weights: Any, random_state: Any, verbose: int, featurizer: dict[str, Any]
 ) -> CNNClassifier:
     settings = {"backbone": backbone, "weights": weights, "max_epochs": 100} | featurizer
-    return CNNClassifier(ImageFeaturizer(**settings), random_state=random_state, verbose=verbose)
+    return CNNClassifier(
+        build_featurizer(kind=ImageFeaturizer, **settings),
+        random_state=random_state,
+        verbose=verbose,
+    )

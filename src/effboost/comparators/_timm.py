@@ -1,4 +1,4 @@
-"""Networks from timm as backbones."""
+"""Networks of timm as backbones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def timm_spec(name: str, *, weights: str | None = None) -> BackboneSpec:
     Parameters
     ----------
     name : str
-        timm's name for it.
+        Its name in timm.
     weights : str, default=None
         URL of its weights, a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``; None
-        takes the one that timm knows. Some networks have none, since theirs lie on a model hub:
-        then ``weights="imagenet"`` is refused.
+        takes the URL that timm knows. timm has none for networks whose weights are on a model
+        hub; these raise an error for ``weights="imagenet"``.
 
     Returns
     -------

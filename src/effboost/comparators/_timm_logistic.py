@@ -1,4 +1,4 @@
-"""Today's plain choice: a pretrained network from timm and logistic regression."""
+"""A simple baseline: a pretrained network of timm and logistic regression."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost.comparators._timm import timm_spec
 
@@ -21,20 +22,20 @@ def timm_logistic(
     verbose: int = 0,
     **featurizer: Any,
 ) -> HybridClassifier:
-    """Give a yardstick: features of a frozen timm network, and logistic regression on them.
+    """Build a baseline: logistic regression on the features of a frozen timm network.
 
-    This is embetter's way, with the network that its encoder takes by default. Unlike there,
-    the whole picture is resized, bilinearly; there, its centre is cut out of a slightly larger
-    one. No paper is followed, so nothing is assumed.
+    This is how embetter does it, with the default network of its encoder. Unlike there, the whole
+    image is resized bilinearly; embetter crops the centre of a slightly larger one. It follows no
+    paper, so nothing is assumed.
 
-    5,483,032 parameters in the default network with its 1000-class head.
+    The default network has 5,483,032 parameters with its 1000-class head.
 
     Parameters
     ----------
     name : str, default="mobilenetv3_large_100"
-        timm's name of the network. Needs the extra ``comparators``.
+        Name of the network in timm. Needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
-        The network's weights.
+        Weights of the network.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **featurizer
@@ -43,7 +44,7 @@ def timm_logistic(
     Returns
     -------
     HybridClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def timm_logistic(
         "normalize": "backbone",
     }
     return HybridClassifier(
-        ImageFeaturizer(**(settings | featurizer)),
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
         LogisticRegression(max_iter=1000),
         random_state=random_state,
         verbose=verbose,

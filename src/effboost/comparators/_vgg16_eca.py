@@ -10,25 +10,26 @@ from torch import nn
 
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
+from effboost._featurizer_keywords import build_featurizer
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
 
 __all__ = ["ECA", "add_eca", "eca_kernel_size", "vgg16_eca"]
 
-# Where VGG16 pools: each block is followed by attention.
+# The pooling layers of VGG16: attention follows each block.
 _POOLS = (4, 9, 16, 23, 30)
 
 
 class ECA(nn.Module):
-    """Efficient channel attention: scale each channel by what its neighbours' means say.
+    """Efficient channel attention: scale each channel by the means of its neighbours.
 
-    The mean of each channel, a convolution over the channels without bias, and a sigmoid give a
-    factor for each channel.
+    The factor of each channel is computed from the means of the channels, by a convolution over
+    the channels without bias and a sigmoid.
 
     Parameters
     ----------
     n_channels : int
-        Number of channels; it determines the width of the convolution (`eca_kernel_size`).
+        Number of channels. It determines the width of the convolution (`eca_kernel_size`).
 
     References
     ----------
@@ -56,17 +57,17 @@ class ECA(nn.Module):
 
 
 def eca_kernel_size(n_channels: int) -> int:
-    """Give the width of the convolution over so many channels.
+    """Compute the width of the convolution for a number of channels.
 
-    It is ``(log2(n_channels) + 1) / 2`` without its fraction, made odd by adding 1 where it is
-    even, and at least 3: 3, 5, 5, 5 for 64, 128, 256, 512 channels.
+    It is ``(log2(n_channels) + 1) / 2`` rounded down, plus 1 if that is even, and at least 3: 3, 5,
+    5, 5 for 64, 128, 256, 512 channels.
     """
     width = int(abs(math.log2(n_channels) + 1) / 2)
     return max(3, width + 1 - width % 2)
 
 
 def add_eca(network: nn.Module) -> nn.Module:
-    """Put attention behind every pooling layer of a network's ``features``, in place.
+    """Add attention after each pooling layer of a network's ``features``, in place.
 
     The other layers keep their names, so that published weights fit.
     """
@@ -80,7 +81,7 @@ def add_eca(network: nn.Module) -> nn.Module:
 
 
 def build_vgg16_eca() -> nn.Module:
-    """Build VGG16 with attention behind each of its five blocks, with random weights."""
+    """Build VGG16 with attention after each of its five blocks, with random weights."""
     return add_eca(load_torchvision().models.vgg16(weights=None))
 
 
@@ -97,19 +98,19 @@ _SPEC = BackboneSpec(
 def vgg16_eca(
     *, weights: Any = "imagenet", random_state: Any = None, verbose: int = 0, **featurizer: Any
 ) -> CNNClassifier:
-    """Give VGG16 with ECA modules, fine-tuned: the system of Ullah et al.
+    """Build fine-tuned VGG16 with ECA modules, the system of Ullah et al.
 
-    Known from the source: VGG16 and the ECA module with its kernel size. Assumed: a module
-    behind each of the five blocks, ImageNet weights, and all settings of training, which are
-    the paper's own (`presets.paper`).
+    Known from the source: VGG16 and the ECA module with its kernel size. Assumed: a module after
+    each of the five blocks, ImageNet weights, and all settings of training, which are those of
+    `presets.paper`.
 
-    138,357,567 parameters with the original 1000-class head: VGG16's 138,357,544, which the
-    paper rounds to 128 million, and 23 in the five modules.
+    The network has 138,357,567 parameters with its 1000-class head: the 138,357,544 of VGG16,
+    which the paper rounds to 128 million, and 23 in the five modules.
 
     Parameters
     ----------
     weights : "imagenet", path or None, default="imagenet"
-        What VGG16 starts from; the modules begin random.
+        Initial weights of VGG16. Those of the modules are random.
     random_state, verbose
         Parameters of `CNNClassifier`.
     **featurizer
@@ -118,7 +119,7 @@ def vgg16_eca(
     Returns
     -------
     CNNClassifier
-        Not yet fitted.
+        The unfitted classifier.
 
     References
     ----------
@@ -128,10 +129,12 @@ def vgg16_eca(
     Examples
     --------
     >>> from effboost.comparators import vgg16_eca
-    >>> vgg16_eca(max_epochs=2).get_params()["featurizer__max_epochs"]
+    >>> vgg16_eca(max_epochs=2).get_params()["featurizer__training__max_epochs"]
     2
     """
     settings = {"backbone": _SPEC, "weights": weights, "normalize": "backbone"}
     return CNNClassifier(
-        ImageFeaturizer(**(settings | featurizer)), random_state=random_state, verbose=verbose
+        build_featurizer(kind=ImageFeaturizer, **(settings | featurizer)),
+        random_state=random_state,
+        verbose=verbose,
     )

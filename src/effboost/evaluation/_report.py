@@ -1,4 +1,4 @@
-"""What an evaluation found, as numbers, text, JSON and pictures."""
+"""The result of an evaluation as numbers, text, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ TITLES: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationReport:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes
     ----------
     metrics : dict of str to Metric
-        "accuracy", "weighted_f1"; where the classifier gives probabilities, "auroc" (one against
-        the rest, averaged over the classes, if there are more than two), "log_loss" and
+        "accuracy", "weighted_f1"; for a classifier with probabilities, "auroc" (for more than two
+        classes one against the rest, averaged over the classes), "log_loss" and
         "calibration_error" (`effboost.metrics.expected_calibration_error`), and with `pos_label`
-        "sensitivity_at_95_specificity" and "specificity_at_95_sensitivity"; where each subject
-        belongs to one class, "subject_accuracy": the share of subjects whose mean probabilities
-        (or most frequent prediction) name their class, and "subject_auroc" of those means.
+        "sensitivity_at_95_specificity" and "specificity_at_95_sensitivity"; if each subject has
+        images of one class only, "subject_accuracy" and, with probabilities, "subject_auroc". The
+        class of a subject is that of its mean probabilities, or, without probabilities or where
+        the most probable class is not always the predicted one, the class predicted most often.
     per_class : dict of str to dict of str to Metric
         "precision", "recall" and "f1" of each class.
     support : dict of str to int
@@ -57,7 +58,7 @@ class EvaluationReport:
     classes : ndarray of shape (n_classes,)
         The classes, in the order of the matrix.
     y_true, y_pred : ndarray of shape (n_samples,)
-        True and out-of-fold predicted class of each image.
+        True and out-of-fold predicted class of each image, by the classifier's own ``predict``.
     probabilities : ndarray of shape (n_samples, n_classes) or None
         Out-of-fold probabilities.
     groups : ndarray of shape (n_samples,)
@@ -65,18 +66,18 @@ class EvaluationReport:
     fold : ndarray of shape (n_samples,)
         The fold in which an image was tested.
     shared_subjects : int
-        Subjects that stood on both sides of a fold: 0 unless a leaking `cv` was forced.
+        Number of subjects on both sides of a fold: 0 unless ``check_leakage=False``.
     confidence : float
         Level of the intervals.
     seconds : float
         Time for all folds.
     prefit : bool
-        Whether one model that was fitted before was tested on all images, instead of one model
-        for each fold.
+        Whether one model, fitted before, was tested on all images, instead of one model for each
+        fold.
     cnn : EvaluationReport or None
         The fine-tuned network alone, on the same folds; None where there is none.
     gain : Metric or None
-        Accuracy minus that of the network alone, by the same bootstrap draws.
+        Accuracy minus that of the network alone, on the same bootstrap draws.
     history : tuple of list of dict
         ``history_`` of each fold's classifier; empty where there is none.
     evals_result : tuple of dict
@@ -119,12 +120,12 @@ class EvaluationReport:
         return _format_report(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as plain numbers, strings, lists and dictionaries.
+        """Convert the report to plain numbers, strings, lists and dictionaries.
 
         Returns
         -------
         dict
-            What is undefined is None. Predictions are left out; they are attributes.
+            Undefined numbers are None. Predictions are left out; they are attributes.
         """
         data: dict[str, Any] = {
             "n_images": len(self.y_true),
@@ -150,7 +151,7 @@ class EvaluationReport:
             },
         }
         if self.cnn is not None and self.gain is not None:
-            # What is the same for both is not said twice.
+            # Without what is the same for both.
             alone = self.cnn.to_dict()
             data["cnn"] = {key: alone[key] for key in ("metrics", "per_class", "confusion_matrix")}
             data["gain"] = _plain(self.gain)
@@ -160,12 +161,12 @@ class EvaluationReport:
         return data
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Give the report as JSON, and write it to a file if one is named.
+        """Convert the report to JSON, and write it to a file if a path is given.
 
         Parameters
         ----------
         path : path, default=None
-            The file, replaced in one step if it exists.
+            The file. It is replaced atomically if it exists.
 
         Returns
         -------
@@ -199,7 +200,7 @@ class EvaluationReport:
         display = ConfusionMatrixDisplay(self.confusion_matrix, display_labels=self.classes)
         display.plot(ax=ax, cmap="Blues", colorbar=False)
         for text in (*display.ax_.get_xticklabels(), *display.ax_.get_yticklabels()):
-            # A dollar in the name of a class begins no formula.
+            # A dollar sign in the name of a class is not the start of a formula.
             text.set_parse_math(False)
         return display
 
@@ -219,7 +220,9 @@ def _format_report(report: EvaluationReport) -> str:
     ]
     if report.shared_subjects:
         lines.insert(
-            1, f"{report.shared_subjects} subjects stand on both sides: these numbers flatter"
+            1,
+            f"{report.shared_subjects} subjects are on both sides of a fold: these numbers are too "
+            "good",
         )
     # A class may have a name that a terminal would obey.
     plain = {name: escape_invisible(name) for name in report.per_class}
@@ -247,7 +250,7 @@ def _format_metrics(report: EvaluationReport) -> Iterable[str]:
 def format_columns(
     columns: Mapping[str, Mapping[str, Metric]], *, header: bool = True
 ) -> Iterable[str]:
-    """Lay metrics of several reports out beside each other."""
+    """Format the metrics of several reports as columns."""
     if header:
         yield (" " * 21 + "".join(f"{title:<24}" for title in columns)).rstrip()
     first = next(iter(columns.values()))

@@ -1,4 +1,4 @@
-"""From predictions to scores, on all images and on bootstrap draws of subjects at once."""
+"""Scores of predictions, on all images and on all bootstrap draws of subjects at once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from effboost.model_selection._subjects import label_subjects
 
 __all__ = [
     "Metric",
+    "accuracies",
     "auroc",
     "calibration_errors",
     "confusions",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _ROUNDING: Final = 1e-12
+# Probabilities that differ by less are equal: many are float32.
+_TIE: Final = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +42,7 @@ class Metric:
     value : float
         The number, on all images.
     low, high : float
-        Ends of the percentile interval over bootstrap samples of subjects. NaN if it is not
-        defined.
+        Ends of the percentile interval over bootstrap samples of subjects; NaN if undefined.
     """
 
     value: float
@@ -52,7 +54,7 @@ class Metric:
 
 
 def draw_subjects(n_subjects: int, n_draws: int, rng: np.random.RandomState) -> npt.NDArray[Any]:
-    """How often each subject stands in each bootstrap draw; the first row is the data itself."""
+    """Count each subject in each bootstrap draw; the first row is the data itself."""
     draws = rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=n_draws)
     return np.vstack([np.ones((1, n_subjects), dtype=draws.dtype), draws])
 
@@ -73,19 +75,20 @@ def confusions(
     n_classes: int,
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Confusion matrix of each draw: those of the subjects, added up."""
+    """Compute the confusion matrix of each draw: the sum of those of its subjects."""
     of_subject = np.zeros((draws.shape[1], n_classes, n_classes))
     np.add.at(of_subject, (subject_of, true, pred), 1)
     return np.tensordot(draws.astype(np.float64), of_subject, axes=1)
 
 
 def scores_of_confusions(confusions: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
+    """Compute the scores of each draw from its confusion matrix."""
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     predicted, actual = confusions.sum(axis=1), confusions.sum(axis=2)
     total = actual.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        # Of a class that was never predicted, the precision counts as 0, as in scikit-learn; of
-        # one that a draw does not hold, nothing is defined.
+        # The precision of a class that was never predicted is 0, as in scikit-learn; for a class
+        # that is not in a draw, nothing is defined.
         present = np.where(actual > 0, 1.0, np.nan)
         precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
         f1 = np.divide(2 * hits, predicted + actual)
@@ -104,7 +107,7 @@ def auroc(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """AUROC of each draw; of more than two classes, the mean of each against the rest."""
+    """Compute the AUROC of each draw; for more classes, the mean of each against the rest."""
     columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     areas = [
         _weighted_auroc(true == column, probabilities[:, column], subject_of, draws)
@@ -119,7 +122,10 @@ def _weighted_auroc(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Share of pairs in the right order, ties counted half. NaN where a draw lacks one side."""
+    """Compute the share of pairs in the right order, ties counted half.
+
+    NaN where a draw lacks one side.
+    """
     out = np.empty(len(draws))
     for row, (ups, downs) in enumerate(_steps(positive, score, subject_of, draws)):
         ordered = (ups * (np.cumsum(downs) - downs / 2)).sum()
@@ -135,7 +141,7 @@ def operating_points(
     draws: npt.NDArray[np.int64],
     level: float,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give each draw's best sensitivity at a specificity of `level`, and the reverse.
+    """Compute each draw's best sensitivity at a specificity of `level`, and the reverse.
 
     NaN where a draw lacks one side.
     """
@@ -143,12 +149,24 @@ def operating_points(
     for row, (ups, downs) in enumerate(_steps(positive, score, subject_of, draws)):
         if not (ups.any() and downs.any()):
             continue
-        # Alarm at the highest score, the two highest, ...
+        # With the threshold at the highest score, the second highest, ...
         found = np.r_[0, np.cumsum(ups[::-1]) / ups.sum()]
         alarmed = np.r_[0, np.cumsum(downs[::-1]) / downs.sum()]
         out[0, row] = found[alarmed <= 1 - level + _ROUNDING].max()
         out[1, row] = 1 - alarmed[found >= level - _ROUNDING].min()
     return out[0], out[1]
+
+
+def accuracies(
+    true: npt.NDArray[np.intp],
+    pred: npt.NDArray[np.intp],
+    subject_of: npt.NDArray[np.intp],
+    draws: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Compute the accuracy of each draw."""
+    of_subject = np.bincount(subject_of, weights=pred == true)
+    shares: npt.NDArray[np.float64] = (draws @ of_subject) / (draws @ np.bincount(subject_of))
+    return shares
 
 
 def _steps(
@@ -157,9 +175,9 @@ def _steps(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Give for each draw how many positives and negatives have each score, in ascending order.
+    """Count the positives and negatives with each score in each draw, in ascending order.
 
-    scikit-learn's curves count the same, but would sort anew for each of a thousand draws: here
+    scikit-learn's curves count the same, but would sort again for each of a thousand draws; here
     the order is found once.
     """
     order = np.argsort(score, kind="stable")
@@ -176,7 +194,7 @@ def log_losses(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Give the mean log-loss of each draw, probabilities of 0 taken for the smallest number."""
+    """Compute the mean log-loss of each draw, with probabilities of 0 clipped to epsilon."""
     of_true = probabilities[np.arange(len(true)), true]
     losses = -np.log(np.clip(of_true, np.finfo(np.float64).eps, 1))
     sums = np.bincount(subject_of, weights=losses)
@@ -190,7 +208,7 @@ def calibration_errors(
     subject_of: npt.NDArray[np.intp],
     draws: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Give the expected calibration error of each draw."""
+    """Compute the expected calibration error of each draw."""
     bins, gap = calibration_gaps(true, probabilities)
     of_subject = np.zeros((draws.shape[1], N_BINS))
     np.add.at(of_subject, (subject_of, bins), gap)
@@ -203,17 +221,23 @@ def subject_scores(
     pred: npt.NDArray[np.intp],
     probabilities: npt.NDArray[np.float64] | None,
     subject_of: npt.NDArray[np.intp],
-    n_classes: int,
     draws: npt.NDArray[np.int64],
+    n_classes: int,
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Score subjects by the means of their images; nothing where a subject has two classes."""
+    """Score subjects by the means of their images; nothing where a subject has two classes.
+
+    The class of a subject is that of its mean probabilities, if images are predicted so, too.
+    Otherwise, as with a threshold of its own, it is the class predicted for most of its images.
+    """
     label = label_subjects(true, subject_of)
     if label is None:
         return {}
-    votes = np.eye(n_classes)[pred] if probabilities is None else probabilities
-    _, means = aggregate_by_subject(votes, subject_of)
-    right = means.argmax(axis=1) == label
+    votes = probabilities
+    if votes is None or (votes[np.arange(len(pred)), pred] < votes.max(axis=1) - _TIE).any():
+        votes = np.eye(n_classes)[pred]
+    right = aggregate_by_subject(votes, subject_of)[1].argmax(axis=1) == label
     scores = {"subject_accuracy": draws @ right.astype(np.float64) / draws.shape[1]}
     if probabilities is not None:
+        _, means = aggregate_by_subject(probabilities, subject_of)
         scores["subject_auroc"] = auroc(label, means, np.arange(len(label)), draws)
     return scores

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
+from effboost._extraction.prepared_images import PreparedImages
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
 from effboost._utils.compat import load_xgboost
@@ -21,6 +22,8 @@ __all__ = ["Attribution", "enlarge", "hybrid_attribution"]
 _Floats = npt.NDArray[np.float64]
 # Images at a time: their feature maps take 0.5 MB each for EfficientNet-B0 at 224 pixels.
 _BLOCK: Final = 64
+# Sums in single precision are off by less; a booster that decides by other trees, by more.
+_TOLERANCE: Final = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Attribution:
         The class that each output speaks for.
     method : str
         "TreeSHAP" (`hybrid_attribution`) or "occlusion" (`occlusion_attribution`).
+    classes : ndarray of shape (n_classes,) or None
+        All classes of the classifier: with two of them, the one output turned round is that of
+        the first one.
     """
 
     maps: _Floats
@@ -51,9 +57,10 @@ class Attribution:
     margin: _Floats
     outputs: npt.NDArray[Any]
     method: str
+    classes: npt.NDArray[Any] | None = None
 
     def take(self, index: int) -> Attribution:
-        """Give the attribution of one image alone.
+        """Return the attribution of one image alone.
 
         Parameters
         ----------
@@ -184,12 +191,24 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
         for start in range(0, len(images), _BLOCK)
     ]
     maps, base, margin = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    _check_sum(maps, base, margin)
     outputs = clf.classes_[1:] if margin.shape[1] == 1 else clf.classes_
-    return Attribution(maps, base, margin, outputs, "TreeSHAP")
+    return Attribution(maps, base, margin, outputs, "TreeSHAP", clf.classes_)
+
+
+def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
+    """Check that the maps and the base add up to the margin."""
+    gap = np.abs(maps.sum(axis=(2, 3)) + base - margin)
+    if not (gap <= _TOLERANCE * np.maximum(1, np.abs(margin))).all():
+        raise UnsupportedInputError(
+            f"the contributions that XGBoost reports add up to other margins than it predicts "
+            f"(up to {gap.max():.2g} apart), so that a map of them would be wrong; "
+            "effboost.inspection.occlusion_attribution explains any classifier"
+        )
 
 
 def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
-    """Give the mean of each channel at each position."""
+    """Return the mean of each channel at each position."""
     sums = [
         reader.read(images[start : start + _BLOCK])[1].sum(axis=0, dtype=np.float64)
         for start in range(0, len(images), _BLOCK)
@@ -200,9 +219,12 @@ def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
 def _attribute(
     clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence, reference: _Floats
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Give the maps, the base and the margin of some images."""
+    """Return the maps, the base and the margin of some images."""
     own, activations = reader.read(images)
-    features = clf._features(images) if own is None else own
+    features = own
+    if features is None:
+        prepared = PreparedImages(images, clf.featurizer_.transform_)
+        features = clf.featurizer_._compute_features(prepared)
     contributions, margin = _explain(clf.classifier_, features)
     shares = _split(activations - reference.astype(np.float32))
     maps = np.einsum("ikd,idhw->ikhw", contributions[:, :, :-1], shares, optimize=True)
@@ -212,22 +234,36 @@ def _attribute(
 def _explain(
     booster: Any, features: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give what each feature and, last, the base adds to each output; and the outputs."""
-    rows = load_xgboost().DMatrix(features)
-    # After early stopping, the rounds that predictions use.
-    last = getattr(booster, "best_iteration", None) if booster.early_stopping_rounds else None
-    found = booster.get_booster().predict(
-        rows,
-        pred_contribs=True,
-        strict_shape=True,
-        iteration_range=(0, 0 if last is None else last + 1),
+    """Return what each feature and, last, the base adds to each output; and the outputs."""
+    xgboost = load_xgboost()
+    # As the booster's own predict makes its matrix, and counts its rounds.
+    rows = xgboost.DMatrix(
+        features,
+        missing=booster.missing,
+        feature_types=booster.feature_types,
+        enable_categorical=booster.enable_categorical,
+        nthread=booster.n_jobs,
     )
+    try:
+        n_rounds = booster.best_iteration + 1
+    except AttributeError:  # not stopped early
+        n_rounds = 0
+    try:
+        found = booster.get_booster().predict(
+            rows, pred_contribs=True, strict_shape=True, iteration_range=(0, n_rounds)
+        )
+    except xgboost.core.XGBoostError as error:
+        reason = str(error).partition("\n")[0].rpartition(": ")[2].strip()
+        raise UnsupportedInputError(
+            f"XGBoost cannot split the margin of this booster over its features ({reason}); "
+            "effboost.inspection.occlusion_attribution explains any classifier"
+        ) from error
     margin = booster.predict(features, output_margin=True)
     return found.astype(np.float64), margin.astype(np.float64).reshape(len(features), -1)
 
 
 def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give each position's share in its channel's deviation; they add up to 1.
+    """Return each position's share in its channel's deviation; they add up to 1.
 
     Parameters
     ----------

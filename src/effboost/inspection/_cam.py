@@ -16,8 +16,9 @@ from torch import nn
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
+from effboost._images import ImageSequence
 from effboost._utils.compat import load_extra
-from effboost._utils.device import resolve_device
+from effboost._utils.device import computing, resolve_device
 from effboost.backbones import list_children
 from effboost.exceptions import UnsupportedInputError
 
@@ -118,12 +119,17 @@ def grad_cam(
 
     Examples
     --------
-    >>> from effboost import CNNClassifier, ImageFeaturizer
+    >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.datasets import make_blood_cells
     >>> from effboost.inspection import grad_cam
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> cnn = CNNClassifier(
-    ...     ImageFeaturizer("resnet18", weights=None, crop_size=None, image_size=64, max_epochs=1),
+    ...     ImageFeaturizer(
+    ...         "resnet18",
+    ...         weights=None,
+    ...         training=FineTuning(max_epochs=1),
+    ...         transform=ImageTransform(crop_size=None, image_size=64),
+    ...     ),
     ...     random_state=0,
     ... ).fit(cells.images, cells.target)
     >>> found = grad_cam(cnn, cells.images[:3], target="ALL")
@@ -137,28 +143,39 @@ def grad_cam(
     check_is_fitted(model)
     featurizer = model if isinstance(model, ImageFeaturizer) else model.featurizer_
     images = featurizer._check_images(X, reset=False)
-    device = resolve_device(featurizer.device, or_cpu=True)
-    network = _with_head(featurizer, needed=method != "eigen_cam").to(device)
-    side = featurizer.transform_.image_size
-    name = layer or _default_layer(featurizer, network[0], side, device)
-    explain = cam(network, [_find_layer(network[0], name)])
     classes = getattr(featurizer, "classes_", None)
     wanted = _check_target(target, len(images), classes)
-    maps, targets = [], []
-    for start in range(0, len(images), _BATCH):
-        part = range(start, min(start + _BATCH, len(images)))
-        pictures = (featurizer.transform_.resize(images.decode(i)) for i in part)
-        pixels = np.stack([np.asarray(picture) for picture in pictures])
-        x = torch.from_numpy(featurizer.transform_.normalize(pixels)).to(device)
-        # Also where no weight is trained, gradients flow back to the layer.
-        x.requires_grad_()
-        ask = None if wanted is None else [_Output(wanted[i]) for i in part]
-        maps.append(explain(x, ask))
-        if maps[-1].shape[1:] != (side, side):
-            raise UnsupportedInputError(f"layer {name!r} gives no feature map")
-        codes = explain.outputs.argmax(dim=1).cpu().numpy() if wanted is None else wanted[part]
-        targets.append(codes if classes is None else classes[codes])
-    return ClassActivation(np.concatenate(maps), np.concatenate(targets), title, name)
+    # Gradients are needed whatever the caller has switched off.
+    with torch.inference_mode(False), torch.enable_grad():
+        network = _with_head(featurizer, needed=method != "eigen_cam")
+        name = layer or _default_layer(featurizer, network[0])
+        explain = cam(network, [_find_layer(network[0], name)])
+        parts = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
+        found = [_explain(explain, featurizer, images, part, wanted) for part in parts]
+    maps, codes = (np.concatenate(column) for column in zip(*found, strict=True))
+    if maps.shape[1:] != (featurizer.transform_.image_size,) * 2:
+        raise UnsupportedInputError(f"the output of layer {name!r} is not a feature map")
+    return ClassActivation(maps, codes if classes is None else classes[codes], title, name)
+
+
+def _explain(
+    explain: Any,
+    featurizer: ImageFeaturizer,
+    images: ImageSequence,
+    part: range,
+    wanted: npt.NDArray[np.intp] | None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Compute the maps of some images, and the numbers of the classes that they explain."""
+    pictures = (images.decode(i, featurizer.transform_.prepare) for i in part)
+    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    x = torch.from_numpy(featurizer.transform_.normalize_pixels(pixels))
+    # The gradient reaches the layer even if no weight before it is trained.
+    x = x.to(resolve_device(featurizer.device, or_cpu=True)).requires_grad_()
+    targets = None if wanted is None else [_Output(wanted[i]) for i in part]
+    with computing():
+        maps = explain(x, targets)
+    codes = explain.outputs.argmax(dim=1).cpu().numpy() if wanted is None else wanted[part]
+    return maps, codes
 
 
 class _Output:
@@ -183,11 +200,11 @@ class _First(nn.Module):
 
 
 def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
-    """Give a copy of the network with its head: gradients and hooks belong to nobody else."""
+    """Return a copy of the network with its head: gradients and hooks belong to nobody else."""
     head: nn.Module = nn.Identity()
     if featurizer.head_ is not None:
         head = featurizer.head_
-    elif featurizer.fine_tune:
+    elif featurizer.training is not None:
         head = _First(len(featurizer.classes_))
     elif featurizer.features != "logits" and needed:
         raise UnsupportedInputError(
@@ -196,12 +213,12 @@ def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
             'method="eigen_cam" asks for no head, and ImageFeaturizer(features="logits") keeps '
             "the one that the network was pretrained with"
         )
-    return copy.deepcopy(nn.Sequential(featurizer.module_, head)).eval()
+    network = copy.deepcopy(nn.Sequential(featurizer.module_, head)).eval()
+    return network.to(resolve_device(featurizer.device, or_cpu=True))
 
 
-def _default_layer(
-    featurizer: ImageFeaturizer, network: nn.Module, side: int, device: torch.device
-) -> str:
+def _default_layer(featurizer: ImageFeaturizer, network: nn.Module) -> str:
+    """Return the name of the layer that is explained unless another one is named."""
     children = list_children(network)
     if featurizer.spec_.family == "efficientnet":
         return [name for name in children if name.startswith("features.")][-2]
@@ -215,7 +232,9 @@ def _default_layer(
         return hook
 
     hooks = [child.register_forward_hook(look(name)) for name, child in children.items()]
-    with torch.no_grad():
+    side = featurizer.transform_.image_size
+    device = resolve_device(featurizer.device, or_cpu=True)
+    with computing(), torch.no_grad():
         network(torch.zeros(1, 3, side, side, device=device))
     for hook in hooks:
         hook.remove()
@@ -239,7 +258,7 @@ def _find_layer(network: nn.Module, name: str) -> nn.Module:
 
 
 def _check_target(target: Any, n: int, classes: Any) -> npt.NDArray[np.intp] | None:
-    """Give the number of the class that is asked for of each image."""
+    """Return the number of the class that is asked for of each image."""
     if target is None:
         return None
     labels = np.asarray(target)

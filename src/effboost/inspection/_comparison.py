@@ -208,7 +208,7 @@ def _check_reports(reports: Mapping[str, EvaluationReport], metric: str) -> floa
 
 
 def _as_arrays(metrics: Sequence[Metric | None]) -> npt.NDArray[np.float64]:
-    """Give values, lows and highs, NaN for None."""
+    """Return values, lows and highs, NaN for None."""
     missing = Metric(np.nan, np.nan, np.nan)
     found = [metric or missing for metric in metrics]
     return np.array([[m.value, m.low, m.high] for m in found], dtype=np.float64).T

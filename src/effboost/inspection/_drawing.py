@@ -36,7 +36,7 @@ _LABEL: Final = 12.0
 
 
 def style_of(position: int) -> dict[str, str]:
-    """Give the colour and the marker of a class or subject: neither says it alone."""
+    """Return the colour and the marker of a class or subject: neither says it alone."""
     return {
         "color": _COLORS[position % len(_COLORS)],
         "marker": _MARKERS[position % len(_MARKERS)],
@@ -44,7 +44,7 @@ def style_of(position: int) -> dict[str, str]:
 
 
 def as_names(values: Iterable[Any]) -> list[str]:
-    """Give names that users chose as text of one line, of bounded width, that fonts can draw.
+    """Return names as text of one line and bounded width that fonts can draw.
 
     Artists that show them get ``parse_math=False``: a name is never a formula.
     """
@@ -76,7 +76,7 @@ def check_lengths(**named: Any) -> None:
 
 
 def make_axes(ax: Any, **figure: Any) -> Any:
-    """Give the axes to draw in: new ones, unless there are some.
+    """Return the axes to draw in: new ones, unless there are some.
 
     Raises
     ------
@@ -88,12 +88,12 @@ def make_axes(ax: Any, **figure: Any) -> Any:
 
 
 def row_figure_height(n_rows: int) -> float:
-    """Give the height in inches of a figure with so many rows."""
+    """Return the height in inches of a figure with so many rows."""
     return float(np.clip(1.2 + _ROW * n_rows, *_HEIGHTS))
 
 
 def height_in_points(ax: Any) -> float:
-    """Give the height of axes in points."""
+    """Return the height of axes in points."""
     return float(ax.get_window_extent().height / ax.figure.dpi * 72)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ __all__ = ["FeatureMaps"]
 
 _Floats = npt.NDArray[np.float32]
 _Pixels = npt.NDArray[np.uint8]
+_Key = TypeVar("_Key")
 # How far a feature may be from a mean to be taken for it, of the largest feature.
 _TOLERANCE: Final = 1e-3
 
@@ -82,7 +83,7 @@ class FeatureMaps:
 
     def _run(self, images: ImageSequence, part: range) -> tuple[_Floats, _Floats]:
         views = Views(self._featurizer.views == "dihedral")
-        pictures = [np.asarray(self._transform.resize(images.decode(i))) for i in part]
+        pictures = [np.asarray(images.decode(i, self._transform.prepare)) for i in part]
         shown = [view for picture in pictures for view in views.show(picture)]
         features, maps = self._read(shown)
         n, count = len(pictures), views.count
@@ -102,7 +103,7 @@ class FeatureMaps:
 
 
 class _Reader(Protocol):
-    """Gives the features and the maps of a batch."""
+    """Return the features and the maps of a batch."""
 
     batch_size: int
     n_workers: int
@@ -149,12 +150,22 @@ def _list_maps(graph: bytes, width: int) -> list[str]:
         for value in model.graph.value_info
     }
     made = [name for node in model.graph.node for name in node.output]
-    sizes = [(name, shapes.get(name, [])) for name in made]
-    return [n for n, s in sizes if len(s) == 4 and s[1] == width and s[2] * s[3] > 1]
+    sizes = {name: shapes.get(name, []) for name in made}
+    maps = {name: s[2] * s[3] for name, s in sizes.items() if len(s) == 4 and s[1] == width}
+    return _choose_maps(maps)
+
+
+def _choose_maps(sizes: dict[_Key, int]) -> list[_Key]:
+    """Return the maps of several positions; of a network that has none, those of one.
+
+    What makes one position of several may be the mean, or anything else.
+    """
+    several = [key for key, n_positions in sizes.items() if n_positions > 1]
+    return several or [key for key, n_positions in sizes.items() if n_positions == 1]
 
 
 def _with_outputs(graph: bytes, names: list[str]) -> bytes:
-    """Give a graph that gives more of its values, float32 ones."""
+    """Return a graph that gives more of its values, float32 ones."""
     import onnx
 
     model = onnx.load_from_string(graph)
@@ -189,7 +200,7 @@ class _TorchReader:
             for value in (*given, out):
                 if not isinstance(value, torch.Tensor) or value.ndim != 4:
                     continue
-                if value.shape[1] == width and value[0, 0].numel() > 1:
+                if value.shape[1] == width:
                     # Copied, since what follows may change it in place.
                     seen.append((module, value.clone()))
 
@@ -197,7 +208,8 @@ class _TorchReader:
             for module in self._watched:
                 stack.callback(module.register_forward_hook(look).remove)
             features = self._runtime.run(pixels)
-        for module, value in reversed(seen):
+        for place in reversed(_choose_maps({i: v[0, 0].numel() for i, (_, v) in enumerate(seen)})):
+            module, value = seen[place]
             maps: _Floats = value.float().cpu().numpy()
             if _are_means(features, maps):
                 # From now on, the other layers need not be watched.

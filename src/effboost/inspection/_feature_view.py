@@ -306,7 +306,7 @@ def _reduce(
 
 
 def _map(reduced: npt.NDArray[np.float64], random_state: Any) -> npt.NDArray[np.float64]:
-    """Give the plane of UMAP."""
+    """Return the plane of UMAP."""
     umap = load_umap().UMAP(
         n_neighbors=min(_NEIGHBORS, len(reduced) - 1),
         # The default, spectral, fails on few images, and warns where clusters are apart.
@@ -325,7 +325,7 @@ def _silhouette(points: npt.NDArray[np.float64], of_image: npt.NDArray[Any]) -> 
 
 
 def _say(silhouette: float | None, reading: str, lacking: str) -> str:
-    """Give a silhouette with how to read it, or why there is none."""
+    """Return a silhouette with how to read it, or why there is none."""
     if silhouette is None:
         return f"no silhouette\n({lacking})"
     return f"silhouette {silhouette:.2f}\n({reading})"

@@ -30,13 +30,19 @@ _CONTOUR: Final = 0.5
 def explain(
     clf: Any, X: Any, method: str = "auto", background: Any = None
 ) -> tuple[_Pictures, Attribution]:
-    """Attribute decisions by what suits the classifier; give the pictures below the maps, too.
+    """Attribute decisions by what suits the classifier; return the pictures below the maps, too.
 
-    "auto" means TreeSHAP where the margin can be split exactly, and occlusion elsewhere.
+    "auto" means TreeSHAP where the margin can be split exactly over several positions, and
+    occlusion elsewhere.
     """
     if method not in _METHODS:
         raise UnsupportedInputError(f"method={method!r} must be one of {list(_METHODS)}")
     check_is_fitted(clf)
+    if method == "tree_shap" and not isinstance(clf, HybridClassifier):
+        raise UnsupportedInputError(
+            f'method="tree_shap" explains a HybridClassifier, not a {type(clf).__name__}; '
+            '"occlusion" explains any classifier'
+        )
     if method != "occlusion" and isinstance(clf, HybridClassifier):
         try:
             found = hybrid_attribution(clf, X, background=background)
@@ -44,12 +50,9 @@ def explain(
             if method == "tree_shap":
                 raise
         else:
-            return _network_pictures(clf.featurizer_, X), found
-    elif method == "tree_shap":
-        raise UnsupportedInputError(
-            f'method="tree_shap" explains a HybridClassifier, not a {type(clf).__name__}; '
-            '"occlusion" explains any classifier'
-        )
+            # A map of one position is right, and shows nothing.
+            if method == "tree_shap" or found.maps[0, 0].size > 1:
+                return _network_pictures(clf.featurizer_, X), found
     found = occlusion_attribution(clf, X)
     images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
     size = (found.maps.shape[3], found.maps.shape[2])
@@ -61,7 +64,7 @@ def explain(
 
 def _network_pictures(featurizer: Any, X: Any) -> _Pictures:
     images = featurizer._check_images(X, reset=False)
-    pictures = [featurizer.transform_.resize(images.decode(i)) for i in range(len(images))]
+    pictures = [images.decode(i, featurizer.transform_.prepare) for i in range(len(images))]
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
@@ -127,7 +130,7 @@ class AttributionDisplay:
         background : images, default=None
             Some training images for `hybrid_attribution`.
         output : label, default=None
-            The class to explain; None means the predicted one of each image.
+            The class to explain; None means that of the highest margin for each image.
         ax : matplotlib Axes, or n_samples of them, default=None
             Where to draw; None makes a new figure, with each image as it is beside its heat.
 
@@ -156,7 +159,7 @@ class AttributionDisplay:
         attribution : Attribution
             The maps.
         output : label, default=None
-            The class to explain; None means the predicted one of each image.
+            The class to explain; None means that of the highest margin for each image.
         ax : matplotlib Axes, or n_samples of them, default=None
             Where to draw; None makes a new figure.
 
@@ -175,7 +178,7 @@ class AttributionDisplay:
         ax : matplotlib Axes, or n_samples of them, default=None
             Where to draw; None makes a new figure, with each image as it is beside its heat.
         output : label, default=None
-            The class to explain; None means the predicted one of each image.
+            The class to explain; None means that of the highest margin for each image.
 
         Returns
         -------
@@ -188,25 +191,25 @@ class AttributionDisplay:
             If matplotlib is not installed.
         """
         found = self.attribution
-        columns = _choose_outputs(found, output)
-        chosen = found.maps[np.arange(len(columns)), columns]
+        labels, columns, signs = _choose_outputs(found, output)
+        rows = np.arange(len(columns))
+        chosen = signs[:, np.newaxis, np.newaxis] * found.maps[rows, columns]
+        margin, base = signs * found.margin[rows, columns], signs * found.base[rows, columns]
         limit = float(np.abs(chosen).max()) or 1.0
         self.axes_, self.figure_ = _prepare_axes(ax, self.pictures)
         height, width = self.pictures.shape[1:3]
-        for i, (column, axes) in enumerate(zip(columns, self.axes_, strict=True)):
+        for i, (label, axes) in enumerate(zip(labels, self.axes_, strict=True)):
             heat = enlarge(chosen[i], height, width)
             _draw_grey(axes, self.pictures[i])
             image = axes.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=_OPACITY)
-            _draw_contour(axes, heat, found.margin[i, column] - found.base[i, column])
-            label = found.outputs[column]
+            _draw_contour(axes, heat, margin[i] - base[i])
             what = "log-odds" if len(found.outputs) == 1 else "score"
             where = "per position" if found.method == "TreeSHAP" else "lost when hidden"
             axes.figure.colorbar(image, ax=axes, shrink=0.85).set_label(
                 f"{what} of {label}, {where}", parse_math=False
             )
             axes.set_title(
-                f"{label}: {what} {found.margin[i, column]:+.2f} "
-                f"(base {found.base[i, column]:+.2f})\n{found.method}",
+                f"{label}: {what} {margin[i]:+.2f} (base {base[i]:+.2f})\n{found.method}",
                 parse_math=False,
                 fontsize="medium",
             )
@@ -334,25 +337,29 @@ def _check_pictures(pictures: _Pictures, n: int) -> None:
         raise UnsupportedInputError(f"there are {len(pictures)} pictures, but maps of {n}")
 
 
-def _choose_outputs(found: Attribution, output: Any) -> npt.NDArray[np.intp]:
-    """Give the column of the class to explain, for each image."""
-    n = len(found.maps)
-    if output is None:
-        # With two classes there is one margin: positive for the second class, negative for the
-        # first one.
-        columns: npt.NDArray[np.intp] = found.margin.argmax(axis=1)
-        return columns
-    outputs = found.outputs.tolist()
-    if output not in outputs:
-        raise UnsupportedInputError(
-            f"output={output!r} is none of {outputs}; with two classes, what speaks against the "
-            "second one speaks for the first"
-        )
-    return np.full(n, outputs.index(output))
+def _choose_outputs(
+    found: Attribution, output: Any
+) -> tuple[list[Any], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Choose the class to explain for each image, its output, and the sign of that."""
+    n, outputs = len(found.maps), found.outputs.tolist()
+    classes = outputs if found.classes is None else found.classes.tolist()
+    if output is not None and output not in classes:
+        raise UnsupportedInputError(f"output={output!r} is not a class of the model: {classes}")
+    if len(outputs) == len(classes):
+        columns = found.margin.argmax(axis=1)
+        if output is not None:
+            columns = np.full(n, outputs.index(output))
+        return [outputs[column] for column in columns], columns, np.ones(n, dtype=np.int64)
+    # Of two classes, what is for one is against the other.
+    is_second = found.margin[:, 0] > 0
+    if output is not None:
+        is_second = np.full(n, output == classes[1])
+    labels = [classes[int(second)] for second in is_second]
+    return labels, np.zeros(n, dtype=np.intp), np.where(is_second, 1, -1)
 
 
 def _prepare_axes(ax: Any, pictures: _Pictures) -> tuple[npt.NDArray[Any], Any]:
-    """Give an Axes for the heat of each picture; in a new figure, draw each picture beside it."""
+    """Return an Axes for the heat of each picture; in a new figure, draw each picture beside it."""
     if ax is not None:
         given = list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
         if len(given) != len(pictures):

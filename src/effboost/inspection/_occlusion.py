@@ -94,6 +94,8 @@ def occlusion_attribution(
     if n_segments < 2:
         raise UnsupportedInputError(f"n_segments={n_segments!r} must be 2 or more")
     images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
+    if not hasattr(clf, "predict_proba"):
+        _check_scores(clf, images)
     maps, base, margin = (
         np.stack(column)
         for column in zip(
@@ -102,13 +104,27 @@ def occlusion_attribution(
         )
     )
     outputs = clf.classes_[1:] if margin.shape[1] == 1 else clf.classes_
-    return Attribution(maps, base, margin, outputs, "occlusion")
+    return Attribution(maps, base, margin, outputs, "occlusion", np.asarray(clf.classes_))
+
+
+def _check_scores(clf: Any, images: ImageSequence) -> None:
+    """Check that there is one score for each class, or one for two classes."""
+    scores = np.asarray(clf.decision_function(images))
+    if scores.ndim == 1:
+        return
+    if scores.shape[1] != len(clf.classes_) or not np.array_equal(
+        clf.classes_[scores.argmax(axis=1)], clf.predict(images)
+    ):
+        raise UnsupportedInputError(
+            f"decision_function of {type(clf).__name__} does not return a score for each class, "
+            'the highest one of the predicted class, as decision_function_shape="ovr" would'
+        )
 
 
 def _occlude(
     clf: Any, image: Image.Image, slic: Any, n_segments: int, fill: str | tuple[int, int, int]
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Give the map of each output, the margins with all hidden, and those with nothing hidden."""
+    """Return the map of each output, the margins with all hidden, and those with nothing hidden."""
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     segments = slic(np.asarray(small), n_segments=n_segments, start_label=1)
     names = np.unique(segments)
@@ -145,7 +161,7 @@ def _enlarge(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[
 
 
 def _margins(clf: Any, pixels: npt.NDArray[np.uint8]) -> _Floats:
-    """Give the margin of each output, of shape (n, n_outputs)."""
+    """Return the margin of each output, of shape (n, n_outputs)."""
     images = ImageSequence(pixels)
     if not hasattr(clf, "predict_proba"):
         scores: _Floats = np.asarray(clf.decision_function(images), np.float64)

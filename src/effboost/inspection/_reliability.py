@@ -257,7 +257,7 @@ class ReliabilityDisplay:
 def _encode(
     y_true: npt.NDArray[Any], y_prob: npt.ArrayLike, classes: npt.ArrayLike | None
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Give the position of each label in the sorted classes, and their probabilities."""
+    """Return the position of each label in the sorted classes, and their probabilities."""
     proba = np.asarray(y_prob, dtype=np.float64)
     if proba.ndim == 1:
         proba = np.column_stack([1 - proba, proba])

@@ -86,7 +86,7 @@ def describe(
     training: ImageSequence | None,
     n_mistakes: int,
 ) -> dict[str, Any]:
-    """Give all that both templates fill in, but for title, date and leakage."""
+    """Return all that both templates fill in, but for title, date and leakage."""
     found = evaluation
     return {
         "sections": SECTIONS,
@@ -241,7 +241,7 @@ def _show_mistakes(
     training: ImageSequence | None,
     n_mistakes: int,
 ) -> dict[str, Any]:
-    """Give the surest mistakes with pictures, and a sentence on how they are explained."""
+    """Return the surest mistakes with pictures, and a sentence on how they are explained."""
     wrong = np.flatnonzero(found.y_true != found.y_pred)
     sure = None if found.probabilities is None else found.probabilities.max(axis=1)
     if sure is not None:
@@ -269,7 +269,7 @@ def _show_mistakes(
 def _shorten_names(
     images: ImageSequence, chosen: npt.NDArray[np.intp]
 ) -> tuple[str | None, list[str]]:
-    """Give the folder that all images lie in, and the names of some from there on."""
+    """Return the folder that all images lie in, and the names of some from there on."""
     paths = [images.path(i) for i in range(len(images))]
     names = [images.name(i) for i in chosen.tolist()]
     folders = {os.path.dirname(path) for path in paths if path is not None}  # noqa: PTH120
@@ -312,7 +312,7 @@ def _explain_mistakes(
 def _choose_background(
     found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, fold: int
 ) -> ImageSequence | None:
-    """Give some of the images that the model of a fold was fitted on."""
+    """Return some of the images that the model of a fold was fitted on."""
     pool = training
     if pool is None and not found.prefit:
         pool = images[np.flatnonzero(found.fold != fold)]

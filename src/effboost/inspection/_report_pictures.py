@@ -88,7 +88,7 @@ def picture_history(found: EvaluationReport) -> dict[str, str] | None:
 
 
 def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
-    """Give a drawing as an address that holds it, in the colour of the page's text."""
+    """Return a drawing as an address that holds it, in the colour of the page's text."""
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     style: Mapping[str, Any] = dict.fromkeys(ink, _INK) | {
         "svg.fonttype": "path",

@@ -226,7 +226,7 @@ class SubjectDisplay:
 
 
 def _find_groups(X: Any, groups: Any) -> Any:
-    """Give the subjects, or else those that the images carry.
+    """Return the subjects, or else those that the images carry.
 
     Raises
     ------

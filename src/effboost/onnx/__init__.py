@@ -1,4 +1,4 @@
-"""Export of fitted models as ONNX graphs, and what runs them without torch."""
+"""Export of fitted models as ONNX graphs, and a classifier that runs them without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxClassifier", "export_onnx"]
 
-# Loaded when first asked for: running an exported model needs no torch.
+# Imported at first use: running an exported model needs no torch.
 _HOME = {"OnnxClassifier": "_classifier", "export_onnx": "_export"}
 
 

@@ -12,6 +12,8 @@ from sklearn.utils.validation import validate_data
 
 from effboost._images import ImageSequence, as_images
 from effboost._utils.compat import DocumentedMixin
+from effboost._utils.decision import MostProbableMixin
+from effboost._utils.probabilities import find_fault
 from effboost._utils.threads import count_threads, map_ordered
 from effboost.exceptions import ImageDecodeError, UnsupportedInputError
 from effboost.onnx._model import OnnxModel
@@ -19,11 +21,11 @@ from effboost.onnx._model import OnnxModel
 __all__ = ["OnnxClassifier"]
 
 
-class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
+class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEstimator):
     """Classify images by a model that `export_onnx` wrote, without torch.
 
-    It is fitted by its file, which is read when it is first needed. numpy, Pillow, scikit-learn
-    and onnxruntime are all that it loads.
+    It comes fitted: the file is read when it is first needed. It imports only numpy, Pillow,
+    scikit-learn and onnxruntime.
 
     Parameters
     ----------
@@ -44,15 +46,15 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
     Notes
     -----
     Images are decoded as everywhere in effboost; the graph crops and resizes them as
-    `ImageTransform` does, to the bit. The probabilities are those of the model that was exported
-    up to the last digits, where that computes its features by onnxruntime, too. They never depend
-    on the images beside, to the bit. Memory holds the model, a few images and what the network
-    computes for one in each thread, and the probabilities.
+    `ImageTransform` does, to the bit. The probabilities equal those of the exported model up to
+    rounding, if that uses onnxruntime, too. The probabilities of an image never depend on the
+    other images, to the bit. Memory is needed for the model, for a few images and the network's
+    maps for one of them in each thread, and for the probabilities.
 
-    The file may come from anywhere as far as code goes: it cannot run any, and a file that names
-    other files or operators beyond the standard's is refused. It can still be wrong, or slow.
+    A file cannot run code. Files that name other files, or operators that are not standard, are
+    refused. A file from a stranger can still be wrong, or slow.
 
-    A pickle of a classifier holds the whole file.
+    A pickle of a classifier contains the whole file.
 
     Examples
     --------
@@ -74,7 +76,7 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
         self.path = path
 
     def fit(self, X: Any, y: Any = None) -> NoReturn:
-        """Refuse: the classifier is fitted by its file.
+        """Raise an error: the classifier comes fitted with its file.
 
         Parameters
         ----------
@@ -87,26 +89,10 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
             Always.
         """
         raise UnsupportedInputError(
-            "OnnxClassifier is fitted by its file and learns nothing: fit the model that it was "
-            "exported from and export that, or wrap this in sklearn.frozen.FrozenEstimator"
+            "OnnxClassifier comes fitted with its file and cannot be fitted again; fit the model "
+            "that it was exported from and export that, or wrap this one in "
+            "sklearn.frozen.FrozenEstimator"
         )
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the class of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            What `ImageSequence` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            A label of `classes_` for each image.
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[best]
-        return labels
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """Predict the probability of each class.
@@ -124,9 +110,10 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ModelFileError
-            If the file is damaged, was not exported by effboost, or holds more than an export.
+            If the file is damaged, was not exported by effboost, or contains more than an export.
         UnsupportedInputError, ImageDecodeError
-            If `X` is of an unknown form, or an image cannot be read.
+            If `X` is of an unknown form, or an image cannot be read, or the model gives something
+            other than probabilities for it.
         """
         self._validate_params()
         model = self._open()
@@ -134,8 +121,9 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
 
         def work(index: int) -> npt.NDArray[np.float32]:
             row = model.run(images[index])
-            if not np.isfinite(row).all():
-                reason = "the model gives NaN or infinity for it: is its file damaged?"
+            fault = find_fault(row[None], 1, len(model.classes))
+            if fault is not None:
+                reason = f"the model cannot predict it, for {fault}; its file may be damaged"
                 raise ImageDecodeError(index, images.path(index), reason)
             return row
 
@@ -161,7 +149,7 @@ class OnnxClassifier(DocumentedMixin, ClassifierMixin, BaseEstimator):
         return ImageSequence(rows, image_shape=image_shape)
 
     def _open(self) -> OnnxModel:
-        """Give the model of the file, read once."""
+        """Return the model of the file, which is read once."""
         model: OnnxModel | None = self.__dict__.get("_model")
         if model is None or model.name != os.fspath(self.path):
             model = self._model = OnnxModel.read(self.path)

@@ -1,4 +1,4 @@
-"""What the converters to ONNX lack, or get wrong, put right. Each entry says when it can go."""
+"""Corrections of converters to ONNX. Each says when it can be removed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from onnx import TensorProto, helper
 
 __all__ = ["load_converters"]
 
-# A converter of skl2onnx: it writes an operator, by names of the scope, into a container of nodes.
+# A converter of skl2onnx: writes an operator into a container of nodes, by names of a scope.
 _Converter = Callable[[Any, Any, Any], None]
 
 
 def load_converters() -> dict[type, _Converter]:
-    """Load the converters, and give those that take the place of skl2onnx's own.
+    """Import the converters, and return those that replace skl2onnx's own.
 
-    XGBoost's and effboost's own are registered for the whole process: skl2onnx looks nowhere else
-    for what stands inside of a composition.
+    XGBoost's and effboost's are registered for the whole process: skl2onnx has no other way for
+    classifiers inside of compositions.
     """
     skl2onnx = load_extra("skl2onnx", "export")
     shapes = load_extra("skl2onnx.common.shape_calculator", "export")
@@ -47,10 +47,10 @@ def load_converters() -> dict[type, _Converter]:
 
 
 def _convert_booster(scope: Any, operator: Any, container: Any) -> None:
-    """Convert a booster by onnxmltools, which mistakes the start of one whose first tree is a leaf.
+    """Convert a booster by onnxmltools, and correct its base score.
 
-    Of two classes, it then takes the probability that the booster starts from for its logit. Can
-    go when onnxmltools (1.16) does not.
+    If the first tree is a leaf and there are two classes, onnxmltools takes the probability of the
+    base score for its logit. Can be removed when onnxmltools (after 1.16) does not.
     """
     common = load_extra("onnxmltools.convert.xgboost.common", "export")
     xgboost = load_extra("onnxmltools.convert.xgboost.operator_converters.XGBoost", "export")
@@ -66,10 +66,10 @@ def _convert_booster(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_vote(scope: Any, operator: Any, container: Any) -> None:
-    """Convert a vote by skl2onnx, which refuses it as it comes, and weights that are a list.
+    """Convert a vote by skl2onnx, which refuses flatten_transform=True and lists of weights.
 
-    What flatten_transform changes is `transform` alone, which is not converted. Can go when
-    skl2onnx (1.20) takes votes and their weights as they are.
+    flatten_transform changes only `transform`, which is not converted. Can be removed when
+    skl2onnx (after 1.20) accepts both.
     """
     module = load_extra("skl2onnx.operator_converters.voting_classifier", "export")
     vote = copy.copy(operator.raw_operator)
@@ -82,7 +82,7 @@ def _convert_vote(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_linear_boosted(scope: Any, operator: Any, container: Any) -> None:
-    """Convert effboost's own head as the soft vote that decides the same."""
+    """Convert effboost's own head as a soft vote with the same probabilities."""
     head, parts = operator.raw_operator, []
     if head.linear_ is not None:
         parts.append(("linear", make_pipeline(head.scaler_, head.linear_), head.linear_weight))
@@ -101,7 +101,7 @@ def _convert_linear_boosted(scope: Any, operator: Any, container: Any) -> None:
 def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     """Convert a calibrated classifier.
 
-    Can go when skl2onnx (1.20) knows of temperatures and of estimators that are frozen.
+    Can be removed when skl2onnx (after 1.20) converts temperatures and frozen estimators.
     """
     calibrated = operator.raw_operator = copy.copy(operator.raw_operator)
     calibrated.calibrated_classifiers_ = [_thaw(p) for p in calibrated.calibrated_classifiers_]
@@ -120,7 +120,7 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _thaw(part: Any) -> Any:
-    """Give a calibrated classifier without the wrapper that kept its estimator as it was."""
+    """Return a calibrated classifier without the FrozenEstimator around its estimator."""
     part = copy.copy(part)
     if isinstance(part.estimator, FrozenEstimator):
         part.estimator = part.estimator.estimator
@@ -128,7 +128,7 @@ def _thaw(part: Any) -> Any:
 
 
 def _add_temperature(scope: Any, operator: Any, container: Any, part: Any) -> str:
-    """Add one calibrated classifier: the softmax of its logits over the temperature."""
+    """Add one calibrated classifier: a softmax of its logits, scaled by the temperature."""
     types = load_extra("skl2onnx.common.data_types", "export")
     names = load_extra("skl2onnx._supported_operators", "export").sklearn_operator_name_map
     inner = scope.declare_local_operator(names[type(part.estimator)], part.estimator)
@@ -137,8 +137,8 @@ def _add_temperature(scope: Any, operator: Any, container: Any, part: Any) -> st
     raw = scope.declare_local_variable("raw", types.FloatTensorType())
     inner.outputs.extend([label, raw])
     factor = float(part.calibrators[0].beta_)
-    # Of two classes, scikit-learn takes a decision x for the logits -x and x: twice as far apart
-    # as those of its sigmoid.
+    # For two classes, scikit-learn uses -x and x as logits of a decision x: twice as far apart as
+    # those of its sigmoid.
     if len(part.classes) == 2 and hasattr(part.estimator, "decision_function"):
         factor *= 2
     value = raw.full_name

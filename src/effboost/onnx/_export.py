@@ -1,4 +1,4 @@
-"""From a fitted classifier to one ONNX file."""
+"""Export of a fitted classifier to one ONNX file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def export_onnx(
 ) -> Path:
     """Write a fitted classifier as one ONNX graph, from the image to the class.
 
-    Crop, resize, normalisation, network, the classifier on its features and the labels all are
-    in the graph; `OnnxClassifier` or any other ONNX runtime computes it without torch. The graph
-    takes one "image" (h, w, 3) of any size, uint8 RGB, and gives "probabilities" (1, n_classes)
+    The graph contains crop, resize, normalisation, the network, the classifier on its features
+    and the labels; `OnnxClassifier` or any other ONNX runtime computes it without torch. Its input
+    is one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes)
     and "label" (1,).
 
     Parameters
@@ -48,23 +48,23 @@ def export_onnx(
         The ``.onnx`` file to write, or the folder.
     standalone : bool, default=False
         Write a folder instead: ``model.onnx``, a script ``predict.py`` that classifies files and
-        folders with numpy, Pillow and onnxruntime alone, its ``requirements.txt``, and a
+        folders with only numpy, Pillow and onnxruntime, its ``requirements.txt``, and a
         ``README.md``.
 
     Returns
     -------
     Path
-        What was written. It stands there whole, or not at all.
+        The file or folder. It is written whole or not at all.
 
     Raises
     ------
     UnsupportedInputError
-        If the model is of another kind, or its head cannot be exported, or its images are cut to
-        the cell or normalised by stain.
+        If the model is of another kind, or its head cannot be exported, or its transform has a
+        foreground crop or stain normalisation.
     RuntimeUnavailableError
         If its network cannot be exported.
     MissingDependencyError
-        If the extra "export" is not installed, which heads other than the network's own need.
+        If the extra "export" is not installed and the model is a hybrid.
     FileExistsError
         If the folder exists and is not empty.
 
@@ -74,7 +74,7 @@ def export_onnx(
 
     Notes
     -----
-    The network's graph and the head's are compared with what they come from before anything is
+    The graphs of the network and of the head are compared with the originals before anything is
     written. The graph crops and resizes as Pillow 13 does, to the bit.
 
     A file of EfficientNet-B0 with 100 boosted trees takes about 17 MB.
@@ -119,7 +119,7 @@ def _build(model: Any) -> onnx.ModelProto:
 
 
 def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:
-    """Give a part of the graph without what its exporter noted, such as paths of this machine."""
+    """Return a part of the graph without the exporter's notes, such as paths of this machine."""
     graph.name = name
     del graph.value_info[:], graph.metadata_props[:]
     for noted in (*graph.node, *graph.initializer, *graph.input, *graph.output):

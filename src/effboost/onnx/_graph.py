@@ -1,4 +1,4 @@
-"""Parts of an ONNX graph, and how they are joined."""
+"""Parts of an ONNX graph, and functions that join them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onnx import compose, helper, numpy_helper, parser
 
 __all__ = ["OPSETS", "as_model", "average_views", "decide", "join"]
 
-# Of the operators, the set that networks are exported with; of the trees, the one that converters
-# and all versions of onnxruntime since 2021 agree on.
+# The operator set that networks are exported with; and for trees, the one that converters and
+# all versions of onnxruntime since 2021 support.
 OPSETS: Final = {"": 18, "ai.onnx.ml": 3}
 _IR_VERSION: Final = 10
 
@@ -55,19 +55,19 @@ decide (float[1, {k}] scores) => ({kind}[1] label, float[1, {k}] probabilities)
 
 
 def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
-    """Give a network that averages the features of views of the picture; see `_DIHEDRAL`.
+    """Build a network that averages the features of views of the image; see `_DIHEDRAL`.
 
     Parameters
     ----------
     network : ModelProto
         From "pixels" to "features".
     n_views : {1, 8}
-        One view is the picture as it is.
+        One view is the image as it is.
 
     Returns
     -------
     ModelProto
-        The same input and output. Its weights are held once; one view is computed at a time.
+        With the same input and output. It has the weights once, and computes one view at a time.
     """
     if n_views == 1:
         return network
@@ -86,7 +86,7 @@ def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
 
 
 def decide(classes: npt.NDArray[Any]) -> onnx.ModelProto:
-    """Give the graph from "scores" to "probabilities", the same, and the "label" of the largest."""
+    """Build the graph from "scores" to "probabilities", which are equal, and the "label"."""
     kind, values = _as_tensor(classes)
     graph = parser.parse_graph(_DECIDE.format(k=len(classes), kind=kind))
     graph.initializer.append(numpy_helper.from_array(values, "classes"))
@@ -94,7 +94,7 @@ def decide(classes: npt.NDArray[Any]) -> onnx.ModelProto:
 
 
 def join(*models: onnx.ModelProto) -> onnx.ModelProto:
-    """Join graphs: each takes what those before it give by the same name."""
+    """Join graphs: inputs are the outputs of the same name of the graphs before."""
     joined = models[0]
     for model in models[1:]:
         given = {output.name for output in joined.graph.output}
@@ -104,14 +104,14 @@ def join(*models: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def as_model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    """Make a part of a graph: of the versions that all parts share, with names of its own."""
+    """Make a part of a graph, with the versions of all parts and with names of its own."""
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
     _rename(graph, f"{graph.name}/", {value.name for value in (*graph.input, *graph.output)})
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
 def _rename(graph: onnx.GraphProto, prefix: str, kept: set[str]) -> None:
-    """Put a prefix before all names but those kept. onnx.compose renames the inputs' uses, too."""
+    """Put a prefix before all names but some. onnx.compose would rename the inputs as well."""
 
     def rename(name: str) -> str:
         return name if not name or name in kept else prefix + name
@@ -128,7 +128,7 @@ def _rename(graph: onnx.GraphProto, prefix: str, kept: set[str]) -> None:
 
 
 def _as_tensor(classes: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
-    """Give the labels as ONNX has them, with the name of their type."""
+    """Return ONNX's name of the type of labels, and the labels of that type."""
     if classes.dtype.kind == "b":
         return "bool", classes
     if classes.dtype.kind in "iu":

@@ -1,4 +1,4 @@
-"""From what decides on the features to an ONNX graph."""
+"""Conversion of the classifier on the features to an ONNX graph."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
 
 import onnx
 from effboost._utils.compat import load_extra
@@ -18,7 +20,7 @@ from onnx import helper, numpy_helper, parser, utils
 
 __all__ = ["convert_head", "linear_head"]
 
-# Rounding lies far below, what a converter does not understand far above.
+# Rounding is far below, errors of converters are far above.
 _TOLERANCE: Final = 1e-3
 _N_PROBES: Final = 256
 
@@ -46,18 +48,18 @@ head (float[1, {width}] features) => (float[1, {k}] scores)
 
 
 def linear_head(head: Any, width: int, k: int) -> onnx.ModelProto:
-    """Give a network's own decision, from "features" to "scores".
+    """Build the graph of a network's own classifier, from "features" to "scores".
 
     Parameters
     ----------
     head : torch.nn.Linear or None
-        The layer that classifies; None where the first features are its outputs already.
+        The layer that classifies; None if the first features are its outputs.
     width, k : int
         Number of features and of classes.
     """
     if head is None:
         return as_model(parser.parse_graph(_FIRST.format(width=width, k=k)))
-    # What earlier stages add stands behind the network's own features.
+    # Features of earlier stages come after the network's own.
     graph = parser.parse_graph(_LINEAR.format(width=width, k=k, own=head.in_features))
     for name in ("weight", "bias"):
         values = getattr(head, name).detach().numpy()
@@ -66,14 +68,14 @@ def linear_head(head: Any, width: int, k: int) -> onnx.ModelProto:
 
 
 def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelProto:
-    """Convert a fitted classifier, and check that it still gives the same probabilities.
+    """Convert a fitted classifier, and check that its graph gives the same probabilities.
 
     Parameters
     ----------
     classifier : classifier
-        XGBoost's, scikit-learn's or a composition of such, fitted on labels 0 to k - 1.
+        One of XGBoost's or scikit-learn's, fitted on labels 0 to k - 1.
     means : ndarray of shape (n_features,)
-        Means of the features that it was fitted on: the check looks around them.
+        Means of the features that it was fitted on. The check uses features around them.
 
     Returns
     -------
@@ -83,26 +85,35 @@ def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelP
     Raises
     ------
     UnsupportedInputError
-        If it gives no probabilities, cannot be converted, or not without a change.
+        If it has no probabilities, cannot be converted, or gives others as a graph.
     MissingDependencyError
-        If the converters are missing.
+        If the converters are not installed.
     """
     if not hasattr(classifier, "predict_proba"):
         raise UnsupportedInputError(
-            f"{type(classifier).__name__} gives no probabilities, which the graph has to: wrap it "
-            "in sklearn.calibration.CalibratedClassifierCV before it is fitted"
+            f"{type(classifier).__name__} has no predict_proba, which the graph needs; wrap it in "
+            "sklearn.calibration.CalibratedClassifierCV before it is fitted"
         )
+    if isinstance(_last_step(classifier), SVC | NuSVC):
+        # Its probabilities come from another model than its decision.
+        raise _refuse(classifier, "a support vector machine does not decide by its probabilities")
     load_converters()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = _convert(classifier, len(means))
             got = _run(model, _make_probes(means))
-    except Exception as error:  # converters fail in many ways, none of them documented
+    except Exception as error:  # converters raise many kinds, none of them documented
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise _refuse(classifier, f"it cannot be converted ({reason})") from error
     _compare(classifier, got, _make_probes(means))
     return model
+
+
+def _last_step(classifier: Any) -> Any:
+    while isinstance(classifier, Pipeline):
+        classifier = classifier[-1]
+    return classifier
 
 
 def _compare(
@@ -110,19 +121,19 @@ def _compare(
 ) -> None:
     expected = classifier.predict_proba(probes)
     difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
-    # Not `>`: a difference of NaN is one, too.
+    # Not `>`: a difference of NaN counts, too.
     if not difference <= _TOLERANCE:
         raise _refuse(classifier, f"its graph gives other probabilities (by {difference:.2g})")
     chosen = expected[np.arange(len(expected)), classifier.predict(probes)]
     if (chosen < expected.max(axis=1) - _TOLERANCE).any():
-        raise _refuse(classifier, "it does not decide for the class that it finds most probable")
+        raise _refuse(classifier, "it does not predict the class of the highest probability")
 
 
 def _refuse(classifier: Any, reason: str) -> UnsupportedInputError:
     return UnsupportedInputError(
-        f"{type(classifier).__name__} cannot be exported: {reason}; XGBClassifier with "
+        f"{type(classifier).__name__} cannot be exported: {reason}. XGBClassifier with "
         "booster='gbtree', linear models, forests, and pipelines, soft votes and calibrated "
-        "compositions of them can"
+        "compositions of them can be exported"
     )
 
 
@@ -136,7 +147,7 @@ def _convert(classifier: Any, width: int) -> onnx.ModelProto:
         custom_conversion_functions=load_converters(),
         target_opset=dict(OPSETS),
     )
-    # What leads to its labels goes: those of the whole graph come from the probabilities.
+    # Without its labels: the whole graph has its own, from the probabilities.
     probabilities = model.graph.output[1].name
     graph = utils.Extractor(model).extract_model(["features"], [probabilities]).graph
     graph.name = "head"
@@ -154,6 +165,6 @@ def _run(model: onnx.ModelProto, rows: npt.NDArray[np.float32]) -> npt.NDArray[n
 
 
 def _make_probes(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Draw rows around the means, as far from them as they are from zero."""
+    """Draw rows around the means, spread as widely as the means are from zero."""
     noise = np.random.default_rng(0).normal(size=(_N_PROBES, len(means)))
     return (means + noise * np.abs(means)).astype(np.float32)

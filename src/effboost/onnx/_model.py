@@ -1,9 +1,8 @@
-"""An exported model, read from its file and ready to run. Needs neither torch nor onnx."""
+"""An exported model, ready to run without torch and onnx."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import numpy.typing as npt
 from effboost._utils.onnx_session import start_session
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError
-from effboost.onnx._file import check_plain, read_description
+from effboost.onnx._file import read_description, read_file
+from effboost.onnx._wire import read_plain
 
 __all__ = ["OnnxModel"]
 
@@ -23,16 +23,17 @@ class OnnxModel:
     Parameters
     ----------
     name : str
-        What errors call the file.
+        The name of the file in error messages.
     content : bytes
-        What it holds.
+        The file's content.
     """
 
     def __init__(self, name: str, content: bytes):
-        self.name, self._content = name, content
+        self.name = name
         try:
-            check_plain(content)
-            self._session = _start(content)
+            # What runs is what was read.
+            self._content = read_plain(content)
+            self._session = _start(self._content)
             self.classes, self.image_shape = _read(self._session)
         except RefusedError as error:
             raise ModelFileError(name, str(error)) from error.__cause__
@@ -40,10 +41,15 @@ class OnnxModel:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> OnnxModel:
         """Read the file."""
-        return cls(os.fspath(path), Path(path).read_bytes())
+        name = os.fspath(path)
+        try:
+            content = read_file(path)
+        except RefusedError as error:
+            raise ModelFileError(name, str(error)) from error
+        return cls(name, content)
 
     def run(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Give the probabilities (n_classes,) of one picture (h, w, 3).
+        """Compute the probabilities (n_classes,) of one image (h, w, 3).
 
         Raises
         ------
@@ -71,19 +77,19 @@ def _start(content: bytes) -> Any:
 
 
 def _read(session: Any) -> tuple[npt.NDArray[Any], tuple[int, ...] | None]:
-    """Give what the file says about itself, and check that its graph is of that form."""
+    """Read classes and image shape, and check that the graph has inputs and outputs to match."""
     try:
         metadata = session.get_modelmeta().custom_metadata_map
         inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}
         outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
     except UnicodeDecodeError as error:
-        raise RefusedError(f"holds damaged text ({error})") from error
+        raise RefusedError(f"contains damaged text ({error})") from error
     classes, image_shape = read_description(metadata)
     expected = ("tensor(float)", [1, len(classes)])
     if inputs != {"image": ("tensor(uint8)", [3])} or outputs.get("probabilities") != expected:
         raise RefusedError(
-            f"takes {sorted(inputs)} and gives {sorted(outputs)}; an export takes an image and "
-            f"gives the probabilities of its {len(classes)} classes"
+            f"takes {sorted(inputs)!s:.200} and gives {sorted(outputs)!s:.200}; an export takes an "
+            f"image and gives the probabilities of its {len(classes)} classes"
         )
     return classes, image_shape
 

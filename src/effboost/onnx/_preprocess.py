@@ -1,4 +1,4 @@
-"""`ImageTransform` as an ONNX graph: crop and resize, equal to Pillow's to the bit."""
+"""`ImageTransform` as an ONNX graph, equal to Pillow to the bit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onnx import parser
 
 __all__ = ["preprocess"]
 
-# What ImageTransform does by Pillow: the margins of a larger image are halved and rounded to even,
-# those that a smaller one lacks are halved and cut down, axis by axis.
+# As ImageTransform does by Pillow: half of the margin of a larger image, rounded to even, and half
+# of what a smaller one lacks, rounded down, for each axis.
 _CROP: Final = """
 crop (uint8[height, width, 3] image) => (uint8[{crop_size}, {crop_size}, 3] crop)
 {{
@@ -38,8 +38,8 @@ crop (uint8[height, width, 3] image) => (uint8[{crop_size}, {crop_size}, 3] crop
     crop = Pad (cut, pads, black, axes)
 }}
 """
-# Pillow's bilinear filter, to the bit. Not the operator Resize: of onnxruntime, it rounds weights
-# otherwise, and one grey level in some pixels is enough to send a picture down another tree.
+# Pillow's bilinear filter, to the bit. Not the operator Resize, because onnxruntime's rounds
+# weights differently: one grey level in a few pixels can change the path of an image in a tree.
 _RESIZE: Final = """
 resize (uint8[{height}, {width}, 3] {source}) => (uint8[1, {side}, {side}, 3] pixels)
 {{
@@ -93,8 +93,8 @@ resize (uint8[{height}, {width}, 3] {source}) => (uint8[1, {side}, {side}, 3] pi
     pixels = Unsqueeze (square, axis_0)
 }}
 """
-# One pass, along the first axis: each row of the result is the sum of the rows within reach, by
-# weights that fall off as a triangle, rounded to 22 bits behind the point.
+# One pass, along the first axis: each row of the result is a sum of the rows within reach, with
+# triangular weights rounded to 22 fractional bits.
 _PASS: Final = """
     {p}_shape = Shape ({given})
     {p}_length = Gather <axis: int = 0> ({p}_shape, zero)
@@ -155,20 +155,20 @@ _PASS: Final = """
 
 
 def preprocess(transform: ImageTransform) -> onnx.ModelProto:
-    """Give the graph from "image" (h, w, 3) to "pixels" (1, s, s, 3), both uint8.
+    """Build the graph from "image" (h, w, 3) to "pixels" (1, s, s, 3), both uint8.
 
-    It does what `ImageTransform.resize` does, to the bit.
+    It equals `ImageTransform.resize` to the bit.
 
     Raises
     ------
     UnsupportedInputError
-        If stains are normalised or cells are cut out.
+        If the transform has stain normalisation or a foreground crop.
     """
     for name in ("stain", "foreground"):
         if value := getattr(transform, name):
             raise UnsupportedInputError(
-                f"{name}={value!r} has no graph; export a model that was fitted without it, or on "
-                "images that were changed before, by ImageTransform and ImageSequence.map"
+                f"{name}={value!r} cannot be exported; export a model that was fitted without it, "
+                "on images transformed beforehand by ImageTransform and ImageSequence.map"
             )
     side, crop_size = transform.image_size, transform.crop_size
     if crop_size is None:

@@ -1,4 +1,4 @@
-"""A folder that classifies images where neither effboost nor torch is installed."""
+"""A folder that classifies images without effboost and torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NEEDED: Final = ("numpy", "onnxruntime", "pillow")
 def write_folder(
     path: str | os.PathLike[str], graph: bytes, classes: npt.NDArray[Any], backbone: str
 ) -> Path:
-    """Write ``model.onnx`` with the script that runs it, whole or not at all.
+    """Write ``model.onnx`` with a script that runs it, whole or not at all.
 
     Parameters
     ----------
     path : path
-        The folder; if it exists, it must be empty.
+        The folder; it must be empty or not exist.
     graph : bytes
         The exported model.
     classes : ndarray of shape (n_classes,)
@@ -40,11 +40,11 @@ def write_folder(
     Raises
     ------
     FileExistsError
-        If the folder holds something already.
+        If the folder is not empty.
     """
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{str(target)!r} exists and is no empty folder: name another one")
+        raise FileExistsError(f"{str(target)!r} is not an empty folder; choose another one")
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     part.mkdir()
@@ -70,7 +70,7 @@ def write_folder(
 
 
 def _requirement(name: str) -> str:
-    """Give the versions that will do: what effboost itself needs, below the next major one."""
+    """Write the requirement of a package: effboost's lower bound, below the next major version."""
     bounds = [re.fullmatch(rf"{name}>=([\w.]+)", line) for line in requires("effboost") or []]
     (oldest,) = (bound[1] for bound in bounds if bound)
     return f"{name}>={oldest},<{int(version(name).partition('.')[0]) + 1}"

@@ -1,4 +1,4 @@
-"""Models as files: written whole, read without running anything in them."""
+"""Models as files that are read without running code from them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_model", "load", "save"]
 
-# Loaded when first asked for: describing a model needs no torch.
+# Imported at first use: describing a model needs no torch.
 _HOME = {
-    # Stands in model files under this name, like the classifiers that hold it.
+    # Model files name it by this module, like public types.
     "BoosterSlot": "_heads",
     "describe_model": "_summary",
     "load": "_load",

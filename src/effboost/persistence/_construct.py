@@ -1,4 +1,4 @@
-"""From checked parts of a file to a fitted model."""
+"""Construction of a fitted model from the parts of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from effboost._utils.compat import load_torchvision
 from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BACKBONES, BackboneSpec
+from effboost.persistence._boosters import check_metrics
+from effboost.persistence._checks import try_head
 from effboost.persistence._describe import FEATURIZERS
+from effboost.persistence._fitted import (
+    check_history,
+    check_seen,
+    check_settings,
+    set_fitted_state,
+)
 from effboost.persistence._heads import MAX_BYTES, read_heads
 from effboost.persistence._json import check_fields
 from effboost.persistence._tensors import (
@@ -39,7 +47,6 @@ __all__ = ["NETWORK", "Construction"]
 NETWORK: Final = "network.safetensors"
 _MAX_HEADER: Final = 2**22
 _MAX_WIDTH: Final = 2**20
-# Larger ones would take more than a gigabyte for one picture.
 _MAX_SIDE: Final = 8192
 _FITTED: Final = {
     "width": int,
@@ -50,7 +57,7 @@ _FITTED: Final = {
     "seen": dict,
     "output": (dict, type(None)),
 }
-# Of a network whose earlier stages give features, too: how many are its own.
+# Where earlier stages give features, too: the number of the network's own.
 _MORE: Final = {"own_width": int}
 _FEATURIZER: Final = {"kind": str, "params": dict, "backbone": (str, dict)}
 _CNN: Final = {"params": dict, "featurizer": (dict, type(None)), "featurizer_": dict}
@@ -65,16 +72,16 @@ _HYBRID: Final = {
 
 @dataclasses.dataclass
 class Construction:
-    """How a model of a file is put together.
+    """Builds a model from the parts of a file.
 
     Attributes
     ----------
     read : callable
-        Gives a member of the file by its name and the most bytes that it may have.
+        Reads a member of the file, given its name and a limit of its size in bytes.
     heads : sequence of str
         The names of the members that are neither manifest nor network.
     backbone : callable, BackboneSpec or None
-        Builds a network that is the caller's own.
+        Builds a custom network of the caller.
     device : str, torch.device or None
         Where featurizers compute; None leaves it as it was saved.
     """
@@ -85,12 +92,12 @@ class Construction:
     device: Any
 
     def build(self, kind: str, model: dict[str, Any]) -> Any:
-        """Give the model.
+        """Build the model.
 
         Raises
         ------
         RefusedError
-            If its parts are not known, or do not fit one another.
+            If its parts are unknown, or do not fit each other.
         """
         if kind in FEATURIZERS:
             self._expect_no_heads()
@@ -100,11 +107,11 @@ class Construction:
             return self._build_cnn(model)
         if kind == "HybridClassifier":
             return self._build_hybrid(model)
-        raise RefusedError(f"it holds a {quote_name(kind)}, which is not a model of effboost")
+        raise RefusedError(f"it contains a {quote_name(kind)}, which is not a model of effboost")
 
     def _expect_no_heads(self) -> None:
         if self.heads:
-            raise RefusedError(f"its member {quote_name(self.heads[0])} belongs to nothing")
+            raise RefusedError(f"its member {quote_name(self.heads[0])} is not part of the model")
 
     def _build_cnn(self, model: dict[str, Any]) -> CNNClassifier:
         check_fields(model, "manifest.json: model", _CNN)
@@ -112,7 +119,8 @@ class Construction:
         fitted, _ = self._build_fitted(model["featurizer_"], "manifest.json: featurizer_", {})
         if not hasattr(fitted, "classes_"):
             raise RefusedError("its network was not trained on any classes")
-        return classifier._share(fitted)
+        classifier._set_fitted_state(fitted)
+        return classifier
 
     def _build_hybrid(self, model: dict[str, Any]) -> HybridClassifier:
         check_fields(model, "manifest.json: model", _HYBRID)
@@ -131,20 +139,20 @@ class Construction:
         head, prototype = heads["classifier_"], heads["classifier"]
         _check_head(head, len(classes))
         if prototype is not None and not isinstance(prototype, BaseEstimator):
-            raise RefusedError("its classifier is no estimator")
-        classifier.classifier, classifier.classifier_ = prototype, head
-        classifier.classes_, classifier.featurizer_ = classes, fitted
-        classifier.history_ = fitted.history_
-        classifier.feature_means_ = tensors["feature_means"].numpy()
-        if hasattr(fitted, "classes_"):
-            classifier.cnn_ = CNNClassifier(fitted)._share(fitted)
+            raise RefusedError("its classifier is not an estimator")
+        feature_means = tensors["feature_means"].numpy()
+        try_head(head, feature_means, len(classes))
+        classifier.classifier = prototype
+        classifier._set_fitted_state(fitted, head, classes)
+        classifier.feature_means_ = feature_means
         if model["evals_result"] is not None:
             classifier.evals_result_ = decode(model["evals_result"], "manifest.json: evals_result")
+            check_metrics(classifier.evals_result_, "manifest.json: evals_result")
         _set_output(classifier, model["output"])
         return classifier
 
     def _build_classifier(self, kind: Any, model: dict[str, Any]) -> Any:
-        """Give a classifier with its parameters, not fitted."""
+        """Build a classifier with its parameters, not fitted."""
         prototype = model["featurizer"]
         if prototype is not None:
             prototype = self._build_featurizer(prototype, "manifest.json: featurizer", _FEATURIZER)
@@ -161,14 +169,16 @@ class Construction:
         featurizer: ImageFeaturizer = _with_params(
             kind, description["params"], {"backbone": backbone}
         )
-        if max(featurizer.image_size, featurizer.crop_size or 0) > _MAX_SIDE:
-            raise RefusedError(f"{what} wants pictures of more than {_MAX_SIDE} pixels a side")
+        transform: ImageTransform = featurizer._child("transform")
+        if max(transform.image_size, transform.crop_size or 0) > _MAX_SIDE:
+            raise RefusedError(f"{what} is for images of more than {_MAX_SIDE} pixels a side")
+        check_settings(featurizer, what)
         if self.device is not None:
             featurizer.device = self.device
         return featurizer
 
     def _choose_backbone(self, described: Any, what: str) -> Any:
-        """Give a name or spec of a known network, or what the caller gave for an own one."""
+        """Return the name or spec of a known network, or the caller's custom one."""
         if isinstance(described, str):
             spec, own, is_spec = BackboneSpec(described), False, False
         else:
@@ -177,8 +187,8 @@ class Construction:
             own, is_spec = described["factory"], described["is_spec"]
         if own and self.backbone is None:
             raise RefusedError(
-                f"its network {quote_name(spec.name)} was built by code of your own, which no "
-                "file holds: load(path, backbone=...) takes the callable or BackboneSpec again"
+                f"its network {quote_name(spec.name)} was built by custom code, which is not in "
+                "the file; pass the callable or BackboneSpec again: load(path, backbone=...)"
             )
         if own:
             whole = isinstance(self.backbone, BackboneSpec) or not is_spec
@@ -188,14 +198,14 @@ class Construction:
             raise RefusedError(f"{what}: no backbone is named {quote_name(spec.name)}")
         if self.backbone is not None:
             raise RefusedError(
-                f"its network is torchvision's {quote_name(spec.name)}; leave backbone out"
+                f"its network is torchvision's {quote_name(spec.name)}; leave out backbone"
             )
         return spec if is_spec else described
 
     def _build_fitted(
         self, description: dict[str, Any], what: str, others: Mapping[str, Any]
     ) -> tuple[ImageFeaturizer, dict[str, torch.Tensor]]:
-        """Give a fitted featurizer, and the other tensors of the file."""
+        """Build a fitted featurizer, and return it with the other tensors of the file."""
         featurizer = self._build_featurizer(description, what, {**_FEATURIZER, **_FITTED})
         width, classes = _check_width(description), description["classes"]
         own_width = _check_width(description, "own_width") if "own_width" in description else width
@@ -207,18 +217,22 @@ class Construction:
             with Shapes():
                 head = torch.nn.Linear(own_width, len(classes)).eval()
         history = decode(description["history"], f"{what}: history")
+        check_history(history, f"{what}: history")
         heads = {} if head is None else {"head": head}
-        module, tensors = self._build_network(featurizer, heads, others, what)
+        module, shapes, tensors = self._build_network(featurizer, heads, others, what)
         if head is not None:
             fill(head, tensors, "head")
-        featurizer._set_fitted_state(
-            featurizer._check_backbone(), module, width, head, history, classes
-        )
+        elif classes is not None and len(classes) > width:
+            raise RefusedError(f"{what} has {len(classes)} classes and {width} outputs for them")
+        own = own_width if head is not None or "own_width" in description else None
+        fitted = head, history, classes
+        set_fitted_state(featurizer, module, shapes, (own, width), fitted, what)
         _check_transform(featurizer, description["transform"], what)
         for name, value in check_fields(
             description["seen"], what, {}, {"n_features_in_": int, "feature_names_in_": dict}
         ).items():
             setattr(featurizer, name, decode(value, f"{what}: {name}"))
+        check_seen(featurizer, what)
         _set_output(featurizer, description["output"])
         return featurizer, tensors
 
@@ -228,65 +242,68 @@ class Construction:
         heads: Mapping[str, torch.nn.Module],
         others: Mapping[str, Any],
         what: str,
-    ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-        """Give the network with its weights, and all tensors of the file.
+    ) -> tuple[torch.nn.Module, torch.nn.Module | None, dict[str, torch.Tensor]]:
+        """Build the network with its weights.
 
-        It is built without memory, and takes the file's tensors for its own once they were found
-        to fit: a file cannot make a network take memory whose weights it does not hold.
+        It is built without memory first, and takes the tensors of the file as they are once they
+        were found to fit: a file cannot make a network take memory for weights that it does not
+        have.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            The network.
+        shapes : torch.nn.Module or None
+            The same on the device "meta"; None for a custom network.
+        tensors : dict of str to torch.Tensor
+            All tensors of the file.
         """
-        own = featurizer._check_backbone().factory is not None
-        module = _build_module(featurizer, what, weightless=not own)
+        custom = featurizer._check_backbone().factory is not None
+        module = _build_module(featurizer, what, weightless=not custom)
         expected = list_shapes({"network": module, **heads}) | dict(others)
         n_bytes = sum(math.prod(shape) * dtype.itemsize for dtype, shape in expected.values())
         content = self.read(NETWORK, n_bytes + _MAX_HEADER)
         check_tensors(content, expected)
         tensors = read_tensors(content)
+        shapes = None if custom else copy.deepcopy(module).to("meta")
         fill(module, tensors, "network")
         if any(tensor.is_meta for tensor in list_all_tensors(module)):
-            # It has tensors that are no weights, and that only building it for real computes.
+            # It has tensors outside of its state dict, which only building it for real computes.
             module = _build_module(featurizer, what, weightless=False)
             fill(module, tensors, "network")
-        return module, tensors
+        return module, shapes, tensors
 
 
 def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -> torch.nn.Module:
-    """Build a featurizer's network with random weights, or with none."""
+    """Build a featurizer's network, with random weights or without any."""
     twin = copy.copy(featurizer)
-    twin.weights, twin.fine_tune = None, False
+    twin.weights = None
     try:
         with Shapes() if weightless else nullcontext():
-            module, _ = twin._build(twin._check_backbone(), 0)
-    # Options of a file may be anything, and so may the ways in which torchvision refuses them.
+            module = twin._load_network()
+    except RefusedError:
+        raise
+    # Options of a file may be anything, and torchvision refuses them by any exception.
     except Exception as error:
         raise RefusedError(f"{what}: the network cannot be built ({error})") from error
     return module
 
 
 def _with_params(kind: Any, described: dict[str, Any], apart: dict[str, Any]) -> Any:
-    """Give an estimator with the parameters of a file; those that it lacks keep their defaults."""
+    """Build an estimator with the parameters of a file, and defaults for the others."""
     known = kind._get_param_names()
     params = {}
     for name, value in described.items():
         what = f"manifest.json: parameter {quote_name(name)} of {kind.__name__}"
         if name not in known or name in apart or name == "cache":
             raise RefusedError(f"{what} is unknown")
-        params[name] = _decode_param(value, what)
+        params[name] = decode(value, what)
     estimator = kind(**params, **apart)
     try:
         estimator._validate_params()
     except (TypeError, ValueError) as error:
         raise RefusedError(f"manifest.json: {error}") from error
     return estimator
-
-
-def _decode_param(value: Any, what: str) -> Any:
-    if isinstance(value, dict) and value.keys() == {"optimizer"}:
-        name = value["optimizer"]
-        kind = vars(torch.optim).get(name) if isinstance(name, str) else None
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise RefusedError(f"{what} is no optimizer of torch")
-        return kind
-    return decode(value, what)
 
 
 def _decode_spec(fields: Any, what: str) -> BackboneSpec:
@@ -301,8 +318,11 @@ def _decode_spec(fields: Any, what: str) -> BackboneSpec:
         and isinstance(spec.head, str | None)
         and "factory" not in values
         and all(_is_triple(three) for three in (spec.mean, spec.std))
+        and all(value > 0 for value in spec.std)
+        and all(isinstance(name, str) for name in spec.fresh)
         and isinstance(spec.options, tuple)
         and all(isinstance(option, tuple) and len(option) == 2 for option in spec.options)
+        and all(isinstance(name, str) for name, _ in spec.options)
     ):
         raise RefusedError(f"{what}: its backbone is described otherwise")
     return spec
@@ -312,30 +332,33 @@ def _is_triple(values: Any) -> bool:
     return (
         isinstance(values, tuple)
         and len(values) == 3
-        and all(type(value) in (int, float) for value in values)
+        and all(type(value) in (int, float) and abs(value) < 1e6 for value in values)
     )
 
 
 def _decode_classes(described: Any) -> np.ndarray[Any, Any]:
     classes = decode(described, "manifest.json: classes")
     if not isinstance(classes, np.ndarray) or len(classes) < 2:
-        raise RefusedError("manifest.json: classes are no array of two or more")
+        raise RefusedError("manifest.json: classes are not an array of two or more")
+    labels = classes.tolist()
+    if len({type(label) for label in labels}) > 1 or len(set(labels)) != len(labels):
+        raise RefusedError("manifest.json: classes are not of one type, or one appears twice")
     return classes
 
 
 def _check_width(description: Any, name: str = "width") -> int:
     width = description.get(name)
     if type(width) is not int or not 1 <= width <= _MAX_WIDTH:
-        raise RefusedError(f"manifest.json: {name} is no number of features")
+        raise RefusedError(f"manifest.json: {name} is not a number of features")
     return width
 
 
 def _check_head(head: Any, n_classes: int) -> None:
     if not isinstance(head, BaseEstimator) or not hasattr(head, "predict"):
-        raise RefusedError("its head is no fitted classifier")
+        raise RefusedError("its head is not a classifier")
     try:
         fits = np.array_equal(head.classes_, np.arange(n_classes))
-    # A property of a head whose parts are missing may fail in any way.
+    # Properties of heads whose parts are missing may raise any exception.
     except Exception as error:
         raise RefusedError("its head is not fitted") from error
     if not fits:
@@ -351,18 +374,15 @@ def _set_output(estimator: Any, described: Any) -> None:
         "pandas",
         "polars",
     ):
-        raise RefusedError("manifest.json: output is no format of scikit-learn")
+        raise RefusedError("manifest.json: output is not a format of scikit-learn")
     estimator.set_output(transform=config["transform"])
 
 
 def _check_transform(featurizer: ImageFeaturizer, described: dict[str, Any], what: str) -> None:
-    """Check that parameters mean today what they meant when the model was fitted."""
-    try:
-        same = ImageTransform.from_dict(described) == featurizer.transform_
-    except TypeError as error:
-        raise RefusedError(f"{what}: its transform is described otherwise ({error})") from error
-    if not same:
+    """Check that the parameters give the transform that the model was fitted with."""
+    own = featurizer.transform_.describe()
+    # The first files were written before there were stains and foreground.
+    if {"stain": None, "foreground": False} | described != own:
         raise RefusedError(
-            f"{what}: its transform was {described}; its parameters and backbone now give "
-            f"{featurizer.transform_.to_dict()}"
+            f"{what}: its transform was {described}; its parameters and backbone now give {own}"
         )

@@ -1,4 +1,4 @@
-"""From a fitted model to plain data, modules and members of a file."""
+"""Description of a fitted model by plain data, modules and members of a file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from sklearn.base import BaseEstimator
 
 from effboost._cnn_classifier import CNNClassifier
-from effboost._featurizer import EfficientNetFeaturizer, ImageFeaturizer, _make_transform
+from effboost._efficientnet_featurizer import EfficientNetFeaturizer
+from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, get_backbone_spec
 from effboost.persistence._heads import write_heads
-from effboost.persistence._values import NotPlainError, encode
+from effboost.persistence._values import NotPlainError, encode, is_group
 
 __all__ = ["FEATURIZERS", "KINDS", "Described", "describe"]
 
@@ -34,12 +35,12 @@ _APART: Final = ("backbone", "cache", "classifier", "featurizer")
 
 @dataclasses.dataclass
 class Described:
-    """A model taken apart.
+    """The parts of a model.
 
     Attributes
     ----------
     model : dict
-        What JSON can hold of it.
+        What can be written as JSON.
     modules : dict of str to torch.nn.Module
         Its networks.
     tensors : dict of str to torch.Tensor
@@ -47,7 +48,7 @@ class Described:
     members : dict of str to bytes
         Its heads.
     dropped : list of str
-        Parameters that are code, and matter for training alone.
+        Parameters that are code and matter for training alone.
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -58,20 +59,20 @@ class Described:
 
 
 def describe(model: Any) -> Described:
-    """Take a fitted model apart.
+    """Describe a fitted model.
 
     Raises
     ------
     RefusedError
-        If it is of another class than a file can hold.
+        If it is of a class that cannot be saved.
     """
     kind = type(model)
     if KINDS.get(kind.__name__) is not kind:
         raise RefusedError(
             f"a {kind.__module__}.{kind.__qualname__} cannot be saved; "
-            f"{', '.join(sorted(KINDS))} can. A calibrator or a vote around them is saved as the "
-            "classifier inside of a HybridClassifier; joblib.dump keeps any model, as a pickle, "
-            "which can run code when it is loaded"
+            f"{', '.join(sorted(KINDS))} can. Put calibration or voting inside of a "
+            "HybridClassifier, as its classifier. joblib.dump saves any model, as a pickle, which "
+            "can run code when it is loaded"
         )
     described = Described()
     if kind.__name__ in FEATURIZERS:
@@ -105,7 +106,8 @@ def _describe_hybrid(model: HybridClassifier, described: Described) -> None:
 
 
 def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[str, Any]:
-    if _make_transform(featurizer, featurizer.spec_) != featurizer.transform_:
+    spec = featurizer.spec_
+    if featurizer._child("transform").resolve(spec.mean, spec.std) != featurizer.transform_:
         raise RefusedError("its featurizer's parameters were changed after fit; fit it again")
     described.modules["network"] = featurizer.module_
     if featurizer.head_ is not None:
@@ -123,7 +125,7 @@ def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[
         | own
         | {
             "width": featurizer._n_features_out,
-            "transform": featurizer.transform_.to_dict(),
+            "transform": featurizer.transform_.describe(),
             "has_head": featurizer.head_ is not None,
             "classes": encode(getattr(featurizer, "classes_", None)),
             "history": encode(_plain(featurizer.history_)),
@@ -167,30 +169,30 @@ def _describe_backbone(backbone: Any) -> Any:
 
 
 def _describe_params(estimator: BaseEstimator, described: Described) -> dict[str, Any]:
+    """Encode parameters; one that is code is replaced by its default, and noted."""
     params = {}
     defaults = inspect.signature(type(estimator)).parameters
     for name, value in estimator.get_params(deep=False).items():
         if name in _APART:
             continue
         try:
-            params[name] = _encode_param(value)
+            params[name] = _encode_param(value, described)
         except NotPlainError:
             params[name] = encode(defaults[name].default)
             described.dropped.append(name)
     return params
 
 
-def _encode_param(value: Any) -> Any:
+def _encode_param(value: Any, described: Described) -> Any:
     if isinstance(value, torch.device):
         return str(value)
-    name = getattr(value, "__name__", None)
-    if isinstance(value, type) and vars(torch.optim).get(str(name)) is value:
-        return {"optimizer": name}
+    if is_group(value):
+        return {type(value).__name__: _describe_params(value, described)}
     return encode(value)
 
 
 def _plain(value: Any) -> Any:
-    """Give nested histories as plain dictionaries, lists and numbers."""
+    """Convert nested histories to plain dictionaries, lists and numbers."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

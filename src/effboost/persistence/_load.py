@@ -33,19 +33,20 @@ def load(
 ) -> Any:
     """Read a model that `save` wrote.
 
-    No code of the file is run, whoever wrote it: nothing in it is a pickle, and classes are those
-    of a list that effboost keeps. Everything is compared with its hash, its size and its shape,
-    and all trees are walked, before anything is built from it.
+    No code of the file is run, whoever wrote it: nothing in it is a pickle, and its classes are
+    those of a list that effboost keeps. Hashes, sizes, shapes and numbers are checked before
+    anything is built from them. The head then predicts a few rows of features; the network is not
+    run.
 
     Parameters
     ----------
     path : str or path
         The file.
     backbone : callable or BackboneSpec, default=None
-        Builds the network where it is one of your own, as `ImageFeaturizer` takes it.
+        Builds the network if it is a custom one, as in `ImageFeaturizer`.
     device : str or torch.device, default=None
-        Where to compute from now on, as `ImageFeaturizer` takes it. None leaves it as it was
-        saved; a GPU that is not there gives the CPU, with a warning.
+        Where to compute, as in `ImageFeaturizer`. None leaves it as it was saved; if that is a
+        GPU and there is none, the CPU is used, with a warning.
 
     Returns
     -------
@@ -55,12 +56,12 @@ def load(
     Raises
     ------
     ModelFileError
-        If the file is no model, was damaged or tampered with, is of a newer effboost, or holds
-        what is not known to be harmless. The message says what and where.
+        If the file is not a model, is damaged, was written by a newer effboost, or contains
+        something that effboost does not know. The message says what and where.
     FileNotFoundError
-        If there is no file.
+        If the file does not exist.
     MissingDependencyError
-        If its head is one of scikit-learn and skops is not installed.
+        If its head is one of scikit-learn's and skops is not installed.
 
     See Also
     --------
@@ -68,8 +69,9 @@ def load(
 
     Notes
     -----
-    Memory holds the weights twice for a moment. A file can claim no more than it holds: the
-    network that it names is built only after its weights were found to fit.
+    Loading needs memory for two copies of the weights.
+
+    ``n_jobs`` of heads is 1 after loading, unless it is None.
 
     With onnxruntime, the network is exported when the first image is predicted, which takes
     seconds, as after `fit`.
@@ -81,10 +83,16 @@ def load(
             return _read(stream, backbone, device)
     except RefusedError as error:
         raise ModelFileError(os.fspath(path), str(error)) from error.__cause__
+    except (ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        # Files come from anywhere: whatever the checks above do not name is wrong with this one.
+        reason = f"is damaged ({type(error).__name__}: {str(error)[:200]})"
+        raise ModelFileError(os.fspath(path), reason) from error
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    # Before it is opened: a pipe would wait for somebody to write.
+    # Before it is opened: opening a pipe waits for a writer.
     mode = Path(path).stat().st_mode
     if stat.S_ISDIR(mode):
         raise RefusedError("is a folder, not a model file")

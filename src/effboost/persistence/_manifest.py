@@ -1,9 +1,9 @@
-"""The first member of a model file: what the others are, and what is no array."""
+"""The manifest of a model file: its members, and everything that is not an array."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -11,21 +11,19 @@ from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._archive import Archive, digest
 from effboost.persistence._json import check_fields, parse_json
+from effboost.persistence._migrations import MIGRATIONS
 
 __all__ = ["MANIFEST", "read_manifest", "read_member", "write_manifest"]
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = "effboost-model"
-VERSION: Final = 1
-# From each version before to the one behind it. A change of the format brings an entry here, and
-# a file of the version before into tests/persistence/golden.
-MIGRATIONS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+VERSION: Final = 2
 _MAX_BYTES: Final = 2**22
 _MADE_WITH: Final = ("effboost", "numpy", "scikit-learn", "torch", "torchvision", "xgboost")
 
 
 def write_manifest(kind: str, model: dict[str, Any], members: Mapping[str, bytes]) -> bytes:
-    """Describe a model and the members that lie beside the manifest."""
+    """Write the manifest of a model and of the other members."""
     manifest = {
         "format": _FORMAT,
         "version": VERSION,
@@ -40,13 +38,13 @@ def write_manifest(kind: str, model: dict[str, Any], members: Mapping[str, bytes
     content = json.dumps(manifest, indent=1, allow_nan=False).encode()
     if len(content) > _MAX_BYTES:
         raise RefusedError(
-            f"its parameters and histories take {len(content):,} bytes; {_MAX_BYTES:,} is the most"
+            f"its parameters and histories take {len(content):,} bytes; the limit is {_MAX_BYTES:,}"
         )
     return content
 
 
 def read_manifest(archive: Archive) -> dict[str, Any]:
-    """Read a manifest of this version or of an older one, as one of this version."""
+    """Read a manifest of this version or an older one, and migrate it to this version."""
     manifest = parse_json(archive.read(MANIFEST, _MAX_BYTES), MANIFEST)
     if manifest.get("format") != _FORMAT or type(manifest.get("version")) is not int:
         raise RefusedError(f"its {MANIFEST} is not that of a model")
@@ -58,7 +56,7 @@ def read_manifest(archive: Archive) -> dict[str, Any]:
             f"{version('effboost')}, which reads formats up to {VERSION}: update it"
         )
     if number < 1:
-        raise RefusedError(f"has format {number}, which there never was")
+        raise RefusedError(f"has format {number}, which does not exist")
     for former in range(number, VERSION):
         manifest = MIGRATIONS[former](manifest)
     check_fields(
@@ -78,7 +76,7 @@ def read_manifest(archive: Archive) -> dict[str, Any]:
 
 
 def read_member(archive: Archive, manifest: dict[str, Any], name: str, limit: int) -> bytes:
-    """Read a member, and compare it with its hash."""
+    """Read a member and compare it with its hash."""
     content = archive.read(name, limit)
     if digest(content) != manifest["members"][name]["sha256"]:
         raise RefusedError(
@@ -95,4 +93,4 @@ def _check_members(listed: dict[str, Any], sizes: Mapping[str, int]) -> None:
         what = f"{MANIFEST}: member {quote_name(name)}"
         check_fields(entry, what, {"size": int, "sha256": str})
         if name == MANIFEST or sizes.get(name) != entry["size"]:
-            raise RefusedError(f"{what} is not there, or not of this size")
+            raise RefusedError(f"{what} is missing, or not of this size")

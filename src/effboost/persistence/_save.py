@@ -22,18 +22,18 @@ __all__ = ["save"]
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> Path:
-    """Write a fitted model to a file that can be loaded without running code from it.
+    """Write a fitted model to a file that is loaded without running code from it.
 
     The file is a zip of a JSON manifest, the network's weights (safetensors), boosted trees (UBJ)
-    and, for a head of scikit-learn, what skops writes. It appears in one step: neither an error
-    nor a killed process nor a power cut leaves half of it, or touches the one that was there.
+    and, for heads of scikit-learn, a skops file. It is written in one step: an error, a killed
+    process or a power cut leaves the previous file as it was, and never half of a new one.
 
     Parameters
     ----------
     model : HybridClassifier, CNNClassifier, ImageFeaturizer or EfficientNetFeaturizer
         The model, fitted.
     path : str or path
-        The file, in a folder that exists; ``model.effboost`` for example. One that is there is
+        The file, in a folder that exists, such as ``model.effboost``. An existing file is
         replaced.
 
     Returns
@@ -44,18 +44,17 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ModelFileError
-        If the model is of another class, or its head is one that cannot be kept.
+        If the model is of another class, or its head cannot be saved.
     NotFittedError
         If it is not fitted.
     MissingDependencyError
-        If its head is one of scikit-learn and skops is not installed.
+        If its head is one of scikit-learn's and skops is not installed.
 
     Warns
     -----
     ModelFileWarning
-        If a parameter is code and matters for training alone (callbacks, an optimizer or an
-        augmentation of your own), or a stream of random numbers. The loaded model has its
-        default instead.
+        If a parameter is code that matters for training alone (callbacks, a custom optimizer or
+        augmentation), or a random generator. The loaded model has its default instead.
 
     See Also
     --------
@@ -63,10 +62,10 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
 
     Notes
     -----
-    The cache is not saved, for it is a folder of this machine. Neither is a network's code where
-    it is your own: `load` takes it again as `backbone`.
+    The cache is not saved, because it is a folder of this machine. Neither is the code of a
+    custom network: pass it to `load` as `backbone`.
 
-    Memory holds the weights three times for a moment.
+    Saving needs memory for three copies of the weights.
 
     Examples
     --------
@@ -96,8 +95,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
     if described.dropped:
         names = ", ".join(sorted(set(described.dropped)))
         warnings.warn(
-            f"saved without {names}: code and streams of random numbers go into no file. The "
-            "loaded model predicts the same; to fit it anew, set them again",
+            f"saved without {names}: code and random generators are not written to files. The "
+            "loaded model predicts the same; set them again before you fit it again",
             ModelFileWarning,
             stacklevel=2,
         )
@@ -105,7 +104,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def _fitted(model: Any) -> Any:
-    # What is no estimator is refused by its class.
+    # Other objects are refused by their class.
     if hasattr(model, "fit"):
         check_is_fitted(model)
     return model

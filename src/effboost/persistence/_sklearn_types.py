@@ -1,17 +1,19 @@
-"""What of scikit-learn may stand in a model file, and by which names.
+"""The types that may be in a skops file of heads, by the names that they have there.
 
-The list is effboost's own and shorter than that of skops. What it lacks predicts by native code
-that trusts the numbers it is given (nearest neighbours, gradient boosting of scikit-learn), holds
-functions, or is no head. Of what it has, `_heads` checks the numbers that native code trusts.
+The list is effboost's own and shorter than that of skops: the types that have a schema. Not among
+them is what contains functions, is not used in heads, or has no schema (nearest neighbours,
+scikit-learn's gradient boosting).
 
-Files name types where their users import them from, for private modules move. A few have no such
-place, and stand under the module that defines them.
+Files name types by the public module that users import them from, because private modules move. A
+few types have none, and go by the module that defines them.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import Any, Final
+
+from effboost.persistence._schemas import SCHEMAS
 
 __all__ = ["FORMER_MODULES", "FUNCTIONS", "LOADERS", "TREES", "TYPES", "public_module"]
 
@@ -38,61 +40,7 @@ _SCALARS: Final = {
     )
 }
 
-TYPES: Final = frozenset(
-    {
-        "effboost.LinearBoostedClassifier",
-        "effboost.persistence.BoosterSlot",
-        "sklearn.calibration.CalibratedClassifierCV",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.calibration._TemperatureScaling",
-        "sklearn.decomposition.PCA",
-        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
-        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
-        "sklearn.dummy.DummyClassifier",
-        "sklearn.ensemble.BaggingClassifier",
-        "sklearn.ensemble.ExtraTreesClassifier",
-        "sklearn.ensemble.RandomForestClassifier",
-        "sklearn.ensemble.StackingClassifier",
-        "sklearn.ensemble.VotingClassifier",
-        "sklearn.ensemble.AdaBoostClassifier",
-        "sklearn.feature_selection.SelectKBest",
-        "sklearn.feature_selection.SelectPercentile",
-        "sklearn.feature_selection.VarianceThreshold",
-        "sklearn.frozen.FrozenEstimator",
-        "sklearn.isotonic.IsotonicRegression",
-        "sklearn.linear_model.LogisticRegression",
-        "sklearn.linear_model.LogisticRegressionCV",
-        "sklearn.linear_model.RidgeClassifier",
-        "sklearn.linear_model.RidgeClassifierCV",
-        "sklearn.model_selection.KFold",
-        "sklearn.model_selection.ShuffleSplit",
-        "sklearn.model_selection.StratifiedKFold",
-        "sklearn.model_selection.StratifiedShuffleSplit",
-        "sklearn.multiclass.OneVsOneClassifier",
-        "sklearn.multiclass.OneVsRestClassifier",
-        "sklearn.naive_bayes.BernoulliNB",
-        "sklearn.naive_bayes.GaussianNB",
-        "sklearn.neural_network.MLPClassifier",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.pipeline.Pipeline",
-        "sklearn.preprocessing.MaxAbsScaler",
-        "sklearn.preprocessing.MinMaxScaler",
-        "sklearn.preprocessing.Normalizer",
-        "sklearn.preprocessing.PowerTransformer",
-        "sklearn.preprocessing.QuantileTransformer",
-        "sklearn.preprocessing.RobustScaler",
-        "sklearn.preprocessing.StandardScaler",
-        "sklearn.preprocessing.LabelBinarizer",
-        "sklearn.preprocessing.LabelEncoder",
-        "sklearn.svm.LinearSVC",
-        "sklearn.svm.NuSVC",
-        "sklearn.svm.SVC",
-        "sklearn.tree.DecisionTreeClassifier",
-        "sklearn.tree.ExtraTreeClassifier",
-    }
-)
+TYPES: Final = frozenset(SCHEMAS)
 TREES: Final = frozenset(name for name in TYPES if name.startswith("sklearn.tree."))
 FUNCTIONS: Final = frozenset(
     {
@@ -100,7 +48,7 @@ FUNCTIONS: Final = frozenset(
         "sklearn.feature_selection.f_classif",
     }
 )
-# Which of skops' loaders may make what: none that calls a function or a type of the file's choice.
+# What each of skops' loaders may make: none calls a function or a type that the file names.
 LOADERS: Final = {
     **_CONTAINERS,
     "FunctionNode": FUNCTIONS,
@@ -111,7 +59,7 @@ LOADERS: Final = {
     "TypeNode": {"builtins.bool", "builtins.float", "builtins.int", "builtins.str", *_SCALARS},
 }
 
-# Private modules that stand in files of format 1, and where their types are to be had.
+# Private modules in files of format 1, and the public ones of their types.
 FORMER_MODULES: Final = {
     "effboost._linear_boosted": "effboost",
     "effboost.persistence._heads": "effboost.persistence",

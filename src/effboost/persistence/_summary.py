@@ -1,4 +1,4 @@
-"""What a model file says about itself, read without building the model."""
+"""A summary of a model file, read without building the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError
-from effboost.onnx._file import read_description, read_metadata
+from effboost.onnx._file import read_description, read_file
+from effboost.onnx._wire import read_metadata
 from effboost.persistence._archive import Archive
 from effboost.persistence._foreign import HEAD_BYTES, check_is_ours
 from effboost.persistence._manifest import read_manifest
@@ -20,7 +21,7 @@ _MAX_MEMBERS: Final = 1024
 
 
 def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Tell what a model file holds, without building the model and without torch.
+    """Describe the contents of a model file, without building the model and without torch.
 
     Parameters
     ----------
@@ -34,14 +35,14 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         (crop, size and normalisation), "epochs", "heads", "parameters" (by nested name; of
         boosters those that are set), "made_with" (versions), "members" and "bytes". What a model
         does not have is None. Of an ONNX file "kind", "format", "classes", "image", "made_with"
-        and "bytes". The file's word is taken for it: only `load` compares all of it.
+        and "bytes". These are the file's own statements: only `load` verifies them.
 
     Raises
     ------
     ModelFileError
-        If the file is no model, or its manifest is damaged.
+        If the file is not a model, or its manifest is damaged.
     FileNotFoundError
-        If there is no file.
+        If the file does not exist.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ModelFileError(os.fspath(path), "is not a regular file")
     try:
         if file.suffix.lower() == ".onnx":
-            return _summarize_onnx(file.read_bytes())
+            return _summarize_onnx(read_file(file))
         with file.open("rb") as stream:
             check_is_ours(stream.read(HEAD_BYTES))
             archive = Archive(stream, max_members=_MAX_MEMBERS)
@@ -102,7 +103,7 @@ def _summarize(manifest: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any
 
 
 def _part(data: Any, name: str) -> dict[str, Any]:
-    """Give an object of the manifest, or an empty one where something else stands."""
+    """Return an object of the manifest; an empty one if it is missing or something else."""
     found = data.get(name) if isinstance(data, dict) else None
     return found if isinstance(found, dict) else {}
 
@@ -113,7 +114,7 @@ def _name_backbone(backbone: Any) -> str | None:
 
 
 def _list_heads(heads: dict[str, Any]) -> list[str] | None:
-    """Name the fitted head: the boosters in it, and whether scikit-learn's are around them."""
+    """List the kinds of boosters in the fitted head, and "scikit-learn" if it has such parts."""
     if not heads:
         return None
     boosters = heads.get("boosters")
@@ -138,11 +139,25 @@ def _list_parameters(model: dict[str, Any], featurizer: dict[str, Any]) -> dict[
 
 
 def _plain_fields(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in data.items()}
+    """Return parameters by nested name: those of a group of parameters, too."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        content = next(iter(value.values())) if _is_group(value) else None
+        if isinstance(content, dict):
+            nested = _plain_fields(content)
+            found |= {f"{name}__{key}": one for key, one in nested.items()}
+        else:
+            found[name] = _plain(value)
+    return found
+
+
+def _is_group(value: Any) -> bool:
+    # Types of values have lower-case names.
+    return isinstance(value, dict) and len(value) == 1 and next(iter(value))[:1].isupper()
 
 
 def _plain(value: Any) -> Any:
-    """Give a value of the manifest as JSON has it, without what it says of types."""
+    """Return a value of the manifest without the notes on its types."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, dict) or len(value) != 1:

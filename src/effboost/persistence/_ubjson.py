@@ -1,6 +1,6 @@
-"""Universal Binary JSON, the part of it that XGBoost writes, from strangers.
+"""A strict reader of Universal Binary JSON, as far as XGBoost writes it.
 
-XGBoost's own reader is native code: what it makes of a hostile file is not known.
+XGBoost's own reader is compiled code that trusts the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from effboost._utils.refusal import RefusedError
 __all__ = ["parse_ubjson"]
 
 _MAX_DEPTH: Final = 16
-_MAX_VALUES: Final = 2_000_000
+_MAX_VALUES: Final = 1_000_000
 _CODES: Final = {"i": "i1", "U": "u1", "I": "i2", "l": "i4", "L": "i8", "d": "f4", "D": "f8"}
 _DTYPES: Final = {ord(kind): np.dtype(f">{code}") for kind, code in _CODES.items()}
 _WORDS: Final = {ord("T"): True, ord("F"): False, ord("Z"): None}
@@ -27,14 +27,14 @@ def parse_ubjson(content: bytes) -> dict[str, Any]:
     Raises
     ------
     RefusedError
-        If it is damaged, nested too deeply, or of too many parts.
+        If it is damaged, nested too deeply, or has too many parts.
     """
     reader = _Reader(content)
     value = reader.read_value(0)
     if reader.place != len(content):
-        raise RefusedError("bytes stand behind the booster's end")
+        raise RefusedError("there are bytes after the booster's end")
     if not isinstance(value, dict):
-        raise RefusedError("the booster is no object")
+        raise RefusedError("the booster is not an object")
     return value
 
 
@@ -47,7 +47,9 @@ class _Reader:
     def read_value(self, depth: int) -> Any:
         self._n_values += 1
         if depth > _MAX_DEPTH or self._n_values > _MAX_VALUES:
-            raise RefusedError(f"the booster is nested too deeply, or larger than {_MAX_VALUES:,}")
+            raise RefusedError(
+                f"the booster is nested too deeply, or has more than {_MAX_VALUES:,} values"
+            )
         kind = self._take(1)[0]
         if kind in _DTYPES:
             dtype = _DTYPES[kind]
@@ -76,7 +78,7 @@ class _Reader:
     def _read_length(self) -> int:
         self._expect(b"L")
         length = int.from_bytes(self._take(8), "big", signed=True)
-        # What follows takes at least a byte each.
+        # Each part takes at least a byte.
         if not 0 <= length <= len(self._content) - self.place:
             raise RefusedError(f"the booster is damaged: {length:,} parts do not fit into it")
         return length
@@ -86,7 +88,7 @@ class _Reader:
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise RefusedError(f"the booster holds a string that is none ({error})") from error
+            raise RefusedError(f"the booster has a string that is not UTF-8 ({error})") from error
 
     def _read_object(self, depth: int) -> dict[str, Any]:
         fields: dict[str, Any] = {}
@@ -104,7 +106,7 @@ class _Reader:
             self.place += 1
             dtype = _DTYPES.get(self._take(1)[0])
             if dtype is None:
-                raise RefusedError("the booster holds an array of an unknown type")
+                raise RefusedError("the booster has an array of an unknown type")
         self._expect(b"#")
         length = self._read_length()
         if dtype is None:

@@ -9,16 +9,20 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from effboost._training.config import FineTuning
-from effboost._transforms import Augmentation
+from effboost._training.config import FineTuning, Regularization, Schedule
+from effboost._transforms import Augmentation, ImageTransform
 from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 
-__all__ = ["NotPlainError", "decode", "encode"]
+__all__ = ["NotPlainError", "decode", "encode", "is_group"]
 
-# Plain data by nature: frozen dataclasses of numbers and strings, which check themselves.
-_DATA: Final[dict[str, Any]] = {"Augmentation": Augmentation, "FineTuning": FineTuning}
+# Groups of parameters: numbers, strings and groups of them.
+_GROUPS: Final[dict[str, Any]] = {
+    kind.__name__: kind
+    for kind in (Augmentation, FineTuning, ImageTransform, Regularization, Schedule)
+}
 _ODD_FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _MAX_ARRAY_BYTES: Final = 2**26
 
@@ -52,18 +56,22 @@ def encode(value: Any) -> Any:
         return {"array": [value.dtype.str, [encode(item) for item in value.tolist()]]}
     if isinstance(value, PurePath):
         return {"path": str(value)}
-    if _DATA.get(kind.__name__) is kind:
-        return {kind.__name__: {name: encode(field) for name, field in vars(value).items()}}
+    if is_group(value):
+        params = value.get_params(deep=False)
+        return {kind.__name__: {name: encode(param) for name, param in params.items()}}
+    name = getattr(value, "__name__", None)
+    if isinstance(value, type) and vars(torch.optim).get(str(name)) is value:
+        return {"optimizer": name}
     raise NotPlainError(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def decode(value: Any, what: str) -> Any:
-    """Give the value that `encode` described.
+    """Return the value that `encode` described.
 
     Raises
     ------
     RefusedError
-        If nothing that `encode` gives looks like this.
+        If `encode` does not return anything like this.
     """
     if isinstance(value, list):
         return [decode(item, what) for item in value]
@@ -72,8 +80,8 @@ def decode(value: Any, what: str) -> Any:
     if len(value) != 1:
         raise RefusedError(f"{what} is of no known kind")
     kind, content = next(iter(value.items()))
-    if kind in _DATA:
-        return _decode_data(kind, content, what)
+    if kind in _GROUPS:
+        return _decode_group(kind, content, what)
     if kind not in _DECODERS:
         raise RefusedError(f"{what} is of kind {quote_name(kind)}, which is unknown")
     try:
@@ -82,13 +90,27 @@ def decode(value: Any, what: str) -> Any:
         raise RefusedError(f"{what} is no {kind}") from error
 
 
-def _decode_data(kind: str, content: Any, what: str) -> Any:
+def is_group(value: Any) -> bool:
+    """Return whether a value is a group of parameters that a file can hold."""
+    return _GROUPS.get(type(value).__name__) is type(value)
+
+
+def _decode_group(kind: str, content: Any, what: str) -> Any:
     if not isinstance(content, dict):
-        raise RefusedError(f"{what} is no {kind}")
+        raise RefusedError(f"{what} is not a {kind}")
     try:
-        return _DATA[kind](**{name: decode(field, what) for name, field in content.items()})
+        group = _GROUPS[kind](**{name: decode(param, what) for name, param in content.items()})
+        group._validate_params()
     except (TypeError, ValueError) as error:
-        raise RefusedError(f"{what} is no {kind}: {error}") from error
+        raise RefusedError(f"{what} is not a {kind}: {error}") from error
+    return group
+
+
+def _decode_optimizer(content: Any, what: str) -> Any:
+    kind = vars(torch.optim).get(content) if isinstance(content, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise RefusedError(f"{what} is not an optimizer of torch")
+    return kind
 
 
 def _decode_list(content: Any, what: str) -> list[Any]:
@@ -134,4 +156,5 @@ _DECODERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "scalar": _decode_scalar,
     "array": _decode_array,
     "path": lambda content, what: Path(content),
+    "optimizer": _decode_optimizer,
 }

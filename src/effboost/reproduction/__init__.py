@@ -1,4 +1,4 @@
-"""The paper's tables and figures, measured anew: see `reproduce`."""
+"""The paper's tables and figures, measured again: see `reproduce`."""
 
 from effboost.reproduction._reproduce import Reproduction, reproduce
 from effboost.reproduction._result import SystemResult

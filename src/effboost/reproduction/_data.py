@@ -1,4 +1,4 @@
-"""The data of a reproduction, and its two splits: as the paper does it, and as it should be."""
+"""The data of a reproduction and its two splits: the paper's, and one by subject."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ __all__ = ["Data", "Split", "join_duplicates", "load_data"]
 
 _Rows = npt.NDArray[np.intp]
 _TEST_SIZE: Final = 0.25
-# What --quick keeps of a larger data set.
+# Number of images that --quick keeps of a larger data set.
 _QUICK_IMAGES: Final = 400
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which images a system learns from, and which it is tested on.
+    """The images that a system learns from, and those that it is tested on.
 
     Attributes
     ----------
     name : {"paper", "honest"}
-        Which of the two it is.
+        Which of the two splits it is.
     title : str
         Heading of its columns.
     description : str
-        What it is, in a sentence.
+        Description in one sentence.
     train, validation, test : ndarray of int
-        Positions of the images. Validation images are watched while training, nothing more.
+        Positions of the images. Metrics are computed on validation images during training;
+        nothing is learned from them.
     """
 
     name: str
@@ -60,14 +61,14 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """LabelledImages images and their two splits.
+    """Labelled images and their two splits.
 
     Attributes
     ----------
     title : str
-        What the images are.
+        Name of the data.
     images : ImageSequence
-        They carry the groups to split by: subjects who share an image are one.
+        They carry the groups to split by. Subjects who share an image are one group.
     target : ndarray of str
         The class of each image.
     subjects : ndarray of str or None
@@ -75,9 +76,9 @@ class Data:
     prints : ndarray of str
         Fingerprint of each image.
     cropped : bool
-        Whether the pictures have the size that the paper's centre crop is made for.
+        Whether the images have the size that the paper's centre crop is made for.
     splits : tuple of Split
-        The paper's, and the honest one.
+        The paper's split, and the one by subject.
     """
 
     title: str
@@ -89,7 +90,7 @@ class Data:
     splits: tuple[Split, Split]
 
     def shared(self, split: Split) -> tuple[int, int]:
-        """Count subjects, and images, of the test part that stand in the training part, too."""
+        """Count the subjects and images of the test part that are also in the training part."""
         return (
             0 if self.subjects is None else _count_shared(self.subjects, split),
             _count_shared(self.prints, split),
@@ -105,19 +106,19 @@ def load_data(
     quick: bool,
     seed: int,
 ) -> Data:
-    """Find the images, and cut them twice."""
+    """Load the images, and make both splits."""
     known = root is None or is_cnmc(root)
     if known and (target or group or tuple(drop_classes)):
         raise UnsupportedInputError(
-            "classes and subjects of C-NMC 2019 and of generated cells are known: leave out "
-            "target, group and drop_classes"
+            "target, group and drop_classes are not for C-NMC 2019 and generated cells, whose "
+            "classes and subjects are known: leave them out"
         )
     if root is not None and known:
         return _load_cnmc(Path(root), quick, seed)
     if root is None:
         found, title = _make_cells(quick, seed), "generated cells"
     else:
-        # Not `name` of the path as it was given, which may be ".".
+        # The path may be ".", which has no name.
         title = Path(root).absolute().name
         found = load_image_folder(root, target=target, group=group, drop_classes=drop_classes)
         found = _thin(found, found.groups, quick, seed)
@@ -129,9 +130,9 @@ def load_data(
     )
     parts = subject_split(labels, groups, test_size=_TEST_SIZE, random_state=seed)
     nothing = parts.validation
-    honest = "by subject; subjects who share an image to the byte are one"
+    honest = "by subject; subjects with an identical image count as one"
     if found.groups is None:
-        honest = "by image, for NO SUBJECTS ARE KNOWN; equal images stand on one side"
+        honest = "by image, since NO SUBJECTS ARE KNOWN; identical images are on one side"
     return Data(
         title,
         images,
@@ -143,12 +144,12 @@ def load_data(
             Split(
                 "paper",
                 "split by image",
-                "a quarter of the images of each class, whoever they come from, is tested",
+                "a quarter of the images of each class is tested, whatever their subjects",
                 np.sort(train),
                 nothing,
                 np.sort(test),
             ),
-            Split("honest", "subject-wise", f"a quarter is tested, cut {honest}", *parts),
+            Split("honest", "subject-wise", f"a quarter is tested, split {honest}", *parts),
         ),
     )
 
@@ -180,16 +181,16 @@ def _load_cnmc(root: Path, quick: bool, seed: int) -> Data:
             Split(
                 "paper",
                 "the paper's split",
-                "the training folds; of the preliminary set, half of the images, whoever they "
-                "come from, is tested, and the other half watched",
+                "trained on the training folds; half of the images of the preliminary set is "
+                "tested and the other half is for validation, whatever their subjects",
                 train,
                 *by_image,
             ),
             Split(
                 "honest",
                 "subject-wise",
-                "the preliminary set is halved by subject; subjects who share an image to the "
-                "byte are one, and those of the preliminary set are left out of training",
+                "the preliminary set is halved by subject; subjects with an identical image count "
+                "as one, and those of the preliminary set are left out of training",
                 kept,
                 *by_subject,
             ),
@@ -198,7 +199,7 @@ def _load_cnmc(root: Path, quick: bool, seed: int) -> Data:
 
 
 def _thin(found: Bunch, groups: Any, quick: bool, seed: int) -> Bunch:
-    """Keep some images of every subject, if there are too many for a quick look."""
+    """Keep some images of every subject, if there are too many for a quick run."""
     n = len(found.target)
     if not quick or n <= _QUICK_IMAGES:
         return found
@@ -218,7 +219,7 @@ def _thin(found: Bunch, groups: Any, quick: bool, seed: int) -> Bunch:
 
 
 def _index(images: Any, groups: Any) -> tuple[ImageSequence, npt.NDArray[Any], npt.NDArray[Any]]:
-    """Give the images with the groups to split them by, and their fingerprints."""
+    """Return the images with the groups to split them by, and their fingerprints."""
     plain = ImageSequence(images)
     prints = np.array([plain.fingerprint(i) for i in range(len(plain))])
     named = np.arange(len(plain)) if groups is None else groups
@@ -227,7 +228,7 @@ def _index(images: Any, groups: Any) -> tuple[ImageSequence, npt.NDArray[Any], n
 
 
 def join_duplicates(groups: npt.NDArray[Any], prints: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give groups that share an image, directly or by way of others, one common name."""
+    """Rename groups that share an image, directly or through other groups, to a common name."""
     names, group_codes = np.unique(groups, return_inverse=True)
     print_codes = np.unique(prints, return_inverse=True)[1] + len(names)
     size = print_codes.max() + 1

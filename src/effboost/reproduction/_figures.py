@@ -25,25 +25,25 @@ _LEVEL: Final = 40
 
 
 def check_drawing() -> None:
-    """Fail before hours of work rather than after them."""
+    """Check that figures can be drawn, before hours of work."""
     load_extra("matplotlib.figure", "report")
     load_extra("pytorch_grad_cam", "explain")
 
 
 def _figure(**options: Any) -> Any:
-    # Without pyplot, which keeps figures and may ask for a screen.
+    # Without pyplot, which keeps figures and may need a screen.
     return load_extra("matplotlib.figure", "report").Figure(layout="constrained", **options)
 
 
 def _plain_text() -> Any:
-    """Draw names of classes as they are: a dollar sign begins no formula."""
+    """Draw names of classes as they are, without reading a dollar sign as a formula."""
     return load_extra("matplotlib", "report").rc_context({"text.parse_math": False})
 
 
 def draw_explanations(
     clf: Any, test: ImageSequence, train: ImageSequence, report: EvaluationReport, file: Path
 ) -> None:
-    """Draw some test images of all classes: Figure 5's Grad-CAM, and the hybrid's own reasons."""
+    """Draw Grad-CAM (Figure 5) and the attribution of the hybrid for some test images."""
     chosen = _choose(report.y_true)
     pictures = test[chosen]
     background = train[np.linspace(0, len(train) - 1, min(_BACKGROUND, len(train))).astype(int)]
@@ -61,7 +61,7 @@ def draw_explanations(
 
 
 def _choose(target: Any) -> Any:
-    """Take the first image of each class, the second of each, and so on."""
+    """Choose the first image of each class, the second of each, and so on."""
     order = np.argsort(
         [np.sum(target[:i] == label) for i, label in enumerate(target)], kind="stable"
     )

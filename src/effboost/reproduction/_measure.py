@@ -30,7 +30,7 @@ _BATCH: Final = 64
 
 
 def describe_networks(clf: Any) -> tuple[str, str]:
-    """Name the networks of a classifier that is not yet fitted, and what they start from."""
+    """Name the backbones of an unfitted classifier, and their initial weights."""
     params = clf.get_params()
     prefixes = [key[: -len("backbone")] for key in params if key.endswith("featurizer__backbone")]
     names = [_name(params[f"{prefix}backbone"]) for prefix in prefixes]
@@ -48,9 +48,9 @@ def _name(backbone: Any) -> str:
 def measure(
     clf: Any, data: Data, split: Split, positive: str | None, picture: Path | None
 ) -> dict[str, Any]:
-    """Fit a classifier, test it, and give what `SystemResult` holds of it.
+    """Fit and test a classifier, and return the values of its `SystemResult`.
 
-    A hybrid's explanations are drawn into `picture`, if one is named.
+    The explanations of a hybrid are drawn into the file `picture`, if it is not None.
     """
     train, test = data.images[split.train], data.images[split.test]
     watched = {}
@@ -68,7 +68,7 @@ def measure(
         data.target[split.test],
         cv="prefit",
         pos_label=positive,
-        check_leakage=False,  # there is nothing to compare with: the split was checked before
+        check_leakage=False,  # the split was checked before
     )
     if picture is not None and isinstance(clf, HybridClassifier):
         draw_explanations(clf, test, train, report, picture)
@@ -97,7 +97,7 @@ def _predictions(report: EvaluationReport, split: Split) -> dict[str, Any]:
 
 def _cpu_milliseconds(clf: Any, images: ImageSequence) -> tuple[float, float]:
     if torch.cuda.is_available():
-        # A copy, since a network that runs already stays where it runs.
+        # A copy, since a network that has started stays on its device.
         clf = pickle.loads(pickle.dumps(clf))
         for part in _parts(clf):
             if isinstance(part, ImageFeaturizer):
@@ -126,7 +126,7 @@ def _count_parameters(clf: Any) -> int:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Give all fitted estimators and networks within an estimator."""
+    """Find all fitted estimators and networks within an estimator."""
     if isinstance(value, nn.Module):
         yield value
     elif isinstance(value, list | tuple):
@@ -140,7 +140,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 class _Counter(io.RawIOBase):
-    """Counts what is written; VGG16's gigabyte need not lie on the disk for that."""
+    """A file that counts the bytes written to it, and keeps none."""
 
     n_bytes = 0
 

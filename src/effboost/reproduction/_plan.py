@@ -1,4 +1,4 @@
-"""How each system is made, and the digest of all that its results depend on."""
+"""How each system is built, and the digest of all that its results depend on."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from effboost.reproduction._measure import describe_networks
 __all__ = ["HYBRID", "QUICK_SIDE", "QUICK_SIDE_INCEPTION", "Plan"]
 
 HYBRID: Final = "hybrid_efficientnet_b0"
-# These differ in nothing but their backbone.
+# These differ only in their backbone.
 _HYBRIDS: Final = (HYBRID, "hybrid_vgg16", "hybrid_resnet18", "hybrid_inception_v3")
 _QUICK_EPOCHS: Final = 2
-# Inception networks take no less than 75 pixels, AlexNet no less than 63.
+# Inception networks need at least 75 pixels, AlexNet at least 63.
 QUICK_SIDE: Final = 64
 QUICK_SIDE_INCEPTION: Final = 80
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The settings that all systems are made with."""
+    """The settings that all systems are built with."""
 
     backbone: Any
     weights: Any
@@ -42,34 +42,35 @@ class Plan:
     seed: int
 
     def design(self, name: str) -> str:
-        """Name the system that this one is, with the backbone that was asked for."""
+        """Return the name of the system that this one equals, with the chosen backbone."""
         return HYBRID if self.backbone is not None and name in _HYBRIDS else name
 
     @property
     def epochs(self) -> int | None:
-        """Epochs of all systems; None where each has its own."""
+        """Number of epochs of all systems; None if each has its own."""
         return self.max_epochs or (_QUICK_EPOCHS if self.quick else None)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Give the keywords of a system's factory, but for the size that depends on the network."""
+        """Return the keywords of a factory, without the size that depends on the network."""
         kind = COMPARATORS[name].network
         settings: dict[str, Any] = {"random_state": self.seed, "runtime": self.runtime}
-        if self.epochs is not None:
+        is_tuned = COMPARATORS[name].is_tuned
+        if self.epochs is not None and is_tuned:
             settings["max_epochs"] = self.epochs
         if self.image_size is not None:
             settings["image_size"] = self.image_size
         if self.quick or not self.cropped:
-            # The paper's crop suits the frames of C-NMC alone.
+            # The paper's crop suits only the frames of C-NMC.
             settings["crop_size"] = None
         if kind == "scratch":
             return settings
         settings["weights"] = self.weights
         if self.backbone is not None:
             if kind == "own":
-                # The weights are those of another network.
+                # The weights belong to another network.
                 return settings | {"weights": None}
             settings["backbone"] = self.backbone
-        if self.freeze_batch_norm:
+        if self.freeze_batch_norm and is_tuned:
             settings["freeze_batch_norm"] = True
         return settings
 
@@ -105,7 +106,7 @@ class Plan:
 
 
 def _stable_name(backbone: Any) -> str:
-    """Describe a backbone by what does not change from process to process."""
+    """Return a name of a backbone that is the same in each process."""
     if callable(backbone):
         return f"{backbone.__module__}.{getattr(backbone, '__qualname__', backbone)}"
     return str(backbone)

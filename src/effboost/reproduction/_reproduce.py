@@ -1,4 +1,4 @@
-"""Every system of the paper on one data set, resumable."""
+"""All systems of the paper on one data set, in a run that can be resumed."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = ["Reproduction", "reproduce"]
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """What `reproduce` measured; ``print`` shows its tables.
+    """The result of `reproduce`; ``print`` shows its tables.
 
     Attributes
     ----------
     notes : tuple of str
-        What was measured on what, and how much of it is to be believed.
+        The data and the settings, and what limits the results.
     splits : tuple of Split
-        The paper's split of the images, and the honest one.
+        The paper's split of the images, and the one by subject.
     results : dict of str to dict of str to SystemResult
         By system and by split ("paper", "honest").
     """
@@ -54,15 +54,15 @@ class Reproduction:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What failed, and why."""
+        """Which systems failed, and why."""
         return tuple(list_failures(self.results, self.splits))
 
     def __str__(self) -> str:
         reached, costs = split_for_screens(table_of_systems(self.results, self.splits))
         parts = [
             "\n".join(escape_invisible(note) for note in self.notes),
-            f"Tables 1 and 3: what the systems reach\n{to_text(reached)}",
-            f"What they are, and cost\n{to_text(costs)}",
+            f"Tables 1 and 3: scores of the systems\n{to_text(reached)}",
+            f"Networks and costs\n{to_text(costs)}",
         ]
         if self._hybrid:
             table = table_of_classes(self._hybrid, self.splits)
@@ -77,7 +77,7 @@ class Reproduction:
         return {name: result for name, result in found.items() if result.error is None}
 
     def to_markdown(self) -> str:
-        """Give notes and tables as Markdown.
+        """Format notes and tables as Markdown.
 
         Returns
         -------
@@ -99,12 +99,12 @@ class Reproduction:
         return "\n\n".join(parts) + "\n"
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Give everything but the predictions as JSON, and write it to a file if one is named.
+        """Convert everything but the predictions to JSON, and write it to a file if one is given.
 
         Parameters
         ----------
         path : path, default=None
-            The file, replaced in one step if it exists.
+            The file. It is replaced atomically if it exists.
 
         Returns
         -------
@@ -157,10 +157,10 @@ def reproduce(
 ) -> Reproduction:
     """Train every system that the paper compares, on two splits, and write its tables and figures.
 
-    Each system is fitted and tested twice: on a split as the paper's, and on one that keeps
-    subjects and equal images on one side. What is finished is kept in `out`, and not measured
-    again as long as nothing changes that it depends on: a run that was stopped, in whatever way,
-    goes on where it was. A system that fails is reported, and tried again by the next run.
+    Each system is fitted and tested twice: on a split like the paper's, and on one that keeps
+    subjects and identical images on one side. Finished results are kept in `out` and not measured
+    again unless something changes that they depend on, so that an interrupted run can be resumed.
+    A system that fails is reported, and tried again by the next run.
 
     Parameters
     ----------
@@ -169,32 +169,33 @@ def reproduce(
         `load_image_folder` takes). None generates cells.
     out : path, default="effboost-reproduction"
         Folder to write: ``reproduction.md``, ``.txt`` and ``.json``, ``figure_5.png``,
-        ``figures_6_and_8.png``, ``figure_7.png``, and what is kept, in ``systems``.
+        ``figures_6_and_8.png``, ``figure_7.png``, and the finished results in ``systems``.
     systems : iterable of str, default=None
         Names in `effboost.comparators.COMPARATORS`; None takes all.
     quick : bool, default=False
-        Only show that everything runs, in minutes: two epochs on small pictures, few images, and
-        random weights unless `weights` says otherwise.
+        Only show that everything runs, in minutes: two epochs on few small images, and random
+        weights unless `weights` is given.
     target, group, drop_classes
         See `load_image_folder`.
     positive : str, default=None
-        The class that is looked for: adds two operating points to the JSON.
+        The positive class: adds two operating points to the JSON.
     backbone : str, BackboneSpec or callable, default=None
-        Takes the place of the network in all systems that begin with a pretrained one as it
-        is published. Those with a network of their own, and those that are trained from scratch,
-        keep theirs; the former then begin with random weights.
+        Replaces the backbone of all systems that use a published pretrained network. Systems with
+        a network of their own, and those trained from scratch, keep theirs; the former then start
+        from random weights.
     weights : "auto", "imagenet", None or path, default="auto"
-        What pretrained networks start from; "auto" means random weights with `quick`, and else
-        "imagenet". A file fits one architecture: name it by `backbone`.
+        Initial weights of pretrained networks. "auto" means random weights with `quick`, and
+        "imagenet" otherwise. A file fits one architecture: give it as `backbone`.
     freeze_batch_norm : bool, default=False
         Keep the statistics of batch norms in the networks that start from `weights`, for weights
         that have them folded in.
     image_size : int, default=None
-        What all networks see, in pixels. None: what each system takes; 64 or 80 with `quick`.
+        Side in pixels of the input of all networks. None takes each system's own; 64 or 80 with
+        `quick`.
     max_epochs : int, default=None
-        Epochs of training. None: what each system takes, up to 100; 2 with `quick`.
+        Epochs of training. None takes each system's own, up to 100; 2 with `quick`.
     runtime : str, default="auto"
-        What predicts: see `ImageFeaturizer`. The times depend on it.
+        Computes the features: see `ImageFeaturizer`. The times depend on it.
     random_state : int, default=0
         Seed of the splits and of the systems.
     verbose : int, default=0
@@ -203,16 +204,16 @@ def reproduce(
     Returns
     -------
     Reproduction
-        The results; ``failures`` names what failed.
+        The results; ``failures`` lists what failed.
 
     Raises
     ------
     UnsupportedInputError
         If a system or the positive class is unknown.
     DatasetError, SplitError
-        If the data cannot be found, or cannot be cut by subject.
+        If the data cannot be found, or cannot be split by subject.
     MissingDependencyError
-        If what draws the figures is not installed.
+        If a package that draws the figures is not installed.
 
     Examples
     --------
@@ -234,7 +235,9 @@ def reproduce(
     )
     if positive is not None and positive not in found.target:
         classes = sorted(set(found.target.tolist()))
-        raise UnsupportedInputError(f"positive={positive!r} is none of {classes}")
+        raise UnsupportedInputError(
+            f"positive={positive!r} is not a class; the classes are {classes}"
+        )
     if weights == "auto":
         weights = None if quick else "imagenet"
     plan = Plan(
@@ -269,14 +272,14 @@ def _check_systems(systems: Iterable[str] | None) -> list[str]:
     unknown = [name for name in names if name not in COMPARATORS]
     if unknown or not names:
         raise UnsupportedInputError(
-            f"there is no system {unknown[0] if unknown else ''!r}; the systems are "
+            f"{unknown[0] if unknown else ''!r} is not a system; the systems are "
             f"{', '.join(COMPARATORS)}"
         )
     return names
 
 
 def _once(name: str, split: Split, data: Data, plan: Plan, kept: Path) -> SystemResult:
-    """Give the result that is there, or measure it and keep it."""
+    """Load the result of a former run, or measure and save it."""
     empty = SystemResult(name, split.name, plan.key(name, data, split))
     picture = kept / f"{empty.stem}.png" if name == HYBRID else None
     known = empty.load(kept)
@@ -288,10 +291,10 @@ def _once(name: str, split: Split, data: Data, plan: Plan, kept: Path) -> System
         empty = dataclasses.replace(empty, network=network, weights=weights)
         result = dataclasses.replace(empty, **measure(clf, data, split, plan.positive, picture))
     except Exception as error:
-        # Whatever it is, the others go on, and the table says so.
+        # The other systems go on, and the table shows the failure.
         result = dataclasses.replace(empty, error=f"{type(error).__name__}: {error}")
     result.save(kept)
-    # Networks refer to themselves in circles, and VGG16 is large.
+    # Networks have reference cycles, and VGG16 is large.
     clf = None
     gc.collect()
     return result
@@ -301,13 +304,13 @@ def _notes(data: Data, plan: Plan) -> tuple[str, ...]:
     notes = []
     if plan.quick:
         notes.append(
-            "QUICK: small pictures, few images, next to no training. This shows that everything "
-            "runs; the numbers do not judge the systems."
+            "QUICK: few small images and hardly any training. This shows that everything runs; "
+            "the scores say nothing about the systems."
         )
     if plan.weights is None:
         notes.append(
-            "RANDOM WEIGHTS: no network began pretrained. Nothing here compares with what was "
-            "reported."
+            "RANDOM WEIGHTS: no network was pretrained. No score can be compared with a reported "
+            "one."
         )
     n_subjects = 0 if data.subjects is None else len(set(data.subjects.tolist()))
     classes = {label: int((data.target == label).sum()) for label in sorted(set(data.target))}
@@ -316,25 +319,25 @@ def _notes(data: Data, plan: Plan) -> tuple[str, ...]:
     notes.append(f"Data: {data.title}, {len(data.target)} images of {of} ({counted}).")
     for split in data.splits:
         subjects, images = data.shared(split)
-        shared = f"{images} images stand on both sides"
+        shared = f"{images} images are on both sides"
         if data.subjects is not None:
             n_tested = len(set(data.subjects[split.test].tolist()))
             shared = f"{subjects} of the {n_tested} tested subjects and {shared}"
         notes.append(
-            f"{split.title.capitalize()}: {split.description}. {len(split.train)} images to learn "
-            f"from, {len(split.test)} to test; {shared}."
+            f"{split.title.capitalize()}: {split.description}. {len(split.train)} training images, "
+            f"{len(split.test)} test images; {shared}."
         )
-    epochs, side = plan.epochs or "each system's own", "of each system's own size"
+    epochs, side = plan.epochs or "each system's own", "each system's own"
     if plan.image_size is not None:
-        side = f"of {plan.image_size} pixels"
+        side = f"{plan.image_size} pixels"
     elif plan.quick:
-        side = f"of {QUICK_SIDE} pixels, {QUICK_SIDE_INCEPTION} for Inception networks"
-    notes.append(f"Epochs: {epochs}. Pictures: {side}. Seed: {plan.seed}.")
+        side = f"{QUICK_SIDE} pixels, {QUICK_SIDE_INCEPTION} for Inception networks"
+    notes.append(f"Epochs: {epochs}. Image size: {side}. Seed: {plan.seed}.")
     notes.append(
-        "Reported: what its authors reported, on data and splits of their own. Intervals: 95 %, "
-        "from resampling subjects. Times: of this machine, of a CPU where images are predicted. "
-        "Parameters: of the networks as fitted, with outputs for these classes. File: what joblib "
-        "writes after a first prediction, with the graph of the network beside it."
+        "Reported: by the authors, on their own data and splits. Intervals: 95 %, from a bootstrap "
+        "over subjects. Times: on this machine; predictions on a CPU. Parameters: of the fitted "
+        "networks, with outputs for these classes. File: what joblib writes after the first "
+        "prediction, including the exported network."
     )
     return tuple(notes)
 

@@ -1,4 +1,4 @@
-"""What was measured of one system on one split, and the file that keeps it."""
+"""The measurements of one system on one split, and their file."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class SystemResult:
     key : str
         Digest of all that the result depends on: settings, images, labels, splits.
     network, weights : str
-        What it computes with, and what that started from.
+        Names of the backbone and of its initial weights.
     error : str or None
-        Why it failed; all that follows is None then.
+        Why it failed; the attributes below are then None.
     report : dict or None
-        `EvaluationReport.to_dict` on the test images, with the curves of training.
+        `EvaluationReport.to_dict` on the test images, with the training curves.
     parameters : int or None
-        Number of parameters of the fitted networks, outputs included.
+        Number of parameters of the fitted networks, including the output layer.
     train_seconds : float or None
         Time of ``fit``.
     single_ms, batch_ms : float or None
-        Milliseconds of ``predict`` for an image on a CPU: alone (median), and among others.
+        Milliseconds of ``predict`` per image on a CPU: for one image (median), and in a batch.
     size_bytes : int or None
         Size of the file that joblib would write.
     predictions : dict or None
         "index" of each test image, its "true" and predicted ("pred") class, its subject
-        ("group"), and "probabilities" where there are some.
+        ("group"), and "probabilities" if the system has them.
     """
 
     system: str
@@ -59,19 +59,19 @@ class SystemResult:
 
     @property
     def stem(self) -> str:
-        """Name of its files, without the suffix."""
+        """Name of the files of this result, without the suffix."""
         return f"{self.system}-{self.split}-{self.key[:16]}"
 
     def save(self, folder: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the result as JSON, atomically."""
         write_atomic(folder / f"{self.stem}.json", json.dumps(dataclasses.asdict(self)) + "\n")
 
     def load(self, folder: Path) -> SystemResult | None:
-        """Give the result that was kept for the same key; None where there is none."""
+        """Read the result saved for the same key; None if there is none."""
         try:
             text = (folder / f"{self.stem}.json").read_text(encoding="utf-8")
             kept = SystemResult(**json.loads(text))
         except (OSError, ValueError, TypeError):
-            # Missing, or damaged: it is measured again.
+            # Missing or damaged: it is measured again.
             return None
         return kept if kept.key == self.key and kept.error is None else None

@@ -1,4 +1,4 @@
-"""The tables: what was reported beside what was measured, as text and as Markdown."""
+"""Tables of reported and measured scores, as text and as Markdown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RESOURCES: Final[dict[str, _Resource]] = {
 
 
 def table_of_systems(results: _Results, splits: Sequence[Split]) -> _Table:
-    """Tables 1 and 3: one row for each system, the first being the header."""
+    """Build Tables 1 and 3: a header, and a row for each system."""
     measured = [f"{name}, {split.title}" for split in splits for name in _METRICS.values()]
     rows = [["system", "whose", "in the paper", "network", "reported", *measured, *_RESOURCES]]
     for name, found in results.items():
@@ -73,7 +73,7 @@ def _scores(result: SystemResult | None) -> list[str]:
 
 
 def _interval(metric: Mapping[str, float | None]) -> str:
-    # Undefined ends are None in what was saved.
+    # Undefined ends are None in saved results.
     value, *ends = (metric[key] for key in ("value", "low", "high"))
     if value is None:
         return _NOTHING
@@ -83,14 +83,14 @@ def _interval(metric: Mapping[str, float | None]) -> str:
 
 
 def _resources(found: Mapping[str, SystemResult]) -> list[str]:
-    """Give what it costs, by the subject-wise split where that one has been measured."""
+    """Format the cost of a system, on the subject-wise split if that was measured."""
     done = [found[name] for name in ("honest", "paper") if name in found]
     result = next((r for r in done if r.report is not None), None)
     return [_NOTHING if result is None else text(result) for text in _RESOURCES.values()]
 
 
 def table_of_classes(found: Mapping[str, SystemResult], splits: Sequence[Split]) -> _Table:
-    """Table 2: precision, recall and F1 of each class, of one system."""
+    """Build Table 2: precision, recall and F1 of each class, for one system."""
     rows = [["split", "class", "images", "precision", "recall", "F1"]]
     for split in splits:
         report: Mapping[str, Any] | None = found[split.name].report if split.name in found else None
@@ -101,7 +101,7 @@ def table_of_classes(found: Mapping[str, SystemResult], splits: Sequence[Split])
 
 
 def split_for_screens(table: _Table) -> tuple[_Table, _Table]:
-    """Cut the table of systems into what they reach and what they cost, each narrow enough."""
+    """Split the table of systems into a table of scores and a table of costs."""
     header, costs = table[0], ["system", "network", *_RESOURCES]
     reached = header[header.index("reported") + 1 : -len(_RESOURCES)]
     return _select(table, ["system", *reached, "reported"]), _select(table, costs)
@@ -113,7 +113,7 @@ def _select(table: _Table, columns: Sequence[str]) -> _Table:
 
 
 def list_failures(results: _Results, splits: Sequence[Split]) -> list[str]:
-    """Say of each system that failed on which split, and why; each failure once."""
+    """List which system failed on which split, and why; each failure once."""
     titles = {split.name: split.title for split in splits}
     return list(
         dict.fromkeys(
@@ -126,13 +126,13 @@ def list_failures(results: _Results, splits: Sequence[Split]) -> list[str]:
 
 
 def to_markdown(table: _Table) -> str:
-    """Lay a table out as Markdown, taking every cell for hostile."""
+    """Format a table as Markdown, with every cell escaped."""
     lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in table]
     return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
 
 
 def to_text(table: _Table) -> str:
-    """Lay a table out in columns."""
+    """Format a table as columns of text."""
     plain = [[escape_invisible(cell) for cell in row] for row in table]
     widths = [max(len(row[i]) for row in plain) for i in range(len(plain[0]))]
     return "\n".join(

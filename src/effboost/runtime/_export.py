@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Final
 
 import numpy as np
@@ -12,6 +11,8 @@ import torch
 from torch import nn
 
 from effboost._transforms import ImageTransform
+from effboost._utils.device import tracing
+from effboost._utils.locks import ignore_warnings
 from effboost.exceptions import RuntimeUnavailableError
 from effboost.runtime._onnx import OnnxRuntime
 from effboost.runtime._torch import TorchRuntime
@@ -88,8 +89,7 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
     for logger in chatty:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with tracing(), ignore_warnings(), torch.no_grad():
             program = torch.onnx.export(
                 module.eval(),
                 (pixels,),
@@ -111,7 +111,7 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
 
 
 def _make_probe(side: int, number: int) -> npt.NDArray[np.uint8]:
-    """Give a picture of noise, in turn bright, dim and dark."""
+    """Return a picture of noise, in turn bright, dim and dark."""
     brightest = 256 >> (2 * (number % 3))
     rng = np.random.default_rng(number)
     return rng.integers(0, brightest, (1, side, side, 3), dtype=np.uint8)

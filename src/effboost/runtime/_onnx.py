@@ -35,6 +35,6 @@ class OnnxRuntime:
         return self.run_all(pixels)[0]
 
     def run_all(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Give every output of the graph: the features, and what was added to them."""
+        """Return every output of the graph: the features, and what was added to them."""
         outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"pixels": pixels})
         return outputs

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from effboost._utils.locks import ForkableLock
 from effboost._utils.threads import count_threads
 
 __all__ = ["OpenVinoRuntime"]
+
+# Models of a parent process: deleting one would wait for threads that a child does not have.
+_LEFT_BEHIND: Final[list[Any]] = []
 
 
 class OpenVinoRuntime:
@@ -24,9 +30,15 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, graph: bytes):
+        self._graph = graph
+        self._starting = ForkableLock()
+        self.n_workers = count_threads()
+        self._start()
+        self.batch_size = int(self._model.input(0).shape[0])
+
+    def _start(self) -> None:
         import openvino
 
-        self.n_workers = count_threads()
         settings = {
             # One stream, which is one thread, for each worker.
             "NUM_STREAMS": self.n_workers,
@@ -35,14 +47,20 @@ class OpenVinoRuntime:
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
-        self._model = core.compile_model(core.read_model(graph), "CPU", settings)
-        self.batch_size = int(self._model.input(0).shape[0])
-        self._own = threading.local()
+        self._model = core.compile_model(core.read_model(self._graph), "CPU", settings)
+        self._requests = threading.local()
+        self._process = os.getpid()
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Carry one batch through the network; see `Runtime`."""
-        if not hasattr(self._own, "request"):
-            self._own.request = self._model.create_infer_request()
+        """Compute the features of one batch; see `Runtime`."""
+        if self._process != os.getpid():
+            with self._starting:
+                if self._process != os.getpid():
+                    # Its threads did not come along into a forked child.
+                    _LEFT_BEHIND.append((self._model, self._requests))
+                    self._start()
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._model.create_infer_request()
         # A copy: the next call of this thread writes to the same memory.
-        features: npt.NDArray[np.float32] = self._own.request.infer([pixels])[0].copy()
+        features: npt.NDArray[np.float32] = self._requests.own.infer([pixels])[0].copy()
         return features

@@ -28,7 +28,7 @@ _OF_GRAPHS: Final[dict[str, Any]] = {"onnxruntime": OnnxRuntime, "openvino": Ope
 
 
 def plan_runtime(choice: str, device: torch.device) -> str:
-    """Give the name of the engine to try."""
+    """Return the name of the engine to try."""
     if choice != "auto":
         return choice
     return "onnxruntime" if device.type == "cpu" else "torch"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
-import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,8 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from effboost._transforms import ImageTransform
+from effboost._utils.device import computing, tracing
+from effboost._utils.locks import ForkableLock, ignore_warnings
 
 __all__ = ["TorchRuntime", "fused"]
 
@@ -46,7 +46,7 @@ class TorchRuntime:
     ):
         self.batch_size = batch_size
         self._device = device
-        self._turn = threading.Lock()
+        self._turn = ForkableLock()
         self.module = fused(module).to(device).to(memory_format=torch.channels_last)
         self.scale, self.shift = (
             torch.from_numpy(values).view(1, 3, 1, 1).to(device)
@@ -55,7 +55,7 @@ class TorchRuntime:
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Carry one batch through the network; see `Runtime`."""
-        with self._turn, torch.inference_mode():
+        with self._turn, computing(), torch.inference_mode():
             # Pictures lie in memory as channels last already: the axes are renamed, not moved.
             batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
             batch = batch.float().mul_(self.scale).add_(self.shift)
@@ -64,10 +64,9 @@ class TorchRuntime:
 
 
 def fused(module: nn.Module) -> nn.Module:
-    """Give a copy with each batch norm folded into the convolution before it."""
+    """Return a copy with each batch norm folded into the convolution before it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with tracing(), ignore_warnings():
             # Copied here: what torchvision takes apart comes back from a copy in training mode.
             return fuse(copy.deepcopy(module).eval(), inplace=True)
     except Exception:

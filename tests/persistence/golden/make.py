@@ -14,9 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
 import effboost
-from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer
+from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer, presets
+from effboost._featurizer_keywords import build_featurizer
 from effboost.backbones import BackboneSpec
 from effboost.datasets import make_blood_cells
+from effboost.persistence._manifest import VERSION
 
 HERE = Path(__file__).parent
 CELLS = {"n_subjects": 4, "images_per_subject": 4, "image_size": 48, "random_state": 0}
@@ -26,21 +28,23 @@ NARROW = BackboneSpec(
 )
 
 
+SMALL = {
+    "weights": None,
+    "image_size": 32,
+    # Its last digits depend least on versions and machines.
+    "runtime": "torch",
+    "device": "cpu",
+    "random_state": 0,
+}
+
+
 def featurizer(backbone, **params):
-    settings = {
-        "weights": None,
-        "crop_size": None,
-        "image_size": 32,
-        # Its last digits depend least on versions and machines.
-        "runtime": "torch",
-        "device": "cpu",
-        "random_state": 0,
-    }
-    return ImageFeaturizer(backbone, **(settings | params))
+    settings = SMALL | {"crop_size": None} | params
+    return build_featurizer(backbone, kind=ImageFeaturizer, **settings)
 
 
 def models():
-    """Give models of each kind of head, not fitted."""
+    """Yield models of each kind of head, not fitted."""
     booster = XGBClassifier(n_estimators=4, max_depth=2, tree_method="hist", n_jobs=1)
     voters = [
         ("linear", make_pipeline(StandardScaler(), LogisticRegression())),
@@ -53,7 +57,18 @@ def models():
     )
     yield "cnn", CNNClassifier(featurizer(NARROW, max_epochs=2, features="logits"), random_state=0)
     voting = VotingClassifier(voters, voting="soft")
-    yield "voting", HybridClassifier(featurizer(NARROW, fine_tune=False), voting, random_state=0)
+    yield "voting", frozen(voting)
+    yield "calibrated-temperature", frozen(booster, calibration="temperature")
+    yield "calibrated-sigmoid", frozen(LogisticRegression(), calibration="sigmoid")
+    yield "pipeline", frozen(make_pipeline(StandardScaler(), booster))
+    yield "cnn-pooled", CNNClassifier(featurizer(NARROW, max_epochs=1), random_state=0)
+    yield "recommended", presets.recommended(NARROW, **SMALL)
+    tuned = presets.recommended(NARROW, fine_tune=True, max_epochs=1, **SMALL)
+    yield "recommended-tuned", tuned
+
+
+def frozen(head, **params):
+    return HybridClassifier(featurizer(NARROW, fine_tune=False), head, random_state=0, **params)
 
 
 def main():
@@ -64,12 +79,12 @@ def main():
         model.fit(cells.images, labels, groups=cells.groups)
         for epoch in model.history_:
             epoch["dur"] = 0.0  # of the machine that made them
-        path = effboost.save(model, HERE / f"format-1-{name}.effboost")
+        path = effboost.save(model, HERE / f"format-{VERSION}-{name}.effboost")
         expected[path.name] = {
             "classes": model.classes_.tolist(),
             "probabilities": model.predict_proba(cells.images).astype(float).round(7).tolist(),
         }
-    (HERE / "expected-1.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
+    (HERE / f"expected-{VERSION}.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def classify(session: onnxruntime.InferenceSession, names: list[str], out: TextI
 
 
 def find_images(names: list[str]) -> Iterator[Path]:
-    """Give each file, and for a folder all images in it and below, by name."""
+    """Yield each file, and of folders all images in them and below, sorted by name."""
     for path in map(Path, names):
         if path.is_dir():
             found = (p for p in path.rglob("*") if p.suffix[1:].lower() in SUFFIXES)

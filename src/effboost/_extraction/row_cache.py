@@ -39,7 +39,7 @@ class RowCache:
         index: npt.NDArray[np.intp],
         compute: Callable[[Sequence[int]], Sequence[npt.NDArray[Any]] | npt.NDArray[Any]],
     ) -> npt.NDArray[Any]:
-        """Give some rows, one below the other.
+        """Return some rows, one below the other.
 
         Parameters
         ----------

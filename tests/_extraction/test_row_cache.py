@@ -5,8 +5,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from effboost._training import row_cache
-from effboost._training.row_cache import RowCache
+from effboost._extraction import row_cache
+from effboost._extraction.row_cache import RowCache
 
 
 @pytest.fixture(params=["memory", "file"])

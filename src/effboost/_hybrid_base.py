@@ -1,0 +1,173 @@
+"""What the hybrid does under its public interface: checks, splits, and the head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_classifier
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils.validation import check_is_fitted
+
+from effboost._cnn_classifier import CNNClassifier
+from effboost._extraction.prepared_images import PreparedImages
+from effboost._featurizer import ImageFeaturizer
+from effboost._heads.booster import count_rounds
+from effboost._heads.calibration import calibrate_head
+from effboost._heads.fit import fit_head, stops_early
+from effboost._heads.view_averaging import mean_over_views
+from effboost._training.config import FineTuning
+from effboost._transforms import Views
+from effboost._utils.compat import DocumentedMixin
+from effboost._utils.default_estimators import NestedDefaults, seed_children
+from effboost._utils.device import resolve_device
+from effboost._utils.fit_callbacks import CallbackSteps, subtask
+from effboost._validation import LabelledImages
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["BaseHybridClassifier"]
+
+
+class BaseHybridClassifier(
+    CallbackSupportMixin,
+    DocumentedMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    NestedDefaults,
+    BaseEstimator,
+):
+    """A featurizer and a head, and how they are fitted and asked together."""
+
+    # Parameters, which the constructor of the subclass sets.
+    head_protocol: str
+    holdout_fraction: float
+    view_averaging: str
+    calibration: str | None
+    validation_fraction: float | None
+    class_weight: Any
+    random_state: Any
+    verbose: int
+
+    def _set_fitted_state(
+        self, featurizer: ImageFeaturizer, classifier: Any, classes: npt.NDArray[Any]
+    ) -> None:
+        """Take on a fitted featurizer and a fitted head."""
+        self.classes_ = classes
+        self.featurizer_, self.classifier_ = featurizer, classifier
+        self.history_ = featurizer.history_
+        if hasattr(featurizer, "classes_"):
+            self.cnn_ = CNNClassifier(featurizer)
+            self.cnn_._set_fitted_state(featurizer)
+
+    def _check_combination(self, featurizer: ImageFeaturizer, classifier: Any) -> None:
+        """Check all parameters, before any work, and that each has an effect."""
+        if not is_classifier(classifier):
+            raise UnsupportedInputError(
+                f"classifier={classifier!r} is not a classifier; it must predict classes"
+            )
+        featurizer._check_params()
+        if self.head_protocol != "holdout" and self.holdout_fraction != 0.3:
+            raise ValueError(
+                f"holdout_fraction={self.holdout_fraction!r} has no effect without "
+                'head_protocol="holdout"'
+            )
+        if self.head_protocol == "holdout" and featurizer.training is None:
+            raise ValueError(
+                'head_protocol="holdout" has no effect with training=None: the network has seen '
+                "none of the images; leave it out"
+            )
+        if self.view_averaging != "features" and featurizer.views == "original":
+            raise ValueError(
+                f"view_averaging={self.view_averaging!r} has no effect with "
+                'views="original": each image has one view'
+            )
+
+    def _fit_head(
+        self,
+        task: Any,
+        featurizer: ImageFeaturizer,
+        classifier: Any,
+        classes: npt.NDArray[Any],
+        deciding: LabelledImages,
+        validation: LabelledImages | None,
+    ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
+        """Fit the classifier on features; return it, calibrated if requested, and its history."""
+        with subtask(task, "extract-features", self):
+            train = self._head_rows(featurizer, deciding, classes)
+            self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
+            watched = None
+            if validation is not None:
+                watched = self._head_rows(featurizer, validation, classes)
+        child = classifier if hasattr(classifier, "set_callbacks") else None
+        n_rounds = count_rounds(classifier)
+        with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
+            evals_result = fit_head(
+                classifier,
+                train,
+                watched,
+                sample_weight=deciding.weights_with_classes(self.class_weight),
+                device=resolve_device(featurizer.device),
+                groups=deciding.groups,
+                n_views=self._n_head_views(featurizer),
+                rounds=CallbackSteps("boosting-round", self, fitting, {}),
+            )
+        if self.calibration is not None and watched is not None:
+            classifier = calibrate_head(
+                classifier, self.calibration, watched, self._n_head_views(featurizer)
+            )
+        return classifier, evals_result
+
+    def _head_rows(
+        self, featurizer: ImageFeaturizer, rows: LabelledImages, classes: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Return what the classifier learns from: a row for each image, or for each view of it."""
+        target = rows.encode(classes)
+        if self.view_averaging == "features":
+            return featurizer._compute_features(rows.images), target
+        features = featurizer._compute_features(rows.images, average=False)
+        n_views = features.shape[1]
+        return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
+
+    def _head_features(self, X: Any) -> npt.NDArray[np.float32]:
+        """Compute what the fitted head decides on; of each view, where it averages over them."""
+        check_is_fitted(self)
+        featurizer = self.featurizer_
+        images = PreparedImages(featurizer._check_images(X, reset=False), featurizer.transform_)
+        return featurizer._compute_features(images, average=self.view_averaging == "features")
+
+    def _ask_head(self, method: str, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Return what a method of the classifier says of images, by their features."""
+        if features.ndim == 3:
+            return mean_over_views(self.classifier_, method, features)
+        answers: npt.NDArray[Any] = getattr(self.classifier_, method)(features)
+        return answers
+
+    def _children(self, rng: np.random.RandomState) -> tuple[ImageFeaturizer, Any]:
+        """Return copies of the featurizer and the classifier, or the defaults, ready to fit."""
+        featurizer, classifier = self._child("featurizer"), self._child("classifier")
+        if self.random_state is not None:
+            seed_children([featurizer, classifier], rng)
+        if self.verbose and not featurizer.verbose:
+            featurizer.set_params(verbose=self.verbose)
+        training = featurizer._child("training")
+        if training is not None and training.class_weight is None and self.class_weight is not None:
+            featurizer.set_params(training__class_weight=self.class_weight)
+        return featurizer, classifier
+
+    def _needs_validation(self, featurizer: ImageFeaturizer, classifier: Any, n_rows: int) -> bool:
+        training: FineTuning | None = featurizer._child("training")
+        network = training is not None and training.patience is not None
+        return network or stops_early(classifier, n_rows) or self.calibration is not None
+
+    def _n_head_views(self, featurizer: ImageFeaturizer) -> int:
+        """Count the rows of an image that the classifier sees."""
+        if self.view_averaging == "features":
+            return 1
+        return Views(featurizer.views == "dihedral").count
+
+    def _choose_validation_fraction(self, featurizer: ImageFeaturizer) -> float:
+        if self.validation_fraction is not None:
+            return self.validation_fraction
+        training: FineTuning = featurizer._child("training") or FineTuning()
+        return training.validation_fraction

@@ -1,0 +1,99 @@
+"""What a classifier decides, and with which probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._utils.probabilities import find_fault
+from effboost._utils.shared_results import compute_once, share_results
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = [
+    "MostProbableMixin",
+    "check_probabilities",
+    "most_probable",
+    "predict_both",
+]
+
+
+def most_probable(
+    classes: npt.NDArray[Any], probabilities: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[Any]:
+    """Return the class of the largest probability of each row; of equal ones, the first.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The classes, in the order of the columns.
+    probabilities : ndarray of shape (n_samples, n_classes)
+        Their probabilities, or scores.
+    """
+    labels: npt.NDArray[Any] = np.asarray(classes)[probabilities.argmax(axis=1)]
+    return labels
+
+
+class MostProbableMixin:
+    """Mixin for classifiers of images that decide for the most probable class."""
+
+    classes_: Any
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Predict the class of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            A label of `classes_` for each image.
+        """
+        # First, for it checks that the classifier is fitted.
+        probabilities = _probabilities(self, X)
+        return most_probable(self.classes_, probabilities)
+
+
+def predict_both(clf: Any, X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Return what a classifier predicts, and its probabilities; None where it has none.
+
+    The labels are those of its own `predict`, which need not be the most probable classes. Images
+    pass through the network once for both.
+
+    Parameters
+    ----------
+    clf : classifier
+        Fitted, on images.
+    X : ImageSequence
+        The images.
+    """
+    with share_results():
+        probabilities = _probabilities(clf, X) if hasattr(clf, "predict_proba") else None
+        return np.asarray(clf.predict(X)), probabilities
+
+
+def _probabilities(clf: Any, X: Any) -> npt.NDArray[Any]:
+    probabilities: npt.NDArray[Any] = compute_once(
+        (clf, X), "predict_proba", lambda: clf.predict_proba(X)
+    )
+    return probabilities
+
+
+def check_probabilities(probabilities: npt.NDArray[Any], clf: Any) -> None:
+    """Check what `predict_proba` of a classifier returned.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If it is not probabilities of the classes.
+    """
+    fault = find_fault(probabilities, len(probabilities), len(clf.classes_))
+    if fault is not None:
+        raise UnsupportedInputError(
+            f"{type(clf).__name__} cannot be used: {fault}; choose an objective that gives "
+            "probabilities, or wrap the classifier in CalibratedClassifierCV"
+        )

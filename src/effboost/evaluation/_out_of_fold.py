@@ -1,0 +1,171 @@
+"""Predictions for images by classifiers that were not fitted on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone, is_classifier
+from tqdm.auto import tqdm
+
+from effboost._cnn_classifier import CNNClassifier
+from effboost._featurizer import ImageFeaturizer
+from effboost._heads.inner_splits import GroupedSplitter, find_splitters, needs_groups
+from effboost._heads.metadata import fit_metadata
+from effboost._hybrid_classifier import HybridClassifier
+from effboost._images import ImageSequence, as_images
+from effboost._utils.decision import check_probabilities, predict_both
+from effboost._utils.shared_results import share_results
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["Fitted", "Folds", "LabelledSample", "OutOfFold", "predict_folds"]
+
+Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSample:
+    """The images of an evaluation.
+
+    Attributes
+    ----------
+    images : ImageSequence
+        The images; they carry their groups, where these are known.
+    labels : ndarray of shape (n_samples,)
+        Their labels.
+    classes : ndarray of shape (n_classes,)
+        The classes, sorted.
+    groups : ndarray of shape (n_samples,) or None
+        Their subjects; None if they are not known.
+    """
+
+    images: ImageSequence
+    labels: npt.NDArray[Any]
+    classes: npt.NDArray[Any]
+    groups: npt.NDArray[Any] | None
+
+    @property
+    def subjects(self) -> npt.NDArray[Any]:
+        """The subject of each image: itself, where none are known."""
+        return np.arange(len(self.labels)) if self.groups is None else self.groups
+
+    @property
+    def codes(self) -> npt.NDArray[np.intp]:
+        """The position of each label in the classes."""
+        return np.searchsorted(self.classes, self.labels)
+
+
+class OutOfFold:
+    """The predictions of one classifier of each fold for the images tested there.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Position of each predicted class in the classes.
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+        Probabilities; None where a classifier has none.
+    fold : ndarray of shape (n_samples,)
+        Number of the fold of each image.
+    """
+
+    def __init__(self, n_samples: int, classes: npt.NDArray[Any]):
+        self._position = {label: i for i, label in enumerate(classes.tolist())}
+        self.codes = np.zeros(n_samples, dtype=np.intp)
+        self.fold = np.zeros(n_samples, dtype=np.intp)
+        self.probabilities: npt.NDArray[np.float64] | None = np.zeros((n_samples, len(classes)))
+
+    def record(
+        self, model: Any, images: ImageSequence, test: npt.NDArray[np.intp], number: int
+    ) -> None:
+        """Predict the images of a fold."""
+        labels, probabilities = predict_both(model, images)
+        self.fold[test] = number
+        self.codes[test] = self._encode(labels, model)
+        if probabilities is None:
+            self.probabilities = None
+        elif self.probabilities is not None:
+            check_probabilities(probabilities, model)
+            # A fold may lack a class in training where the caller's own cv leaves it out.
+            columns = self._encode(model.classes_, model)
+            self.probabilities[np.ix_(test, columns)] = probabilities
+
+    def _encode(self, labels: Any, model: Any) -> npt.NDArray[np.intp]:
+        values = np.asarray(labels).tolist()
+        unknown = [label for label in values if label not in self._position]
+        if unknown:
+            raise UnsupportedInputError(
+                f"{type(model).__name__} predicts {unknown[0]!r}, which is not a class; the "
+                f"classes are {list(self._position)}"
+            )
+        return np.array([self._position[label] for label in values], dtype=np.intp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The classifiers of the folds, with their curves of training where they have some."""
+
+    models: tuple[Any, ...]
+
+    @property
+    def history(self) -> tuple[Any, ...]:
+        return tuple(getattr(model, "history_", []) for model in self.models)
+
+    @property
+    def evals_result(self) -> tuple[Any, ...]:
+        return tuple(getattr(model, "evals_result_", {}) for model in self.models)
+
+
+def predict_folds(
+    estimator: Any, sample: LabelledSample, folds: Folds, *, prefit: bool, verbose: int
+) -> tuple[OutOfFold, OutOfFold | None, Fitted]:
+    """Fit a clone for each fold and predict the images that are tested there.
+
+    Returns
+    -------
+    own : OutOfFold
+        The predictions.
+    cnn : OutOfFold or None
+        Those of the fine-tuned network alone, where the classifiers have one.
+    fitted : Fitted
+        The classifiers.
+    """
+    n = len(sample.labels)
+    own, cnn, models = OutOfFold(n, sample.classes), None, []
+    bar = tqdm(folds, desc="folds", unit="fold", disable=not verbose)
+    for number, (train, test) in enumerate(bar):
+        model = estimator if prefit else _fit(estimator, sample, train)
+        tested = sample.images[test]
+        # The network alone decides on the same features.
+        with share_results():
+            own.record(model, tested, test, number)
+            if hasattr(model, "cnn_"):
+                cnn = cnn or OutOfFold(n, sample.classes)
+                cnn.record(model.cnn_, tested, test, number)
+        models.append(model)
+    return own, cnn, Fitted(tuple(models))
+
+
+def _fit(estimator: Any, sample: LabelledSample, train: npt.NDArray[np.intp]) -> Any:
+    model = clone(estimator)
+    groups = None if sample.groups is None else sample.groups[train]
+    if groups is not None:
+        _split_by_carried_groups(model)
+    params, _ = fit_metadata(model, None, groups)
+    return model.fit(sample.images[train], sample.labels[train], **params)
+
+
+def _split_by_carried_groups(model: Any) -> None:
+    """Let a `cv` in an estimator of images split by the groups that the images carry."""
+    # What effboost's own estimators hold sees no images.
+    own = HybridClassifier, CNNClassifier, ImageFeaturizer
+    for node, _ in list(find_splitters(model, skip=own)):
+        if not hasattr(node.cv, "split") or needs_groups(node.cv):
+            node.set_params(cv=GroupedSplitter(node.cv, _carried_groups, is_classifier(node)))
+
+
+def _carried_groups(X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    images = as_images(X)
+    groups = np.arange(len(images)) if images.groups is None else images.groups
+    return np.arange(len(images)), groups
