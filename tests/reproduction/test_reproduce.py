@@ -411,9 +411,7 @@ def test_c_nmc_subjects_who_share_an_image_are_left_out_of_training(tmp_path):
 
 def test_options_for_known_data_are_refused(tmp_path):
     for root in (write_tree(tmp_path), None):
-        with pytest.raises(
-            UnsupportedInputError, match="drop_classes are not for"
-        ):
+        with pytest.raises(UnsupportedInputError, match="drop_classes are not for"):
             load(root, target="label")
 
 
