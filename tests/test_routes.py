@@ -80,8 +80,9 @@ HEADS = {
     "threshold": lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.05),
 }
 NOT_SAVED = {"threshold"}
-# The graph of a discriminant loses digits in float32, which export_onnx notices.
-NOT_EXPORTED = {"SVM", "margins", "threshold", "discriminant"}
+# The graphs of the last two lose digits in float32, for random networks have tiny features:
+# export_onnx notices, and refuses them.
+NOT_EXPORTED = {"SVM", "margins", "threshold", "discriminant", "calibrated"}
 
 
 @pytest.fixture(scope="module")
