@@ -28,6 +28,7 @@ from effboost._images.errors import UnreadableError
 from effboost._images.limits import (
     PLANAR_CONFIGURATION,
     BoundedFile,
+    check_exif_size,
     check_is_file,
     check_memory,
     check_size,
@@ -125,6 +126,7 @@ class Decoder:
     def _decode_file(self, name: str, held: ExitStack) -> Image.Image:
         with BoundedFile(io.FileIO(name)) as file:
             check_webp_size(file)
+            check_exif_size(file)
             with Image.open(file, formats=_FORMATS) as image:
                 check_size(image)
                 per_pixel = count_bytes_per_pixel(image, self._needs_low_bytes())

@@ -20,6 +20,7 @@ __all__ = [
     "BITS_PER_SAMPLE",
     "PLANAR_CONFIGURATION",
     "BoundedFile",
+    "check_exif_size",
     "check_is_file",
     "check_memory",
     "check_size",
@@ -28,6 +29,9 @@ __all__ = [
     "is_deep",
 ]
 
+# Markers of JPEG.
+_START_OF_SCAN: Final = 0xDA
+_APP1: Final = 0xE1
 # Tags of TIFF.
 BITS_PER_SAMPLE: Final = 258
 PLANAR_CONFIGURATION: Final = 284
@@ -37,6 +41,8 @@ _MAX_PIXELS: Final = 89_478_485
 _LARGE_READ: Final = 2**20
 # No image below the limit of pixels needs larger reads.
 _MAX_READ: Final = 2**29
+# The standard allows 64 kB; some programs write more.
+_MAX_EXIF: Final = 2**20
 # Two canvases of the decoder, a copy as bytes, and the image.
 _WEBP_BYTES_PER_PIXEL: Final = 17
 
@@ -108,6 +114,40 @@ def check_webp_size(file: BinaryIO) -> None:
     else:
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", head[26:30]))
     check_memory((width, height), _WEBP_BYTES_PER_PIXEL, "WebP")
+
+
+def check_exif_size(file: BinaryIO) -> None:
+    """Check the EXIF data of a JPEG file, which Pillow joins in quadratic time."""
+    n_bytes = 0
+    try:
+        if file.read(2) != b"\xff\xd8":
+            return
+        for marker in iter(lambda: _find_marker(file), _START_OF_SCAN):
+            if marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # without a length
+                continue
+            (length,) = struct.unpack(">H", file.read(2))
+            end = file.tell() + max(0, length - 2)
+            if marker == _APP1 and file.read(6) == b"Exif\0\0":
+                n_bytes += length
+            if n_bytes > _MAX_EXIF:
+                raise UnreadableError(
+                    f"has more than {_MAX_EXIF / 1e6:.1f} MB of EXIF data: remove them"
+                )
+            file.seek(end)
+    except struct.error:  # the end of the file
+        return
+    finally:
+        file.seek(0)
+
+
+def _find_marker(file: BinaryIO) -> int:
+    """Read up to the next marker of a JPEG file, past fill bytes and others that Pillow skips."""
+    previous = 0
+    while True:
+        (byte,) = struct.unpack("B", file.read(1))
+        if previous == 0xFF and byte not in (0, 0xFF):
+            return int(byte)
+        previous = byte
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: int, format: str | None) -> None:
