@@ -368,3 +368,14 @@ def test_return_estimator_keeps_the_classifiers(noisy, report):
     for fold, clf in enumerate(kept.estimators):
         test = kept.fold == fold
         np.testing.assert_allclose(clf.predict_proba(X[test]), kept.probabilities[test])
+
+
+def test_text_escapes_control_characters_of_class_names(noisy):
+    X, y, groups = noisy
+    hostile = np.array(["\x1b]0;owned\x07", "\u202eb", "c"])[np.searchsorted(["a", "b", "c"], y)]
+    report = evaluate(ColourClassifier(), X, hostile, groups=groups, cv=3, n_bootstrap=20)
+    text = str(report)
+    assert text.isascii()
+    assert not any(ord(char) < 32 for char in text.replace("\n", ""))
+    assert text.count("\\u001b]0;owned\\u0007") == 3
+    assert report.classes.tolist() == sorted(set(hostile.tolist()))
