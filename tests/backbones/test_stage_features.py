@@ -9,22 +9,24 @@ from effboost.backbones import append_stages, build_backbone, get_backbone_spec,
 from effboost.exceptions import UnsupportedInputError
 from effboost.runtime import export_graph
 
+TINY = get_backbone_spec(TinyNet)
+
 
 def tiny():
     torch.manual_seed(0)
-    return remove_head(TinyNet().eval(), get_backbone_spec(TinyNet))
+    return remove_head(TinyNet().eval(), TINY)
 
 
 def random_pixels(n=3):
     return torch.rand(n, 3, 24, 24, generator=torch.Generator().manual_seed(0))
 
 
-def test_each_pooling_is_that_of_the_map():
+def test_poolings_are_computed_from_the_maps():
     body, x = tiny(), random_pixels()
     with torch.inference_mode():
         first, last = body.features[:3](x), body.features(x)
         poolings = ("avg", "max", "std", "gem")
-        got = append_stages(body, [(-2, p) for p in poolings] + [(-1, "max")], 24)(x)
+        got = append_stages(body, TINY, [(-3, p) for p in poolings] + [(-1, "max")], 24)(x)
         expected = [
             body(x),
             first.mean((2, 3)),
@@ -37,17 +39,17 @@ def test_each_pooling_is_that_of_the_map():
     torch.testing.assert_close(got, torch.cat(expected, dim=1))
 
 
-def test_nothing_to_append_leaves_the_network_as_it_is():
+def test_network_is_returned_if_nothing_is_appended():
     body = tiny()
-    assert append_stages(body, None, 24) is body
-    assert append_stages(body, (), 24) is body
+    assert append_stages(body, TINY, None, 24) is body
+    assert append_stages(body, TINY, (), 24) is body
 
 
 def test_weights_are_shared_and_the_network_is_not_changed():
     body, x = tiny(), random_pixels()
     with torch.inference_mode():
         before = body(x)
-        more = append_stages(body, "stages", 24)
+        more = append_stages(body, TINY, "stages", 24)
         torch.testing.assert_close(body(x), before, rtol=0, atol=0)
         torch.testing.assert_close(more(x)[:, :8], before, rtol=0, atol=0)
     shared = {p.data_ptr() for p in body.parameters()}
@@ -58,28 +60,28 @@ def test_weights_are_shared_and_the_network_is_not_changed():
     ("name", "n_more"),
     [("efficientnet_b0", 1488), ("mobilenet_v2", 1344), ("resnet18", 896)],
 )
-def test_stages_are_mean_and_deviation_of_the_five_before_the_last(name, n_more):
+def test_stages_are_mean_and_deviation_at_five_earlier_widths(name, n_more):
     spec = get_backbone_spec(name)
     body = remove_head(build_backbone(spec, None, seed=0), spec)
     x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        own, more = body(x), append_stages(body, "stages", 64)(x)
+        own, more = body(x), append_stages(body, spec, "stages", 64)(x)
     assert more.shape[1] == own.shape[1] + n_more
     torch.testing.assert_close(more[:, : own.shape[1]], own)
 
 
-def test_a_map_of_one_position_deviates_by_nothing():
+def test_deviation_of_a_map_of_one_position_is_zero():
     spec = get_backbone_spec("resnet18")
     body = remove_head(build_backbone(spec, None, seed=0), spec)
     with torch.inference_mode():
-        got = append_stages(body, ((-1, "std"),), 32)(torch.rand(2, 3, 32, 32))
+        got = append_stages(body, spec, ((-1, "std"),), 32)(torch.rand(2, 3, 32, 32))
     assert got.shape == (2, 1024)
     assert not got[:, 512:].any()
 
 
-def test_the_exported_graph_gives_them_too():
+def test_exported_graph_computes_the_same_features():
     body = tiny()
-    more = append_stages(body, "stages", 24)
+    more = append_stages(body, TINY, "stages", 24)
     graph = export_graph(more, ImageTransform(None, 24))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), dtype=np.uint8)
     from effboost.runtime import OnnxRuntime
@@ -89,13 +91,13 @@ def test_the_exported_graph_gives_them_too():
     np.testing.assert_allclose(OnnxRuntime(graph).run(pixels), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", [0, 1, -3])
-def test_a_stage_that_is_not_there_is_named(stage):
-    with pytest.raises(UnsupportedInputError, match=rf"stage {stage}; .* -2 to -1"):
-        append_stages(tiny(), ((stage, "avg"),), 24)
+@pytest.mark.parametrize("stage", [0, 1, -5])
+def test_unknown_stage_raises_with_the_known_ones(stage):
+    with pytest.raises(UnsupportedInputError, match=rf"stage {stage}; .* -4 \(features\.0\), -3"):
+        append_stages(tiny(), TINY, ((stage, "avg"),), 24)
 
 
-def test_a_network_that_cannot_be_taken_apart_says_so():
+def test_network_that_cannot_be_traced_raises():
     class Branching(nn.Module):
         def __init__(self):
             super().__init__()
@@ -105,4 +107,4 @@ def test_a_network_that_cannot_be_taken_apart_says_so():
             return self.conv(x if x.sum() > 0 else -x).mean((2, 3))
 
     with pytest.raises(UnsupportedInputError, match=r"torch\.fx can take apart"):
-        append_stages(Branching(), "stages", 24)
+        append_stages(Branching(), get_backbone_spec(Branching), "stages", 24)

@@ -1,4 +1,4 @@
-"""A fitted network, ready to run on the engine that was asked for."""
+"""A fitted network on the chosen runtime."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _STARTING: Final = ForkableLock()
 
 
 class FeatureExtractor:
-    """A network ready to run, made when it is first asked for.
+    """A fitted network whose runtime is started when it is first needed.
 
-    It stands beside the fitted attributes, which scikit-learn wants unchanged by `transform`.
+    It is not among the fitted attributes, which `transform` must not change.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FeatureExtractor:
         return self._runtime
 
     def name(self, device: torch.device) -> str:
-        """Give the name of the engine that runs, or that would be tried first."""
+        """Return the name of the runtime that was started, or that would be tried first."""
         return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
 
     def width(self) -> int:
@@ -65,12 +65,12 @@ class FeatureExtractor:
     def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
     ) -> FeatureCache | None:
-        """Give the place of this network's features in a cache."""
+        """Return where the features of this network are kept in a cache."""
         if cache is None:
             return None
         names = ("effboost", "pillow", "onnxruntime")
         origin = self._origin() | {
-            "engine": self._choice,
+            "runtime": self._choice,
             "device": device.type,
             "precision": "float32",
             "views": dataclasses.asdict(views),
@@ -79,7 +79,7 @@ class FeatureExtractor:
         return FeatureCache(cache, digest_of(origin))
 
     def graph(self) -> bytes:
-        """Give the exported network; what folds of a frozen network share is exported once.
+        """Return the exported network. Folds with the same frozen network export it once.
 
         Raises
         ------
@@ -96,8 +96,8 @@ class FeatureExtractor:
             return self._graph
 
     def _network(self) -> torch.nn.Module:
-        # Made anew when it is needed, so that a pickle holds the plain network alone.
-        return append_stages(self._module, self._extra, self._transform.image_size)
+        # Built each time, so that a pickle contains the plain network alone.
+        return append_stages(self._module, self._spec, self._extra, self._transform.image_size)
 
     def _origin(self) -> dict[str, Any]:
         if self._digest is None:
@@ -105,6 +105,6 @@ class FeatureExtractor:
         return {"network": self._digest, "transform": self._transform.to_dict()}
 
     def __getstate__(self) -> dict[str, Any]:
-        # The runtime is a second copy of the network, laid out for this machine. The graph comes
-        # along: with it, the first prediction of a loaded model does not wait for an export.
+        # The runtime is a second copy of the network, made for this machine. With the graph, the
+        # first prediction of a loaded model does not wait for an export.
         return self.__dict__ | {"_runtime": None}

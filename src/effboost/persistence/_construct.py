@@ -20,7 +20,7 @@ from effboost._transforms import ImageTransform
 from effboost._utils.compat import load_torchvision
 from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
-from effboost.backbones import BACKBONES, BackboneSpec
+from effboost.backbones import BACKBONES, BackboneSpec, renumber_stages
 from effboost.persistence._describe import FEATURIZERS
 from effboost.persistence._heads import MAX_BYTES, read_heads
 from effboost.persistence._json import check_fields
@@ -50,8 +50,8 @@ _FITTED: Final = {
     "seen": dict,
     "output": (dict, type(None)),
 }
-# Of a network whose earlier stages give features, too: how many are its own.
-_MORE: Final = {"own_width": int}
+# With `extra_features`: how many features are the network's own, and what pairs count.
+_MORE: Final = {"own_width": int, "stages": str}
 _FEATURIZER: Final = {"kind": str, "params": dict, "backbone": (str, dict)}
 _CNN: Final = {"params": dict, "featurizer": (dict, type(None)), "featurizer_": dict}
 _HYBRID: Final = {
@@ -112,6 +112,7 @@ class Construction:
         fitted, _ = self._build_fitted(model["featurizer_"], "manifest.json: featurizer_", {})
         if not hasattr(fitted, "classes_"):
             raise RefusedError("its network was not trained on any classes")
+        _share_stages(classifier.featurizer, fitted, model)
         return classifier._share(fitted)
 
     def _build_hybrid(self, model: dict[str, Any]) -> HybridClassifier:
@@ -132,6 +133,7 @@ class Construction:
         _check_head(head, len(classes))
         if prototype is not None and not isinstance(prototype, BaseEstimator):
             raise RefusedError("its classifier is no estimator")
+        _share_stages(classifier.featurizer, fitted, model)
         classifier.classifier, classifier.classifier_ = prototype, head
         classifier.classes_, classifier.featurizer_ = classes, fitted
         classifier.history_ = fitted.history_
@@ -211,6 +213,8 @@ class Construction:
         module, tensors = self._build_network(featurizer, heads, others, what)
         if head is not None:
             fill(head, tensors, "head")
+        if "stages" not in description and isinstance(featurizer.extra_features, tuple | list):
+            featurizer.extra_features = _count_children(featurizer, module, what)
         featurizer._set_fitted_state(
             featurizer._check_backbone(), module, width, head, history, classes
         )
@@ -247,6 +251,24 @@ class Construction:
             module = _build_module(featurizer, what, weightless=False)
             fill(module, tensors, "network")
         return module, tensors
+
+
+def _count_children(
+    featurizer: ImageFeaturizer, module: torch.nn.Module, what: str
+) -> tuple[tuple[int, str], ...]:
+    """Translate `extra_features` of a file whose pairs count widths."""
+    extra: Any = featurizer.extra_features
+    try:
+        return renumber_stages(module, featurizer._check_backbone(), extra, featurizer.image_size)
+    except (TypeError, ValueError) as error:
+        raise RefusedError(f"{what}: its extra_features are not of its network: {error}") from error
+
+
+def _share_stages(prototype: Any, fitted: ImageFeaturizer, model: dict[str, Any]) -> None:
+    """Let the parameter `featurizer` count stages as `featurizer_` does."""
+    described = (model["featurizer"] or {}).get("params", {}).get("extra_features")
+    if described == model["featurizer_"]["params"].get("extra_features") and prototype is not None:
+        prototype.extra_features = fitted.extra_features
 
 
 def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -> torch.nn.Module:
