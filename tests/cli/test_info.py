@@ -12,7 +12,7 @@ def test_the_installation_is_described(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["effboost"] == version("effboost")
     assert facts["torch"] == version("torch")
-    assert "onnxruntime" in facts["engines"]
+    assert "onnxruntime" in facts["runtimes"]
     assert facts["threads for effboost"] >= 1
     assert facts["extra report"] is True
 

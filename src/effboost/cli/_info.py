@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "info",
         help="show versions and devices, or what a model file holds",
-        description="Show versions, devices, engines and extras of this installation; or of a "
+        description="Show versions, devices, runtimes and extras of this installation; or of a "
         "model file its classes, network, parameters and versions, without building the model.",
         examples=_EXAMPLES,
     )
@@ -75,9 +75,9 @@ def _describe_installation() -> list[tuple[str, Any]]:
 
 def _describe_devices() -> list[tuple[str, Any]]:
     """Say where networks can run; torch may be missing, or not start."""
-    engines = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+    runtimes = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
     facts: list[tuple[str, Any]] = [
-        ("engines", [name for name, module in engines.items() if find_spec(module)])
+        ("runtimes", [name for name, module in runtimes.items() if find_spec(module)])
     ]
     try:
         import torch

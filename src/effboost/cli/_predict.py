@@ -22,7 +22,7 @@ _EXAMPLES = """\
   effboost predict model.effboost new_cells --out p.csv --resume  ... and continued
   find . -name '*.tif' | effboost predict model.effboost - --format json
 """
-# Of the digits that are written, and of engines that add up in another order.
+# Of the digits that are written, and of runtimes that add up in another order.
 _TOLERANCE: Final = 1e-3
 
 
