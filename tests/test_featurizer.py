@@ -251,7 +251,7 @@ def test_views_and_extra_features_are_entries_of_their_own_in_a_cache(pixels, tm
 
 def test_extra_features_stand_behind_the_own_ones_and_survive_a_pickle(pixels):
     plain = tiny_featurizer().fit(pixels).transform(pixels)
-    featurizer = tiny_featurizer(extra_features=((-2, "avg"), (-1, "max"))).fit(pixels)
+    featurizer = tiny_featurizer(extra_features=((-3, "avg"), (-1, "max"))).fit(pixels)
     features = featurizer.transform(pixels)
     assert features.shape == (24, 8 + 6 + 8)
     assert len(featurizer.get_feature_names_out()) == 22

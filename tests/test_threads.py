@@ -130,7 +130,7 @@ def test_networks_run_while_others_are_traced_and_exported():
     def trace():
         for _ in range(10):
             fused(shared)
-            fused(append_stages(shared, "stages", 24))
+            fused(append_stages(shared, get_backbone_spec(TinyNet), "stages", 24))
 
     found, *_ = run_together(run, trace, trace, lambda: export_graph(shared, transform))
     assert all(np.array_equal(rows, expected) for rows in found)

@@ -182,7 +182,7 @@ class MissingDependencyError(EffboostError, ImportError):
 
 
 class RuntimeUnavailableError(EffboostError, RuntimeError):
-    """The requested runtime cannot run this network."""
+    """The chosen runtime cannot run this network."""
 
 
 class CacheWarning(UserWarning):
@@ -194,7 +194,7 @@ class DeviceWarning(UserWarning):
 
 
 class RuntimeFallbackWarning(UserWarning):
-    """Features are computed by a slower runtime, since the fastest one cannot be used."""
+    """Features are computed by another runtime than the fastest one."""
 
 
 class ImageWarning(UserWarning):

@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -5,7 +6,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from common.networks import tiny_featurizer
+from common.unprivileged import without_privileges
 from common.writers import key, write_many
 from effboost import Cache
 from effboost._extraction.cache import digest_of
@@ -24,7 +29,7 @@ def file_of(cache):
     return file
 
 
-def test_what_is_put_is_found_and_nothing_else(tmp_path):
+def test_get_returns_what_was_put(tmp_path):
     cache = Cache(tmp_path / "new" / "folder")
     assert cache.get([key(0)]) == {}
     assert not cache.folder.exists()  # looking leaves no trace
@@ -38,7 +43,7 @@ def test_what_is_put_is_found_and_nothing_else(tmp_path):
     assert cache
 
 
-def test_thousands_of_keys_are_looked_up_at_once(tmp_path):
+def test_thousands_of_keys_are_looked_up(tmp_path):
     cache = Cache(tmp_path)
     entries = {key(i): str(i).encode() for i in range(2500)}
     cache.put(entries)
@@ -49,14 +54,14 @@ def test_thousands_of_keys_are_looked_up_at_once(tmp_path):
     st.dictionaries(st.text(), st.none() | st.integers() | st.text()),
     st.dictionaries(st.text(), st.none() | st.integers() | st.text()),
 )
-def test_descriptions_have_one_digest_where_they_are_equal(first, second):
+def test_digests_are_equal_for_equal_descriptions_only(first, second):
     assert (digest_of(first) == digest_of(second)) == (first == second)
     assert digest_of(dict(reversed(first.items()))) == digest_of(first)
 
 
 @settings(max_examples=20, deadline=None)
 @given(sizes=st.lists(st.integers(1, 30_000), min_size=1, max_size=40))
-def test_the_file_stays_within_its_bound_and_keeps_what_came_last(sizes, tmp_path_factory):
+def test_file_stays_within_max_bytes_and_keeps_the_newest_entry(sizes, tmp_path_factory):
     cache = Cache(tmp_path_factory.mktemp("cache"), max_bytes=200_000)
     for i, size in enumerate(sizes):
         cache.put({key(i): bytes([i]) * size})
@@ -65,7 +70,7 @@ def test_the_file_stays_within_its_bound_and_keeps_what_came_last(sizes, tmp_pat
     assert cache.get([key(last)]) == {key(last): bytes([last]) * sizes[-1]}
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path, monkeypatch):
+def test_least_recently_used_entries_are_removed_first(tmp_path, monkeypatch):
     cache = Cache(tmp_path, max_bytes=100_000)
     clock = iter(range(10**9, 2 * 10**9, 10_000))
     monkeypatch.setattr(time, "time", lambda: next(clock))
@@ -79,13 +84,13 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path, monkeypatch):
     assert 1 not in left
 
 
-def test_an_entry_that_fits_no_cache_is_not_kept(tmp_path):
+def test_entry_larger_than_the_cache_is_not_kept(tmp_path):
     cache = Cache(tmp_path, max_bytes=50_000)
     cache.put({key(0): bytes(100_000), key(1): b"small"})
     assert cache.get([key(0), key(1)]) == {key(1): b"small"}
 
 
-def test_an_entry_that_was_altered_is_not_found(tmp_path):
+def test_altered_entry_is_not_found(tmp_path):
     cache = Cache(tmp_path)
     cache.put({key(0): b"right", key(1): b"right"})
     with sqlite3.connect(file_of(cache)) as connection:
@@ -94,19 +99,108 @@ def test_an_entry_that_was_altered_is_not_found(tmp_path):
     assert cache.get([key(0), key(1)]) == {key(1): b"right"}
 
 
+def test_entries_with_swapped_keys_are_not_found(tmp_path):
+    cache = Cache(tmp_path)
+    cache.put({key(0): b"zero", key(1): b"one", key(2): b"two"})
+    with sqlite3.connect(file_of(cache)) as connection:
+        for old, new in ((key(0), b"x"), (key(1), key(0)), (b"x", key(1))):
+            connection.execute("UPDATE entries SET key = ? WHERE key = ?", (new, old))
+    connection.close()
+    assert cache.get([key(0), key(1), key(2)]) == {key(2): b"two"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_flipped_bits_never_return_another_value(data, tmp_path_factory):
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    entries = {hashlib.sha256(key(i)).digest(): bytes([i]) * 40 for i in range(40)}
+    cache.put(entries)
+    content = bytearray(file_of(cache).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file_of(cache).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        found = cache.get(list(entries))
+        cache.put({key(0): b"goes on"})
+        assert len(cache) >= 0
+    assert found.items() <= entries.items()
+
+
+HOSTILE = {
+    "a trigger": "CREATE TRIGGER t AFTER UPDATE ON entries BEGIN "
+    "INSERT INTO entries WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) "
+    "SELECT i, i, i, i FROM c; END",
+    "a view": "ALTER TABLE entries RENAME TO others; "
+    "CREATE VIEW entries AS WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) "
+    "SELECT i AS key, i AS value, i AS digest, i AS used FROM c",
+    "another column": "ALTER TABLE entries ADD COLUMN more",
+    "other tables": "DROP TABLE entries; CREATE TABLE entries (key, value)",
+    "names that are not text": "PRAGMA writable_schema = ON; "
+    "UPDATE sqlite_master SET sql = CAST(x'ff80' AS TEXT) WHERE name = 'by_use'",
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_database_with_another_schema_is_replaced(tmp_path, change, monkeypatch):
+    cache = Cache(tmp_path)
+    cache.put({key(0): b"zero"})
+    connection = sqlite3.connect(file_of(cache))
+    connection.executescript(change)
+    connection.close()
+    day = time.time() + 10**5
+    monkeypatch.setattr(time, "time", lambda: day)  # entries are marked as used
+    with pytest.warns(CacheWarning, match=r"was damaged .* replaced by an empty one"):
+        assert cache.get([key(0)]) == {}
+    cache.put({key(0): b"again"})
+    assert cache.get([key(0)]) == {key(0): b"again"}
+
+
+@pytest.mark.parametrize("column", ["value", "digest", "used"])
+@pytest.mark.parametrize("content", [3, 2.5, "text", "CAST(x'ff80' AS TEXT)", "x''"], ids=str)
+def test_entries_of_another_type_are_not_found(tmp_path, column, content):
+    cache = Cache(tmp_path)
+    cache.put({key(0): b"zero", key(1): b"one"})
+    sql = f"'{content}'" if content == "text" else content
+    with sqlite3.connect(file_of(cache)) as connection:
+        connection.execute(f"UPDATE entries SET {column} = {sql} WHERE key = ?", (key(0),))
+    connection.close()
+    expected = {key(1): b"one"} | ({key(0): b"zero"} if column == "used" else {})
+    assert cache.get([key(0), key(1)]) == expected
+    assert cache.get([key(0), key(1)]) == expected  # marked as used by now
+
+
+def test_read_only_cache_is_read(monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Cache(Path(folder))
+        cache.put({key(0): b"zero"})
+        day = time.time() + 10**5
+        monkeypatch.setattr(time, "time", lambda: day)
+        file_of(cache).chmod(0o444)
+        Path(folder).chmod(0o555)
+        with without_privileges():
+            assert cache.get([key(0), key(1)]) == {key(0): b"zero"}
+            assert len(cache) == 1
+            with pytest.warns(CacheWarning, match=r"cannot be used .*readonly"):
+                cache.put({key(1): b"one"})
+            assert cache.get([key(0), key(1)]) == {key(0): b"zero"}
+        Path(folder).chmod(0o755)
+
+
 @pytest.mark.parametrize("damage", [b"", b"no database at all, but long enough to be read" * 99])
-def test_a_damaged_file_is_begun_anew(tmp_path, damage):
+def test_damaged_file_is_replaced(tmp_path, damage):
     cache = Cache(tmp_path)
     cache.put({key(0): b"zero"})
     file_of(cache).write_bytes(damage)
     if damage:
-        with pytest.warns(CacheWarning, match=r"effboost-1.sqlite' was damaged .* begun anew"):
+        with pytest.warns(CacheWarning, match=r"effboost-2.sqlite' was damaged .* replaced"):
             assert cache.get([key(0)]) == {}
     cache.put({key(0): b"again"})
     assert cache.get([key(0)]) == {key(0): b"again"}
 
 
-def test_pages_overwritten_in_the_middle_cost_entries_but_no_wrong_values(tmp_path):
+def test_overwritten_pages_lose_entries_but_never_return_wrong_values(tmp_path):
     cache = Cache(tmp_path)
     entries = {key(i): bytes([i]) * 5000 for i in range(50)}
     cache.put(entries)
@@ -122,20 +216,34 @@ def test_pages_overwritten_in_the_middle_cost_entries_but_no_wrong_values(tmp_pa
     assert len(found) < 50
 
 
-def test_a_folder_that_cannot_be_used_is_a_warning(tmp_path):
+@pytest.mark.parametrize("place", ["file", "file/below", "x" * 300], ids=["file", "below", "long"])
+def test_unusable_folder_warns(tmp_path, place):
     (tmp_path / "file").write_bytes(b"")
-    cache = Cache(tmp_path / "file")
+    cache = Cache(tmp_path / place)
     with pytest.warns(CacheWarning, match="cannot be used"):
         cache.put({key(0): b"zero"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        assert cache.get([key(0)]) == {}
+        assert len(cache) == 0
 
 
-def test_a_cache_goes_through_clone_and_pickle(tmp_path):
+def test_folder_without_permission_warns(tmp_path):
+    cache = Cache(tmp_path)
+    cache.put({key(0): b"zero"})
+    tmp_path.chmod(0)
+    with without_privileges(), pytest.warns(CacheWarning, match="cannot be used .*denied"):
+        assert cache.get([key(0)]) == {}
+    tmp_path.chmod(0o700)
+
+
+def test_cache_survives_clone_and_pickle(tmp_path):
     featurizer = tiny_featurizer(cache=Cache(tmp_path, max_bytes=10**6))
     for other in (clone(featurizer), pickle.loads(pickle.dumps(featurizer))):
         assert other.cache == featurizer.cache
 
 
-def test_two_writers_at_a_time_lose_nothing(tmp_path):
+def test_two_concurrent_writers_lose_nothing(tmp_path):
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=write_many, args=(tmp_path, first)) for first in (0, 50)]
     for writer in writers:
@@ -157,7 +265,7 @@ while True:
 """
 
 
-def test_a_killed_writer_leaves_whole_entries(tmp_path):
+def test_killed_writer_leaves_intact_entries(tmp_path):
     for moment in range(5):
         folder = tmp_path / str(moment)
         with subprocess.Popen(

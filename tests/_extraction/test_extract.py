@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effboost._extraction.extract import _compute, extract_features
+from effboost._extraction.cache import Cache
+from effboost._extraction.extract import FeatureCache, _compute, extract_features
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence
 from effboost._transforms import ORIGINAL, ImageTransform, Views
@@ -18,7 +19,7 @@ def prepare(X, side):
 
 
 class ColourMeans:
-    """The simplest engine there is: the mean of each channel."""
+    """The simplest runtime: the mean of each channel."""
 
     name = "means"
 
@@ -32,19 +33,19 @@ class ColourMeans:
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 24])
-@pytest.mark.parametrize("engine", [(8, 1), (8, 3), (1, 4)], ids=str)
-def test_rows_are_those_of_the_images_in_order_whatever_the_batches(pixels, n, engine):
-    got = extract_features(prepare(pixels[:n], 40), lambda: ColourMeans(*engine), 3)
+@pytest.mark.parametrize("sizes", [(8, 1), (8, 3), (1, 4)], ids=str)
+def test_rows_are_in_the_order_of_the_images_for_any_batch_size(pixels, n, sizes):
+    got = extract_features(prepare(pixels[:n], 40), lambda: ColourMeans(*sizes), 3)
     np.testing.assert_array_equal(got, pixels[:n].mean(axis=(1, 2)).astype(np.float32))
 
 
-def test_a_broken_image_stops_the_extraction_by_its_position(paths):
+def test_broken_image_raises_with_its_position(paths):
     Path(paths[13]).write_bytes(b"no picture")
     with pytest.raises(ImageDecodeError, match=r"position 13.*cell_13"):
         extract_features(prepare(paths, 24), ColourMeans, 3)
 
 
-def test_the_first_broken_image_is_the_one_that_is_named(paths):
+def test_first_of_several_broken_images_is_reported(paths):
     for i in (5, 6, 7, 20):
         Path(paths[i]).write_bytes(b"no picture")
     for _ in range(5):
@@ -52,7 +53,7 @@ def test_the_first_broken_image_is_the_one_that_is_named(paths):
             extract_features(prepare(paths, 24), lambda: ColourMeans(1, 4), 3)
 
 
-def test_no_more_is_begun_after_an_error_and_no_thread_is_left(pixels):
+def test_error_stops_the_extraction_and_its_threads(pixels):
     begun = []
 
     class Failing(ColourMeans):
@@ -67,7 +68,7 @@ def test_no_more_is_begun_after_an_error_and_no_thread_is_left(pixels):
     assert not [t for t in threading.enumerate() if t.name.startswith("effboost")]
 
 
-def test_few_pictures_are_in_memory_at_a_time(pixels):
+def test_workers_do_not_run_ahead_of_the_reader(pixels):
     """However slow the reader of the features is, the workers do not run ahead."""
     done = []
 
@@ -84,7 +85,7 @@ def test_few_pictures_are_in_memory_at_a_time(pixels):
     del found  # or the pool would wait for its garbage collection
 
 
-def test_one_picture_that_stands_there_often_is_read_by_one_thread_at_a_time(tmp_path):
+def test_repeated_picture_is_decoded_by_one_thread_at_a_time(tmp_path):
     """Pillow reads a picture when it is first looked at, and is not made for two who look."""
     Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(tmp_path / "a.png")
     for _ in range(20):
@@ -97,7 +98,7 @@ def test_one_picture_that_stands_there_often_is_read_by_one_thread_at_a_time(tmp
         np.testing.assert_array_equal(got, np.full((16, 3), 7))
 
 
-def test_features_that_are_not_finite_are_an_error_and_not_a_missing_value(paths):
+def test_features_that_are_not_finite_raise_with_the_position(paths):
     class Broken(ColourMeans):
         def run(self, pixels):
             out = super().run(pixels)
@@ -108,7 +109,7 @@ def test_features_that_are_not_finite_are_an_error_and_not_a_missing_value(paths
         extract_features(prepare(paths, 24), Broken, 3)
 
 
-def test_progress_is_shown_on_stderr_when_asked_for(pixels, capsys):
+def test_progress_is_shown_on_stderr(pixels, capsys):
     extract_features(prepare(pixels, 24), ColourMeans, 3, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
@@ -123,15 +124,40 @@ class Corner(ColourMeans):
         return pixels[:, 0, 0].astype(np.float32)
 
 
-@pytest.mark.parametrize("engine", [(8, 1), (1, 4), (3, 2), (20, 1)], ids=str)
-def test_the_eight_views_are_all_there_is_to_a_square_whatever_the_batches(pixels, engine):
+@pytest.mark.parametrize("sizes", [(8, 1), (1, 4), (3, 2), (20, 1)], ids=str)
+def test_dihedral_views_are_the_eight_orientations_for_any_batch_size(pixels, sizes):
     images = prepare(pixels[:9], 40)
     each = extract_features(
-        images, lambda: Corner(*engine), 24, views=Views(dihedral=True, average=False)
+        images, lambda: Corner(*sizes), 24, views=Views(dihedral=True, average=False)
     ).reshape(9, 8, 3)
-    mean = extract_features(images, lambda: Corner(*engine), 3, views=Views(dihedral=True))
+    mean = extract_features(images, lambda: Corner(*sizes), 3, views=Views(dihedral=True))
     corners = pixels[:9][:, [0, 0, -1, -1], [0, -1, -1, 0]]
     # Each corner comes to the top left by a turn, and once more by a mirrored one.
     np.testing.assert_array_equal(each[:, :4], corners)
     assert sorted(map(tuple, each[0, 4:])) == sorted(map(tuple, corners[0].astype(float)))
     np.testing.assert_allclose(mean, each.mean(axis=1))
+
+
+def test_cached_rows_that_cannot_be_features_are_computed_again(pixels, tmp_path):
+    images = prepare(pixels, 40)
+    kept = FeatureCache(Cache(tmp_path), b"origin")
+
+    def extract():
+        return extract_features(images, ColourMeans, 3, feature_cache=kept)
+
+    expected = extract()
+    right = {kept.key(images.images, i): row.tobytes() for i, row in enumerate(expected)}
+    for wrong in (
+        np.float32([1]),  # would be spread over the whole row
+        np.zeros(4, np.float32),
+        np.zeros(3, np.float64),
+        np.float32([1, np.nan, 1]),
+        np.float32([1, np.inf, 1]),
+        np.float32([]),
+    ):
+        keys = list(right)[::5]
+        kept.cache.put(dict.fromkeys(keys, wrong.tobytes()))
+        np.testing.assert_array_equal(extract(), expected)
+        assert kept.cache.get(list(right)) == right  # and kept as they should be
+    kept.cache.put(dict.fromkeys(right, b"123"))  # not even numbers
+    np.testing.assert_array_equal(extract(), expected)

@@ -27,7 +27,7 @@ TORCHVISION = sorted(set(torchvision.models.list_models(module=torchvision.model
 
 
 @pytest.mark.parametrize(("name", "width"), WIDTHS.items())
-def test_widths_are_those_of_the_layer_before_the_classifier(name, width):
+def test_widths_are_those_of_the_input_of_the_head(name, width):
     assert BACKBONES[name].n_features == width
 
 
@@ -40,7 +40,7 @@ ON_META = [n for n in TORCHVISION if n not in NO_LINEAR_LAYER and not n.startswi
     ("name", "device"),
     [*((n, "meta") for n in ON_META), ("regnet_x_400mf", "cpu"), ("regnet_y_400mf", "cpu")],
 )
-def test_every_torchvision_model_gives_one_row_of_features(name, device):
+def test_every_torchvision_model_returns_one_row_of_features(name, device):
     spec = get_backbone_spec(name)
     with torch.device(device):
         module = spec.build()
@@ -63,8 +63,8 @@ def test_normalisation_and_weights_are_those_of_torchvision(name):
 
 
 @pytest.mark.parametrize("name", NO_LINEAR_LAYER)
-def test_a_model_without_a_linear_layer_says_so(name):
-    with pytest.raises(UnknownBackboneError, match="no linear layer"):
+def test_model_without_a_linear_layer_raises(name):
+    with pytest.raises(UnknownBackboneError, match="not end in a linear layer"):
         build_backbone(get_backbone_spec(name), None, seed=0, keep_head=False)
 
 
@@ -77,41 +77,41 @@ def test_a_model_without_a_linear_layer_says_so(name):
         ("vgg", "'vgg1"),
     ],
 )
-def test_an_unknown_name_suggests_the_nearest(name, suggestion):
+def test_unknown_name_raises_with_the_nearest_names(name, suggestion):
     with pytest.raises(UnknownBackboneError, match="did you mean") as caught:
         get_backbone_spec(name)
     assert suggestion in str(caught.value)
 
 
-def test_a_name_like_nothing_points_to_the_list():
+def test_name_without_a_near_one_raises_with_the_list():
     with pytest.raises(UnknownBackboneError, match=r"see effboost\.backbones"):
         get_backbone_spec("@@@")
 
 
-def test_a_factory_is_taken_with_its_last_linear_layer_as_classifier():
+def test_head_of_a_factory_is_its_last_linear_layer():
     spec = get_backbone_spec(TinyNet)
     assert (spec.name, spec.weights) == ("TinyNet", None)
     assert spec.head_of(spec.build()) == "classifier"
 
 
-def test_a_factory_without_a_linear_layer_gives_its_output_as_features():
+def test_features_of_a_factory_without_a_linear_layer_are_its_output():
     spec = get_backbone_spec(nn.Flatten)
     module = spec.build()
     assert spec.head_of(module) is None
     assert remove_head(module, spec)(torch.zeros(2, 3, 4, 4)).shape == (2, 48)
 
 
-def test_a_factory_that_gives_no_module_says_what_it_gave():
-    with pytest.raises(TypeError, match="gave a list"):
+def test_factory_that_returns_no_module_raises():
+    with pytest.raises(TypeError, match="returned a list"):
         get_backbone_spec(list).build()
 
 
-def test_a_spec_comes_back_unchanged():
+def test_spec_is_returned_unchanged():
     spec = BackboneSpec("mine", factory=nn.Flatten)
     assert get_backbone_spec(spec) is spec
 
 
-def test_a_head_that_is_no_layer_is_told():
+def test_head_that_is_not_a_layer_raises():
     spec = BackboneSpec("resnet18", head="fcc")
-    with pytest.raises(UnknownBackboneError, match=r"no layer 'fcc' to be its head; .* 'fc'"):
+    with pytest.raises(UnknownBackboneError, match=r"no layer 'fcc' for its head; .* 'fc'"):
         spec.head_of(spec.build())

@@ -1,108 +1,198 @@
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from common.networks import TinyNet
-from effboost._transforms import ImageTransform
-from effboost.backbones import append_stages, build_backbone, get_backbone_spec, remove_head
-from effboost.exceptions import UnsupportedInputError
-from effboost.runtime import export_graph
-
-
-def tiny():
-    torch.manual_seed(0)
-    return remove_head(TinyNet().eval(), get_backbone_spec(TinyNet))
-
-
-def random_pixels(n=3):
-    return torch.rand(n, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-
-
-def test_each_pooling_is_that_of_the_map():
-    body, x = tiny(), random_pixels()
-    with torch.inference_mode():
-        first, last = body.features[:3](x), body.features(x)
-        poolings = ("avg", "max", "std", "gem")
-        got = append_stages(body, [(-2, p) for p in poolings] + [(-1, "max")], 24)(x)
-        expected = [
-            body(x),
-            first.mean((2, 3)),
-            first.amax((2, 3)),
-            first.std((2, 3), correction=0),
-            first.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3),
-            last.amax((2, 3)),
-        ]
-    assert got.shape == (3, 8 + 4 * 6 + 8)
-    torch.testing.assert_close(got, torch.cat(expected, dim=1))
-
-
-def test_nothing_to_append_leaves_the_network_as_it_is():
-    body = tiny()
-    assert append_stages(body, None, 24) is body
-    assert append_stages(body, (), 24) is body
-
-
-def test_weights_are_shared_and_the_network_is_not_changed():
-    body, x = tiny(), random_pixels()
-    with torch.inference_mode():
-        before = body(x)
-        more = append_stages(body, "stages", 24)
-        torch.testing.assert_close(body(x), before, rtol=0, atol=0)
-        torch.testing.assert_close(more(x)[:, :8], before, rtol=0, atol=0)
-    shared = {p.data_ptr() for p in body.parameters()}
-    assert {p.data_ptr() for p in more.parameters()} == shared
+from effboost.backbones import (
+    append_stages,
+    build_backbone,
+    get_backbone_spec,
+    list_children,
+    list_frozen,
+    list_stages,
+    remove_head,
+    renumber_stages,
+)
+from effboost.backbones._stages import name_stages
 
 
 @pytest.mark.parametrize(
-    ("name", "n_more"),
-    [("efficientnet_b0", 1488), ("mobilenet_v2", 1344), ("resnet18", 896)],
+    ("name", "count"),
+    [
+        ("efficientnet_b0", 9),
+        ("mobilenet_v2", 19),
+        ("resnet18", 6),
+        ("vgg16", 14),
+        ("vit_b_16", 2),
+        (TinyNet, 4),
+    ],
 )
-def test_stages_are_mean_and_deviation_of_the_five_before_the_last(name, n_more):
+def test_stages_contain_every_parameter_except_the_head(name, count):
     spec = get_backbone_spec(name)
-    body = remove_head(build_backbone(spec, None, seed=0), spec)
-    x = torch.rand(1, 3, 64, 64)
-    with torch.inference_mode():
-        own, more = body(x), append_stages(body, "stages", 64)(x)
-    assert more.shape[1] == own.shape[1] + n_more
-    torch.testing.assert_close(more[:, : own.shape[1]], own)
+    with torch.device("meta"):
+        module = spec.build()
+    stages = list_stages(module, spec)
+    assert len(stages) == count
+    head = {id(p) for p in module.get_submodule(spec.head_of(module)).parameters()}
+    own = {id(p) for p in module.parameters(recurse=False)}
+    held = [id(p) for stage in stages for part in stage for p in part.parameters(recurse=False)]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in module.parameters()} - head - own
 
 
-def test_a_map_of_one_position_deviates_by_nothing():
-    spec = get_backbone_spec("resnet18")
-    body = remove_head(build_backbone(spec, None, seed=0), spec)
-    with torch.inference_mode():
-        got = append_stages(body, ((-1, "std"),), 32)(torch.rand(2, 3, 32, 32))
-    assert got.shape == (2, 1024)
-    assert not got[:, 512:].any()
+def test_frozen_modules_are_earlier_stages_and_the_networks_own_parameters():
+    spec = get_backbone_spec("vit_b_16")  # its class token belongs to no stage
+    with torch.device("meta"):
+        module = spec.build()
+    frozen = list_frozen(module, spec, 1)
+    assert module in frozen
+    assert module.conv_proj in frozen
+    assert module.encoder not in frozen
+    assert list_frozen(module, spec, 2) == []
+    with pytest.raises(ValueError, match="has 2 stages"):
+        list_frozen(module, spec, 3)
 
 
-def test_the_exported_graph_gives_them_too():
-    body = tiny()
-    more = append_stages(body, "stages", 24)
-    graph = export_graph(more, ImageTransform(None, 24))
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), dtype=np.uint8)
-    from effboost.runtime import OnnxRuntime
-
-    with torch.inference_mode():
-        expected = more(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()
-    np.testing.assert_allclose(OnnxRuntime(graph).run(pixels), expected, rtol=1e-4, atol=1e-6)
+NETWORKS = ["efficientnet_b0", "mobilenet_v2", "resnet18", "vgg16_bn", "densenet121", TinyNet]
 
 
-@pytest.mark.parametrize("stage", [0, 1, -3])
-def test_a_stage_that_is_not_there_is_named(stage):
-    with pytest.raises(UnsupportedInputError, match=rf"stage {stage}; .* -2 to -1"):
-        append_stages(tiny(), ((stage, "avg"),), 24)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stages_are_the_same_with_and_without_the_head(name):
+    spec = get_backbone_spec(name)
+    with torch.device("meta"):
+        module = spec.build()
+    before = name_stages(module, spec), [stage[0] for stage in list_stages(module, spec)]
+    remove_head(module, spec)
+    after = name_stages(module, spec), [stage[0] for stage in list_stages(module, spec)]
+    # The classifier's own place has no parameters any more.
+    assert [names[0] for names in before[0]] == [names[0] for names in after[0]]
+    assert after[1] == before[1]
+    assert spec.head_of(module) is not None  # removing it once more changes nothing
 
 
-def test_a_network_that_cannot_be_taken_apart_says_so():
-    class Branching(nn.Module):
+def test_head_of_a_network_around_others_is_its_own():
+    class Joint(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
+            spec = get_backbone_spec(TinyNet)
+            self.parts = nn.ModuleList([remove_head(TinyNet(), spec) for _ in range(2)])
+            self.joint = nn.Linear(16, 4)
+            self.last = nn.Linear(4, 2)
 
         def forward(self, x):
-            return self.conv(x if x.sum() > 0 else -x).mean((2, 3))
+            return self.last(self.joint(torch.cat([part(x) for part in self.parts], dim=1)))
 
-    with pytest.raises(UnsupportedInputError, match=r"torch\.fx can take apart"):
-        append_stages(Branching(), "stages", 24)
+    spec = get_backbone_spec(Joint)
+    module = Joint()
+    assert spec.head_of(module) == "last"
+    assert list_stages(module, spec)[-1] == [module.joint]
+    remove_head(module, spec)
+    assert list_stages(module, spec)[-1] == [module.joint]
+    assert module(torch.rand(1, 3, 24, 24)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_trainable_and_extra_features_count_the_same_stages(name):
+    """The map of a stage depends on the parameters of that stage, and of none behind it."""
+    spec = get_backbone_spec(name)
+    body = remove_head(build_backbone(spec, None, seed=0), spec)
+    stages, x = list_stages(body, spec), torch.rand(1, 3, 64, 64)
+    with_map = [i - len(stages) for i in range(len(stages)) if _has_map(stages[i])]
+    for number in (with_map[0], with_map[len(with_map) // 2], with_map[-1]):
+        network = append_stages(body, spec, ((number, "avg"),), 64).eval()
+        own = len(body.eval()(x)[0])
+
+        def pooled(network=network, own=own):
+            with torch.inference_mode():
+                return network(x)[0, own:].clone()
+
+        before = pooled()
+        later = [p for stage in stages[number:][1:] for part in stage for p in part.parameters()]
+        _scale(later)
+        assert torch.equal(pooled(), before)
+        assert not list_frozen(body, spec, len(stages))
+        assert stages[number][0] not in list_frozen(body, spec, -number)
+        _scale(next(p.parameters(recurse=False) for p in stages[number] if _has_own(p)))
+        assert not torch.equal(pooled(), before)
+
+
+def _has_map(stage):
+    return any(isinstance(part, nn.Conv2d | nn.BatchNorm2d) for part in stage)
+
+
+def _has_own(part):
+    return any(True for _ in part.parameters(recurse=False))
+
+
+def _scale(parameters):
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.mul_(1.01)
+
+
+# What "stages" has always meant: the last map of each of the five widths before the last.
+EARLIER = {
+    "efficientnet_b0": [f"features.{i}" for i in (7, 6, 5, 4, 3)],
+    "mobilenet_v2": [f"features.{i}" for i in (17, 16, 13, 10, 6)],
+    "resnet18": ["layer3", "layer2", "layer1"],
+    "vgg16_bn": [f"features.{i}" for i in (23, 13, 6)],
+    "densenet121": [
+        "features.transition3",
+        "features.denseblock3",
+        "features.transition2",
+        "features.denseblock2",
+        "features.transition1",
+    ],
+    TinyNet: ["features.2"],
+}
+
+
+@pytest.mark.parametrize(("name", "maps"), EARLIER.items(), ids=str)
+def test_stages_by_name_are_the_ends_of_earlier_widths(name, maps):
+    spec = get_backbone_spec(name)
+    body = remove_head(build_backbone(spec, None, seed=0), spec)
+    children, found = list_children(body), {}
+
+    def look(child):
+        def hook(module, given, out):
+            found[child] = out.mean((2, 3))
+
+        return hook
+
+    hooks = [children[child].register_forward_hook(look(child)) for child in maps]
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        own = body.eval()(x)
+        for hook in hooks:
+            hook.remove()
+        rows = append_stages(body, spec, "stages", 64).eval()(x)[:, own.shape[1] :]
+    assert rows.shape[1] == 2 * sum(out.shape[1] for out in found.values())
+    start = 0
+    for child in maps:
+        width = found[child].shape[1]
+        torch.testing.assert_close(rows[:, start : start + width], found[child], rtol=0, atol=0)
+        start += 2 * width
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("efficientnet_b0", {i: i for i in range(-9, 0)}),
+        ("resnet18", {i: i for i in range(-4, 0)}),
+        (
+            "mobilenet_v2",
+            {-1: -1, -2: -2, -3: -3, -4: -6, -5: -9, -6: -13, -7: -16, -8: -18, -9: -19},
+        ),
+        ("vgg16_bn", {-1: -2, -2: -14, -3: -20, -4: -24}),
+        (TinyNet, {-1: -1, -2: -3}),
+    ],
+    ids=str,
+)
+def test_numbers_of_widths_are_translated_to_those_of_stages(name, numbers):
+    spec = get_backbone_spec(name)
+    body = remove_head(build_backbone(spec, None, seed=0), spec)
+    pairs = tuple((number, "max") for number in numbers)
+    expected = tuple((number, "max") for number in numbers.values())
+    assert renumber_stages(body, spec, pairs, 64) == expected
+    with pytest.raises(ValueError, match="counts"):
+        renumber_stages(body, spec, ((min(numbers) - 1, "avg"),), 64)

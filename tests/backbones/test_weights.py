@@ -63,7 +63,7 @@ class WithAnAttention(TinyNet):
         self.attention = nn.Conv1d(1, 1, 3, bias=False)
 
 
-def test_fresh_layers_may_be_missing_in_the_weights_and_no_others(published, trained):
+def test_only_fresh_layers_may_be_missing_in_the_weights(published, trained):
     spec, _ = published
     changed = dataclasses.replace(spec, factory=WithAnAttention)
     with pytest.raises(WeightsMismatchError, match=r"1 missing, such as 'attention\.weight'"):
@@ -76,7 +76,7 @@ def test_fresh_layers_may_be_missing_in_the_weights_and_no_others(published, tra
     )
 
 
-def test_a_damaged_copy_is_refused(published, torch_home):
+def test_damaged_copy_raises(published, torch_home):
     spec, file = published
     build_backbone(spec, "imagenet", seed=0)
     kept = cached_file(torch_home, file)
@@ -87,7 +87,7 @@ def test_a_damaged_copy_is_refused(published, torch_home):
         build_backbone(spec, "imagenet", seed=0)
 
 
-def test_a_download_with_the_wrong_content_leaves_no_file(published, torch_home):
+def test_download_with_wrong_content_leaves_no_file(published, torch_home):
     spec, file = published
     file.write_bytes(b"something else")
     with pytest.raises(WeightsNotFoundError, match="invalid hash"):
@@ -95,7 +95,7 @@ def test_a_download_with_the_wrong_content_leaves_no_file(published, torch_home)
     assert list((torch_home / "hub" / "checkpoints").iterdir()) == []
 
 
-def test_without_a_network_the_error_names_file_place_and_ways_out(torch_home):
+def test_without_internet_the_error_names_the_file_its_place_and_alternatives(torch_home):
     spec = get_backbone_spec("efficientnet_b0")
     with pytest.raises(WeightsNotFoundError) as caught:
         build_backbone(spec, "imagenet", seed=0)
@@ -119,7 +119,7 @@ def test_imagenet_weights_without_a_usable_folder_raise_with_the_way_out(
     assert str(tmp_path / place) in str(caught.value)
 
 
-def test_home_that_is_no_folder_raises_with_the_way_out(published, monkeypatch):
+def test_home_that_is_not_a_folder_raises_with_the_way_out(published, monkeypatch):
     spec, _ = published
     monkeypatch.delenv("TORCH_HOME")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -167,14 +167,14 @@ def test_folder_in_the_place_of_the_weights_raises(published, torch_home):
         build_backbone(spec, "imagenet", seed=0)
 
 
-def test_a_factory_has_no_published_weights(spec):
+def test_factory_without_published_weights_raises(spec):
     with pytest.raises(WeightsError, match="no published weights"):
         build_backbone(spec, "imagenet", seed=0)
 
 
 @pytest.mark.parametrize("wrap", [dict, lambda s: {"state_dict": s}, lambda s: {"model": s}])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_pth_files_load_however_training_scripts_wrap_them(spec, trained, tmp_path, wrap, prefix):
+def test_pth_files_of_training_scripts_load(spec, trained, tmp_path, wrap, prefix):
     state = {prefix + key: value for key, value in trained.state_dict().items()}
     torch.save(wrap(state), tmp_path / "w.pth")
     assert same(build_backbone(spec, tmp_path / "w.pth", seed=0), trained)
@@ -185,7 +185,7 @@ def test_safetensors_files_load(spec, trained, tmp_path):
     assert same(build_backbone(spec, str(tmp_path / "w.safetensors"), seed=0), trained)
 
 
-def test_another_architecture_is_reported_key_by_key(spec, trained, tmp_path):
+def test_weights_of_another_architecture_raise_with_their_keys(spec, trained, tmp_path):
     state = trained.state_dict()
     state["extra.weight"] = state.pop("features.0.weight")
     state["features.3.weight"] = torch.zeros(8, 6, 5, 5)
@@ -199,7 +199,7 @@ def test_another_architecture_is_reported_key_by_key(spec, trained, tmp_path):
         assert part in str(caught.value)
 
 
-def test_a_classifier_of_other_classes_matters_for_logits_alone(spec, trained, tmp_path):
+def test_head_of_other_classes_loads_unless_the_head_is_kept(spec, trained, tmp_path):
     state = trained.state_dict()
     state["classifier.weight"], state["classifier.bias"] = torch.zeros(2, 8), torch.zeros(2)
     torch.save(state, tmp_path / "w.pth")
@@ -244,20 +244,20 @@ def test_code_in_a_weight_file_is_not_run(spec, tmp_path, save):
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04broken"])
-def test_a_file_of_something_else_is_refused(spec, tmp_path, name, content):
+def test_file_that_is_not_a_weight_file_raises(spec, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name):
         build_backbone(spec, tmp_path / name, seed=0)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}])
-def test_a_file_without_a_state_dict_is_refused(spec, tmp_path, content):
+def test_file_without_a_state_dict_raises(spec, tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"not a state_dict|not tensors"):
         build_backbone(spec, tmp_path / "w.pth", seed=0)
 
 
-def test_a_path_to_nothing_says_what_weights_can_be(spec, tmp_path):
+def test_missing_weight_file_raises(spec, tmp_path):
     with pytest.raises(WeightsNotFoundError, match="does not exist"):
         build_backbone(spec, tmp_path / "nothing.pth", seed=0)
     with pytest.raises(WeightsNotFoundError, match="is a folder"):

@@ -44,7 +44,7 @@ def assert_complete(found, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_the_maps_and_the_base_add_up_to_the_margin(spots, n_classes):
+def test_maps_and_base_add_up_to_the_margin(spots, n_classes):
     X, y, _ = spots
     keep = np.isin(y, ["a", "b", "c"][:n_classes])
     X, y = X[keep], y[keep]
@@ -63,7 +63,7 @@ def test_the_maps_and_the_base_add_up_to_the_margin(spots, n_classes):
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("against", ["means", "background"])
-def test_it_adds_up_on_generated_cells(n_classes, against):
+def test_maps_add_up_on_generated_cells(n_classes, against):
     cells = make_blood_cells(n_subjects=6, images_per_subject=6, image_size=64, random_state=0)
     y = np.array(["ALL", "HEM", "other"])[np.arange(36) // 6 % n_classes]
     clf = fitted(cells.images, y, backbone="resnet18", image_size=96)
@@ -74,7 +74,7 @@ def test_it_adds_up_on_generated_cells(n_classes, against):
     assert found.maps.std() > 0
 
 
-def test_what_decided_is_where_the_map_points(spots):
+def test_maps_point_to_what_decides(spots):
     X, y, corner = spots
     clf = fitted(X, y)
     found = hybrid_attribution(clf, X)
@@ -86,12 +86,12 @@ def test_what_decided_is_where_the_map_points(spots):
     assert hits[right].mean() > 0.8  # a quarter of them by chance
 
 
-def test_a_fine_tuned_hybrid_is_explained_too(spots):
+def test_maps_of_a_fine_tuned_hybrid_add_up(spots):
     X, y, _ = spots
     assert_complete(hybrid_attribution(fitted(X, y, fine_tune=True, max_epochs=1), X))
 
 
-def test_after_early_stopping_the_rounds_that_count_are_explained(spots):
+def test_maps_explain_the_rounds_before_early_stopping(spots):
     X, y, _ = spots
     rng = np.random.default_rng(1)
     clf = HybridClassifier(
@@ -116,7 +116,7 @@ def test_after_early_stopping_the_rounds_that_count_are_explained(spots):
     ],
     ids=str,
 )
-def test_maps_add_up_whatever_the_settings_of_the_booster(spots, params, n_classes):
+def test_maps_add_up_for_all_settings_of_the_booster(spots, params, n_classes):
     X, y, _ = spots
     keep = np.isin(y, ["a", "b", "c"][:n_classes])
     params = {"n_estimators": 15, "learning_rate": 0.5} | params
@@ -143,28 +143,31 @@ class OtherTrees(XGBClassifier):
         return super().predict(X, **params, iteration_range=(0, self.n_estimators // 2))
 
 
-def test_contributions_that_do_not_add_up_are_refused(spots):
+def test_contributions_that_do_not_add_up_raise(spots):
     X, y, _ = spots
     clf = fitted(X, y, OtherTrees(n_estimators=20))
-    with pytest.raises(UnsupportedInputError, match=r"other margins than it predicts \(up to"):
+    with pytest.raises(
+        UnsupportedInputError,
+        match=r"do not add up to the margins that it predicts \(they differ by up to",
+    ):
         hybrid_attribution(clf, X[:3])
 
 
-def test_trees_of_several_outputs_are_refused(spots):
+def test_trees_of_several_outputs_raise(spots):
     X, y, _ = spots
     clf = fitted(X, y, XGBClassifier(n_estimators=3, multi_strategy="multi_output_tree"))
     with pytest.raises(UnsupportedInputError, match=r"cannot split .*multi-target"):
         hybrid_attribution(clf, X[:3])
 
 
-def test_a_forest_is_a_tree_booster_as_well(spots):
+def test_maps_of_a_forest_add_up(spots):
     X, y, _ = spots
     assert_complete(hybrid_attribution(fitted(X, y, XGBRFClassifier(n_estimators=5)), X))
 
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "resnet18", "mobilenet_v2"], ids=str)
-def test_networks_whose_features_are_means(spots, backbone, side):
+def test_maps_add_up_for_networks_whose_features_are_means(spots, backbone, side):
     X, y, _ = spots
     clf = fitted(X, y, backbone=backbone, image_size=side)
     found = hybrid_attribution(clf, X[:3])
@@ -172,7 +175,7 @@ def test_networks_whose_features_are_means(spots, backbone, side):
     assert_complete(found)
 
 
-def test_a_map_of_one_position_is_found_in_an_exported_graph(spots):
+def test_map_of_one_position_is_found_in_an_exported_graph(spots):
     X, y, _ = spots
     clf = fitted(X, y, backbone="resnet18", image_size=32, runtime="onnxruntime")
     found = hybrid_attribution(clf, X[:3])
@@ -188,7 +191,7 @@ class LargestNet(TinyNet):
         self.pool = nn.AdaptiveMaxPool2d(1)
 
 
-def test_an_image_is_explained_alone_as_among_others(spots):
+def test_maps_do_not_depend_on_other_images(spots):
     X, y, _ = spots
     clf = fitted(X, y)
     among = hybrid_attribution(clf, X[:13])
@@ -209,14 +212,14 @@ def test_an_image_is_explained_alone_as_among_others(spots):
     ],
     ids=["linear", "gblinear", "logits", "alexnet", "largest", "largest-onnx"],
 )
-def test_what_has_no_place_in_the_picture_is_refused(spots, params, classifier, message):
+def test_heads_and_features_that_cannot_be_attributed_raise(spots, params, classifier, message):
     X, y, _ = spots
     clf = fitted(X, y, classifier, **params)
     with pytest.raises(UnsupportedInputError, match=message):
         hybrid_attribution(clf, X[:2])
 
 
-def test_maps_are_enlarged_for_display(spots):
+def test_upsample_enlarges_the_maps(spots):
     X, y, _ = spots
     found = hybrid_attribution(fitted(X, y), X[:2])
     large = found.upsample(24, 30)
@@ -237,7 +240,7 @@ def test_shares_add_up_and_stay_bounded(channel):
     assert np.abs(shares).sum() <= 1 + 9 / (2 * np.sqrt(8)) + 1e-9
 
 
-def test_near_its_reference_a_channel_is_split_by_the_size_of_deviations():
+def test_channel_near_its_reference_is_split_by_absolute_deviations():
     deviations = np.arange(9.0).reshape(1, 1, 3, 3) - 4.0
     expected = np.abs(deviations) / np.abs(deviations).sum()
     for away in (1e-3, 1e-6, 0.0):
@@ -245,14 +248,14 @@ def test_near_its_reference_a_channel_is_split_by_the_size_of_deviations():
     np.testing.assert_allclose(_split(np.zeros((1, 1, 3, 3))), 1 / 9)
 
 
-def test_far_from_its_reference_a_position_counts_by_its_distance():
+def test_channel_far_from_its_reference_is_split_by_deviations():
     deviations = np.full((1, 1, 3, 3), 1000.0)
     deviations[0, 0, 1, 1] += 9.0
     shares = _split(deviations)
     np.testing.assert_allclose(shares, deviations / deviations.sum(), rtol=1e-3)
 
 
-def test_against_a_background_what_is_always_there_is_not_marked(spots):
+def test_background_removes_what_all_images_share(spots):
     # All pictures have one bright corner that tells nothing, and one that is the class.
     X, y, _ = spots
     X = X.copy()
@@ -268,7 +271,7 @@ def test_against_a_background_what_is_always_there_is_not_marked(spots):
         hybrid_attribution(clf, X, background=X[:0])
 
 
-def test_of_eight_views_the_maps_lie_as_the_picture_does(spots):
+def test_maps_of_eight_views_are_turned_back(spots):
     X, y, corner = spots
     clf = fitted(X, y, views="dihedral")
     found = hybrid_attribution(clf, X)
@@ -291,7 +294,7 @@ def test_of_eight_views_the_maps_lie_as_the_picture_does(spots):
         ({}, {"extra_features": "stages"}, "features of several stages"),
     ],
 )
-def test_means_of_decisions_and_of_stages_are_refused(spots, hybrid, featurizer, message):
+def test_averaged_probabilities_and_extra_features_raise(spots, hybrid, featurizer, message):
     X, y, _ = spots
     clf = HybridClassifier(tiny_featurizer(**featurizer), random_state=0, **hybrid).fit(X, y)
     with pytest.raises(UnsupportedInputError, match=message):

@@ -43,7 +43,7 @@ def by_hand(cnn, image, code, layer):
     return torch.relu((weights * kept[0]).sum(dim=1))[0].detach().numpy()
 
 
-def test_it_is_grad_cam_as_the_paper_defines_it(cnn, spots):
+def test_grad_cam_is_that_of_its_paper(cnn, spots):
     X, _, _ = spots
     found = grad_cam(cnn, X[:6], target="b", layer="features.5")
     assert found.maps.shape == (6, 24, 24)
@@ -57,7 +57,7 @@ def test_it_is_grad_cam_as_the_paper_defines_it(cnn, spots):
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam++"])
-def test_the_map_points_to_what_the_network_decides_by(cnn, spots, method):
+def test_maps_point_to_what_the_network_uses(cnn, spots, method):
     X, y, low = spots
     right = cnn.predict(X) == y
     assert right.mean() > 0.9
@@ -67,14 +67,14 @@ def test_the_map_points_to_what_the_network_decides_by(cnn, spots, method):
     assert ((best // 24 >= 12) == low)[right].mean() > 0.8
 
 
-def test_without_a_target_the_predicted_class_is_explained(cnn, spots):
+def test_predicted_class_is_the_default_target(cnn, spots):
     X, _, _ = spots
     found = grad_cam(cnn, X[:9])
     assert found.targets.tolist() == cnn.predict(X[:9]).tolist()
     np.testing.assert_allclose(found.maps, grad_cam(cnn, X[:9], target=found.targets).maps)
 
 
-def test_of_a_hybrid_the_network_alone_is_explained(cnn, spots):
+def test_hybrid_is_explained_by_its_network(cnn, spots):
     X, y, _ = spots
     hybrid = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=1), random_state=0)
     hybrid.fit(X, y)
@@ -82,7 +82,7 @@ def test_of_a_hybrid_the_network_alone_is_explained(cnn, spots):
     np.testing.assert_array_equal(found.maps, grad_cam(hybrid.cnn_, X[:3], target="a").maps)
 
 
-def test_a_frozen_network_has_no_softmax_for_these_classes(spots):
+def test_frozen_network_raises_except_for_eigen_cam(spots):
     X, y, _ = spots
     hybrid = HybridClassifier(tiny_featurizer(), random_state=0).fit(X, y)
     with pytest.raises(UnsupportedInputError, match=r"was not fine-tuned.*hybrid_attribution"):
@@ -92,7 +92,7 @@ def test_a_frozen_network_has_no_softmax_for_these_classes(spots):
     assert found.maps.shape == (2, 24, 24)
 
 
-def test_the_head_that_a_network_was_pretrained_with_is_explained(spots):
+def test_pretrained_head_is_explained(spots):
     X, _, _ = spots
     standard = tiny_featurizer(features="logits").fit(X)
     found = grad_cam(standard, X[:3])
@@ -100,7 +100,7 @@ def test_the_head_that_a_network_was_pretrained_with_is_explained(spots):
     np.testing.assert_allclose(grad_cam(standard, X[:3], target=found.targets).maps, found.maps)
 
 
-def test_the_classes_of_a_fine_tuned_original_head_are_the_first_outputs(spots):
+def test_classes_of_a_fine_tuned_original_head_are_its_first_outputs(spots):
     X, y, _ = spots
     settings = {"fine_tune": True, "max_epochs": 1, "features": "logits"}
     cnn = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)
@@ -118,7 +118,7 @@ def test_the_classes_of_a_fine_tuned_original_head_are_the_first_outputs(spots):
     ],
     ids=lambda value: str(value),
 )
-def test_the_layer_by_default(backbone, side, layer):
+def test_default_layer(backbone, side, layer):
     X = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     network = ImageFeaturizer(
         backbone,
@@ -130,7 +130,7 @@ def test_the_layer_by_default(backbone, side, layer):
     assert grad_cam(network, X, method="eigen_cam").layer == layer
 
 
-def test_the_estimator_stays_as_it_was(cnn, spots):
+def test_estimator_is_not_changed(cnn, spots):
     X, _, _ = spots
     before = cnn.predict_proba(X[:4])
     grad_cam(cnn, X[:4])
@@ -146,24 +146,24 @@ def test_the_estimator_stays_as_it_was(cnn, spots):
         ({"method": "gradcam"}, "must be one of"),
         ({"layer": "features.55"}, "no layer 'features.55'; did you mean"),
         ({"layer": "zzz"}, "its children are"),
-        ({"layer": "pool", "target": "d"}, "'d' is none of"),
-        ({"target": ["a", "b"]}, "2 classes, but X 3 images"),
+        ({"layer": "pool", "target": "d"}, "target='d' is not a class of"),
+        ({"target": ["a", "b"]}, "2 classes, but X has 3 images"),
     ],
     ids=["method", "near", "far", "class", "length"],
 )
-def test_what_is_not_there_is_refused(cnn, spots, options, message):
+def test_unknown_method_layer_or_class_raises(cnn, spots, options, message):
     X, _, _ = spots
     with pytest.raises(UnsupportedInputError, match=message):
         grad_cam(cnn, X[:3], **options)
 
 
-def test_a_standard_network_has_numbers_for_classes(spots):
+def test_classes_of_a_pretrained_head_are_numbers(spots):
     X, _, _ = spots
     with pytest.raises(UnsupportedInputError, match="numbers from 0"):
         grad_cam(tiny_featurizer(features="logits").fit(X), X[:2], target="a")
 
 
-def test_a_missing_library_is_named(cnn, spots, monkeypatch):
+def test_missing_package_raises_with_the_extra(cnn, spots, monkeypatch):
     X, _, _ = spots
     monkeypatch.setitem(__import__("sys").modules, "pytorch_grad_cam", None)
     with pytest.raises(MissingDependencyError, match=r"effboost\[explain\]"):

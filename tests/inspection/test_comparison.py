@@ -40,7 +40,7 @@ def dots(display):
     return [line.get_xydata() for line in lines]
 
 
-def test_the_best_stands_on_top(reports):
+def test_best_value_is_on_top(reports):
     display = ExtractorComparisonDisplay.from_reports(reports)
     assert display.names == ["strong", "weak", "unknown"]
     np.testing.assert_array_equal(display.values, [0.9, 0.6, NAN])
@@ -51,13 +51,13 @@ def test_the_best_stands_on_top(reports):
     assert display.ax_.get_xlabel() == "accuracy with 95% interval"
 
 
-def test_the_best_of_a_loss_is_the_lowest(reports):
+def test_lowest_loss_is_on_top(reports):
     display = ExtractorComparisonDisplay.from_reports(reports, metric="log_loss")
     assert display.names == ["strong", "unknown", "weak"]
     assert display.ax_.get_xlabel() == "log-loss with 95% interval, lower is better"
 
 
-def test_the_network_alone_stands_beside_its_hybrid(reports):
+def test_network_alone_is_drawn_beside_its_hybrid(reports):
     display = ExtractorComparisonDisplay.from_reports(reports)
     np.testing.assert_array_equal(display.cnn_values, [0.5, NAN, NAN])
     np.testing.assert_array_equal(display.cnn_lows, [0.4, NAN, NAN])
@@ -71,14 +71,14 @@ def test_the_network_alone_stands_beside_its_hybrid(reports):
     assert named == ["hybrid", "CNN alone"]
 
 
-def test_where_no_network_was_tuned_there_is_one_dot_a_row(reports):
+def test_frozen_networks_have_one_dot_a_row(reports):
     del reports["strong"]
     display = ExtractorComparisonDisplay.from_reports(reports)
     assert [rows[:, 1].tolist() for rows in dots(display)] == [[0, 1]]
     assert display.ax_.get_legend() is None
 
 
-def test_whiskers_reach_from_end_to_end_even_beside_their_value(reports):
+def test_intervals_are_drawn_even_if_they_exclude_the_value(reports):
     # A bootstrap over-estimates losses that count distances: 0.4 lies below 0.45 to 0.5.
     display = ExtractorComparisonDisplay.from_reports(reports, metric="log_loss")
     whiskers = [path.vertices[:, 0].tolist() for path in display.ax_.collections[0].get_paths()]
@@ -87,7 +87,7 @@ def test_whiskers_reach_from_end_to_end_even_beside_their_value(reports):
     texts_of(display.figure_)
 
 
-def test_a_report_of_evaluate_is_drawn_with_its_own_numbers(report):
+def test_values_are_those_of_the_report(report):
     figure, ax = plt.subplots()
     for metric, found in report.metrics.items():
         display = ExtractorComparisonDisplay.from_reports({"a": report}, metric=metric, ax=ax)
@@ -101,7 +101,7 @@ def test_names_are_never_formulas(report):
     assert HOSTILE in texts_of(display.figure_)
 
 
-def test_what_does_not_fit_is_refused(reports):
+def test_invalid_arguments_raise(reports):
     compare = ExtractorComparisonDisplay.from_reports
     with pytest.raises(ValueError, match=r"metric='f1' is not in .*'weak', .* accuracy, log_loss"):
         compare(reports, metric="f1")
@@ -110,11 +110,11 @@ def test_what_does_not_fit_is_refused(reports):
     with pytest.raises(UnsupportedInputError, match=r"reports\['x'\] is a float"):
         compare({"x": 0.9})
     reports["weak"] = dataclasses.replace(reports["weak"], confidence=0.9)
-    with pytest.raises(UnsupportedInputError, match=r"different levels, \[0.9, 0.95\]"):
+    with pytest.raises(UnsupportedInputError, match=r"different confidence levels, \[0.9, 0.95\]"):
         compare(reports)
 
 
-def test_without_matplotlib_the_extra_is_named(reports, monkeypatch):
+def test_missing_matplotlib_raises_with_the_extra(reports, monkeypatch):
     hide(monkeypatch, "matplotlib")
     with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
         ExtractorComparisonDisplay.from_reports(reports)

@@ -28,7 +28,7 @@ def scattered(ax):
     return [np.asarray(dots.get_offsets()) for dots in ax.collections]
 
 
-def test_the_silhouettes_are_those_of_standardised_features():
+def test_silhouettes_are_those_of_standardised_features():
     # Of four corners paired along a side: a = 2 to the partner, b = the mean of 2 and 2 sqrt(2).
     side = 1 - 2 / ((2 + np.sqrt(8)) / 2)
     # Paired across: a = 2 sqrt(2), b = 2.
@@ -37,7 +37,7 @@ def test_the_silhouettes_are_those_of_standardised_features():
     assert display.silhouette_by_class == pytest.approx(side)
     assert display.silhouette_by_subject == pytest.approx(across)
     left, right = display.axes_
-    assert left.get_title().startswith(f"by class: silhouette {side:.2f}\n(1: apart")
+    assert left.get_title().startswith(f"by class: silhouette {side:.2f}\n(1: separate")
     assert right.get_title().startswith(f"by subject: silhouette {across:.2f}\n(above that")
 
 
@@ -47,20 +47,20 @@ def test_scales_of_features_do_not_matter():
     np.testing.assert_allclose(np.abs(one.points), np.abs(other.points))
 
 
-def test_axes_of_pca_say_their_share_of_variance():
+def test_pca_axes_show_their_share_of_variance():
     display = FeatureViewDisplay.from_features(SQUARE, list("aabb"))
     assert display.axis_labels == tuple(f"component {i} (50 % of variance)" for i in (1, 2))
     for ax in display.axes_:
         assert (ax.get_xlabel(), ax.get_ylabel()) == display.axis_labels
 
 
-def test_clusters_of_patients_show(by_patient):
+def test_clusters_by_patient_raise_the_silhouette_by_subject(by_patient):
     display = FeatureViewDisplay.from_features(*by_patient)
     assert display.silhouette_by_subject > 0.7
     assert display.silhouette_by_class < 0.1
 
 
-def test_each_picture_draws_every_image_in_its_group(by_patient):
+def test_both_pictures_contain_every_image(by_patient):
     features, y, groups = by_patient
     display = FeatureViewDisplay.from_features(features, y, groups)
     for ax, of_image in zip(display.axes_, (y, groups), strict=True):
@@ -70,7 +70,7 @@ def test_each_picture_draws_every_image_in_its_group(by_patient):
             np.testing.assert_allclose(points, display.points[of_image == name])
 
 
-def test_two_groups_never_look_the_same():
+def test_groups_differ_in_colour_or_marker():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(20), 2)
     display = FeatureViewDisplay.from_features(rng.normal(size=(40, 4)), list("ab") * 20, groups)
@@ -81,7 +81,7 @@ def test_two_groups_never_look_the_same():
     assert len(looks) == 20
 
 
-def test_many_subjects_have_colours_without_names():
+def test_many_subjects_have_no_legend():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(21), 2)
     display = FeatureViewDisplay.from_features(rng.normal(size=(42, 4)), list("ab") * 21, groups)
@@ -104,7 +104,7 @@ def test_many_subjects_have_colours_without_names():
     ],
     ids=["one class", "one subject", "own subjects"],
 )
-def test_what_is_not_defined_says_so(y, groups, by_class, by_subject):
+def test_undefined_silhouette_is_explained(y, groups, by_class, by_subject):
     display = FeatureViewDisplay.from_features(SQUARE, list(y), groups and list(groups))
     assert (display.silhouette_by_class is None) == by_class.startswith("no")
     assert (display.silhouette_by_subject is None) == by_subject.startswith("no")
@@ -113,7 +113,7 @@ def test_what_is_not_defined_says_so(y, groups, by_class, by_subject):
     assert titles[1].startswith(f"by subject: {by_subject}")
 
 
-def test_more_features_than_fifty_are_reduced_first():
+def test_silhouettes_use_at_most_fifty_components():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(80, 200))
     groups = np.arange(80) % 4
@@ -187,20 +187,20 @@ def test_names_are_never_formulas():
     ],
     ids=["y", "groups", "missing", "method", "two images", "one feature", "nan", "constant"],
 )
-def test_what_does_not_fit_is_refused(arguments, options, error, message):
+def test_invalid_arguments_raise(arguments, options, error, message):
     with pytest.raises(error, match=message):
         FeatureViewDisplay.from_features(*arguments, **options)
 
 
-def test_a_classifier_without_features_is_refused(pixels, three_classes):
-    with pytest.raises(UnsupportedInputError, match="CNNClassifier gives no features"):
+def test_estimator_without_transform_raises(pixels, three_classes):
+    with pytest.raises(UnsupportedInputError, match="CNNClassifier has no transform"):
         FeatureViewDisplay.from_estimator(CNNClassifier(), pixels, three_classes)
 
 
 @pytest.mark.parametrize(
     ("package", "method", "extra"), [("matplotlib", "pca", "report"), ("umap", "umap", "umap")]
 )
-def test_what_is_missing_is_said_before_images_are_read(package, method, extra, monkeypatch):
+def test_missing_package_raises_before_images_are_read(package, method, extra, monkeypatch):
     hide(monkeypatch, package)
     unfitted = HybridClassifier(tiny_featurizer())
     with pytest.raises(MissingDependencyError, match=rf"effboost\[{extra}\]"):

@@ -37,7 +37,7 @@ def heat_of(axes):
     return heat
 
 
-def test_the_predicted_class_is_drawn_on_one_scale(clf, pixels):
+def test_predicted_classes_are_drawn_on_one_scale(clf, pixels):
     display = AttributionDisplay.from_estimator(clf, pixels[:4])
     found = hybrid_attribution(clf, pixels[:4])
     np.testing.assert_array_equal(display.attribution.maps, found.maps)
@@ -55,14 +55,14 @@ def test_the_predicted_class_is_drawn_on_one_scale(clf, pixels):
     assert display.figure_ is display.axes_[0].figure
 
 
-def test_a_class_can_be_asked_for(clf, pixels):
+def test_output_selects_the_class(clf, pixels):
     display = AttributionDisplay.from_estimator(clf, pixels[:2], output="healthy")
     assert all(axes.get_title().startswith("healthy: ") for axes in display.axes_)
     with pytest.raises(UnsupportedInputError, match="'sick' is not a class of the model"):
         AttributionDisplay.from_estimator(clf, pixels[:2], output="sick")
 
 
-def test_of_two_classes_each_is_drawn_the_other_way_round(pixels):
+def test_maps_of_two_classes_are_opposite(pixels):
     y = np.array(["ALL", "HEM"])[np.arange(24) % 2]
     clf = HybridClassifier(tiny_featurizer(), random_state=0).fit(pixels, y)
     drawn = {
@@ -85,7 +85,7 @@ def test_of_two_classes_each_is_drawn_the_other_way_round(pixels):
         AttributionDisplay.from_estimator(clf, pixels[:1], output="all")
 
 
-def test_a_map_of_one_position_is_drawn_only_where_it_is_named(pixels, three_classes):
+def test_map_of_one_position_is_drawn_for_tree_shap_only(pixels, three_classes):
     clf = HybridClassifier(tiny_featurizer(backbone="resnet18", image_size=32), random_state=0)
     clf.fit(pixels, three_classes)
     assert hybrid_attribution(clf, pixels[:1]).maps.shape == (1, 3, 1, 1)
@@ -94,7 +94,7 @@ def test_a_map_of_one_position_is_drawn_only_where_it_is_named(pixels, three_cla
     assert AttributionDisplay.from_estimator(clf, pixels[:1]).attribution.method == "occlusion"
 
 
-def test_axes_that_are_handed_over_are_drawn_on(clf, pixels):
+def test_given_axes_are_used(clf, pixels):
     axes = Figure().subplots(1, 2)
     display = AttributionDisplay.from_estimator(clf, pixels[:2], ax=axes)
     assert display.axes_.tolist() == axes.tolist()
@@ -106,7 +106,7 @@ def test_axes_that_are_handed_over_are_drawn_on(clf, pixels):
 
 
 @pytest.mark.parametrize(("margin", "side"), [(2.0, 1), (-2.0, 0)], ids=["for", "against"])
-def test_the_line_surrounds_what_decided(margin, side):
+def test_contour_outlines_the_side_of_the_decision(margin, side):
     maps = np.zeros((1, 1, 8, 8))
     maps[0, 0, :, :3], maps[0, 0, :, 5:] = -1, 1
     found = Attribution(
@@ -120,7 +120,7 @@ def test_the_line_surrounds_what_decided(margin, side):
     assert axes.get_title().startswith(f"HEM: log-odds {margin:+.2f} (base +0.00)")
 
 
-def test_names_are_text_and_no_formula():
+def test_class_names_are_not_formulas():
     maps = np.ones((1, 1, 2, 2))
     found = Attribution(
         maps, np.zeros((1, 1)), np.ones((1, 1)), np.array([r"$\frac{<b>"]), "occlusion"
@@ -131,7 +131,7 @@ def test_names_are_text_and_no_formula():
     assert "lost when hidden" in heat_of(display.axes_[0]).colorbar.ax.get_ylabel()
 
 
-def test_where_trees_cannot_be_split_the_display_falls_back_and_says_so(pixels, three_classes):
+def test_other_heads_are_explained_by_occlusion(pixels, three_classes):
     clf = HybridClassifier(tiny_featurizer(), LogisticRegression(), random_state=0)
     clf.fit(pixels, three_classes)
     display = AttributionDisplay.from_estimator(clf, pixels[:1])
@@ -146,7 +146,7 @@ def test_where_trees_cannot_be_split_the_display_falls_back_and_says_so(pixels, 
         AttributionDisplay.from_estimator(clf, pixels[:1], method="lime")
 
 
-def test_a_background_is_handed_on(clf, pixels):
+def test_background_reaches_hybrid_attribution(clf, pixels):
     display = AttributionDisplay.from_estimator(clf, pixels[:1], background=pixels)
     expected = hybrid_attribution(clf, pixels[:1], background=pixels).maps
     np.testing.assert_array_equal(display.attribution.maps, expected)
@@ -169,19 +169,19 @@ def test_class_activations_are_drawn(pixels, three_classes):
 @pytest.mark.parametrize(
     ("pictures", "message"),
     [
-        (np.zeros((1, 9, 9, 3)), "they must be"),
-        (np.zeros((1, 9, 9), np.uint8), "they must be"),
+        (np.zeros((1, 9, 9, 3)), "they must have"),
+        (np.zeros((1, 9, 9), np.uint8), "they must have"),
         (np.zeros((2, 9, 9, 3), np.uint8), "2 pictures, but maps of 1"),
     ],
     ids=["type", "shape", "number"],
 )
-def test_pictures_that_do_not_fit_are_refused(pictures, message):
+def test_pictures_of_wrong_type_shape_or_number_raise(pictures, message):
     found = ClassActivation(np.zeros((1, 9, 9), np.float32), np.array(["a"]), "Grad-CAM", "x")
     with pytest.raises(UnsupportedInputError, match=message):
         CAMDisplay(pictures, found)
 
 
-def test_without_matplotlib_the_extra_is_named(clf, pixels, monkeypatch):
+def test_missing_matplotlib_raises_with_the_extra(clf, pixels, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
         AttributionDisplay.from_estimator(clf, pixels[:1])

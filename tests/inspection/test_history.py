@@ -17,7 +17,7 @@ def report(hybrid, pixels, three_classes, subjects):
     return evaluate(hybrid, pixels, three_classes, groups=subjects, cv=2, n_bootstrap=50)
 
 
-def test_curves_of_a_report_have_one_line_a_fold(report):
+def test_report_has_one_line_for_each_fold(report):
     display = TrainingHistoryDisplay.from_report(report)
     accuracy, error = display.axes_
     assert [len(line.get_ydata()) for line in accuracy.get_lines() if len(line.get_ydata())] == [
@@ -29,7 +29,7 @@ def test_curves_of_a_report_have_one_line_a_fold(report):
     assert (accuracy.get_xlabel(), error.get_xlabel()) == ("epoch", "round")
 
 
-def test_curves_of_an_estimator_have_validation_where_there_is_one(hybrid, pixels, three_classes):
+def test_validation_curves_are_drawn_if_there_are_any(hybrid, pixels, three_classes):
     hybrid.fit(pixels[:16], three_classes[:16], X_val=pixels[16:], y_val=three_classes[16:])
     display = TrainingHistoryDisplay.from_estimator(hybrid)
     for ax in display.axes_:
@@ -38,13 +38,13 @@ def test_curves_of_an_estimator_have_validation_where_there_is_one(hybrid, pixel
     assert display.plot(display.axes_) is display
 
 
-def test_a_network_alone_has_no_rounds(hybrid, pixels, three_classes):
+def test_network_alone_has_no_rounds(hybrid, pixels, three_classes):
     cnn = CNNClassifier(hybrid.featurizer).fit(pixels, three_classes)
     display = TrainingHistoryDisplay.from_estimator(cnn)
     assert "nothing recorded" in [text.get_text() for text in display.axes_[1].texts]
 
 
-def test_what_a_booster_counted_names_the_axis():
+def test_axis_is_labelled_by_the_metric_of_the_booster():
     counted = {"train": {"auc": [0.5, 0.7]}, "validation": {"auc": [0.5, 0.6]}}
     error = TrainingHistoryDisplay([], [counted]).plot().axes_[1]
     assert error.get_ylabel() == "auc"

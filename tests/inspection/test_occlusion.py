@@ -37,7 +37,7 @@ def pictures():
     return X
 
 
-def test_what_decides_is_marked_and_nothing_else(pictures):
+def test_only_what_decides_is_marked(pictures):
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     found = occlusion_attribution(clf, pictures, n_segments=30, fill=(0, 0, 0))
     assert found.maps.shape == (2, 1, 224, 224)
@@ -53,7 +53,7 @@ def test_what_decides_is_marked_and_nothing_else(pictures):
     np.testing.assert_allclose(found.base[:, 0], logit(0.1))
 
 
-def test_of_more_classes_each_against_the_rest(pictures):
+def test_three_classes_have_three_outputs(pictures):
     clf = CornerClassifier().fit(pictures, ["a", "b", "c"])
     found = occlusion_attribution(clf, pictures[:1], n_segments=10, fill=(0, 0, 0))
     assert found.maps.shape == (1, 3, 224, 224)
@@ -71,7 +71,7 @@ def test_blur_hides_structure_and_keeps_the_colour(pictures):
     assert soft.base[0, 0] > sharp.base[0, 0]
 
 
-def test_by_default_what_is_hidden_looks_like_the_border(pictures):
+def test_default_fill_is_the_colour_of_the_border(pictures):
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     bright = np.where(pictures > 0, pictures, 200).astype(np.uint8)
     found = occlusion_attribution(clf, bright[:1], n_segments=30)
@@ -93,7 +93,7 @@ def test_heads_without_trees_and_without_probabilities(pictures):
 
 
 @pytest.mark.parametrize("n_classes", [3, 4])  # of three classes, there are as many pairs
-def test_scores_of_pairs_of_classes_are_refused(pixels, n_classes):
+def test_scores_of_pairs_of_classes_raise(pixels, n_classes):
     y = np.arange(24) % n_classes
     pairs = make_pipeline(tiny_featurizer(), SVC(decision_function_shape="ovo")).fit(pixels, y)
     with pytest.raises(UnsupportedInputError, match="not return a score for each class"):
@@ -118,23 +118,23 @@ def test_images_of_different_sizes(tmp_path, pictures):
     ],
     ids=["segments", "word", "pair", "range"],
 )
-def test_options_out_of_range_are_refused(pictures, options, message):
+def test_options_out_of_range_raise(pictures, options, message):
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     with pytest.raises(UnsupportedInputError, match=message):
         occlusion_attribution(clf, pictures, **options)
 
 
-def test_a_classifier_that_only_names_classes_is_refused(pictures):
+def test_classifier_without_scores_raises(pictures):
     class Plain(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
             self.classes_ = np.unique(y)
             return self
 
-    with pytest.raises(UnsupportedInputError, match="neither probabilities nor"):
+    with pytest.raises(UnsupportedInputError, match="neither predict_proba nor"):
         occlusion_attribution(Plain().fit(pictures, ["a", "b"]), pictures)
 
 
-def test_a_missing_library_is_named(pictures, monkeypatch):
+def test_missing_package_raises_with_the_extra(pictures, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     with pytest.raises(MissingDependencyError, match=r"needs skimage: .*effboost\[explain\]"):

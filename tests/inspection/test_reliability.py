@@ -17,7 +17,7 @@ TRUE = ["a", "b", "b", "b"]
 PROBA = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
 
 
-def test_bins_hold_what_is_counted_by_hand():
+def test_bins_are_those_counted_by_hand():
     display = ReliabilityDisplay.from_predictions(TRUE, PROBA, n_bins=5)
     assert display.n_images.tolist() == [0, 0, 0, 2, 2]
     np.testing.assert_allclose(display.confidence, [np.nan, np.nan, np.nan, 0.65, 0.9])
@@ -25,7 +25,7 @@ def test_bins_hold_what_is_counted_by_hand():
     assert display.calibration_error == pytest.approx((2 * 0.35 + 2 * 0.4) / 4)
 
 
-def test_they_are_drawn_as_they_are_stored():
+def test_stored_values_are_drawn():
     display = ReliabilityDisplay.from_predictions(TRUE, PROBA, n_bins=5)
     diagonal, dots = display.ax_.get_lines()
     np.testing.assert_array_equal(diagonal.get_xydata(), [[0, 0], [1, 1]])
@@ -38,7 +38,7 @@ def test_they_are_drawn_as_they_are_stored():
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(2, 4), st.integers(1, 60), st.integers(1, 20), st.integers(0, 999))
-def test_the_number_is_that_of_the_metric(n_classes, n, n_bins, seed):
+def test_calibration_error_is_that_of_the_metric(n_classes, n, n_bins, seed):
     rng = np.random.default_rng(seed)
     proba = rng.dirichlet(np.full(n_classes, 0.3), n)
     true = rng.integers(0, n_classes, n)
@@ -51,20 +51,20 @@ def test_the_number_is_that_of_the_metric(n_classes, n, n_bins, seed):
     assert display.n_images.sum() == n
 
 
-def test_one_column_is_that_of_the_second_class():
+def test_single_column_is_the_second_class():
     both = ReliabilityDisplay.from_predictions(TRUE, PROBA)
     one = ReliabilityDisplay.from_predictions(TRUE, PROBA[:, 1])
     np.testing.assert_allclose(one.accuracy, both.accuracy)
     np.testing.assert_allclose(one.confidence, both.confidence)
 
 
-def test_columns_may_stand_in_any_order_if_they_are_named():
+def test_columns_may_be_in_any_order_with_classes():
     both = ReliabilityDisplay.from_predictions(TRUE, PROBA)
     turned = ReliabilityDisplay.from_predictions(TRUE, PROBA[:, ::-1], classes=["b", "a"])
     np.testing.assert_array_equal(turned.accuracy, both.accuracy)
 
 
-def test_a_report_and_its_display_agree(pixels, three_classes, subjects):
+def test_report_and_display_have_the_same_error(pixels, three_classes, subjects):
     clf = HybridClassifier(tiny_featurizer()).set_params(classifier__n_estimators=3)
     report = evaluate(clf, pixels, three_classes, groups=subjects, cv=2, n_bootstrap=2)
     display = ReliabilityDisplay.from_report(report)
@@ -73,7 +73,7 @@ def test_a_report_and_its_display_agree(pixels, three_classes, subjects):
     assert f"expected calibration error {error:.3f}" in texts_of(display.figure_)
 
 
-def test_an_estimator_knows_its_classes(pixels, three_classes):
+def test_estimator_provides_the_classes(pixels, three_classes):
     clf = HybridClassifier(tiny_featurizer()).set_params(classifier__n_estimators=3)
     clf.fit(pixels, three_classes)
     figure, ax = plt.subplots()
@@ -91,8 +91,8 @@ def test_an_estimator_knows_its_classes(pixels, three_classes):
     [
         ((TRUE[1:], PROBA), {}, "y_true has 3, y_prob has 4"),
         ((TRUE, PROBA), {"classes": ["a", "b", "c"]}, r"shape \(4, 2\), but the classes are \['a'"),
-        ((TRUE, PROBA), {"classes": ["a", "a"]}, "name the class of each column"),
-        ((TRUE, PROBA), {"classes": ["a", "c"]}, "holds class 'b', but the classes are"),
+        ((TRUE, PROBA), {"classes": ["a", "a"]}, "give the class of each column"),
+        ((TRUE, PROBA), {"classes": ["a", "c"]}, "contains class 'b', but the classes are"),
         ((TRUE, PROBA * 2), {}, "0 to 1"),
         ((TRUE, PROBA * np.nan), {}, "none missing"),
         ((TRUE, PROBA), {"n_bins": 0}, "n_bins=0 must be 1 or more"),
@@ -100,21 +100,21 @@ def test_an_estimator_knows_its_classes(pixels, three_classes):
     ],
     ids=["lengths", "three", "twice", "unknown", "two", "nan", "bins", "empty"],
 )
-def test_what_does_not_fit_is_refused(arguments, options, message):
+def test_invalid_arguments_raise(arguments, options, message):
     with pytest.raises(UnsupportedInputError, match=message):
         ReliabilityDisplay.from_predictions(*arguments, **options)
 
 
-def test_without_probabilities_there_is_nothing_to_draw(pixels, three_classes, subjects):
+def test_missing_probabilities_raise(pixels, three_classes, subjects):
     clf = HybridClassifier(tiny_featurizer(), LinearSVC())
-    with pytest.raises(UnsupportedInputError, match="HybridClassifier gives no probabilities"):
+    with pytest.raises(UnsupportedInputError, match="HybridClassifier has no predict_proba"):
         ReliabilityDisplay.from_estimator(clf.fit(pixels, three_classes), pixels, three_classes)
     report = evaluate(clf, pixels, three_classes, groups=subjects, cv=2, n_bootstrap=2)
-    with pytest.raises(UnsupportedInputError, match="report holds no probabilities"):
+    with pytest.raises(UnsupportedInputError, match="report has no probabilities"):
         ReliabilityDisplay.from_report(report)
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_missing_matplotlib_raises_with_the_extra(monkeypatch):
     hide(monkeypatch, "matplotlib")
     with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
         ReliabilityDisplay.from_predictions(TRUE, PROBA)

@@ -95,7 +95,7 @@ def read(path):
 
 
 @pytest.mark.slow
-def test_the_page_holds_every_section_and_loads_nothing(clf, cells, tmp_path):
+def test_page_has_every_section_and_loads_nothing(clf, cells, tmp_path):
     paths, y, groups = cells
     made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=30)
     page = read(tmp_path / "report.html")
@@ -113,11 +113,11 @@ def test_the_page_holds_every_section_and_loads_nothing(clf, cells, tmp_path):
     assert policy["content"].startswith("default-src 'none'")
     value = made.evaluation.metrics["accuracy"]
     assert str(value) in page.text
-    assert f"about {round(100 * value.value)} are named correctly" in page.text
+    assert f"about {round(100 * value.value)} are classified correctly" in page.text
 
 
 @pytest.mark.slow
-def test_everything_has_a_name_for_those_who_do_not_see(clf, cells, tmp_path):
+def test_page_is_accessible(clf, cells, tmp_path):
     paths, y, groups = cells
     report(clf, paths, y, groups=groups, path=tmp_path / "report.html")
     page = read(tmp_path / "report.html")
@@ -131,7 +131,7 @@ def test_everything_has_a_name_for_those_who_do_not_see(clf, cells, tmp_path):
 
 
 @pytest.mark.slow
-def test_hostile_names_are_text(clf, cells, tmp_path):
+def test_hostile_names_are_escaped(clf, cells, tmp_path):
     paths, y, groups = cells
     made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=60)
     wrong = made.evaluation.y_true != made.evaluation.y_pred
@@ -150,12 +150,12 @@ def test_hostile_names_are_text(clf, cells, tmp_path):
     assert "49.png" not in made.html
 
 
-def test_what_is_not_seen_is_shown_by_its_number():
+def test_invisible_characters_are_shown_by_number():
     assert escape_invisible("a\u202eb\x07\n\ud800") == r"a\u202eb\u0007\u000a\ud800"
     assert escape_invisible("Größe 5 µm, 細胞") == "Größe 5 µm, 細胞"
 
 
-def test_the_surest_mistakes_come_first(clf, cells):
+def test_most_confident_errors_come_first(clf, cells):
     paths, y, groups = cells
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, n_mistakes=3)
     found = made.evaluation
@@ -163,10 +163,10 @@ def test_the_surest_mistakes_come_first(clf, cells):
     sure = found.probabilities.max(axis=1)[wrong]
     first = wrong[np.argsort(-sure, kind="stable")][:3]
     page = Page(made.html)
-    assert f"{len(wrong)} of 60 images were named wrongly" in page.text
+    assert f"{len(wrong)} of 60 images were classified wrongly" in page.text
     shown = [a["alt"].split(",")[0] for a in page.all("img") if a["alt"].startswith("Image of")]
     assert shown == [f"Image of {escape_invisible(groups[i])}" for i in first]
-    assert f"The files lie in {Path(paths[0]).parent}" in page.text
+    assert f"The files are in {Path(paths[0]).parent}" in page.text
     names = [escape_invisible(Path(paths[i]).name) for i in first]
     places = [page.text.index(f"Image {name}") for name in names]
     assert places == sorted(places)
@@ -174,7 +174,7 @@ def test_the_surest_mistakes_come_first(clf, cells):
 
 
 @pytest.mark.slow
-def test_who_stands_on_both_sides_is_said(clf, cells):
+def test_overlap_with_training_data_is_reported(clf, cells):
     paths, y, groups = cells
     blind = HTMLReport.from_estimator(clf, paths, y, groups=groups)
     assert "Not compared with the training images" in blind.html
@@ -189,49 +189,49 @@ def test_who_stands_on_both_sides_is_said(clf, cells):
     apart = HTMLReport.from_estimator(
         clf, paths[:30], y[:30], groups=groups[:30], X_train=paths[30:], groups_train=["T"] * 30
     )
-    assert "No subject and no image stands on both sides" in apart.html
+    assert "No subject and no image is in both training and test data" in apart.html
     unknown = HTMLReport.from_estimator(clf, paths[:30], y[:30], X_train=paths[30:])
-    assert "Whose training images they are is not known" in unknown.html
+    assert "The subjects of the training images are not known" in unknown.html
     assert "Subjects are not known." in unknown.html
     assert not [a for a in Page(unknown.html).all("p") if a.get("role") == "alert"]
 
 
 @pytest.mark.slow
-def test_copies_among_the_tested_are_found(clf, cells, tmp_path):
+def test_repeated_images_are_reported(clf, cells, tmp_path):
     paths, y, groups = cells
     copy = tmp_path / "copy.png"
     shutil.copy(paths[4], copy)
     made = HTMLReport.from_estimator(clf, [*paths, str(copy)], [*y, y[5]], groups=[*groups, "S9"])
     page = Page(made.html)
-    assert "1 image stands twice." in page.text
-    assert "1 of them are labelled in two ways" in page.text
+    assert "1 image is repeated." in page.text
+    assert "1 of them have two different labels" in page.text
     assert [a for a in page.all("p") if a.get("role") == "alert"]
 
 
 @pytest.mark.slow
-def test_a_cross_validation_is_reported_with_the_model_of_each_fold(cells):
+def test_report_of_a_cross_validation(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), random_state=0)
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=3)
     text = Page(made.html).text
-    assert "In 3 rounds, a new model was fitted" in text
-    assert "No subject stands on both sides." in text
+    assert "In each of 3 folds, a new model was fitted" in text
+    assert "No subject is in both training and test data." in text
     assert "featurizer__transform__image_size" in text
     assert "HybridClassifier (TinyNet and XGBClassifier)" in text
     evaluation = evaluate(clf, paths, y, groups=groups, cv=3)
     bare = Page(HTMLReport.from_evaluation(evaluation, paths).html).text
-    assert "which this evaluation did not keep" in bare
+    assert "this evaluation did not keep the fitted models" in bare
     assert str(evaluation.metrics["accuracy"]) in bare
     with pytest.raises(UnsupportedInputError, match="X has 3 images, but 60 were evaluated"):
         HTMLReport.from_evaluation(evaluation, paths[:3])
-    with pytest.raises(UnsupportedInputError, match="X_train belongs to"):
+    with pytest.raises(UnsupportedInputError, match="X_train requires cv="):
         HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=3, X_train=paths)
     with pytest.raises(LeakageError):
         HTMLReport.from_estimator(clf, [*paths, paths[0]], [*y, y[0]], groups=[*groups, "Z"], cv=3)
 
 
 @pytest.mark.slow
-def test_fine_tuning_is_reported_beside_the_network_alone(cells):
+def test_report_of_a_fine_tuned_hybrid_shows_the_network_alone(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=2), random_state=0)
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=2, pos_label=y[0])
@@ -250,7 +250,7 @@ def test_other_heads_are_explained_by_occlusion(cells):
     assert "when that part of the picture is hidden (occlusion)" in made.html
 
 
-def test_without_scikit_image_the_report_says_why_there_is_no_heat(cells, monkeypatch):
+def test_report_without_scikit_image_explains_missing_heat_maps(cells, monkeypatch):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), LogisticRegression(C=1e-4), random_state=0)
     clf.fit(paths, y[::-1])
@@ -259,7 +259,7 @@ def test_without_scikit_image_the_report_says_why_there_is_no_heat(cells, monkey
     assert "There are no heat maps: this needs skimage" in html.unescape(made.html)
 
 
-def test_many_subjects_do_not_swell_the_file(clf, cells):
+def test_file_with_many_subjects_stays_small(clf, cells):
     paths, y, _ = cells
     several = np.resize(np.arange(60), 240)
     # Of either class, so that each has the mark that takes most room.
@@ -271,15 +271,15 @@ def test_many_subjects_do_not_swell_the_file(clf, cells):
     assert len(made.html) < 500_000
 
 
-def test_a_model_without_a_mistake_has_none(cells):
+def test_report_without_errors(cells):
     paths, y, _ = cells
     clf = HybridClassifier(tiny_featurizer(), random_state=0).fit(paths, y)
     assert clf.score(paths, y) == 1
-    assert "No image was named wrongly." in HTMLReport.from_estimator(clf, paths, y).html
+    assert "No image was classified wrongly." in HTMLReport.from_estimator(clf, paths, y).html
 
 
 @pytest.mark.slow
-def test_the_model_card_is_markdown_whose_signs_are_escaped(clf, cells, tmp_path):
+def test_model_card_escapes_markdown(clf, cells, tmp_path):
     paths, y, groups = cells
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, title="A *new* one")
     file = made.save_model_card(tmp_path / "MODEL_CARD.md")
@@ -293,7 +293,7 @@ def test_the_model_card_is_markdown_whose_signs_are_escaped(clf, cells, tmp_path
 
 
 @pytest.mark.slow
-def test_nothing_half_written_is_left(clf, cells, tmp_path):
+def test_failed_write_leaves_no_partial_file(clf, cells, tmp_path):
     paths, y, groups = cells
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups)
     with pytest.raises(OSError, match="report"):
@@ -306,7 +306,7 @@ def test_nothing_half_written_is_left(clf, cells, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_jinja_the_extra_is_named(clf, cells, monkeypatch):
+def test_missing_jinja_raises_with_the_extra(clf, cells, monkeypatch):
     paths, y, groups = cells
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
@@ -343,7 +343,7 @@ def browser():
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 900), (360, 740)], ids=["desktop", "phone"])
-def test_a_browser_shows_it_all_and_asks_for_nothing(browser, written, cells, scheme, size):
+def test_browser_shows_the_page_and_loads_nothing(browser, written, cells, scheme, size):
     assert written.stat().st_size < 10_000_000
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)

@@ -42,7 +42,7 @@ def hundred():
     return true, pred, np.repeat([f"S{i:02d}" for i in range(100)], 4)
 
 
-def test_subjects_stand_worst_first():
+def test_subjects_are_sorted_by_accuracy():
     display = SubjectDisplay.from_predictions(TRUE, PRED, GROUPS)
     assert display.subjects.tolist() == ["P1", "P3", "P2"]
     np.testing.assert_allclose(display.accuracy, [1 / 4, 2 / 3, 1])
@@ -50,7 +50,7 @@ def test_subjects_stand_worst_first():
     assert display.labels.tolist() == ["b", "a", "a"]
 
 
-def test_they_are_drawn_as_they_are_stored():
+def test_stored_values_are_drawn():
     display = SubjectDisplay.from_predictions(TRUE, PRED, GROUPS)
     accuracy, rows, areas = zip(*dots(display), strict=True)
     np.testing.assert_allclose(accuracy, display.accuracy)
@@ -61,26 +61,26 @@ def test_they_are_drawn_as_they_are_stored():
     assert row_names(display) == ["P1 (4)", "P3 (3)", "P2 (1)"]
 
 
-def test_the_line_is_the_accuracy_over_images_not_over_subjects():
+def test_line_is_the_accuracy_over_images():
     display = SubjectDisplay.from_predictions(TRUE, PRED, GROUPS)
     assert display.ax_.get_lines()[0].get_xdata() == [0.5, 0.5]
     assert legend(display) == ["all images: 0.50", "a", "b"]
 
 
-def test_a_subject_of_two_classes_is_marked():
+def test_subject_of_two_classes_is_marked():
     display = SubjectDisplay.from_predictions(TRUE, PRED, ["P1", *GROUPS[1:]])
     assert display.subjects.tolist() == ["P1", "P3", "P2"]
     assert display.labels.tolist() == [None, "a", "a"]
     assert legend(display) == ["all images: 0.50", "a", "several classes"]
 
 
-def test_subjects_of_two_classes_alone():
+def test_all_subjects_of_two_classes():
     display = SubjectDisplay.from_predictions([0, 1], [0, 0], [7, 7])
     assert legend(display) == ["all images: 0.50", "several classes"]
     assert display.accuracy.tolist() == [0.5]
 
 
-def test_a_hundred_subjects_keep_their_order_and_some_of_their_names():
+def test_some_of_many_subjects_are_labelled():
     display = SubjectDisplay.from_predictions(*hundred())
     assert (np.diff(display.accuracy) >= 0).all()
     assert len(dots(display)) == 100
@@ -91,14 +91,14 @@ def test_a_hundred_subjects_keep_their_order_and_some_of_their_names():
     assert few.figure_.get_figheight() == 2.4
 
 
-def test_names_that_are_shown_do_not_overlap():
+def test_labels_do_not_overlap():
     display = SubjectDisplay.from_predictions(*hundred())
     display.figure_.canvas.draw()
     boxes = [text.get_window_extent() for text in display.ax_.get_yticklabels()]
     assert all(above.y0 >= below.y1 - 1 for above, below in itertools.pairwise(boxes))
 
 
-def test_on_small_axes_of_the_callers_fewer_are_named():
+def test_small_axes_have_fewer_labels():
     figure, ax = plt.subplots(figsize=(4, 2))
     display = SubjectDisplay.from_predictions(*hundred(), ax=ax)
     assert (display.ax_, display.figure_, count_figures()) == (ax, figure, 1)
@@ -115,7 +115,7 @@ def test_names_are_never_formulas():
     assert legend(display) == ["all images: 0.67", HOSTILE, "_hidden"]
 
 
-def test_an_estimator_predicts_and_images_know_their_subjects(pixels, three_classes, subjects):
+def test_subjects_of_an_image_sequence_are_used(pixels, three_classes, subjects):
     clf = HybridClassifier(tiny_featurizer()).set_params(classifier__n_estimators=2)
     clf.fit(pixels[:12], three_classes[:12])
     images = ImageSequence(pixels, groups=subjects)
@@ -124,11 +124,11 @@ def test_an_estimator_predicts_and_images_know_their_subjects(pixels, three_clas
         right = clf.predict(pixels) == three_classes
         assert (display.accuracy @ display.n_images) == right.sum()
         assert sorted(display.subjects) == sorted(set(subjects))
-    with pytest.raises(SplitError, match="no subjects are known"):
+    with pytest.raises(SplitError, match="subjects of the images are not known"):
         SubjectDisplay.from_estimator(clf, pixels, three_classes)
 
 
-def test_an_evaluation_is_drawn_as_it_predicted(pixels, three_classes, subjects):
+def test_predictions_of_an_evaluation_are_drawn(pixels, three_classes, subjects):
     clf = HybridClassifier(tiny_featurizer()).set_params(classifier__n_estimators=2)
     report = evaluate(clf, pixels, three_classes, groups=subjects, cv=2, n_bootstrap=2)
     display = SubjectDisplay.from_report(report)
@@ -149,12 +149,12 @@ def test_an_evaluation_is_drawn_as_it_predicted(pixels, three_classes, subjects)
     ],
     ids=["predictions", "groups", "empty", "no subject", "no label", "kinds"],
 )
-def test_what_does_not_fit_is_refused(arguments, error, message):
+def test_invalid_arguments_raise(arguments, error, message):
     with pytest.raises(error, match=message):
         SubjectDisplay.from_predictions(*arguments)
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_missing_matplotlib_raises_with_the_extra(monkeypatch):
     hide(monkeypatch, "matplotlib")
     with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
         SubjectDisplay.from_predictions(TRUE, PRED, GROUPS)

@@ -1,4 +1,4 @@
-"""Exported networks on the engines that run them."""
+"""Exported networks on the runtimes that run them."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ from effboost.runtime import (
 from runtime.test_torch import Branching, calibrated, pictures
 
 CPU = torch.device("cpu")
-ENGINES = [OnnxRuntime, OpenVinoRuntime]
+RUNTIMES = [OnnxRuntime, OpenVinoRuntime]
 
 
 @pytest.fixture(scope="module")
@@ -38,40 +38,40 @@ def graph():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18"])
-def test_features_are_those_of_torch(name, engine):
+def test_features_are_those_of_torch(name, runtime):
     module = calibrated(get_backbone_spec(name), 64)
     transform = ImageTransform(None, 64, normalize="imagenet")
     pixels = pictures(4, 64)
     with torch.no_grad():
         expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
-    runtime = engine(export_graph(module, transform))
-    got = np.concatenate([runtime.run(pixels[i : i + 1]) for i in range(4)])
+    loaded = runtime(export_graph(module, transform))
+    got = np.concatenate([loaded.run(pixels[i : i + 1]) for i in range(4)])
     assert got.dtype == np.float32
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_threads_at_the_same_time_give_the_same_bits(engine, graph):
-    runtime, pixels = engine(graph), pictures(64, 24)
-    alone = [runtime.run(pixels[i : i + 1]) for i in range(64)]
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_threads_at_the_same_time_give_the_same_bits(runtime, graph):
+    loaded, pixels = runtime(graph), pictures(64, 24)
+    alone = [loaded.run(pixels[i : i + 1]) for i in range(64)]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda i: runtime.run(pixels[i : i + 1]), range(64)))
+        together = list(pool.map(lambda i: loaded.run(pixels[i : i + 1]), range(64)))
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_idle_engine_does_not_spin(engine, graph):
-    runtime = engine(graph)
-    runtime.run(pictures(1, 24))
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_idle_runtime_does_not_spin(runtime, graph):
+    loaded = runtime(graph)
+    loaded.run(pictures(1, 24))
     before = psutil.Process().cpu_times()
     time.sleep(0.5)
     after = psutil.Process().cpu_times()
     assert after.user + after.system - before.user - before.system < 0.2
 
 
-def test_as_many_workers_as_threads_may_be_busy(graph, monkeypatch):
+def test_number_of_workers_is_that_of_allowed_threads(graph, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert OnnxRuntime(graph).n_workers == OpenVinoRuntime(graph).n_workers == 1
     n_threads = threading.active_count()
@@ -79,7 +79,7 @@ def test_as_many_workers_as_threads_may_be_busy(graph, monkeypatch):
     assert threading.active_count() == n_threads
 
 
-def test_the_given_network_is_not_changed():
+def test_network_is_not_changed():
     module = calibrated(get_backbone_spec(TinyNet), 24)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     export_graph(module, ImageTransform(None, 24))
@@ -106,7 +106,7 @@ def no_graph():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", [Branching, Noisy], ids=lambda factory: factory.__name__)
-def test_what_cannot_be_exported_runs_on_torch_with_a_warning(factory):
+def test_network_that_cannot_be_exported_runs_on_torch_with_a_warning(factory):
     module = build_backbone(BackboneSpec("own", factory=factory), None, seed=0)
     transform = ImageTransform(None, 24)
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_exported_runs_on_torch_with_a_warning(factory):
         start_runtime("onnxruntime", module, transform, CPU, graph)
 
 
-def test_a_network_that_amplifies_rounding_is_still_known_to_be_the_same(monkeypatch):
+def test_export_is_accepted_if_one_probe_agrees(monkeypatch):
     """Batch norms that saw four pictures make some of the probes useless, but not all."""
     from effboost.runtime import _export
 
@@ -145,13 +145,13 @@ def test_auto_is_torch_on_a_gpu_and_onnxruntime_on_a_cpu(graph):
     assert start_runtime("auto", module, transform, meta, no_graph).name == "torch"
 
 
-def test_an_engine_that_is_not_installed_is_named(monkeypatch, graph):
+def test_missing_runtime_raises_with_the_package(monkeypatch, graph):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install openvino"):
         start_runtime("openvino", None, None, CPU, lambda: graph)
 
 
-def test_an_export_says_nothing(capfd):
+def test_export_prints_and_warns_nothing(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         export_graph(calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24))
@@ -159,7 +159,7 @@ def test_an_export_says_nothing(capfd):
 
 
 @pytest.mark.slow
-def test_the_callers_modes_do_not_reach_the_exported_graph():
+def test_exported_graph_does_not_depend_on_the_callers_modes():
     module, transform = calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24)
     expected = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():

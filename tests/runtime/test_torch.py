@@ -45,15 +45,16 @@ def test_features_are_those_of_the_plain_network(name, mean):
 
 @pytest.mark.parametrize("extra", [None, "stages"])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "mobilenet_v2"])
-def test_no_batch_norm_is_left_to_compute(name, extra):
-    module = append_stages(calibrated(get_backbone_spec(name), 64), extra, 64)
+def test_batch_norms_are_fused(name, extra):
+    spec = get_backbone_spec(name)
+    module = append_stages(calibrated(spec, 64), spec, extra, 64)
     kinds = {type(part) for part in fused(module).modules()}
     assert nn.Conv2d in kinds
     assert nn.BatchNorm2d not in kinds
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "alexnet", TinyNet])
-def test_a_row_depends_on_its_own_picture_alone_to_the_bit(name):
+def test_rows_do_not_depend_on_other_pictures(name):
     runtime = TorchRuntime(calibrated(get_backbone_spec(name), 64), ImageTransform(None, 64), CPU)
     pixels = pictures(runtime.batch_size, 64)
     features = runtime.run(pixels)
@@ -64,7 +65,7 @@ def test_a_row_depends_on_its_own_picture_alone_to_the_bit(name):
     assert np.array_equal(runtime.run(alone)[0], features[5])
 
 
-def test_the_given_network_is_not_changed():
+def test_network_is_not_changed():
     module = calibrated(get_backbone_spec(TinyNet), 24)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     TorchRuntime(module, ImageTransform(None, 24), CPU).run(pictures(8, 24))
@@ -85,7 +86,7 @@ class Branching(nn.Module):
         return x if x.sum() > -1e9 else -x
 
 
-def test_a_network_that_cannot_be_traced_runs_as_it_is():
+def test_network_that_cannot_be_traced_runs_unfused():
     spec = BackboneSpec("branching", factory=Branching)
     module = build_backbone(spec, None, seed=0)
     pixels = pictures(8, 24)

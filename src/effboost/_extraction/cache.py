@@ -1,4 +1,4 @@
-"""Computed features and tuned networks, kept in a folder under the hash of all they came from."""
+"""A cache of features and tuned networks, found by a hash of what they were computed from."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["Cache", "digest_of"]
 
 _Result = TypeVar("_Result")
 
-# The number is that of the schema below.
-_FILE: Final = "effboost-1.sqlite"
+# The number is that of the schema below, and of what the digest covers.
+_FILE: Final = "effboost-2.sqlite"
 _PATIENCE_S: Final = 60.0
 _FRESH_S: Final = 3600
+# Steps of SQLite's machine between two looks at the clock.
+_STEPS_A_LOOK: Final = 1_000_000
 # SQLite's own limit is a billion bytes.
 _LARGEST_BLOB: Final = 999_000_000
 # SQLite takes at most 32,766 parameters a statement.
 _KEYS_A_QUERY: Final = 1000
 _PRUNED_SHARE: Final = 0.9
-_SCHEMA: Final = """
-PRAGMA auto_vacuum = INCREMENTAL;
-CREATE TABLE IF NOT EXISTS entries (
-    key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS by_use ON entries (used);
-"""
+_SCHEMA: Final = {
+    "entries": "CREATE TABLE entries (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, "
+    "digest BLOB NOT NULL, used INTEGER NOT NULL)",
+    "by_use": "CREATE INDEX by_use ON entries (used)",
+}
 
 
 def digest_of(description: Mapping[str, Any]) -> bytes:
-    """Hash plain data: the key of whatever was computed from it and nothing else.
+    """Hash plain data, as the key of what was computed from it alone.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def digest_of(description: Mapping[str, Any]) -> bytes:
     Returns
     -------
     bytes
-        32 of them.
+        The hash, 32 bytes.
     """
     text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
@@ -57,30 +57,29 @@ def digest_of(description: Mapping[str, Any]) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """A folder that keeps features and tuned networks, for all who compute them again.
+    """A folder in which features and tuned networks are kept, to be computed once.
 
-    An entry is found by a SHA-256 of everything that it was computed from: never by a path or
-    a time alone. An image that was edited in place, other weights or another version of torch
-    are therefore other entries, and nothing stale can come back. A copy of an image under
-    another name is the same entry.
+    The key of an entry is a SHA-256 of everything that it was computed from, never a path or a
+    time. An image that was edited in place, other weights and another version of torch
+    therefore lead to other entries, and an entry is never stale. A copy of an image under
+    another name leads to the same entry.
 
-    The entries lie in one SQLite file. Any number of processes may use it at a time, and a
-    process that is killed leaves it whole. An entry that no longer has the checksum it was
-    written with is computed anew. Where the folder cannot be used, a warning says so and the
-    work goes on without it.
+    The entries are in one SQLite file. Any number of processes may use it at a time, and a
+    killed process leaves it intact. A damaged entry is computed again. If the folder cannot be
+    used, a warning is issued, and nothing is kept; a folder that can only be read is read.
 
     Parameters
     ----------
     folder : str or path
-        Where to keep them; made when it is first needed.
+        The folder; made when the first entry is kept.
     max_bytes : int, default=4 * 2**30
-        How large the file may grow. Beyond that, what was not used for longest goes. Features of
-        EfficientNet-B0 take about 6 kB an image, its tuned weights 16 MB.
+        Largest size of the file. Beyond it, the least recently used entries are removed. Features
+        of EfficientNet-B0 take about 6 kB an image, its tuned weights 16 MB.
 
     Warns
     -----
     CacheWarning
-        If the folder cannot be used, or the file in it was damaged.
+        If the folder cannot be used, or its file was damaged.
 
     Examples
     --------
@@ -107,7 +106,7 @@ class Cache:
 
     @classmethod
     def at(cls, place: Cache | str | os.PathLike[str] | None) -> Cache | None:
-        """Return a cache as it is, a folder as a cache, and None as None."""
+        """Turn a folder into a cache; return a cache, or None, as it is."""
         return place if place is None or isinstance(place, Cache) else cls(place)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -116,44 +115,47 @@ class Cache:
         Parameters
         ----------
         keys : sequence of bytes
-            Their keys.
+            The keys.
 
         Returns
         -------
         dict
-            The values of those that are there and whole.
+            The values of the entries that are there and intact.
         """
 
         def look_up(connection: sqlite3.Connection) -> dict[bytes, bytes]:
             found: dict[bytes, bytes] = {}
-            now = int(time.time())
+            now, aged = int(time.time()), []
             for start in range(0, len(keys), _KEYS_A_QUERY):
                 some = keys[start : start + _KEYS_A_QUERY]
                 rows = connection.execute(
                     "SELECT key, value, digest, used FROM entries "
                     f"WHERE key IN ({','.join('?' * len(some))})",
                     some,
-                ).fetchall()
-                found |= {key: value for key, value, digest, _ in rows if _digest(value) == digest}
-                # Not at each look: readers would wait for one another to write.
-                aged = [(now, key) for key, _, _, used in rows if used < now - _FRESH_S]
-                if aged:
-                    connection.executemany("UPDATE entries SET used = ? WHERE key = ?", aged)
+                )
+                for key, value, digest, used in rows:
+                    if _is_whole(key, value, digest):
+                        found[key] = value
+                        # Not at each look-up: readers would wait for one another to write.
+                        if not isinstance(used, int) or used < now - _FRESH_S:
+                            aged.append((now, key))
+            with suppress(sqlite3.OperationalError):  # a cache that can only be read
+                connection.executemany("UPDATE entries SET used = ? WHERE key = ?", aged)
             return found
 
-        return (self._run(look_up) if self._file.exists() else None) or {}
+        return self._run(look_up) or {}
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries; one that does not fit into `max_bytes` by itself is not kept.
+        """Keep entries, but for those that are larger than `max_bytes`.
 
         Parameters
         ----------
         entries : mapping of bytes to bytes
-            Values by their keys.
+            The values by their keys.
         """
         now, largest = int(time.time()), min(_LARGEST_BLOB, int(self.max_bytes * _PRUNED_SHARE))
         rows = [
-            (key, value, _digest(value), now)
+            (key, value, _digest(key, value), now)
             for key, value in entries.items()
             if len(value) < largest
         ]
@@ -163,7 +165,7 @@ class Cache:
             if _size(connection) > self.max_bytes:
                 self._prune(connection)
 
-        self._run(write)
+        self._run(write, create=True)
 
     def clear(self) -> None:
         """Remove all entries."""
@@ -172,8 +174,6 @@ class Cache:
 
     def __len__(self) -> int:
         """Count the entries."""
-        if not self._file.exists():
-            return 0
         return (
             self._run(lambda c: int(c.execute("SELECT COUNT(*) FROM entries").fetchone()[0])) or 0
         )
@@ -194,31 +194,71 @@ class Cache:
             )
         connection.execute("PRAGMA incremental_vacuum").fetchall()
 
-    def _run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result | None:
-        """Run one transaction; whatever the file does to it becomes a warning, and None.
+    def _run(
+        self, work: Callable[[sqlite3.Connection], _Result], *, create: bool = False
+    ) -> _Result | None:
+        """Run one transaction; return None, with a warning, where the file does not allow it.
 
-        A connection for each call: none is carried into another process by a fork.
+        Without `create`, a file that is not there is left so. Each call opens a connection: none
+        is carried into another process by a fork.
         """
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            if create:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+            elif not self._file.exists():
+                return None
             with closing(sqlite3.connect(self._file, timeout=_PATIENCE_S)) as connection:
-                connection.executescript(_SCHEMA)
+                _guard(connection)
+                if not _has_schema(connection):
+                    if not create:
+                        return None
+                    _create(connection)
                 with connection:
                     return work(connection)
         except (sqlite3.OperationalError, OSError) as error:
-            self._warn(f"cannot be used ({error}); the work goes on without it")
-        except sqlite3.DatabaseError as error:
+            self._warn(f"cannot be used ({error}); nothing is kept")
+        # Also what Python cannot decode of SQLite's own messages, and sizes beyond all memory.
+        except (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError) as error:
             with suppress(OSError):
                 self.clear()
-            self._warn(f"was damaged ({error}) and is begun anew")
+            self._warn(f"was damaged ({error}) and is replaced by an empty one")
         return None
 
     def _warn(self, what: str) -> None:
         warnings.warn(f"the cache {str(self._file)!r} {what}", CacheWarning, stacklevel=5)
 
 
-def _digest(value: bytes) -> bytes:
-    return hashlib.sha256(value).digest()
+def _guard(connection: sqlite3.Connection) -> None:
+    """Expect anything of a file that others may have written."""
+    connection.text_factory = bytes
+    deadline = time.monotonic() + _PATIENCE_S
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_A_LOOK)
+
+
+def _has_schema(connection: sqlite3.Connection) -> bool:
+    """Tell whether the tables are there; refuse others, which might come with triggers."""
+    found = set(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    if found and found != {(name.encode(), sql.encode()) for name, sql in _SCHEMA.items()}:
+        raise sqlite3.DatabaseError("its tables are not those of a cache")
+    return bool(found)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if not _has_schema(connection):  # another process may have been faster
+            for statement in _SCHEMA.values():
+                connection.execute(statement)
+
+
+def _is_whole(key: Any, value: Any, digest: Any) -> bool:
+    # The key is part of the digest: a damaged index leads from one key to another's value.
+    return isinstance(key, bytes) and isinstance(value, bytes) and digest == _digest(key, value)
+
+
+def _digest(key: bytes, value: bytes) -> bytes:
+    return hashlib.sha256(len(key).to_bytes(8, "big") + key + value).digest()
 
 
 def _size(connection: sqlite3.Connection) -> int:

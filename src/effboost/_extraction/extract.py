@@ -1,4 +1,4 @@
-"""From images to features, in bounded memory, each picture once."""
+"""The extraction of features from images, in bounded memory."""
 
 from __future__ import annotations
 
@@ -36,20 +36,24 @@ class FeatureCache:
     cache : Cache
         Where they are kept.
     origin : bytes
-        Hash of everything that features come from, but for the image.
+        Hash of everything but the image that features are computed from.
     """
 
     cache: Cache
     origin: bytes
 
     def key(self, images: ImageSequence, index: int) -> bytes:
-        """Return the key of an image's features: by its content, whatever it is called."""
+        """Return the key of the features of an image, which depends on its content alone."""
         return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, _Rows]:
-        """Look features up; those that are missing are left out."""
-        found = self.cache.get(keys)
-        return {key: np.frombuffer(value, dtype="<f4") for key, value in found.items()}
+    def get(self, keys: Sequence[bytes], width: int) -> dict[bytes, _Rows]:
+        """Look features up; those that are missing, or cannot be features, are left out."""
+        found = {
+            key: np.frombuffer(value, dtype="<f4")
+            for key, value in self.cache.get(keys).items()
+            if len(value) == 4 * width
+        }
+        return {key: row for key, row in found.items() if np.isfinite(row).all()}
 
     def put(self, rows: Mapping[bytes, _Rows]) -> None:
         """Keep features."""
@@ -66,24 +70,24 @@ def extract_features(
     feature_cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Decode, transform and carry images through a network, a small batch at a time.
+    """Compute the features of images, a small batch at a time.
 
-    Each worker thread of the engine takes a batch all the way, so that decoding overlaps with
-    the network. Memory holds the batches under way and the features, whatever the number of
-    images.
+    Each worker thread decodes a batch, transforms it and runs the network on it, so that
+    decoding overlaps with the network. Memory is needed for the batches in work and for the
+    features, whatever the number of images.
 
     Parameters
     ----------
     images : PreparedImages
         The images.
-    start : callable
-        Gives the network's runtime; called only if something is to be computed.
+    start_runtime : callable
+        Returns the runtime of the network; called only if a feature must be computed.
     width : int
-        Number of values of a row: of the features, or of those of all views one after another.
+        Number of values of a row: the features, or those of all views one after another.
     views : Views, default=ORIGINAL
-        How each picture is shown to the network.
+        The orientations in which the network sees each picture.
     feature_cache : FeatureCache, default=None
-        Where features may lie already, and are put.
+        Where features are looked up, and kept.
     progress : bool, default=False
         Show a progress bar on stderr.
 
@@ -95,7 +99,7 @@ def extract_features(
     Raises
     ------
     ImageDecodeError
-        If an image cannot be read, or if the network gives NaN or infinity for it.
+        If an image cannot be read, or its features are not finite.
     """
     limit_threads_after_fork()
     n = len(images)
@@ -113,7 +117,7 @@ def extract_features(
             return _share(images, runtime, views, compute)
         for start in range(0, n, _BLOCK):
             block = range(start, min(start + _BLOCK, n))
-            features[block] = _look_up(images, block, start_runtime, views, feature_cache)
+            features[block] = _look_up(images, block, start_runtime, width, views, feature_cache)
             bar.update(len(block))
     return features
 
@@ -139,18 +143,19 @@ def _look_up(
     images: PreparedImages,
     block: range,
     start_runtime: Callable[[], Runtime],
+    width: int,
     views: Views,
     feature_cache: FeatureCache,
 ) -> list[_Rows]:
-    """Take features from the shelf, and compute and keep those that are missing."""
+    """Look features up, and compute and keep those that are missing."""
     keys = [feature_cache.key(images.images, i) for i in block]
-    known = feature_cache.get(keys)
+    known = feature_cache.get(keys, width)
     # Equal images have one key: each content is computed once.
     missing = {key: i for key, i in zip(keys, block, strict=True) if key not in known}
     if missing:
         parts = _compute(images, list(missing.values()), start_runtime(), views)
         found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
-        # A file that was replaced between its hashing and its decoding belongs to another key.
+        # A file that was replaced between hashing and decoding has another key.
         feature_cache.put(
             {
                 key: found[key]
@@ -168,7 +173,7 @@ def _compute(
     runtime: Runtime,
     views: Views,
 ) -> Iterator[tuple[Sequence[int], _Rows]]:
-    """Compute the features of some images, and give them batch by batch with their positions."""
+    """Compute the features of some images: batch by batch, with the positions of the images."""
     size = max(1, runtime.batch_size // views.count)
     parts = [positions[start : start + size] for start in range(0, len(positions), size)]
 
@@ -182,11 +187,11 @@ def _compute(
 
 
 def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
-    """Carry pictures through the network, in batches of the one size that it takes."""
+    """Run the network on pictures, in batches of the size that the runtime takes."""
     size, found = runtime.batch_size, []
     for start in range(0, len(pictures), size):
         some = pictures[start : start + size]
-        # The last batch is not full: what stands in its other rows does not matter.
+        # The last batch may not be full: the content of its other rows does not matter.
         pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
         pixels[: len(some)] = some
         found.append(runtime.run(pixels)[: len(some)])
@@ -194,9 +199,9 @@ def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
 
 
 def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:
-    # XGBoost would take NaN for a missing value and go on.
+    # XGBoost would take NaN for a missing value.
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
         index = int(part[bad[0]])
-        reason = "the network gives NaN or infinity for it: are its weights damaged?"
+        reason = "the network computes NaN or infinity for it; its weights may be damaged"
         raise ImageDecodeError(index, images.path(index), reason)

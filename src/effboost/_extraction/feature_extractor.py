@@ -1,4 +1,4 @@
-"""A fitted network, ready to run on the engine that was asked for."""
+"""A fitted network on the chosen runtime."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _STARTING: Final = ForkableLock()
 
 
 class FeatureExtractor:
-    """A network ready to run, made when it is first asked for.
+    """A fitted network whose runtime is started when it is first needed.
 
-    It stands beside the fitted attributes, which scikit-learn wants unchanged by `transform`.
+    It is not among the fitted attributes, which `transform` must not change.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FeatureExtractor:
         return self._runtime
 
     def name(self, device: torch.device) -> str:
-        """Return the name of the runtime in use, or of the one that would be tried first."""
+        """Return the name of the runtime that was started, or that would be tried first."""
         return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
 
     def width(self) -> int:
@@ -66,12 +66,12 @@ class FeatureExtractor:
     def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
     ) -> FeatureCache | None:
-        """Return the place of this network's features in a cache."""
+        """Return where the features of this network are kept in a cache."""
         if cache is None:
             return None
         names = ("effboost", "pillow", "onnxruntime")
         origin = self._origin() | {
-            "engine": self._choice,
+            "runtime": self._choice,
             "device": device.type,
             "precision": "float32",
             "views": dataclasses.asdict(views),
@@ -80,7 +80,7 @@ class FeatureExtractor:
         return FeatureCache(cache, digest_of(origin))
 
     def graph(self) -> bytes:
-        """Return the exported network; what folds of a frozen network share is exported once.
+        """Return the exported network. Folds with the same frozen network export it once.
 
         Raises
         ------
@@ -99,7 +99,9 @@ class FeatureExtractor:
     def _network(self) -> torch.nn.Module:
         """Return the network with the features of its stages; taking it apart traces it."""
         if self._with_stages is None:
-            self._with_stages = append_stages(self._module, self._extra, self._transform.image_size)
+            self._with_stages = append_stages(
+                self._module, self._spec, self._extra, self._transform.image_size
+            )
         return self._with_stages
 
     def _origin(self) -> dict[str, Any]:
@@ -108,6 +110,6 @@ class FeatureExtractor:
         return {"network": self._digest, "transform": self._transform.describe()}
 
     def __getstate__(self) -> dict[str, Any]:
-        # The runtime and the network with its stages are made again where they are needed. The
-        # graph comes along: with it, the first prediction of a loaded model needs no export.
+        # The runtime and the network with its stages are made again where they are needed. With
+        # the graph, the first prediction of a loaded model does not wait for an export.
         return self.__dict__ | {"_runtime": None, "_with_stages": None}

@@ -21,7 +21,7 @@ from effboost.runtime import fused
 
 __all__ = ["FrozenPrefix", "PrefixedDataset", "find_prefix"]
 
-_CHUNK = 8  # as many images as the torch engine takes at a time, for the same reason
+_CHUNK = 8  # as many images as the runtime of torch takes at a time, for the same reason
 
 
 class FrozenPrefix:

@@ -1,17 +1,15 @@
 """The networks that turn a picture into features."""
 
-from effboost.backbones._build import (
-    build_backbone,
-    feature_width,
+from effboost.backbones._build import build_backbone, feature_width, network_digest
+from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
+from effboost.backbones._stage_features import POOLINGS, append_stages, renumber_stages
+from effboost.backbones._stages import (
     list_children,
     list_frozen,
     list_stages,
     list_unfrozen,
-    network_digest,
     remove_head,
 )
-from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
-from effboost.backbones._stages import POOLINGS, append_stages
 
 __all__ = [
     "BACKBONES",
@@ -27,4 +25,5 @@ __all__ = [
     "list_unfrozen",
     "network_digest",
     "remove_head",
+    "renumber_stages",
 ]

@@ -1,4 +1,4 @@
-"""What effboost knows about each network, as data."""
+"""What is known about each network, as data."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ _IMAGENET_STD: Final[_Triple] = (0.229, 0.224, 0.225)
 _HALF: Final[_Triple] = (0.5, 0.5, 0.5)
 
 
+class RemovedHead(nn.Identity):
+    """Stands in the place of a network's classifying layer."""
+
+
 @dataclasses.dataclass(frozen=True)
 class BackboneSpec:
-    """One network: how to build it, where its features are, how it wants its pixels.
+    """One network: how it is built, where its features are, how its pixels are normalised.
 
     Parameters
     ----------
     name : str
-        Its name: torchvision's builder of that name is called if there is no `factory`.
+        Its name. Without a `factory`, torchvision's builder of this name is called.
     n_features : int or None, default=None
-        Number of features; None if it is not known before the network is built.
+        Number of features; None if only the built network shows it.
     family : str, default=""
-        Networks of one design share it, such as "efficientnet".
+        Name of the design, such as "efficientnet".
     weights : str or None, default="IMAGENET1K_V1"
         What ``weights="imagenet"`` means: a member of torchvision's weights enumeration of this
         network, or the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``.
@@ -43,12 +47,12 @@ class BackboneSpec:
     factory : callable or None, default=None
         Builds the network, a `torch.nn.Module`; called with `options` as keywords.
     head : str or None, default="last_linear"
-        Dotted name of the layer that classifies, whose input are the features. "last_linear"
-        means the `torch.nn.Linear` that is defined last, or nothing if a factory's network has
-        none; None means that the network's output are the features.
+        Dotted name of the classifying layer; its input are the features. "last_linear" means the
+        `torch.nn.Linear` that is defined last (a factory's network may have none). None means
+        that the output of the network are the features.
     fresh : tuple of str, default=()
-        Dotted names of layers that are not in the published weights, or are others there, such
-        as an attention module of your own in a known network: they may begin random.
+        Dotted names of layers that keep random weights where the published ones lack them or have
+        others, such as an attention module of your own in a known network.
     """
 
     name: str
@@ -71,8 +75,8 @@ class BackboneSpec:
             module = load_torchvision().models.get_model(self.name, weights=None, **options)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"the factory of backbone {self.name!r} gave a {type(module).__name__}; it must "
-                "give a torch.nn.Module"
+                f"the factory of backbone {self.name!r} returned a {type(module).__name__}, not a "
+                "torch.nn.Module"
             )
         return module
 
@@ -90,21 +94,22 @@ class BackboneSpec:
             layers = [name for name, _ in module.named_modules()]
             if self.head not in layers:
                 raise UnknownBackboneError(
-                    f"backbone {self.name!r} has no layer {self.head!r} to be its head; its last "
-                    f"one is {layers[-1]!r}"
+                    f"backbone {self.name!r} has no layer {self.head!r} for its head; its last "
+                    f"layer is {layers[-1]!r}"
                 )
             return self.head
-        linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+        kinds = nn.Linear | RemovedHead
+        linear = [name for name, part in module.named_modules() if isinstance(part, kinds)]
         if not linear and self.factory is None:
             raise UnknownBackboneError(
-                f"backbone {self.name!r} ends in no linear layer, so it is not clear which values "
-                "are its features; give a factory whose network returns them"
+                f"backbone {self.name!r} does not end in a linear layer, so its features are not "
+                "known; give a factory whose network returns them"
             )
         return linear[-1] if linear else None
 
 
-# Inception and GoogLeNet were trained on inputs in [-1, 1] and convert ImageNet-normalised ones
-# themselves; init_weights keeps torchvision from warning about its own default.
+# Inception and GoogLeNet were trained on inputs in [-1, 1]; with transform_input they convert
+# ImageNet-normalised ones. init_weights keeps torchvision from warning about its own default.
 _INCEPTION_OPTIONS = (("aux_logits", True), ("init_weights", True), ("transform_input", True))
 
 BACKBONES: Final = MappingProxyType(
@@ -140,9 +145,9 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
     Parameters
     ----------
     backbone : str, BackboneSpec or callable
-        A name of `BACKBONES` or of any torchvision classification model; a spec, which comes
-        back as it is; or a callable that builds a `torch.nn.Module`, whose last linear layer
-        is taken for the classifier.
+        A name of `BACKBONES` or of any torchvision classification model; a spec, which is
+        returned; or a callable that builds a `torch.nn.Module`, whose last linear layer is its
+        classifier.
 
     Returns
     -------
@@ -152,7 +157,7 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
     Raises
     ------
     UnknownBackboneError
-        If no network has this name. The nearest names are suggested.
+        If no network has this name. The message suggests the nearest names.
     """
     if isinstance(backbone, BackboneSpec):
         return backbone

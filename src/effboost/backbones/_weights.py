@@ -1,4 +1,4 @@
-"""Reading weights: verified, never unpickled as code, checked against the network."""
+"""The reading of weights: verified, without running code, checked against the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["load_into", "read_imagenet_weights", "read_weight_file"]
 
 _State = dict[str, torch.Tensor]
 
-# Training helpers that evaluation never runs, and counters that older files lack.
+# What evaluation never runs, and counters that older files lack.
 _OPTIONAL: Final = re.compile(r"^(AuxLogits|aux1|aux2)\.|\.num_batches_tracked$")
 # torchvision's DenseNet files name their layers "norm.1" where today's network says "norm1".
 _DENSENET_KEY: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
@@ -32,7 +32,7 @@ _HASH_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
 def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _State:
-    """Read the published weights, downloading them into TORCH_HOME where they are missing."""
+    """Read the published weights, from TORCH_HOME, after a download if they are missing."""
     url = _weights_url(spec)
     file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     expected = _HASH_IN_NAME.search(file.name)
@@ -73,7 +73,7 @@ def _download(url: str, file: Path, prefix: str | None, progress: bool) -> None:
     except OSError as error:
         raise _not_found(url, file, f"the folder for them cannot be made ({error})") from error
     try:
-        # Writes beside the target and renames, so that a break leaves no half file.
+        # Writes beside the target and renames: an interrupted download leaves no partial file.
         torch.hub.download_url_to_file(url, str(file), hash_prefix=prefix, progress=progress)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise _not_found(url, file, f"could not be downloaded ({error})") from error
@@ -111,7 +111,7 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # torch would warn of foreign pickles, which are refused anyway.
+        # torch would warn about pickles of other programs, which are refused anyway.
         with ignore_warnings():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -121,14 +121,14 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    # Damaged pickles end in whatever exception their bytes happen to lead to.
+    # Damaged pickles can raise any exception.
     except Exception as error:
         raise WeightsError(f"{str(path)!r} is damaged, or not a weight file ({error})") from error
     return _plain_state(content, path)
 
 
 def _plain_state(content: object, path: Path) -> _State:
-    """Unwrap what training scripts put around the weights."""
+    """Find the weights in what training scripts save."""
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -144,9 +144,9 @@ def _plain_state(content: object, path: Path) -> _State:
 
 
 def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence[str] = ()) -> None:
-    """Put the weights into the network, and report every key that does not fit.
+    """Load weights into a network; raise with every key that does not fit.
 
-    The layers `unneeded` may lack their weights or have others.
+    The weights of the layers `unneeded` may be missing, or of another shape.
     """
     own = module.state_dict()
 
@@ -171,8 +171,8 @@ def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence
             if keys
         )
         raise WeightsMismatchError(
-            f"the weights do not fit backbone {name!r}: {report}. They belong to another "
-            "architecture, or to another number of classes",
+            f"the weights do not fit backbone {name!r}: {report}. They are of another "
+            "architecture, or of another number of classes",
             missing,
             unexpected,
             misshaped,

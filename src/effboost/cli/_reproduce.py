@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def add_parser(commands: Any) -> None:
     add("--group", help="column with the subject, or a regular expression for the file names")
     add("--drop-class", action="append", default=[], metavar="CLASS", help="leave a class out")
     add("--positive", metavar="CLASS", help="positive class, such as the disease")
+    _add_network_options(add)
+    add("--seed", type=int, default=0, help="seed of splits and systems (default: %(default)s)")
+    add("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def _add_network_options(add: Callable[..., Any]) -> None:
     add("--backbone", help="network that replaces every published one")
     add(
         "--weights",
@@ -80,9 +88,6 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="epochs of training (default: that of each system, and 2 with --quick)",
     )
-    add("--seed", type=int, default=0, help="seed of splits and systems (default: %(default)s)")
-    add("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

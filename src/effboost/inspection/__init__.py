@@ -1,4 +1,4 @@
-"""Why a model decides as it does, and pictures of how well: see `hybrid_attribution`."""
+"""Explanations of decisions, displays of results, and reports."""
 
 from effboost.inspection._attribution import Attribution, hybrid_attribution
 from effboost.inspection._cam import ClassActivation, grad_cam

@@ -1,4 +1,4 @@
-"""The booster's decision, carried to the positions of the last feature map."""
+"""The decision of a hybrid's boosted trees, attributed to positions of the picture."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _TOLERANCE: Final = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Attribution:
-    """What each position of a picture adds to a classifier's decision.
+    """The contribution of each position of a picture to a classifier's decision.
 
     Attributes
     ----------
     maps : ndarray of shape (n_samples, n_outputs, h, w), float64
-        What each position adds to the margin. One output for two classes, the margin of the
-        second one; else one for each class. Of `hybrid_attribution`, positions of the last
-        feature map, on the picture that the network sees, and
-        ``maps.sum(axis=(2, 3)) + base`` is ``margin``. Of `occlusion_attribution`, pixels of
-        the whole image, each with what its superpixel adds; they add up to nothing.
+        The contribution of each position to the margin. Two classes have one output, the margin
+        of the second one; more classes have one output each. `hybrid_attribution`: positions of
+        the last feature map, on the picture that the network sees, and
+        ``maps.sum(axis=(2, 3)) + base`` equals ``margin``. `occlusion_attribution`: pixels of
+        the whole image, each with the contribution of its superpixel; these do not add up.
     base : ndarray of shape (n_samples, n_outputs), float64
-        The margin of the average training image, in the eyes of the booster; of
-        `occlusion_attribution`, that of the image with every superpixel hidden.
+        `hybrid_attribution`: the expected margin over the training images, as TreeSHAP defines
+        it. `occlusion_attribution`: the margin of the image with every superpixel hidden.
     margin : ndarray of shape (n_samples, n_outputs), float64
-        The classifier's margin: log-odds of the second class, or one score for each class.
+        The margin of the classifier: log-odds of the second class, or one score for each class.
     outputs : ndarray of shape (n_outputs,)
-        The class that each output speaks for.
+        The class of each output.
     method : str
         "TreeSHAP" (`hybrid_attribution`) or "occlusion" (`occlusion_attribution`).
     classes : ndarray of shape (n_classes,) or None
-        All classes of the classifier: with two of them, the one output turned round is that of
-        the first one.
+        All classes of the classifier. With two of them, the negated output is that of the first
+        one.
     """
 
     maps: _Floats
@@ -60,17 +60,17 @@ class Attribution:
     classes: npt.NDArray[Any] | None = None
 
     def take(self, index: int) -> Attribution:
-        """Return the attribution of one image alone.
+        """Select the attribution of one image.
 
         Parameters
         ----------
         index : int
-            Its position.
+            Position of the image.
 
         Returns
         -------
         Attribution
-            With n_samples = 1.
+            One with n_samples = 1.
         """
         maps, base, margin = (part[[index]] for part in (self.maps, self.base, self.margin))
         return dataclasses.replace(self, maps=maps, base=base, margin=margin)
@@ -86,7 +86,8 @@ class Attribution:
         Returns
         -------
         ndarray of shape (n_samples, n_outputs, height, width), float32
-            Margin per position of the feature map, at each pixel; they no longer add up.
+            The contribution per position of the feature map, at each pixel. Enlarged maps do not
+            add up to the margin.
         """
         n, k = self.maps.shape[:2]
         enlarged = np.empty((n, k, height, width), dtype=np.float32)
@@ -102,16 +103,16 @@ def enlarge(heat: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.f
 
 
 def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None) -> Attribution:
-    """Carry the decision of a hybrid's boosted trees to the positions of its feature map.
+    """Attribute the decision of a hybrid's boosted trees to positions of its feature map.
 
-    TreeSHAP splits the booster's margin exactly over the features. A feature is the mean of one
-    channel of the last feature map, so its share is split further over the positions, by how
-    much each pulls that mean away from the channel's mean over the training images. All adds
-    up to the margin again.
+    TreeSHAP splits the margin of the booster exactly over the features. A feature is the mean of
+    one channel of the last feature map. Its contribution is split further over the positions, in
+    proportion to how much each moves that mean away from the mean of the channel over the
+    training images. The contributions of all positions and the base add up to the margin.
 
-    With `background`, positions are compared with the mean at the same position instead. Where
-    cells lie in the middle of their pictures, what is around them is then no longer marked for
-    being other than the average of cell and surroundings.
+    With `background`, each position is compared with the mean at the same position instead. If
+    cells lie in the middle of their pictures, their surroundings then are not marked merely
+    because they differ from the average of cell and surroundings.
 
     Parameters
     ----------
@@ -119,9 +120,9 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
         Fitted, with an XGBoost tree booster as its head and a network whose features are the
         spatial means of its last feature map (EfficientNet, ResNet, MobileNetV2, InceptionV3, ...).
     X : images, n_samples of them
-        What `ImageSequence` takes.
+        In any form that `ImageSequence` takes.
     background : images, default=None
-        Some of the training images, 30 or more, of all classes; what `ImageSequence` takes.
+        Some of the training images, 30 or more, of all classes.
 
     Returns
     -------
@@ -131,24 +132,25 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     Raises
     ------
     UnsupportedInputError
-        If the head is no tree booster, or features are not such means.
+        If the head is not a tree booster, the features are not such means, or the contributions
+        do not add up to the margin.
 
     See Also
     --------
-    occlusion_attribution : For any classifier, by hiding parts of the picture.
-    grad_cam : Explains the network's own softmax instead.
+    occlusion_attribution : Explains any classifier, by hiding parts of the picture.
+    grad_cam : Explains the softmax of the network.
 
     Notes
     -----
-    Where a channel's mean lies near its mean in training, the positions' shares would be large
-    and cancel each other. With the mean d away and a variance v of the deviations over the n
-    positions, only the part d² / (d² + v / n) of the feature's contribution is split that way,
-    and the rest by the size of the deviations, whatever their sign: the shares stay bounded, and
-    go to the latter as d goes to 0.
+    If the mean of a channel is close to its mean in training, the shares of the positions would
+    be large and cancel each other. Let d be the difference of these means, and v the variance of
+    the deviations over the n positions. Only the part d² / (d² + v / n) of the contribution of
+    the feature is split that way; the rest is split by the absolute values of the deviations.
+    The shares are bounded, and tend to the latter as d tends to 0.
 
-    A map shows what the booster used, not what is true of the disease. TreeSHAP weighs each
-    tree's branches by the training images that went down them; positions see more of the
-    picture than their own square.
+    A map shows what the booster used, not what is true of the disease. TreeSHAP weights the
+    branches of each tree by the training images in them. A position depends on more of the
+    picture than its own square.
 
     References
     ----------
@@ -172,14 +174,14 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     booster = clf.classifier_
     if not isinstance(booster, load_xgboost().XGBModel) or booster.booster == "gblinear":
         raise UnsupportedInputError(
-            f"the head is {type(booster).__name__}: only the margin of an XGBoost tree booster is "
-            "split exactly over its features; effboost.inspection.occlusion_attribution takes any "
-            "classifier"
+            f"the head is {type(booster).__name__}, not an XGBoost tree booster, whose margin can "
+            "be split exactly over its features; effboost.inspection.occlusion_attribution "
+            "explains any classifier"
         )
     if clf.view_averaging == "probabilities" and clf.featurizer_.views == "dihedral":
         raise UnsupportedInputError(
-            'view_averaging="probabilities": the decision is a mean of eight, and no margin of one '
-            "booster; effboost.inspection.occlusion_attribution takes any classifier"
+            'view_averaging="probabilities": the decision is a mean of eight probabilities, not '
+            "one margin; effboost.inspection.occlusion_attribution explains any classifier"
         )
     images = clf.featurizer_._check_images(X, reset=False)
     reader = FeatureMaps(clf.featurizer_)
@@ -201,14 +203,14 @@ def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
     gap = np.abs(maps.sum(axis=(2, 3)) + base - margin)
     if not (gap <= _TOLERANCE * np.maximum(1, np.abs(margin))).all():
         raise UnsupportedInputError(
-            f"the contributions that XGBoost reports add up to other margins than it predicts "
-            f"(up to {gap.max():.2g} apart), so that a map of them would be wrong; "
+            "the contributions that XGBoost reports do not add up to the margins that it predicts "
+            f"(they differ by up to {gap.max():.2g}), so a map of them would be wrong; "
             "effboost.inspection.occlusion_attribution explains any classifier"
         )
 
 
 def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
-    """Return the mean of each channel at each position."""
+    """Compute the mean of each channel at each position."""
     sums = [
         reader.read(images[start : start + _BLOCK])[1].sum(axis=0, dtype=np.float64)
         for start in range(0, len(images), _BLOCK)
@@ -219,7 +221,7 @@ def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
 def _attribute(
     clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence, reference: _Floats
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Return the maps, the base and the margin of some images."""
+    """Compute the maps, the base and the margin of some images."""
     own, activations = reader.read(images)
     features = own
     if features is None:
@@ -234,9 +236,9 @@ def _attribute(
 def _explain(
     booster: Any, features: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return what each feature and, last, the base adds to each output; and the outputs."""
+    """Compute what each feature and, last, the base contribute to each output; and the margin."""
     xgboost = load_xgboost()
-    # As the booster's own predict makes its matrix, and counts its rounds.
+    # The same matrix and rounds as in the booster's own predict.
     rows = xgboost.DMatrix(
         features,
         missing=booster.missing,
@@ -263,7 +265,7 @@ def _explain(
 
 
 def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return each position's share in its channel's deviation; they add up to 1.
+    """Compute the share of each position in the deviation of its channel; shares add up to 1.
 
     Parameters
     ----------
@@ -274,7 +276,7 @@ def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:
     away = deviations.mean(axis=(2, 3), keepdims=True)
     error = deviations.var(axis=(2, 3), keepdims=True) / n_positions
     total = away**2 + error
-    # A channel that is its reference everywhere has nothing to tell apart.
+    # A channel that equals its reference everywhere is split evenly.
     constant = total == 0
     total = np.where(constant, 1.0, total)
     size = np.where(constant, 1.0, np.abs(deviations))

@@ -1,4 +1,4 @@
-"""Grad-CAM and its kin: where a network's own softmax looks."""
+"""Grad-CAM and related methods, which explain the softmax of a network."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ _BATCH: Final = 8
 
 @dataclasses.dataclass(frozen=True)
 class ClassActivation:
-    """Where a network finds a class.
+    """Class activation maps: where a network finds a class.
 
     Attributes
     ----------
     maps : ndarray of shape (n_samples, image_size, image_size), float32
-        From 0 to 1 within each image, on the picture that the network sees. No unit: maps of two
-        images cannot be compared, and nothing speaks against the class.
+        From 0 to 1 within each image, on the picture that the network sees. They have no unit:
+        maps of two images cannot be compared, and evidence against the class is not shown.
     targets : ndarray of shape (n_samples,)
-        The class that each map is of; of "eigen_cam", which knows no class, the predicted one.
+        The class of each map; for "eigen_cam", which does not depend on a class, the predicted
+        one.
     method : str
         "Grad-CAM", "Grad-CAM++" or "Eigen-CAM".
     layer : str
@@ -63,32 +64,31 @@ def grad_cam(
     layer: str | None = None,
     target: Any = None,
 ) -> ClassActivation:
-    """Show where the network's own softmax finds a class.
+    """Show where the softmax of the network finds a class.
 
-    This explains the linear layer that the network ends in, which is what the paper's Figure 5
-    shows. A hybrid does not use that layer: its boosted trees decide, and `hybrid_attribution`
-    explains those.
+    This explains the linear layer at the end of the network, as the paper's Figure 5 does. A
+    hybrid does not use that layer: its boosted trees decide, which `hybrid_attribution`
+    explains.
 
     Parameters
     ----------
     model : CNNClassifier, HybridClassifier or ImageFeaturizer
-        Fitted. Of a hybrid, the network alone is explained (``cnn_``). Of a featurizer that is
-        not fine-tuned, the head that it was pretrained with: it needs ``features="logits"``,
-        and the classes are numbers from 0. "eigen_cam" asks for no head.
+        Fitted. For a hybrid, the network alone is explained (``cnn_``). For a featurizer without
+        fine-tuning, the head that it was pretrained with is explained: this requires
+        ``features="logits"``, and classes are numbers from 0. "eigen_cam" requires no head.
     X : images, n_samples of them
-        What `ImageSequence` takes.
+        In any form that `ImageSequence` takes.
     method : {"grad_cam", "grad_cam++", "eigen_cam"}, default="grad_cam"
         Channels weighted by their mean gradient; by gradients of higher order, which suits
         several objects in a picture; or the first principal component of the activations, which
-        looks at no class.
+        does not depend on a class.
     layer : str, default=None
-        Dotted name of the layer to look at, such as "features.5". None takes the last one
-        before the final 1 x 1 convolution of an EfficientNet, the paper's
-        7th ("features.7" of EfficientNet-B0), and of other networks the last child that gives a
+        Dotted name of the layer whose output is explained, such as "features.5". None takes, for
+        an EfficientNet, the last layer before the final 1 x 1 convolution (the paper's 7th,
+        "features.7" of EfficientNet-B0), and for other networks the last child that returns a
         feature map.
     target : label or array-like of shape (n_samples,), default=None
-        The class to explain, for all images or for each. None means the one that the network
-        predicts.
+        The class to explain, for all images or for each. None means the predicted one.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def grad_cam(
     Raises
     ------
     UnsupportedInputError
-        If there is no such head, layer, method or class, or the layer gives no feature map.
+        If there is no such head, layer, method or class, or the layer does not return a feature
+        map.
     ImageDecodeError
         If an image cannot be read.
     MissingDependencyError
@@ -106,7 +107,7 @@ def grad_cam(
 
     See Also
     --------
-    hybrid_attribution : Explains the hybrid's own decision.
+    hybrid_attribution : Explains the decision of a hybrid.
 
     References
     ----------
@@ -179,7 +180,7 @@ def _explain(
 
 
 class _Output:
-    """Picks the output of one class."""
+    """A function that selects the output of one class."""
 
     def __init__(self, code: int):
         self.code = int(code)
@@ -189,7 +190,7 @@ class _Output:
 
 
 class _First(nn.Module):
-    """Keeps the first outputs, those of the classes that were trained."""
+    """A layer that keeps the first outputs, those of the trained classes."""
 
     def __init__(self, n: int):
         super().__init__()
@@ -200,7 +201,7 @@ class _First(nn.Module):
 
 
 def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
-    """Return a copy of the network with its head: gradients and hooks belong to nobody else."""
+    """Copy the network and its head, so that gradients and hooks do not reach the original."""
     head: nn.Module = nn.Identity()
     if featurizer.head_ is not None:
         head = featurizer.head_
@@ -210,8 +211,8 @@ def _with_head(featurizer: ImageFeaturizer, *, needed: bool) -> nn.Sequential:
         raise UnsupportedInputError(
             "the network was not fine-tuned, so it has no softmax for these classes; "
             "effboost.inspection.hybrid_attribution explains a hybrid on frozen features, "
-            'method="eigen_cam" asks for no head, and ImageFeaturizer(features="logits") keeps '
-            "the one that the network was pretrained with"
+            'method="eigen_cam" requires no head, and ImageFeaturizer(features="logits") keeps '
+            "the head that the network was pretrained with"
         )
     network = copy.deepcopy(nn.Sequential(featurizer.module_, head)).eval()
     return network.to(resolve_device(featurizer.device, or_cpu=True))
@@ -240,7 +241,7 @@ def _default_layer(featurizer: ImageFeaturizer, network: nn.Module) -> str:
         hook.remove()
     if not spatial:
         raise UnsupportedInputError(
-            f"no child of {featurizer.spec_.name!r} gives a feature map; name a layer"
+            f"no child of {featurizer.spec_.name!r} returns a feature map; name a layer"
         )
     return spatial[-1]
 
@@ -258,14 +259,14 @@ def _find_layer(network: nn.Module, name: str) -> nn.Module:
 
 
 def _check_target(target: Any, n: int, classes: Any) -> npt.NDArray[np.intp] | None:
-    """Return the number of the class that is asked for of each image."""
+    """Check the target, and return the number of its class for each image."""
     if target is None:
         return None
     labels = np.asarray(target)
     if labels.ndim == 0:
         labels = np.full(n, labels)
     if labels.shape != (n,):
-        raise UnsupportedInputError(f"target holds {labels.size} classes, but X {n} images")
+        raise UnsupportedInputError(f"target has {labels.size} classes, but X has {n} images")
     if classes is None:
         if labels.dtype.kind not in "iu" or labels.min() < 0:
             raise UnsupportedInputError(
@@ -274,6 +275,8 @@ def _check_target(target: Any, n: int, classes: Any) -> npt.NDArray[np.intp] | N
         return labels.astype(np.intp)
     unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
     if unknown:
-        raise UnsupportedInputError(f"target={unknown[0]!r} is none of {classes.tolist()}")
+        raise UnsupportedInputError(
+            f"target={unknown[0]!r} is not a class of the network: {classes.tolist()}"
+        )
     codes: npt.NDArray[np.intp] = np.searchsorted(classes, labels)
     return codes

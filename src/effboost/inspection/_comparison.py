@@ -29,14 +29,14 @@ _APART: Final = 0.16  # how far the hybrid and its network stand from the middle
 class ExtractorComparisonDisplay:
     """A metric of several evaluations with its intervals, the best on top.
 
-    The paper's Table 1 as a picture. Build it by `from_reports`.
+    This is the paper's Table 1 as a picture. Build it by `from_reports`.
 
     Parameters
     ----------
     names : sequence of str
         The names of what is compared, in the order in which they are drawn, from the top.
     values, lows, highs : ndarray of shape (n_names,), float64
-        The metric and the ends of its interval. NaN where it is not defined.
+        The metric and the limits of its interval. NaN where it is not defined.
     cnn_values, cnn_lows, cnn_highs : ndarray of shape (n_names,), float64
         The same of the network alone. NaN where there is none.
     metric : str
@@ -53,8 +53,8 @@ class ExtractorComparisonDisplay:
 
     Notes
     -----
-    Intervals that overlap do not say that two extractors are equally good: the same subjects are
-    hard for both. `EvaluationReport.gain` is an interval of a difference.
+    Overlapping intervals do not mean that two extractors are equally good, since both are
+    evaluated on the same subjects. `EvaluationReport.gain` is the interval of a difference.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class ExtractorComparisonDisplay:
         Parameters
         ----------
         reports : dict of str to EvaluationReport
-            What `effboost.evaluate` found for each extractor, on the same images.
+            The result of `effboost.evaluate` for each extractor, on the same images.
         metric : str, default="accuracy"
             A key of ``report.metrics``.
         ax : matplotlib Axes, default=None
@@ -123,7 +123,7 @@ class ExtractorComparisonDisplay:
         Raises
         ------
         UnsupportedInputError
-            If there are no reports, one lacks the metric, or levels of intervals differ.
+            If there are no reports, one lacks the metric, or their confidence levels differ.
         """
         confidence = _check_reports(reports, metric)
         own = _as_arrays([report.metrics[metric] for report in reports.values()])
@@ -185,14 +185,14 @@ class ExtractorComparisonDisplay:
 
 
 def _check_reports(reports: Mapping[str, EvaluationReport], metric: str) -> float:
-    """Check that reports can be compared, and give the level of their intervals."""
+    """Check that reports can be compared, and return the confidence level of their intervals."""
     if not reports:
-        raise UnsupportedInputError("reports is empty: give a dict of names and EvaluationReports")
+        raise UnsupportedInputError("reports is empty; give a dict of names and EvaluationReports")
     for name, report in reports.items():
         if not isinstance(report, EvaluationReport):
             raise UnsupportedInputError(
-                f"reports[{name!r}] is a {type(report).__name__}: give what effboost.evaluate "
-                "returns"
+                f"reports[{name!r}] is a {type(report).__name__}; give an EvaluationReport, as "
+                "effboost.evaluate returns"
             )
         if metric not in report.metrics:
             raise UnsupportedInputError(
@@ -202,13 +202,14 @@ def _check_reports(reports: Mapping[str, EvaluationReport], metric: str) -> floa
     levels = sorted({report.confidence for report in reports.values()})
     if len(levels) > 1:
         raise UnsupportedInputError(
-            f"the reports' intervals have different levels, {levels}: evaluate with one confidence"
+            f"the intervals of the reports have different confidence levels, {levels}; evaluate "
+            "with the same confidence"
         )
     return levels[0]
 
 
 def _as_arrays(metrics: Sequence[Metric | None]) -> npt.NDArray[np.float64]:
-    """Return values, lows and highs, NaN for None."""
+    """Return values, lows and highs, with NaN for None."""
     missing = Metric(np.nan, np.nan, np.nan)
     found = [metric or missing for metric in metrics]
     return np.array([[m.value, m.low, m.high] for m in found], dtype=np.float64).T

@@ -1,4 +1,4 @@
-"""What the displays share: how they open axes, check lengths, and show names that users chose."""
+"""What the displays share: axes, checks of lengths, colours, names."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = [
     "style_of",
 ]
 
-# Okabe and Ito's, told apart by colour-blind eyes too; without their yellow, too pale on white.
+# The palette of Okabe and Ito, for colour-blind readers too, without its yellow, pale on white.
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# One more than colours: the pairs repeat after 56 only.
+# One more than colours, so that only every 56th pair is the same.
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 MAX_LEGEND: Final = 20
@@ -36,7 +36,7 @@ _LABEL: Final = 12.0
 
 
 def style_of(position: int) -> dict[str, str]:
-    """Return the colour and the marker of a class or subject: neither says it alone."""
+    """Return the colour and the marker of a class or subject; the pair identifies it."""
     return {
         "color": _COLORS[position % len(_COLORS)],
         "marker": _MARKERS[position % len(_MARKERS)],
@@ -44,9 +44,9 @@ def style_of(position: int) -> dict[str, str]:
 
 
 def as_names(values: Iterable[Any]) -> list[str]:
-    """Return names as text of one line and bounded width that fonts can draw.
+    """Turn names of users into single lines of bounded width, of printable characters.
 
-    Artists that show them get ``parse_math=False``: a name is never a formula.
+    Artists show them with ``parse_math=False``: a name is never a formula.
     """
     return [_as_name(str(value)) for value in values]
 
@@ -54,7 +54,7 @@ def as_names(values: Iterable[Any]) -> list[str]:
 def _as_name(text: str) -> str:
     text = " ".join(text.split())
     text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
-    # Names of one study often differ at their ends alone.
+    # The names of one study often differ only at their ends.
     half = _LONGEST_NAME // 2
     return text if len(text) <= _LONGEST_NAME else f"{text[: half - 1]}…{text[-half:]}"
 
@@ -72,11 +72,11 @@ def check_lengths(**named: Any) -> None:
         found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise UnsupportedInputError(f"lengths differ ({found}): give one value for each image")
     if not all(lengths.values()):
-        raise UnsupportedInputError(f"{' and '.join(lengths)} are empty: there is nothing to draw")
+        raise UnsupportedInputError(f"{' and '.join(lengths)} are empty; give one image or more")
 
 
 def make_axes(ax: Any, **figure: Any) -> Any:
-    """Return the axes to draw in: new ones, unless there are some.
+    """Return the axes to draw in: those of the user, or new ones.
 
     Raises
     ------
@@ -88,17 +88,17 @@ def make_axes(ax: Any, **figure: Any) -> Any:
 
 
 def row_figure_height(n_rows: int) -> float:
-    """Return the height in inches of a figure with so many rows."""
+    """Compute the height in inches of a figure with this number of rows."""
     return float(np.clip(1.2 + _ROW * n_rows, *_HEIGHTS))
 
 
 def height_in_points(ax: Any) -> float:
-    """Return the height of axes in points."""
+    """Compute the height of axes in points."""
     return float(ax.get_window_extent().height / ax.figure.dpi * 72)
 
 
 def name_rows(ax: Any, names: Sequence[str]) -> None:
-    """Count rows from the top and name them, or as many of them as can be read."""
+    """Count rows from the top, and label as many of them as are legible."""
     n = len(names)
     step = int(np.ceil(n * _LABEL / height_in_points(ax)))
     ax.set_ylim(n - 0.4, -0.6)
@@ -107,7 +107,7 @@ def name_rows(ax: Any, names: Sequence[str]) -> None:
 
 
 def add_legend(ax: Any, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
-    """Name artists beside the axes; nothing where there are too many to read."""
+    """Add a legend beside the axes, unless it would have too many entries to read."""
     if not 0 < len(names) <= MAX_LEGEND:
         return
     place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False, "fontsize": 8}

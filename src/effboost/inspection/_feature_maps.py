@@ -23,12 +23,12 @@ __all__ = ["FeatureMaps"]
 _Floats = npt.NDArray[np.float32]
 _Pixels = npt.NDArray[np.uint8]
 _Key = TypeVar("_Key")
-# How far a feature may be from a mean to be taken for it, of the largest feature.
+# Largest difference of a feature from the mean of its map, relative to the largest feature.
 _TOLERANCE: Final = 1e-3
 
 
 class FeatureMaps:
-    """Reads the feature maps of images, on the engine that computes the features.
+    """The feature maps of images, on the runtime that computes the features.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class FeatureMaps:
             raise UnsupportedInputError(
                 f"extra_features={featurizer.extra_features!r}: features of several stages are "
                 "not the spatial means of one feature map; "
-                "effboost.inspection.occlusion_attribution asks for no such thing"
+                "effboost.inspection.occlusion_attribution explains any features"
             )
         self._featurizer, self._transform = featurizer, featurizer.transform_
         self._reader: _Reader
@@ -51,7 +51,7 @@ class FeatureMaps:
             self._reader = _TorchReader(featurizer)
 
     def read(self, images: ImageSequence) -> tuple[_Floats | None, _Floats]:
-        """Carry images through the network.
+        """Compute features and feature maps.
 
         Parameters
         ----------
@@ -61,19 +61,19 @@ class FeatureMaps:
         Returns
         -------
         features : ndarray of shape (n_samples, n_features), float32, or None
-            Where torch computes the features, those of the same pass, to the bit.
+            The features; None if another runtime than torch computes them.
         maps : ndarray of shape (n_samples, n_features, h, w), float32
-            Their mean over h and w are the features. Of several views, the mean of their maps,
-            each turned back first.
+            The maps; their means over h and w are the features. For several views, the mean of
+            their maps, each turned back first.
 
         Raises
         ------
         UnsupportedInputError
-            If the features are no such means.
+            If the features are not such means.
         """
         size = self._reader.batch_size
         parts = [range(i, min(i + size, len(images))) for i in range(0, len(images), size)]
-        # What the features are the means of is found on the first batch.
+        # The maps are found with the first batch.
         first = self._run(images, parts[0])
         with ThreadPoolExecutor(self._reader.n_workers) as pool:
             others = list(pool.map(lambda part: self._run(images, part), parts[1:]))
@@ -94,7 +94,7 @@ class FeatureMaps:
         size, found = self._reader.batch_size, []
         for start in range(0, len(pictures), size):
             some = pictures[start : start + size]
-            # A batch of one fixed size, as in the extraction of features.
+            # Batches of one fixed size, as in the extraction of features.
             pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
             pixels[: len(some)] = some
             found.append(tuple(values[: len(some)] for values in self._reader.run(pixels)))
@@ -103,7 +103,7 @@ class FeatureMaps:
 
 
 class _Reader(Protocol):
-    """Return the features and the maps of a batch."""
+    """Computes the features and the maps of a batch."""
 
     batch_size: int
     n_workers: int
@@ -112,7 +112,7 @@ class _Reader(Protocol):
 
 
 class _OnnxReader:
-    """The exported network, one more output for the maps."""
+    """An exported network with its maps as a further output."""
 
     def __init__(self, featurizer: ImageFeaturizer):
         self._featurizer = featurizer
@@ -141,7 +141,7 @@ class _OnnxReader:
 
 
 def _list_maps(graph: bytes, width: int) -> list[str]:
-    """List the values of a graph that may be the maps, in the order of the computation."""
+    """List the values of a graph that may be the maps, in the order of computation."""
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
@@ -156,16 +156,16 @@ def _list_maps(graph: bytes, width: int) -> list[str]:
 
 
 def _choose_maps(sizes: dict[_Key, int]) -> list[_Key]:
-    """Return the maps of several positions; of a network that has none, those of one.
+    """Return the maps of several positions; if there are none, those of one position.
 
-    What makes one position of several may be the mean, or anything else.
+    A single position after several may come from their mean, or from any other pooling.
     """
     several = [key for key, n_positions in sizes.items() if n_positions > 1]
     return several or [key for key, n_positions in sizes.items() if n_positions == 1]
 
 
 def _with_outputs(graph: bytes, names: list[str]) -> bytes:
-    """Return a graph that gives more of its values, float32 ones."""
+    """Add outputs to a graph: values of it, in float32."""
     import onnx
 
     model = onnx.load_from_string(graph)
@@ -177,13 +177,13 @@ def _with_outputs(graph: bytes, names: list[str]) -> bytes:
 
 
 class _TorchReader:
-    """The torch engine, one of whose layers is watched."""
+    """A runtime of torch with a hook on the layer that computes the maps."""
 
     n_workers = 1
 
     def __init__(self, featurizer: ImageFeaturizer):
         self._featurizer = featurizer
-        # Not the featurizer's own runtime: others may run it while its layers are watched here.
+        # Not the runtime of the featurizer, which other threads may use without hooks.
         self._runtime = TorchRuntime(
             featurizer.module_,
             featurizer.transform_,
@@ -201,7 +201,7 @@ class _TorchReader:
                 if not isinstance(value, torch.Tensor) or value.ndim != 4:
                     continue
                 if value.shape[1] == width:
-                    # Copied, since what follows may change it in place.
+                    # A copy, since later layers may change it in place.
                     seen.append((module, value.clone()))
 
         with ExitStack() as stack:
@@ -212,7 +212,7 @@ class _TorchReader:
             module, value = seen[place]
             maps: _Floats = value.float().cpu().numpy()
             if _are_means(features, maps):
-                # From now on, the other layers need not be watched.
+                # From now on, no other layer needs a hook.
                 self._watched = [module]
                 return features, maps
         raise _no_means(self._featurizer)
@@ -226,6 +226,6 @@ def _are_means(features: _Floats, maps: _Floats) -> bool:
 def _no_means(featurizer: ImageFeaturizer) -> UnsupportedInputError:
     return UnsupportedInputError(
         f"the features of {featurizer.spec_.name!r} are not the spatial means of a feature map, "
-        "so their contributions have no place in the picture; "
-        "effboost.inspection.occlusion_attribution asks for no such thing"
+        "so their contributions have no position in the picture; "
+        "effboost.inspection.occlusion_attribution explains any features"
     )

@@ -1,4 +1,4 @@
-"""Whether features lie together by disease or by patient."""
+"""A display of features, which shows whether they cluster by class or by subject."""
 
 from __future__ import annotations
 
@@ -32,26 +32,25 @@ _GOLDEN: Final = (5**0.5 - 1) / 2
 
 
 class FeatureViewDisplay:
-    """Features of images on a plane, coloured by class and by subject.
+    """Features of images in two dimensions, coloured by class and by subject.
 
-    Where images lie together by subject rather than by class, the features know the patient, or
-    the patient's smear, better than the disease. Two numbers say the same without the plane's
-    distortion: the mean silhouettes (`sklearn.metrics.silhouette_score`), of images grouped by
-    class and by subject. Build it by `from_estimator` or `from_features`.
+    If images cluster by subject rather than by class, the features depend more on the patient,
+    or on the patient's smear, than on the disease. The mean silhouettes
+    (`sklearn.metrics.silhouette_score`) of images grouped by class and by subject measure this
+    without the distortion of two dimensions. Build it by `from_estimator` or `from_features`.
 
     Parameters
     ----------
     points : ndarray of shape (n_samples, 2), float64
-        Where each image stands.
+        The position of each image.
     y : ndarray of shape (n_samples,)
         The class of each image.
     groups : ndarray of shape (n_samples,)
         The subject of each image.
     silhouette_by_class, silhouette_by_subject : float or None
-        -1 (mixed up) to 1 (apart); None where there are not two groups, or no two images in
-        any.
+        -1 (mixed) to 1 (separate); None if there is one group, or one image in each.
     axis_labels : tuple of two str
-        What the axes are.
+        The labels of the axes.
 
     Attributes
     ----------
@@ -62,9 +61,9 @@ class FeatureViewDisplay:
 
     Notes
     -----
-    Features are standardised, then reduced to at most 50 principal components: of these are the
-    silhouettes and the map of UMAP. The silhouettes take time with the square of the number of
-    images, seconds for ten thousand.
+    Features are standardised and reduced to at most 50 principal components, which the
+    silhouettes and UMAP are computed from. The time for the silhouettes grows with the square of
+    the number of images: seconds for ten thousand.
 
     Examples
     --------
@@ -112,14 +111,14 @@ class FeatureViewDisplay:
         Parameters
         ----------
         estimator : HybridClassifier, ImageFeaturizer or other transformer
-            Fitted. On its own training images, fine-tuned features look better than they are.
+            Fitted. Fine-tuned features look better on the training images than on others.
         X : images, n_samples of them
-            What the estimator takes.
+            In any form that the estimator takes.
         y : array-like of shape (n_samples,)
             Their classes.
         groups : array-like of shape (n_samples,), default=None
-            Their subjects. None takes those that an `ImageSequence` carries, or else each image
-            for its own subject.
+            Their subjects. None takes those of an `ImageSequence`, or else treats each image as
+            its own subject.
         method : {"pca", "umap"}, default="pca"
             See `from_features`.
         random_state : int, RandomState instance or None, default=0
@@ -135,16 +134,16 @@ class FeatureViewDisplay:
         Raises
         ------
         UnsupportedInputError
-            If the estimator gives no features, or as `from_features` does.
+            If the estimator is not a transformer, or as in `from_features`.
         """
         if not hasattr(estimator, "transform"):
             raise UnsupportedInputError(
-                f"{type(estimator).__name__} gives no features: take a HybridClassifier, an "
-                "ImageFeaturizer or another transformer"
+                f"{type(estimator).__name__} has no transform, which computes features; give a "
+                "HybridClassifier, an ImageFeaturizer or another transformer"
             )
         if groups is None:
             groups = getattr(X, "groups", None)
-        # What is missing or wrong, before images are read.
+        # Errors are raised before images are read.
         load_matplotlib()
         check_lengths(X=X, y=y, groups=groups)
         _check_method(method)
@@ -177,12 +176,12 @@ class FeatureViewDisplay:
         y : array-like of shape (n_samples,)
             The class of each image.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each image; None takes each for its own subject.
+            The subject of each image; None treats each image as its own subject.
         method : {"pca", "umap"}, default="pca"
-            The first two principal components, or UMAP, which keeps neighbours together and needs
-            ``pip install 'effboost[umap]'``: in it, distances between clusters mean little.
+            The first two principal components; or UMAP, which keeps neighbours together, but not
+            the distances between clusters (needs ``pip install 'effboost[umap]'``).
         random_state : int, RandomState instance or None, default=0
-            Draws what is random in both methods. With None, UMAP runs in parallel.
+            Seed of both methods. With None, UMAP runs in parallel.
         axes : two matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -224,7 +223,7 @@ class FeatureViewDisplay:
         ).plot(axes)
 
     def plot(self, axes: Any = None) -> Self:
-        """Draw the features twice.
+        """Draw the features by class and by subject.
 
         Parameters
         ----------
@@ -250,7 +249,7 @@ class FeatureViewDisplay:
             "by class: "
             + _say(
                 by_class,
-                "1: apart, 0: no clusters, below: mixed up",
+                "1: separate, 0: no clusters, below: mixed",
                 "one class, or one image of each",
             ),
             fontsize=10,
@@ -259,7 +258,7 @@ class FeatureViewDisplay:
             "by subject: "
             + _say(
                 by_subject,
-                "above that by class: patients show more than disease",
+                "above that by class: patient matters more than disease",
                 "one subject, or one image of each",
             ),
             fontsize=10,
@@ -269,7 +268,7 @@ class FeatureViewDisplay:
     def _plot_groups(self, ax: Any, of_image: npt.NDArray[Any]) -> None:
         names, codes = np.unique(of_image, return_inverse=True)
         if len(names) > MAX_LEGEND:
-            # Neighbours in the alphabet are often of one class: give them colours far apart.
+            # Neighbours in the alphabet, often of one class, get very different colours.
             shades = (codes * _GOLDEN) % 1
             ax.scatter(*self.points.T, s=14, c=shades, cmap="viridis", vmin=0, vmax=1, alpha=0.8)
             note = f"{len(names)} colours, too many to name"
@@ -294,11 +293,11 @@ def _check_method(method: str) -> None:
 def _reduce(
     features: npt.ArrayLike, random_state: Any
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Standardise features, and give their principal components and the shares of variance."""
+    """Standardise features; compute principal components and their shares of the variance."""
     checked = check_array(features, dtype=np.float64, ensure_min_samples=3, ensure_min_features=2)
     if not np.ptp(checked, axis=0).any():
         raise UnsupportedInputError(
-            "the features of all images are the same: there is nothing to tell apart"
+            "the features of all images are the same; give images that differ"
         )
     standard = StandardScaler().fit_transform(checked)
     pca = PCA(min(_MAX_COMPONENTS, *standard.shape), random_state=random_state)
@@ -306,13 +305,13 @@ def _reduce(
 
 
 def _map(reduced: npt.NDArray[np.float64], random_state: Any) -> npt.NDArray[np.float64]:
-    """Return the plane of UMAP."""
+    """Reduce to two dimensions by UMAP."""
     umap = load_umap().UMAP(
         n_neighbors=min(_NEIGHBORS, len(reduced) - 1),
         # The default, spectral, fails on few images, and warns where clusters are apart.
         init="pca",
         random_state=random_state,
-        # A seed needs one thread, and umap warns unless that is said.
+        # With a seed, umap uses one thread, and warns unless n_jobs is 1.
         n_jobs=-1 if random_state is None else 1,
     )
     return np.asarray(umap.fit_transform(reduced), dtype=np.float64)
@@ -325,7 +324,7 @@ def _silhouette(points: npt.NDArray[np.float64], of_image: npt.NDArray[Any]) -> 
 
 
 def _say(silhouette: float | None, reading: str, lacking: str) -> str:
-    """Return a silhouette with how to read it, or why there is none."""
+    """Describe a silhouette and its meaning, or why there is none."""
     if silhouette is None:
         return f"no silhouette\n({lacking})"
     return f"silhouette {silhouette:.2f}\n({reading})"

@@ -1,4 +1,4 @@
-"""Pictures with heat on them: attributions and class activations."""
+"""Displays of attributions and class activations as heat maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["AttributionDisplay", "CAMDisplay", "explain"]
 
 _Pictures = npt.NDArray[np.uint8]
 _METHODS: Final = ("auto", "tree_shap", "occlusion")
-# The heat is drawn over grey, since the stain has colours of its own.
+# Heat is drawn over the grey picture, since the stain is coloured.
 _OPACITY: Final = 0.65
 _CONTOUR: Final = 0.5
 
@@ -50,7 +50,7 @@ def explain(
             if method == "tree_shap":
                 raise
         else:
-            # A map of one position is right, and shows nothing.
+            # A map of one position is correct, but shows nothing.
             if method == "tree_shap" or found.maps[0, 0].size > 1:
                 return _network_pictures(clf.featurizer_, X), found
     found = occlusion_attribution(clf, X)
@@ -69,14 +69,14 @@ def _network_pictures(featurizer: Any, X: Any) -> _Pictures:
 
 
 class AttributionDisplay:
-    """What speaks for a class in each picture, and what against it, on a signed scale with units.
+    """Heat maps of what supports a class in each picture, and what contradicts it.
 
     Build it by `from_estimator`, or by `from_attribution`.
 
     Parameters
     ----------
     pictures : ndarray of shape (n_samples, height, width, 3), uint8
-        What the maps lie on.
+        The pictures below the maps.
     attribution : Attribution
         The maps.
 
@@ -123,10 +123,10 @@ class AttributionDisplay:
         clf : classifier
             Fitted, on images.
         X : images, n_samples of them
-            What `ImageSequence` takes. Their maps and pictures are all held in memory: a few.
+            In any form that `ImageSequence` takes. All maps and pictures are in memory at once.
         method : {"auto", "tree_shap", "occlusion"}, default="auto"
-            "tree_shap" is `hybrid_attribution`, "occlusion" is `occlusion_attribution`, "auto"
-            the second where the first is not possible. The titles name it.
+            "tree_shap" is `hybrid_attribution`; "occlusion" is `occlusion_attribution`; "auto"
+            takes the second where the first is not possible. The titles name the method.
         background : images, default=None
             Some training images for `hybrid_attribution`.
         output : label, default=None
@@ -142,7 +142,7 @@ class AttributionDisplay:
         Raises
         ------
         UnsupportedInputError
-            If the method is not possible, or no output is of that class.
+            If the method is not possible, or the class is not one of the classifier.
         """
         return cls(*explain(clf, X, method, background)).plot(ax, output=output)
 
@@ -150,12 +150,12 @@ class AttributionDisplay:
     def from_attribution(
         cls, pictures: _Pictures, attribution: Attribution, *, output: Any = None, ax: Any = None
     ) -> Self:
-        """Draw attributions that are there already.
+        """Draw attributions that are computed already.
 
         Parameters
         ----------
         pictures : array-like of shape (n_samples, height, width, 3), uint8
-            What the maps lie on: see `Attribution`.
+            The pictures below the maps: see `Attribution`.
         attribution : Attribution
             The maps.
         output : label, default=None
@@ -217,7 +217,9 @@ class AttributionDisplay:
 
 
 class CAMDisplay:
-    """Where the network's own softmax finds a class: not what a hybrid's booster decides by.
+    """Heat maps of where the softmax of a network finds a class.
+
+    They do not explain the decision of a hybrid, which its booster makes.
 
     Build it by `from_estimator`, or by `from_activation`.
 
@@ -273,7 +275,7 @@ class CAMDisplay:
     def from_activation(
         cls, pictures: _Pictures, activation: ClassActivation, *, ax: Any = None
     ) -> Self:
-        """Draw class activations that are there already.
+        """Draw class activations that are computed already.
 
         Parameters
         ----------
@@ -330,11 +332,11 @@ class CAMDisplay:
 def _check_pictures(pictures: _Pictures, n: int) -> None:
     if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
         raise UnsupportedInputError(
-            f"pictures of shape {pictures.shape} and type {pictures.dtype}: they must be "
-            "(n_samples, height, width, 3), uint8"
+            f"pictures have shape {pictures.shape} and dtype {pictures.dtype}; they must have "
+            "shape (n_samples, height, width, 3) and dtype uint8"
         )
     if len(pictures) != n:
-        raise UnsupportedInputError(f"there are {len(pictures)} pictures, but maps of {n}")
+        raise UnsupportedInputError(f"there are {len(pictures)} pictures, but maps of {n} images")
 
 
 def _choose_outputs(
@@ -350,7 +352,7 @@ def _choose_outputs(
         if output is not None:
             columns = np.full(n, outputs.index(output))
         return [outputs[column] for column in columns], columns, np.ones(n, dtype=np.int64)
-    # Of two classes, what is for one is against the other.
+    # What supports one of two classes contradicts the other.
     is_second = found.margin[:, 0] > 0
     if output is not None:
         is_second = np.full(n, output == classes[1])
@@ -359,7 +361,7 @@ def _choose_outputs(
 
 
 def _prepare_axes(ax: Any, pictures: _Pictures) -> tuple[npt.NDArray[Any], Any]:
-    """Return an Axes for the heat of each picture; in a new figure, draw each picture beside it."""
+    """Return an Axes for the heat of each picture; in a new figure, draw the picture beside it."""
     if ax is not None:
         given = list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
         if len(given) != len(pictures):
@@ -385,7 +387,7 @@ def _draw_grey(axes: Any, picture: _Pictures) -> None:
 
 
 def _draw_contour(axes: Any, heat: npt.NDArray[np.float32], side: float) -> None:
-    """Surround what has most of a say on the side that the decision fell."""
+    """Outline the positions that contribute most to the decision."""
     signed = heat if side >= 0 else -heat
     if signed.max() > max(0, signed.min()):
         axes.contour(signed, [_CONTOUR * signed.max()], colors="black", linewidths=1)

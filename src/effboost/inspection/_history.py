@@ -1,4 +1,4 @@
-"""How training went: the network's accuracy by epoch, the booster's error by round."""
+"""A display of training: accuracy of the network by epoch, error of the booster by round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINES: Final = {"train": _TRAIN, "valid": _VALIDATION, "validation": _VALIDATIO
 
 
 class TrainingHistoryDisplay:
-    """How a network and a booster learned, one line for each fit.
+    """The training of a network and a booster, one line for each fit.
 
     The left picture is the accuracy of the network by epoch (the paper's Figure 6), the right
     one the error of XGBoost by round (its Figure 8). Build it by `from_estimator` or
@@ -84,7 +84,7 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         report : EvaluationReport
-            Of a classifier that has such curves.
+            The evaluation of a classifier that has such curves.
         ax : two matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -123,7 +123,7 @@ class TrainingHistoryDisplay:
         for epochs in self.history:
             for part in ("train", "valid"):
                 values = [epoch[f"{part}_acc"] for epoch in epochs if f"{part}_acc" in epoch]
-                # With a dot at each epoch: one epoch alone would be an invisible line.
+                # With markers: the line of a single epoch is invisible.
                 numbers = range(1, len(values) + 1)
                 ax.plot(numbers, values, marker=".", alpha=0.7, **_LINES[part])
         ax.set(xlabel="epoch", ylabel="accuracy", title="network")
@@ -136,14 +136,14 @@ class TrainingHistoryDisplay:
                 name = next((n for n in ("error", "merror") if n in metrics), min(metrics))
                 rounds = range(1, len(metrics[name]) + 1)
                 ax.plot(rounds, metrics[name], alpha=0.7, **_LINES[part])
-        # A booster of the user's own may have counted something else.
+        # A booster of the user may have recorded another metric.
         shown = "error" if name == "merror" else name
         ax.set(xlabel="round", ylabel=shown, title="boosted trees")
         _label(ax, ("train", "validation"))
 
 
 def _label(ax: Any, parts: Sequence[str]) -> None:
-    """Name the lines once, however many fits there are, and say where nothing was recorded."""
+    """Label the lines once for all fits; write so if nothing was recorded."""
     ax.xaxis.get_major_locator().set_params(integer=True)
     drawn = {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata())}
     found = [part for part in parts if _LINES[part]["color"] in drawn]

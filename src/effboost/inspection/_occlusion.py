@@ -1,4 +1,4 @@
-"""What a classifier's decision loses when parts of the picture are hidden."""
+"""The attribution of a decision by hiding parts of the picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["occlusion_attribution"]
 
 _Floats = npt.NDArray[np.float64]
 _SIDE: Final = 224
-# Probabilities nearer to 0 or 1 than this are rounding; their log-odds would be infinite.
+# Probabilities closer to 0 or 1 are due to rounding, and would have infinite log-odds.
 _LEAST: Final = 1e-7
 # Copies of an image at a time.
 _BLOCK: Final = 16
@@ -28,37 +28,37 @@ _BLOCK: Final = 16
 def occlusion_attribution(
     clf: Any, X: Any, *, n_segments: int = 50, fill: str | tuple[int, int, int] = "border"
 ) -> Attribution:
-    """Hide one superpixel of an image after the other, and see what the decision loses.
+    """Hide the superpixels of an image one by one, and measure the change of the decision.
 
-    This asks nothing of the classifier but its probabilities, and so explains any one, at the
-    price of about `n_segments` predictions an image. Other than `hybrid_attribution` it looks at
-    each part alone, so that its values do not add up to the decision, and it shows the
-    classifier pictures that no microscope makes.
+    This needs only probabilities, so it explains any classifier, at the cost of about
+    `n_segments` predictions an image. Unlike in `hybrid_attribution`, each part is examined
+    alone, so the values do not add up to the decision; and the classifier sees pictures unlike
+    those of a microscope.
 
     Parameters
     ----------
     clf : classifier
         Fitted, on images, with ``predict_proba`` or ``decision_function``.
     X : images, n_samples of them
-        What `ImageSequence` takes.
+        In any form that `ImageSequence` takes.
     n_segments : int, default=50
-        Superpixels in each image, about; found by SLIC.
+        Approximate number of superpixels in each image, found by SLIC.
     fill : "border", "blur" or tuple of 3 ints, default="border"
-        What stands in the place of what is hidden: the median colour of the image's border,
-        which is what lies around a cell; the image, so blurred that no structure is left; or
-        one colour (R, G, B from 0 to 255).
+        What replaces hidden parts: the median colour of the border of the image, which is what
+        surrounds a cell; the image, strongly blurred; or one colour (R, G, B from 0 to 255).
 
     Returns
     -------
     Attribution
-        Maps of 224 x 224 positions on the whole image, squeezed into a square: the margin minus
-        the margin without the superpixel there. The margin is the log-odds of a class against
-        the rest, or what ``decision_function`` gives where there are no probabilities.
+        Maps of 224 x 224 positions on the whole image, resized to a square: the margin minus the
+        margin with the superpixel hidden. The margin is the log-odds of a class against the
+        rest, or without ``predict_proba`` the output of ``decision_function``.
 
     Raises
     ------
     UnsupportedInputError
-        If the classifier gives neither, or an argument is out of range.
+        If the classifier has neither, its scores are not those of the classes, or an argument is
+        out of range.
     ImageDecodeError
         If an image cannot be read.
     MissingDependencyError
@@ -88,8 +88,8 @@ def occlusion_attribution(
     slic = load_extra("skimage.segmentation", "explain").slic
     if not hasattr(clf, "predict_proba") and not hasattr(clf, "decision_function"):
         raise UnsupportedInputError(
-            f"{type(clf).__name__} gives neither probabilities nor a decision_function, so "
-            "hiding something can only change its answer or not"
+            f"{type(clf).__name__} has neither predict_proba nor decision_function, so the change "
+            "of its decision cannot be measured"
         )
     if n_segments < 2:
         raise UnsupportedInputError(f"n_segments={n_segments!r} must be 2 or more")
@@ -116,15 +116,16 @@ def _check_scores(clf: Any, images: ImageSequence) -> None:
         clf.classes_[scores.argmax(axis=1)], clf.predict(images)
     ):
         raise UnsupportedInputError(
-            f"decision_function of {type(clf).__name__} does not return a score for each class, "
-            'the highest one of the predicted class, as decision_function_shape="ovr" would'
+            f"the decision_function of {type(clf).__name__} does not return a score for each class "
+            "with the highest one for the predicted class; a support vector machine does so with "
+            'decision_function_shape="ovr"'
         )
 
 
 def _occlude(
     clf: Any, image: Image.Image, slic: Any, n_segments: int, fill: str | tuple[int, int, int]
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Return the map of each output, the margins with all hidden, and those with nothing hidden."""
+    """Compute the map of each output, its margin with all hidden, and that with nothing hidden."""
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     segments = slic(np.asarray(small), n_segments=n_segments, start_label=1)
     names = np.unique(segments)
@@ -132,7 +133,7 @@ def _occlude(
     scores = [_margins(clf, np.stack([whole, other]))]
     for start in range(0, len(names), _BLOCK):
         block = names[start : start + _BLOCK]
-        # Masks in the image's own size, so that it is not resized itself before the classifier.
+        # Masks of the size of the image, so that the classifier gets it at its original size.
         masks = [_enlarge(segments == name, image.size) for name in block]
         hidden = np.stack([np.where(mask[..., np.newaxis], other, whole) for mask in masks])
         scores.append(_margins(clf, hidden))
@@ -161,7 +162,7 @@ def _enlarge(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[
 
 
 def _margins(clf: Any, pixels: npt.NDArray[np.uint8]) -> _Floats:
-    """Return the margin of each output, of shape (n, n_outputs)."""
+    """Compute the margin of each output, of shape (n, n_outputs)."""
     images = ImageSequence(pixels)
     if not hasattr(clf, "predict_proba"):
         scores: _Floats = np.asarray(clf.decision_function(images), np.float64)

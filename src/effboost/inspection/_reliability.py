@@ -1,4 +1,4 @@
-"""Whether a classifier is right as often as it is sure."""
+"""A display of calibration: accuracy by confidence."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _ROUNDING: Final = 1e-6
 
 
 class ReliabilityDisplay:
-    """How often a classifier is right, by how sure it says it is.
+    """The accuracy of a classifier by its confidence.
 
-    How sure it is, its confidence, is the probability of the class that it predicts; it is cut
-    into the bins of `effboost.metrics.expected_calibration_error`. Dots beneath the diagonal are
-    over-confident. Works for two and more classes, where scikit-learn's
-    `~sklearn.calibration.CalibrationDisplay` takes two and draws the probability of the second.
+    The confidence is the probability of the predicted class; it is grouped into the bins of
+    `effboost.metrics.expected_calibration_error`. Dots below the diagonal are overconfident.
+    This works for two and more classes; scikit-learn's
+    `~sklearn.calibration.CalibrationDisplay` takes two, and draws the probability of the second.
     Build it by `from_estimator`, `from_predictions` or `from_report`.
 
     Parameters
     ----------
     confidence : ndarray of shape (n_bins,), float64
-        Mean confidence in each bin, 0 to 1; NaN where it is empty.
+        Mean confidence in each bin, 0 to 1; NaN in empty bins.
     accuracy : ndarray of shape (n_bins,), float64
-        Share of right predictions in each bin, 0 to 1; NaN where it is empty.
+        Share of correct predictions in each bin, 0 to 1; NaN in empty bins.
     n_images : ndarray of shape (n_bins,), int
         Number of images in each bin.
 
@@ -78,14 +78,14 @@ class ReliabilityDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: npt.ArrayLike, *, n_bins: int = N_BINS, ax: Any = None
     ) -> Self:
-        """Predict images, and draw how often that is right.
+        """Predict images, and draw the accuracy by confidence.
 
         Parameters
         ----------
         estimator : classifier
             Fitted, on other images, with `predict_proba`.
         X : images, n_samples of them
-            What the estimator takes.
+            In any form that the estimator takes.
         y : array-like of shape (n_samples,)
             Their classes.
         n_bins : int, default=15
@@ -101,14 +101,14 @@ class ReliabilityDisplay:
         Raises
         ------
         UnsupportedInputError
-            If the estimator gives no probabilities, lengths differ, or a class is unknown to it.
+            If the estimator has no `predict_proba`, lengths differ, or a class is unknown to it.
         """
         if not hasattr(estimator, "predict_proba"):
             raise UnsupportedInputError(
-                f"{type(estimator).__name__} gives no probabilities to compare with: take a "
-                "classifier with predict_proba, or put sklearn's CalibratedClassifierCV around it"
+                f"{type(estimator).__name__} has no predict_proba; give a classifier with "
+                "probabilities, such as one in sklearn's CalibratedClassifierCV"
             )
-        load_matplotlib()  # where it is missing, before images are read
+        load_matplotlib()  # if it is missing, the error is raised before images are read
         check_lengths(X=X, y=y)
         proba = estimator.predict_proba(X)
         return cls.from_predictions(y, proba, classes=estimator.classes_, n_bins=n_bins, ax=ax)
@@ -123,14 +123,14 @@ class ReliabilityDisplay:
         n_bins: int = N_BINS,
         ax: Any = None,
     ) -> Self:
-        """Draw how often predictions are right.
+        """Draw the accuracy of predictions by confidence.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True class of each image.
         y_prob : array-like of shape (n_samples, n_classes) or (n_samples,)
-            Probability of each class; of two classes, that of the second one will do.
+            Probability of each class; with two classes, that of the second one is enough.
         classes : array-like of shape (n_classes,), default=None
             The class of each column. None takes those in `y_true`, sorted.
         n_bins : int, default=15
@@ -146,7 +146,7 @@ class ReliabilityDisplay:
         Raises
         ------
         UnsupportedInputError
-            If lengths differ, columns are not those of the classes, or something is no
+            If lengths differ, columns are not those of the classes, or a value is not a
             probability.
         """
         check_lengths(y_true=y_true, y_prob=y_prob)
@@ -162,12 +162,12 @@ class ReliabilityDisplay:
 
     @classmethod
     def from_report(cls, report: EvaluationReport, *, n_bins: int = N_BINS, ax: Any = None) -> Self:
-        """Draw how often the predictions of an evaluation are right.
+        """Draw the accuracy of the predictions of an evaluation by confidence.
 
         Parameters
         ----------
         report : EvaluationReport
-            What `effboost.evaluate` found, with probabilities.
+            The result of `effboost.evaluate`, with probabilities.
         n_bins : int, default=15
             Number of bins.
         ax : matplotlib Axes, default=None
@@ -181,19 +181,18 @@ class ReliabilityDisplay:
         Raises
         ------
         UnsupportedInputError
-            If the report holds no probabilities.
+            If the report has no probabilities.
         """
         if report.probabilities is None:
             raise UnsupportedInputError(
-                "the report holds no probabilities to compare with: evaluate a classifier with "
-                "predict_proba"
+                "the report has no probabilities; evaluate a classifier with predict_proba"
             )
         return cls.from_predictions(
             report.y_true, report.probabilities, classes=report.classes, n_bins=n_bins, ax=ax
         )
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw a dot for each bin that holds images, and a bar for how many those are.
+        """Draw a dot for each bin that is not empty, and a bar for its number of images.
 
         Parameters
         ----------
@@ -222,12 +221,12 @@ class ReliabilityDisplay:
         add_legend(
             self.ax_,
             [dots, diagonal, bars],
-            ["right, of a bin", "as often as it is sure", "of all images, in a bin (number)"],
+            ["accuracy in a bin", "perfect calibration", "share of images in a bin (number)"],
             loc="best",
             bbox_to_anchor=None,
         )
         self.ax_.set(
-            # Of k classes, the predicted one has a k-th or more: what lies beneath stays empty.
+            # The probability of the predicted one of k classes is at least 1 / k.
             xlim=(max(0.0, edges[:-1][held].min() - 0.02), 1.02),
             ylim=(-0.06, 1.05),
             xlabel="confidence: probability of the predicted class",
@@ -237,7 +236,7 @@ class ReliabilityDisplay:
         return self
 
     def _plot_numbers(self, left: npt.NDArray[np.float64], width: float) -> Any:
-        """Draw the share of images in each bin, and write how many they are."""
+        """Draw the share of images in each bin, and write their number."""
         number = self.n_images[self.n_images > 0]
         bars = self.ax_.bar(
             left,
@@ -248,7 +247,7 @@ class ReliabilityDisplay:
             edgecolor="white",
             zorder=0,
         )
-        # Beneath the bars, where no dot can be.
+        # Below the bars, where no dot can be.
         for x, n in zip(left + width / 2, number, strict=True):
             self.ax_.text(x, -0.01, str(n), fontsize=7, color="0.35", ha="center", va="top")
         return bars
@@ -257,7 +256,7 @@ class ReliabilityDisplay:
 def _encode(
     y_true: npt.NDArray[Any], y_prob: npt.ArrayLike, classes: npt.ArrayLike | None
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Return the position of each label in the sorted classes, and their probabilities."""
+    """Return the position of each label in the sorted classes, and the probabilities of these."""
     proba = np.asarray(y_prob, dtype=np.float64)
     if proba.ndim == 1:
         proba = np.column_stack([1 - proba, proba])
@@ -265,15 +264,15 @@ def _encode(
     known, order = np.unique(named, return_index=True)
     if proba.ndim != 2 or len(known) < len(named) or len(named) != proba.shape[1]:
         raise UnsupportedInputError(
-            f"y_prob has shape {proba.shape}, but the classes are {named.tolist()}: name the class "
-            "of each column by classes"
+            f"y_prob has shape {proba.shape}, but the classes are {named.tolist()}; give the class "
+            "of each column as classes"
         )
     unknown = np.setdiff1d(y_true, known)
     if unknown.size:
         raise UnsupportedInputError(
-            f"y_true holds class {unknown.tolist()[0]!r}, but the classes are {known.tolist()}"
+            f"y_true contains class {unknown.tolist()[0]!r}, but the classes are {known.tolist()}"
         )
-    # float32 rounds beyond either end.
+    # float32 may round beyond 0 and 1.
     if not ((proba > -_ROUNDING) & (proba < 1 + _ROUNDING)).all():
-        raise UnsupportedInputError("y_prob must hold probabilities, 0 to 1 and none missing")
+        raise UnsupportedInputError("y_prob must contain probabilities from 0 to 1, none missing")
     return np.searchsorted(known, y_true), proba[:, order]

@@ -1,4 +1,4 @@
-"""A report that a pathologist and a statistician can read: one HTML file, and a model card."""
+"""A report on a model for pathologists and statisticians: one HTML file, and a model card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["HTMLReport", "report"]
 
 @dataclasses.dataclass(frozen=True)
 class HTMLReport:
-    """An evaluation, to be read.
+    """A report on an evaluation.
 
     Build it by `from_estimator`, by `from_evaluation`, or by `report`.
 
@@ -32,9 +32,9 @@ class HTMLReport:
     evaluation : EvaluationReport
         The numbers.
     html : str
-        The page: it loads nothing, runs nothing, and can be printed.
+        The page. It loads no other files, runs no scripts, and can be printed.
     model_card : str
-        The same in short, as Markdown.
+        A summary, as Markdown.
     """
 
     evaluation: EvaluationReport
@@ -58,7 +58,7 @@ class HTMLReport:
         random_state: int = 0,
         verbose: int = 0,
     ) -> Self:
-        """Evaluate a classifier and write down what was found.
+        """Evaluate a classifier, and report on it.
 
         Parameters
         ----------
@@ -69,17 +69,17 @@ class HTMLReport:
         cv : "prefit", int, splitter or iterable of (train, test), default="prefit"
             "prefit" tests `clf` as it is; anything else cross-validates it, see `evaluate`.
         X_train, groups_train : images and subjects, default=None
-            What `clf` was fitted on, with cv="prefit": the report says whether a subject or an
-            image stands on both sides, and without them that nobody looked. Heat maps compare
-            with them, too.
+            What `clf` was fitted on, with cv="prefit". The report then says whether a subject or
+            an image is in both the training and the test data, and heat maps compare with the
+            training images.
         pos_label : label, default=None
-            The class that is looked for; adds two operating points.
+            The class to detect; adds two operating points.
         title : str, default=None
             Heading of the report.
         n_mistakes : int, default=8
-            Mistakes to show with heat maps.
+            Number of errors to show with heat maps.
         random_state : int, default=0
-            Draws folds and bootstrap samples.
+            Seed of folds and bootstrap samples.
         verbose : int, default=0
             1 shows a progress bar over the folds on stderr.
 
@@ -91,13 +91,15 @@ class HTMLReport:
         Raises
         ------
         LeakageError
-            If a cross-validation has a subject or an image on both sides.
+            If a cross-validation has a subject or an image in both training and test data.
         MissingDependencyError
             If matplotlib or Jinja2 is not installed.
         """
         prefit = isinstance(cv, str) and cv == "prefit"
         if X_train is not None and not prefit:
-            raise UnsupportedInputError('X_train belongs to cv="prefit": other cuts make their own')
+            raise UnsupportedInputError(
+                f'X_train requires cv="prefit"; cv={cv!r} splits training images off itself'
+            )
         images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
         evaluation = evaluate(
             clf,
@@ -125,18 +127,18 @@ class HTMLReport:
         title: str | None = None,
         n_mistakes: int = 8,
     ) -> Self:
-        """Write down an evaluation that is there already.
+        """Report on an evaluation that was made before.
 
         Parameters
         ----------
         evaluation : EvaluationReport
-            Made with ``return_estimator=True``, if heat maps and settings are wanted.
+            Made with ``return_estimator=True``, which heat maps and settings require.
         X : images, n_samples of them
-            Those that were evaluated, in the same order.
+            The evaluated images, in the same order.
         title : str, default=None
             Heading of the report.
         n_mistakes : int, default=8
-            Mistakes to show with heat maps.
+            Number of errors to show with heat maps.
 
         Returns
         -------
@@ -207,17 +209,16 @@ def report(
 ) -> HTMLReport:
     """Evaluate a classifier and write one HTML file about it.
 
-    The file holds all of itself: pictures, styles, no scripts. It says what was tested on whom,
-    the numbers with intervals, the confusion matrix, each subject's results, the surest mistakes
-    with heat maps, the calibration, what stands on both sides of the split, settings, versions
-    and limits.
+    The file contains its pictures and styles, and no scripts. Its sections are the tested images
+    and subjects, results with intervals, the confusion matrix, results by subject, the most
+    confident errors with heat maps, calibration, leakage, settings and versions, and limits.
 
     Parameters
     ----------
     clf : classifier
         Fitted; or not, with another `cv` than "prefit".
     X, y : images and labels
-        Those that the classifier has not seen.
+        Images that the classifier has not seen, and their labels.
     path : path
         The file to write, such as "report.html".
     **options
@@ -227,12 +228,12 @@ def report(
     Returns
     -------
     HTMLReport
-        What was written; `save_model_card` writes the same in short.
+        The report; `save_model_card` writes its summary.
 
     Raises
     ------
     LeakageError
-        If a cross-validation has a subject or an image on both sides.
+        If a cross-validation has a subject or an image in both training and test data.
     MissingDependencyError
         If matplotlib or Jinja2 is not installed.
 

@@ -1,4 +1,4 @@
-"""What a report says, as plain values; how it looks is the templates' part."""
+"""The content of a report, as plain values for the templates."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from effboost.inspection._report_pictures import (
 __all__ = ["describe"]
 
 SECTIONS: Final = (
-    ("tested", "What was tested, on whom"),
-    ("numbers", "The numbers"),
+    ("tested", "Tested images and subjects"),
+    ("numbers", "Results"),
     ("confusion", "Confusion matrix"),
-    ("subjects", "Each subject"),
-    ("mistakes", "The surest mistakes"),
-    ("calibration", "Is it as sure as it should be?"),
-    ("leakage", "What stands on both sides"),
+    ("subjects", "Results by subject"),
+    ("mistakes", "Most confident errors"),
+    ("calibration", "Calibration"),
+    ("leakage", "Leakage"),
     ("settings", "Settings and versions"),
     ("limits", "Limits"),
 )
 _MEANINGS: Final = {
-    "accuracy": "share of images named correctly",
+    "accuracy": "share of images classified correctly",
     "weighted_f1": "F1 of the classes, weighted by their images",
     "auroc": "how often an image of a class gets a higher probability for it than one of another; "
     "0.5 is chance",
-    "log_loss": "penalty on wrong and unsure probabilities; 0 is best",
-    "calibration_error": "how far probabilities are from how often they come true; 0 is best",
-    "sensitivity_at_95_specificity": "share of the positives that are found where 95 % of the "
-    "others are let off",
-    "specificity_at_95_sensitivity": "share of the others that are let off where 95 % of the "
-    "positives are found",
-    "subject_accuracy": "share of subjects named correctly by the mean over their images",
-    "subject_auroc": "AUROC of those means",
+    "log_loss": "penalty for wrong and uncertain probabilities; 0 is best",
+    "calibration_error": "mean difference of confidence and accuracy; 0 is best",
+    "sensitivity_at_95_specificity": "share of positive images that are detected if 95 % of the "
+    "negative ones are not",
+    "specificity_at_95_sensitivity": "share of negative images that are not detected if 95 % of "
+    "the positive ones are",
+    "subject_accuracy": "share of subjects classified correctly by the mean over their images",
+    "subject_auroc": "AUROC of these means",
 }
 _LIMITS: Final = (
-    "This is research software and no medical device. No diagnosis may rest on it.",
-    "The numbers hold for images like these: from the same microscopes, stains, laboratories and "
-    "patients. Elsewhere they may be far lower, and have to be measured again.",
-    "The intervals say how much chance in the choice of subjects could have changed the numbers. "
-    "They know nothing of wrong labels, of other laboratories, or of subjects unlike these.",
-    "Accuracy, precision and calibration depend on how frequent the classes are here.",
+    "This is research software, not a medical device. It must not be used for a diagnosis.",
+    "The results are valid for images like these: of the same microscopes, stains, laboratories "
+    "and patients. For others, they may be far worse and must be measured again.",
+    "The intervals describe how much the results vary with the choice of subjects. They do not "
+    "account for wrong labels, other laboratories, or other kinds of subjects.",
+    "Accuracy, precision and calibration depend on the frequencies of the classes in these images.",
     "Heat maps show what the model used, not what is true of the disease.",
-    "If settings were chosen by looking at these very numbers, the numbers flatter.",
+    "If settings were chosen by these results, the results are too good.",
 )
 _PACKAGES: Final = (
     "effboost",
@@ -70,10 +70,10 @@ _PACKAGES: Final = (
     "onnxruntime",
 )
 _EXPLAINED: Final = {
-    "TreeSHAP": "Red speaks for the class that the scale names, blue against it, in parts of the "
-    "booster's margin (TreeSHAP); the line surrounds what had most of a say.",
-    "occlusion": "Red speaks for the class that the scale names, blue against it: what the margin "
-    "loses when that part of the picture is hidden (occlusion).",
+    "TreeSHAP": "Red supports the class on the scale, blue contradicts it, in parts of the margin "
+    "of the booster (TreeSHAP); the line outlines the largest contributions.",
+    "occlusion": "Red supports the class on the scale, blue contradicts it: the change of the "
+    "margin when that part of the picture is hidden (occlusion).",
 }
 _MOST_SUBJECTS: Final = 500
 _LONGEST: Final = 300
@@ -86,7 +86,7 @@ def describe(
     training: ImageSequence | None,
     n_mistakes: int,
 ) -> dict[str, Any]:
-    """Return all that both templates fill in, but for title, date and leakage."""
+    """Collect the content of both templates, except for title, date and leakage."""
     found = evaluation
     return {
         "sections": SECTIONS,
@@ -164,9 +164,7 @@ def _count_images(found: EvaluationReport) -> str:
     low, high = int(counts.min()), int(counts.max())
     if low == high:
         return f"Each subject has {low} image{'s' * (low != 1)}."
-    return (
-        f"A subject has {low} to {high} images; half of them have {int(np.median(counts))} or more."
-    )
+    return f"Subjects have {low} to {high} images, {int(np.median(counts))} in the median."
 
 
 def _of_hundred(accuracy: Metric) -> dict[str, int | None]:
@@ -241,7 +239,7 @@ def _show_mistakes(
     training: ImageSequence | None,
     n_mistakes: int,
 ) -> dict[str, Any]:
-    """Return the surest mistakes with pictures, and a sentence on how they are explained."""
+    """Describe the most confident errors with pictures, and how these are explained."""
     wrong = np.flatnonzero(found.y_true != found.y_pred)
     sure = None if found.probabilities is None else found.probabilities.max(axis=1)
     if sure is not None:
@@ -269,12 +267,12 @@ def _show_mistakes(
 def _shorten_names(
     images: ImageSequence, chosen: npt.NDArray[np.intp]
 ) -> tuple[str | None, list[str]]:
-    """Return the folder that all images lie in, and the names of some from there on."""
+    """Find the common folder of all images, and the names of some below it."""
     paths = [images.path(i) for i in range(len(images))]
     names = [images.name(i) for i in chosen.tolist()]
     folders = {os.path.dirname(path) for path in paths if path is not None}  # noqa: PTH120
     try:
-        # Of another drive, or beside relative ones, there is no common folder.
+        # Files of two drives, or relative and absolute paths, have no common folder.
         folder = os.path.commonpath(folders) if None not in paths else ""
     except ValueError:
         folder = ""
@@ -289,9 +287,9 @@ def _explain_mistakes(
     training: ImageSequence | None,
     chosen: npt.NDArray[np.intp],
 ) -> tuple[dict[int, AttributionDisplay], str]:
-    """Explain images by the models that were tested on them; say how, or why not."""
+    """Explain images by the models that were tested on them; describe how, or why not."""
     if not found.estimators:
-        return {}, "Heat maps need the fitted models, which this evaluation did not keep."
+        return {}, "There are no heat maps, since this evaluation did not keep the fitted models."
     displays: dict[int, AttributionDisplay] = {}
     said = ""
     for fold in np.unique(found.fold[chosen]):
@@ -312,7 +310,7 @@ def _explain_mistakes(
 def _choose_background(
     found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, fold: int
 ) -> ImageSequence | None:
-    """Return some of the images that the model of a fold was fitted on."""
+    """Choose some of the images that the model of a fold was fitted on."""
     pool = training
     if pool is None and not found.prefit:
         pool = images[np.flatnonzero(found.fold != fold)]

@@ -1,4 +1,4 @@
-"""What stands on both sides of a split, in words for a report."""
+"""The findings on leakage in a report."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def find_leakage(
     images: ImageSequence,
     comparison: list[dict[str, Any]] | None,
 ) -> list[dict[str, Any]]:
-    """Say what stands on both sides of the split, and what stands twice among the images."""
+    """Report subjects and images in both training and test data, and repeated images."""
     findings = []
-    # What evaluate takes for subjects where none are named.
+    # The subjects that evaluate assumes if none are given.
     unknown = np.array_equal(found.groups, np.arange(len(found.groups)))
     if unknown:
         findings.append(
             _finding(
                 "Subjects are not known.",
-                "Each image counts as a subject of its own. If several images come from one "
-                "subject, the intervals are too narrow, and nobody can say who stands on both "
-                "sides.",
+                "Each image is treated as its own subject. If several images are of one subject, "
+                "the intervals are too narrow, and subjects in both training and test data are "
+                "not found.",
             )
         )
     if comparison is not None:
@@ -39,24 +39,24 @@ def find_leakage(
         findings.append(
             _finding(
                 "Not compared with the training images.",
-                "They were not handed over (X_train), so that nobody looked whether a subject or "
-                "an image was trained on.",
+                "The training images were not given (X_train), so it is not known whether the "
+                "model was fitted on a subject or an image of the test data.",
             )
         )
     elif found.shared_subjects:
         findings.append(
             _finding(
-                f"{found.shared_subjects} subjects stand on both sides.",
-                "They were tested by models that had been fitted on other images of theirs: the "
-                "numbers flatter.",
+                f"{found.shared_subjects} subjects are in both training and test data.",
+                "They were tested by models fitted on other images of the same subjects: the "
+                "results are too good.",
                 alarm=True,
             )
         )
     elif not unknown:
         findings.append(
             _finding(
-                "No subject stands on both sides.",
-                "Each was tested by a model that was fitted without it.",
+                "No subject is in both training and test data.",
+                "Each subject was tested by a model fitted without it.",
             )
         )
     return findings + _find_copies(found, images)
@@ -68,32 +68,32 @@ def compare_with_training(
     groups_train: npt.ArrayLike | None,
     evaluation: EvaluationReport,
 ) -> list[dict[str, Any]]:
-    """Say whether something that the model was fitted on was tested."""
+    """Report whether the model was tested on subjects or images that it was fitted on."""
     known = training.groups if groups_train is None else groups_train
     tested = evaluation.groups if known is not None else None
     try:
         check_leakage(training, images, groups_train=known, groups_test=tested)
     except LeakageError as error:
-        return [_finding("Training and test images are not apart.", f"{error}.", alarm=True)]
-    compared = "The training images and these were compared by "
+        return [_finding("Training and test data overlap.", f"{error}.", alarm=True)]
+    compared = "Training and test images were compared by "
     if known is None:
         return [
             _finding(
-                "No image stands on both sides.",
-                f"{compared}the bytes of their files. Whose training images they are is not known "
-                "(groups_train).",
+                "No image is in both training and test data.",
+                f"{compared}the bytes of their files. The subjects of the training images are not "
+                "known (groups_train).",
             )
         ]
     return [
         _finding(
-            "No subject and no image stands on both sides.",
+            "No subject and no image is in both training and test data.",
             f"{compared}subject, and by the bytes of their files.",
         )
     ]
 
 
 def _find_copies(found: EvaluationReport, images: ImageSequence) -> list[dict[str, Any]]:
-    """Look for one image under two names."""
+    """Find images that occur under two names."""
     seen: dict[str, int] = {}
     copies, at_odds = [], 0
     for i in range(len(images)):
@@ -103,17 +103,17 @@ def _find_copies(found: EvaluationReport, images: ImageSequence) -> list[dict[st
             at_odds += int(found.y_true[first] != found.y_true[i])
     if not copies:
         return [
-            _finding("No image stands twice.", "They were compared by the bytes of their files.")
+            _finding("No image is repeated.", "Images were compared by the bytes of their files.")
         ]
     one, other = (images.name(i) for i in copies[0])
     text = f"Such as {one} and {other}."
     if at_odds:
-        text += f" {at_odds} of them are labelled in two ways."
+        text += f" {at_odds} of them have two different labels."
     apart = [pair for pair in copies if found.fold[pair[0]] != found.fold[pair[1]]]
     if apart:
-        text += f" {len(apart)} of them were trained on in another round: the numbers flatter."
-    plural = "image stands" if len(copies) == 1 else "images stand"
-    return [_finding(f"{len(copies)} {plural} twice.", text, alarm=bool(at_odds or apart))]
+        text += f" {len(apart)} of them were trained on in another fold: the results are too good."
+    plural = "image is" if len(copies) == 1 else "images are"
+    return [_finding(f"{len(copies)} {plural} repeated.", text, alarm=bool(at_odds or apart))]
 
 
 def _finding(heading: str, text: str, *, alarm: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The pictures of a report, as addresses that hold them."""
+"""The pictures of a report, as data URLs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from effboost.inspection._subjects import SubjectDisplay
 
 __all__ = ["picture_history", "picture_mistake", "picture_reliability", "picture_subjects"]
 
-# Stands for the colour of the page's text in the pictures, which the style then sets.
+# A placeholder in pictures for the text colour of the page.
 _INK: Final = "#010203"
-# What displays draw in black or dark grey whatever the style.
+# Colours that displays use for text and lines, independent of the style.
 _DARK: Final = ("#000000", "#595959")
-# As SVG, each subject's mark takes up to 6 kB.
+# In SVG, the mark of each subject takes up to 6 kB.
 _MOST_MARKS: Final = 100
 
 
 def picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
-    """Draw one image beside its heat map, or alone where there is none."""
+    """Draw one image beside its heat map, or alone if there is none."""
     if display is not None:
         return _to_png(lambda axes: _draw_pair(axes, display), (5.6, 2.7), columns=2)
     picture = np.asarray(images.decode(i))
@@ -48,7 +48,7 @@ def _draw_alone(ax: Any, picture: npt.NDArray[np.uint8]) -> None:
 
 
 def picture_subjects(found: EvaluationReport) -> dict[str, str] | None:
-    """Draw each subject's accuracy; nothing where there is one subject, or one for each image."""
+    """Draw the accuracy of each subject, unless there is one subject, or one for each image."""
     names = np.unique(found.groups)
     if len(names) in (1, len(found.groups)):
         return None
@@ -59,8 +59,8 @@ def picture_subjects(found: EvaluationReport) -> dict[str, str] | None:
         source = _to_png(lambda axes: SubjectDisplay.from_report(found, ax=axes[0]), size)
     return {
         "source": source,
-        "alt": f"Share of images named correctly of each of {len(names)} subjects, the worst "
-        "first. The table below holds the numbers.",
+        "alt": f"Share of correctly classified images of each of {len(names)} subjects, the worst "
+        "first. The numbers are in the table below.",
     }
 
 
@@ -70,8 +70,8 @@ def picture_reliability(found: EvaluationReport) -> dict[str, str] | None:
     error = found.metrics["calibration_error"].value
     return {
         "source": _to_svg(lambda ax: ReliabilityDisplay.from_report(found, ax=ax), (6.0, 5.0)),
-        "alt": "How often the model is right against how sure it says to be. On average the two "
-        f"are {error:.3f} apart.",
+        "alt": "Accuracy of the model by its confidence. On average the two differ by "
+        f"{error:.3f}.",
     }
 
 
@@ -88,7 +88,7 @@ def picture_history(found: EvaluationReport) -> dict[str, str] | None:
 
 
 def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
-    """Return a drawing as an address that holds it, in the colour of the page's text."""
+    """Draw to an SVG data URL, in the text colour of the page."""
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     style: Mapping[str, Any] = dict.fromkeys(ink, _INK) | {
         "svg.fonttype": "path",
@@ -122,10 +122,10 @@ def _render(
     style: Mapping[str, Any],
     **options: Any,
 ) -> bytes:
-    """Draw on a figure of its own, which no window and no global list knows of."""
+    """Draw on a figure that pyplot does not know, so that no window shows it."""
     matplotlib = load_extra("matplotlib", "report")
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        # Names in a script that matplotlib's font lacks; the tables show them.
+        # Names may be in a script that the font lacks; the tables show them.
         warnings.filterwarnings("ignore", message="Glyph")
         figure = load_extra("matplotlib.figure", "report").Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]

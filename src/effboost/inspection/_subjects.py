@@ -1,4 +1,4 @@
-"""How well each subject's images are told, one by one."""
+"""A display of the accuracy of each subject."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _AREAS: Final = 12.0, 110.0  # of the smallest and largest dots, in square point
 class SubjectDisplay:
     """Accuracy on the images of each subject, the worst first.
 
-    An accuracy over all images hides a patient whose cells are all told wrong. Build it by
-    `from_estimator`, `from_predictions` or `from_report`.
+    The accuracy over all images hides a patient whose cells are all classified wrongly. Build it
+    by `from_estimator`, `from_predictions` or `from_report`.
 
     Parameters
     ----------
     subjects : ndarray of shape (n_subjects,)
         The subjects, in the order in which they are drawn, from the top.
     accuracy : ndarray of shape (n_subjects,), float64
-        Share of each subject's images whose class was told, 0 to 1.
+        Share of correctly classified images of each subject, 0 to 1.
     n_images : ndarray of shape (n_subjects,), int
         Number of images of each subject.
     labels : ndarray of shape (n_subjects,), object
-        The class of each subject, None where its images are of several.
+        The class of each subject; None if its images are of several classes.
 
     Attributes
     ----------
@@ -88,11 +88,11 @@ class SubjectDisplay:
         estimator : classifier
             Fitted, on other subjects.
         X : images, n_samples of them
-            What the estimator takes.
+            In any form that the estimator takes.
         y : array-like of shape (n_samples,)
             Their classes.
         groups : array-like of shape (n_samples,), default=None
-            Their subjects; None takes those that an `ImageSequence` carries.
+            Their subjects; None takes those of an `ImageSequence`.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -108,7 +108,7 @@ class SubjectDisplay:
         UnsupportedInputError
             If lengths differ.
         """
-        load_matplotlib()  # where it is missing, before images are read
+        load_matplotlib()  # if it is missing, the error is raised before images are read
         groups = _find_groups(X, groups)
         check_lengths(X=X, y=y, groups=groups)
         return cls.from_predictions(y, estimator.predict(X), groups, ax=ax)
@@ -142,7 +142,7 @@ class SubjectDisplay:
         """
         check_lengths(y_true=y_true, y_pred=y_pred, groups=groups)
         true, pred = check_labels(y_true), column_or_1d(y_pred)
-        unique_labels(true, pred)  # refuses strings beside numbers, which are never equal
+        unique_labels(true, pred)  # raises if strings would be compared with numbers
         subjects, subject_of = np.unique(check_groups(groups), return_inverse=True)
         n_images = np.bincount(subject_of)
         accuracy = np.bincount(subject_of, weights=true == pred) / n_images
@@ -155,12 +155,12 @@ class SubjectDisplay:
 
     @classmethod
     def from_report(cls, report: EvaluationReport, *, ax: Any = None) -> Self:
-        """Draw the accuracy of each subject in an evaluation, told by models that never saw it.
+        """Draw the accuracy of each subject in an evaluation.
 
         Parameters
         ----------
         report : EvaluationReport
-            What `effboost.evaluate` found.
+            The result of `effboost.evaluate`.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -172,7 +172,7 @@ class SubjectDisplay:
         return cls.from_predictions(report.y_true, report.y_pred, report.groups, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw one row for each subject; where there are too many to read, not all are named.
+        """Draw one row for each subject; of too many to read, some are labelled.
 
         Parameters
         ----------
@@ -207,8 +207,8 @@ class SubjectDisplay:
         return self
 
     def _plot_classes(self, rows: npt.NDArray[np.intp]) -> tuple[list[Any], list[str]]:
-        """Draw the subjects of each class, and give what to name in a legend."""
-        # Dots of neighbouring rows touch at most.
+        """Draw the subjects of each class, and return the entries of a legend."""
+        # Dots of neighbouring rows do not overlap.
         pitch = height_in_points(self.ax_) / len(rows)
         small, large = _AREAS[0], float(np.clip(pitch**2, *_AREAS))
         areas = np.maximum(small, large * self.n_images / self.n_images.max())
@@ -226,17 +226,17 @@ class SubjectDisplay:
 
 
 def _find_groups(X: Any, groups: Any) -> Any:
-    """Return the subjects, or else those that the images carry.
+    """Return the subjects, or else those of the images.
 
     Raises
     ------
     SplitError
-        If neither are known.
+        If none are known.
     """
     if groups is None:
         groups = getattr(X, "groups", None)
     if groups is None:
         raise SplitError(
-            "no subjects are known: give groups, or an ImageSequence that carries them"
+            "the subjects of the images are not known; give groups, or an ImageSequence with groups"
         )
     return groups

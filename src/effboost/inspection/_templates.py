@@ -1,4 +1,4 @@
-"""From what a report says to HTML and Markdown. All that is filled in is taken for hostile."""
+"""Rendering of a report to HTML and Markdown. All content is escaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["render_card", "render_page"]
 
 
 def render_page(content: Mapping[str, Any]) -> str:
-    """Fill the page in; Jinja2 escapes everything."""
+    """Render the page; Jinja2 escapes all content."""
     environment = _environment(autoescape=True)
     environment.filters["plain"] = escape_invisible
     page: str = environment.get_template("report.html").render(content)
@@ -20,7 +20,7 @@ def render_page(content: Mapping[str, Any]) -> str:
 
 
 def render_card(content: Mapping[str, Any]) -> str:
-    """Fill the model card in; Markdown's own characters are escaped."""
+    """Render the model card; the special characters of Markdown are escaped."""
     environment = _environment(autoescape=False, finalize=escape_markdown)
     environment.filters["number"] = OwnText
     card: str = environment.get_template("model_card.md").render(content)

@@ -28,6 +28,7 @@ from effboost.persistence._fitted import (
     check_history,
     check_seen,
     check_settings,
+    renumber_extra_features,
     set_fitted_state,
 )
 from effboost.persistence._heads import MAX_BYTES, read_heads
@@ -57,8 +58,8 @@ _FITTED: Final = {
     "seen": dict,
     "output": (dict, type(None)),
 }
-# Where earlier stages give features, too: the number of the network's own.
-_MORE: Final = {"own_width": int}
+# With `extra_features`: how many features are the network's own, and what pairs count.
+_MORE: Final = {"own_width": int, "stages": str}
 _FEATURIZER: Final = {"kind": str, "params": dict, "backbone": (str, dict)}
 _CNN: Final = {"params": dict, "featurizer": (dict, type(None)), "featurizer_": dict}
 _HYBRID: Final = {
@@ -119,6 +120,7 @@ class Construction:
         fitted, _ = self._build_fitted(model["featurizer_"], "manifest.json: featurizer_", {})
         if not hasattr(fitted, "classes_"):
             raise RefusedError("its network was not trained on any classes")
+        _share_stages(classifier.featurizer, fitted, model)
         classifier._set_fitted_state(fitted)
         return classifier
 
@@ -142,6 +144,7 @@ class Construction:
             raise RefusedError("its classifier is not an estimator")
         feature_means = tensors["feature_means"].numpy()
         try_head(head, feature_means, len(classes))
+        _share_stages(classifier.featurizer, fitted, model)
         classifier.classifier = prototype
         classifier._set_fitted_state(fitted, head, classes)
         classifier.feature_means_ = feature_means
@@ -224,6 +227,8 @@ class Construction:
             fill(head, tensors, "head")
         elif classes is not None and len(classes) > width:
             raise RefusedError(f"{what} has {len(classes)} classes and {width} outputs for them")
+        if "stages" not in description:
+            renumber_extra_features(featurizer, shapes or module, what)
         own = own_width if head is not None or "own_width" in description else None
         fitted = head, history, classes
         set_fitted_state(featurizer, module, shapes, (own, width), fitted, what)
@@ -272,6 +277,13 @@ class Construction:
             module = _build_module(featurizer, what, weightless=False)
             fill(module, tensors, "network")
         return module, shapes, tensors
+
+
+def _share_stages(prototype: Any, fitted: ImageFeaturizer, model: dict[str, Any]) -> None:
+    """Let the parameter `featurizer` count stages as `featurizer_` does."""
+    described = (model["featurizer"] or {}).get("params", {}).get("extra_features")
+    if described == model["featurizer_"]["params"].get("extra_features") and prototype is not None:
+        prototype.extra_features = fitted.extra_features
 
 
 def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -> torch.nn.Module:

@@ -117,9 +117,11 @@ def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[
         for name in ("n_features_in_", "feature_names_in_")
         if name in vars(featurizer)
     }
-    own = {}
+    own: dict[str, Any] = {}
     if featurizer.extra_features and featurizer.head_ is not None:
         own["own_width"] = featurizer.head_.in_features
+    if featurizer.extra_features:
+        own["stages"] = "children"  # what pairs count; in older files, widths
     return (
         _describe_featurizer(featurizer, described)
         | own

@@ -13,10 +13,16 @@ import torch
 from effboost._featurizer import ImageFeaturizer
 from effboost._training.network_fit import FittedNetwork
 from effboost._utils.refusal import RefusedError
-from effboost.backbones import feature_width
+from effboost.backbones import BackboneSpec, feature_width, renumber_stages
 from effboost.persistence._tensors import Activations
 
-__all__ = ["check_history", "check_seen", "check_settings", "set_fitted_state"]
+__all__ = [
+    "check_history",
+    "check_seen",
+    "check_settings",
+    "renumber_extra_features",
+    "set_fitted_state",
+]
 
 # Networks take gigabytes for a few images that are larger.
 _MAX_IMAGE: Final = 1024
@@ -80,6 +86,38 @@ def check_seen(featurizer: ImageFeaturizer, what: str) -> None:
         raise RefusedError(f"{what} has names that are not those of its {count} columns")
 
 
+def renumber_extra_features(
+    featurizer: ImageFeaturizer, module: torch.nn.Module, what: str
+) -> None:
+    """Let the pairs of `extra_features` count stages; those of older files count widths.
+
+    Parameters
+    ----------
+    featurizer : ImageFeaturizer
+        With its parameters.
+    module : torch.nn.Module
+        Its network, on the device "meta" unless it is a custom one.
+    what : str
+        The featurizer's name in error messages.
+
+    Raises
+    ------
+    RefusedError
+        If the network does not have these widths.
+    """
+    extra: Any = featurizer.extra_features
+    if not isinstance(extra, tuple | list):
+        return
+    spec, image_size = _check_network(featurizer, what)
+    try:
+        with Activations():
+            featurizer.extra_features = renumber_stages(module, spec, extra, image_size)
+    except RefusedError:
+        raise
+    except Exception as error:  # of layers whose options do not go together
+        raise RefusedError(f"{what}: its extra_features are not of its network: {error}") from error
+
+
 def set_fitted_state(
     featurizer: ImageFeaturizer,
     module: torch.nn.Module,
@@ -113,15 +151,7 @@ def set_fitted_state(
         much memory for one.
     """
     own_width, width = widths
-    try:
-        spec = featurizer._check_backbone()
-        image_size = featurizer._child("transform").image_size
-    except (TypeError, ValueError) as error:
-        raise RefusedError(f"{what} has parameters that do not fit each other ({error})") from error
-    if image_size > _MAX_IMAGE:
-        raise RefusedError(
-            f"{what} is for images of {image_size} pixels a side; {_MAX_IMAGE} is the limit"
-        )
+    spec, image_size = _check_network(featurizer, what)
     if shapes is None:
         featurizer._set_fitted_state(FittedNetwork(spec, module, width, *fitted))
         return
@@ -144,3 +174,17 @@ def set_fitted_state(
     featurizer._set_fitted_state(FittedNetwork(spec, module, width, *fitted))
     featurizer.extra_features = extra
     featurizer._extractor._extra = twin._extractor._extra
+
+
+def _check_network(featurizer: ImageFeaturizer, what: str) -> tuple[BackboneSpec, int]:
+    """Return the spec of a featurizer's network and the size of its images."""
+    try:
+        spec = featurizer._check_backbone()
+        image_size = featurizer._child("transform").image_size
+    except (TypeError, ValueError) as error:
+        raise RefusedError(f"{what} has parameters that do not fit each other ({error})") from error
+    if image_size > _MAX_IMAGE:
+        raise RefusedError(
+            f"{what} is for images of {image_size} pixels a side; {_MAX_IMAGE} is the limit"
+        )
+    return spec, image_size

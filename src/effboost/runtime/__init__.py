@@ -1,4 +1,4 @@
-"""Engines that carry pixels through a network."""
+"""Runtimes, which compute the features of pixels by a network."""
 
 from effboost.runtime._export import export_graph
 from effboost.runtime._onnx import OnnxRuntime

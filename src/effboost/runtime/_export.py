@@ -1,8 +1,10 @@
-"""From a torch network to an ONNX graph that takes pixels."""
+"""The export of a torch network to an ONNX graph that takes pixels."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -20,10 +22,10 @@ from effboost.runtime._torch import TorchRuntime
 __all__ = ["export_graph"]
 
 _OPSET: Final = 18
-# What rounding does to a deep network lies far below, what another network gives far above.
+# Rounding in a deep network changes features by far less, another network by far more.
 _TOLERANCE: Final = 1e-2
-# But one that was hardly trained can make a mountain of any rounding, for some pictures: one
-# picture on which both agree is enough, and chance does not bring that about.
+# But a network that was hardly trained can amplify rounding for some pictures: one picture on
+# which both agree is enough, and does not come about by chance.
 _N_PROBES: Final = 8
 
 
@@ -35,7 +37,7 @@ def export_graph(module: nn.Module, transform: ImageTransform) -> bytes:
     module : torch.nn.Module
         The network; it is not changed.
     transform : ImageTransform
-        Gives the size of the pictures and their normalisation.
+        The size of the pictures, and their normalisation.
 
     Returns
     -------
@@ -46,27 +48,27 @@ def export_graph(module: nn.Module, transform: ImageTransform) -> bytes:
     Raises
     ------
     RuntimeUnavailableError
-        If the network cannot be exported, or its graph gives other features.
+        If the network cannot be exported, or its graph computes other features.
     """
     reference = TorchRuntime(module, transform, torch.device("cpu"), batch_size=1)
     probes = [_make_probe(transform.image_size, number) for number in range(_N_PROBES)]
     try:
         graph = _export(_FromPixels(reference), torch.from_numpy(probes[0]))
-        engine = OnnxRuntime(graph)
-        same = any(_alike(engine.run(probe), reference.run(probe)) for probe in probes)
+        runtime = OnnxRuntime(graph)
+        same = any(_alike(runtime.run(probe), reference.run(probe)) for probe in probes)
     except Exception as error:  # exporters fail in many ways, none of them documented
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RuntimeUnavailableError(f"the network cannot be exported: {reason}") from error
     if not same:
         raise RuntimeUnavailableError(
-            "the exported network gives other features than torch: does its forward look at its "
-            "data?"
+            "the exported network computes other features than torch; a forward that branches on "
+            "its data, or that draws random numbers, cannot be exported"
         )
     return graph
 
 
 class _FromPixels(nn.Module):
-    """The network as the torch engine runs it, from uint8 pictures on."""
+    """A network from uint8 pixels to features, as torch runs it."""
 
     scale: torch.Tensor
     shift: torch.Tensor
@@ -84,34 +86,40 @@ class _FromPixels(nn.Module):
 
 
 def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
-    chatty = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
-    levels = [logger.level for logger in chatty]
-    for logger in chatty:
-        logger.setLevel(logging.ERROR)
-    try:
-        with tracing(), ignore_warnings(), torch.no_grad():
-            program = torch.onnx.export(
-                module.eval(),
-                (pixels,),
-                dynamo=True,
-                # onnxruntime does the same on loading, and faster.
-                optimize=False,
-                opset_version=_OPSET,
-                input_names=["pixels"],
-                output_names=["features"],
-                verbose=False,
-            )
-    finally:
-        for logger, level in zip(chatty, levels, strict=True):
-            logger.setLevel(level)
+    with tracing(), ignore_warnings(), _errors_only(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            (pixels,),
+            dynamo=True,
+            # onnxruntime does the same on loading, and faster.
+            optimize=False,
+            opset_version=_OPSET,
+            input_names=["pixels"],
+            output_names=["features"],
+            verbose=False,
+        )
     if program is None:
-        raise RuntimeError("torch.onnx gave nothing")
+        raise RuntimeError("torch.onnx returned nothing")
     graph: bytes = program.model_proto.SerializeToString()
     return graph
 
 
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Let the exporter log errors alone in a block that one thread enters at a time."""
+    loggers = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _make_probe(side: int, number: int) -> npt.NDArray[np.uint8]:
-    """Return a picture of noise, in turn bright, dim and dark."""
+    """Draw a picture of noise: bright, dim and dark in turn."""
     brightest = 256 >> (2 * (number % 3))
     rng = np.random.default_rng(number)
     return rng.integers(0, brightest, (1, side, side, 3), dtype=np.uint8)

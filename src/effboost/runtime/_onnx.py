@@ -1,4 +1,4 @@
-"""The onnxruntime engine: one image a call, one thread an image."""
+"""The runtime of onnxruntime: one image a call, one thread an image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["OnnxRuntime"]
 class OnnxRuntime:
     """Run an exported network by onnxruntime on the CPU.
 
-    Each call computes in the thread that makes it, and has none beside it: nothing spins between
-    calls, and the number of cores changes no bit.
+    Each call computes in the thread that makes it and starts no other: no thread spins between
+    calls, and the number of cores does not change the result.
 
     Parameters
     ----------
     graph : bytes
-        What `export_graph` gives.
+        The exported network: see `export_graph`.
     """
 
     name = "onnxruntime"
@@ -31,10 +31,10 @@ class OnnxRuntime:
         self.n_workers = count_threads()
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Carry one batch through the network; see `Runtime`."""
+        """Compute the features of one batch; see `Runtime`."""
         return self.run_all(pixels)[0]
 
     def run_all(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Return every output of the graph: the features, and what was added to them."""
+        """Compute every output of the graph: the features, and further ones if it has any."""
         outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"pixels": pixels})
         return outputs

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: one image a call, one thread an image."""
+"""The runtime of OpenVINO: one image a call, one thread an image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OpenVinoRuntime:
     Parameters
     ----------
     graph : bytes
-        What `export_graph` gives.
+        The exported network: see `export_graph`.
     """
 
     name = "openvino"

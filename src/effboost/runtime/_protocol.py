@@ -1,4 +1,4 @@
-"""What every engine offers."""
+"""The interface of every runtime."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["Runtime"]
 
 
 class Runtime(Protocol):
-    """An engine with a network loaded.
+    """A loaded network that computes features.
 
     Attributes
     ----------
     name : str
-        What `ImageFeaturizer` calls it.
+        Its name as a value of the parameter `runtime` of `ImageFeaturizer`.
     batch_size : int
-        The number of images that `run` takes, always the same: the arithmetic behind an image
-        then never depends on how many others there are.
+        Number of images that `run` takes, always the same: the arithmetic for an image then
+        never depends on how many others there are.
     n_workers : int
-        How many threads may keep it busy, each decoding its images and calling `run` on them.
+        Number of threads that may use it at a time, each decoding its images and calling `run`.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Runtime(Protocol):
     n_workers: int
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Carry one batch through the network. Threads may call this at the same time.
+        """Compute the features of one batch. Threads may call this at the same time.
 
         Parameters
         ----------
@@ -39,6 +39,6 @@ class Runtime(Protocol):
         Returns
         -------
         ndarray of shape (batch_size, n_features), float32
-            Row i depends on picture i alone, to the bit.
+            The features. Row i depends on picture i alone, to the bit.
         """
         ...

@@ -1,4 +1,4 @@
-"""Which engine runs a network."""
+"""The choice of a runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OF_GRAPHS: Final[dict[str, Any]] = {"onnxruntime": OnnxRuntime, "openvino": Ope
 
 
 def plan_runtime(choice: str, device: torch.device) -> str:
-    """Return the name of the engine to try."""
+    """Return the name of the runtime to try first."""
     if choice != "auto":
         return choice
     return "onnxruntime" if device.type == "cpu" else "torch"
@@ -41,31 +41,31 @@ def start_runtime(
     device: torch.device,
     graph: Callable[[], bytes],
 ) -> Runtime:
-    """Start the engine that was asked for, or for "auto" the fastest one there is.
+    """Start the chosen runtime, or for "auto" the fastest one.
 
     Parameters
     ----------
     choice : {"auto", "torch", "onnxruntime", "openvino"}
-        "auto" takes torch on a GPU and onnxruntime on a CPU, and, with a warning, torch again
-        where the network cannot be exported.
+        "auto" takes torch on a GPU and onnxruntime on a CPU; where the network cannot be
+        exported, torch, with a warning.
     module : torch.nn.Module
         The network.
     transform : ImageTransform
-        Gives the normalisation.
+        Its normalisation.
     device : torch.device
         Where torch computes.
     graph : callable
-        Gives the exported network; called only if it is needed.
+        Returns the exported network; called only if it is needed.
 
     Returns
     -------
     Runtime
-        The engine.
+        The runtime.
 
     Raises
     ------
     RuntimeUnavailableError
-        If an engine was asked for by name and cannot run this network.
+        If a runtime was chosen by name and cannot run this network.
     MissingDependencyError
         If it is not installed.
     """
@@ -75,8 +75,7 @@ def start_runtime(
     if importlib.util.find_spec(name) is None:
         raise MissingDependencyError(f"runtime={name!r} needs {name}: pip install {name}")
     try:
-        engine: Runtime = _OF_GRAPHS[name](graph())
-        return engine
+        runtime: Runtime = _OF_GRAPHS[name](graph())
     except RuntimeUnavailableError as error:
         if choice != "auto":
             raise
@@ -86,3 +85,4 @@ def start_runtime(
             stacklevel=2,
         )
         return TorchRuntime(module, transform, device)
+    return runtime

@@ -1,4 +1,4 @@
-"""The torch engine: evaluation mode, batch norms fused into convolutions, channels last."""
+"""The runtime of torch: batch norms fused into convolutions, channels last."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TorchRuntime:
     module : torch.nn.Module
         The network; it is not changed.
     transform : ImageTransform
-        Its normalisation is applied here, where the pixels already are on the device.
+        Its normalisation is applied on the device.
     device : torch.device
         Where to compute.
     batch_size : int, default=8
@@ -54,9 +54,9 @@ class TorchRuntime:
         )
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Carry one batch through the network; see `Runtime`."""
+        """Compute the features of one batch; see `Runtime`."""
         with self._turn, computing(), torch.inference_mode():
-            # Pictures lie in memory as channels last already: the axes are renamed, not moved.
+            # The memory layout of pictures is channels last already: no value is moved.
             batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
             batch = batch.float().mul_(self.scale).add_(self.shift)
             features: npt.NDArray[np.float32] = self.module(batch).float().cpu().numpy()
@@ -64,12 +64,12 @@ class TorchRuntime:
 
 
 def fused(module: nn.Module) -> nn.Module:
-    """Return a copy with each batch norm folded into the convolution before it."""
+    """Copy a network, in evaluation mode, with batch norms folded into convolutions."""
     try:
         with tracing(), ignore_warnings():
-            # Copied here: what torchvision takes apart comes back from a copy in training mode.
+            # A copy of what torchvision takes apart is in training mode: `eval` comes last.
             return fuse(copy.deepcopy(module).eval(), inplace=True)
     except Exception:
-        # A user's network whose forward branches on data cannot be traced. It runs as it is,
-        # only slower, so there is nothing to tell.
+        # A network whose forward branches on its data cannot be traced. It runs as it is, only
+        # slower: no warning is needed.
         return copy.deepcopy(module).eval()

@@ -63,12 +63,14 @@ def models():
     yield "pipeline", frozen(make_pipeline(StandardScaler(), booster))
     yield "cnn-pooled", CNNClassifier(featurizer(NARROW, max_epochs=1), random_state=0)
     yield "recommended", presets.recommended(NARROW, **SMALL)
+    yield "stages", frozen(booster, extra_features=((-9, "avg"), (-3, "max"), (-1, "std")))
     tuned = presets.recommended(NARROW, fine_tune=True, max_epochs=1, **SMALL)
     yield "recommended-tuned", tuned
 
 
-def frozen(head, **params):
-    return HybridClassifier(featurizer(NARROW, fine_tune=False), head, random_state=0, **params)
+def frozen(head, extra_features=None, **params):
+    own = featurizer(NARROW, fine_tune=False, extra_features=extra_features)
+    return HybridClassifier(own, head, random_state=0, **params)
 
 
 def main():

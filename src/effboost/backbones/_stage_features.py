@@ -1,0 +1,224 @@
+"""Features of a network's stages, appended to its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import nn
+
+from effboost._utils.compat import load_torchvision
+from effboost._utils.device import tracing
+from effboost.backbones._specs import BackboneSpec
+from effboost.backbones._stages import list_children, name_stages
+from effboost.exceptions import UnsupportedInputError
+
+__all__ = ["POOLINGS", "StageFeatures", "append_stages", "renumber_stages"]
+
+# (stage, pooling): -1 is the last stage.
+Pooled = tuple[int, str]
+
+_GEM_POWER: Final = 3.0
+_N_EARLIER: Final = 5
+
+
+def _average(maps: torch.Tensor) -> torch.Tensor:
+    return maps.mean(dim=(2, 3))
+
+
+def _largest(maps: torch.Tensor) -> torch.Tensor:
+    return maps.amax(dim=(2, 3))
+
+
+def _deviation(maps: torch.Tensor) -> torch.Tensor:
+    # Not torch.std: a map of one position has a deviation of 0, not of NaN.
+    centred = maps - maps.mean(dim=(2, 3), keepdim=True)
+    return (centred * centred).mean(dim=(2, 3)).sqrt()
+
+
+def _generalised_mean(maps: torch.Tensor) -> torch.Tensor:
+    powers = maps.clamp(min=1e-6).pow(_GEM_POWER)
+    return powers.mean(dim=(2, 3)).pow(1 / _GEM_POWER)
+
+
+POOLINGS: Final = {
+    "avg": _average,
+    "max": _largest,
+    "std": _deviation,
+    "gem": _generalised_mean,
+}
+
+
+class StageFeatures(nn.Module):
+    """A network's own features, and after them what is pooled from maps on the way there.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+        Returns a dictionary: "features", of shape (b, d), and maps of shape (b, c, h, w).
+    pooled : sequence of (str, str)
+        The name of a map, and how it is pooled.
+    """
+
+    def __init__(self, body: nn.Module, pooled: Sequence[tuple[str, str]]):
+        super().__init__()
+        self.body, self.pooled = body, tuple(pooled)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.body(x)
+        rows = [POOLINGS[pooling](found[name]) for name, pooling in self.pooled]
+        return torch.cat([found["features"], *rows], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"pooled={self.pooled}"
+
+
+def append_stages(
+    module: nn.Module,
+    spec: BackboneSpec,
+    extra: str | Sequence[Pooled] | None,
+    image_size: int,
+) -> nn.Module:
+    """Build a network that returns features of its stages after its own.
+
+    The map of a stage (`list_stages`) is the last one that its child, or a child without
+    parameters after it, returns.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, up to its features. It is not changed, and shares its weights.
+    spec : BackboneSpec
+        What is known about it.
+    extra : None, "stages" or sequence of (int, str)
+        The stage, -1 for the last one, and how its map is pooled: "avg", "max", "std" or "gem"
+        (generalised mean, of power 3). "stages" means mean and standard deviation at five
+        earlier widths, or as many as there are: of consecutive stages whose maps have as many
+        channels, the last one; without the stages of the network's last width.
+    image_size : int
+        Side in pixels of the images that the network sees.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network itself where nothing is added.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If there is no such stage, or torch.fx cannot take the network apart.
+    """
+    if not extra:
+        return module
+    stages = _find_maps(module, spec, image_size)
+    found: list[tuple[_Map, str]] = []
+    if isinstance(extra, str):
+        earlier = _end_widths(stages)[-2 : -_N_EARLIER - 2 : -1]
+        found = [(end, pooling) for end in earlier for pooling in ("avg", "std")]
+    else:
+        known = {maps[-1].stage: maps[-1] for maps in stages if maps}
+        for stage, pooling in extra:
+            if stage not in known:
+                numbers = ", ".join(f"{number} ({end.name})" for number, end in known.items())
+                raise UnsupportedInputError(
+                    f"extra_features contains stage {stage}; {spec.name!r} has maps of the "
+                    f"stages {numbers}"
+                )
+            found.append((known[stage], pooling))
+    names = {end.name: end.name.replace(".", "_") for end, _ in found}
+    body = _take_apart(module, names)
+    network = StageFeatures(body, [(names[end.name], pooling) for end, pooling in found])
+    return network.train(module.training)
+
+
+def renumber_stages(
+    module: nn.Module, spec: BackboneSpec, extra: Sequence[Pooled], image_size: int
+) -> tuple[Pooled, ...]:
+    """Translate pairs that count widths, as model files did, to pairs that count stages.
+
+    Parameters
+    ----------
+    module, spec, image_size
+        See `append_stages`.
+    extra : sequence of (int, str)
+        Pairs whose numbers count runs of stages with as many channels.
+
+    Returns
+    -------
+    tuple of (int, str)
+        The same maps by the numbers of their stages.
+    """
+    stages = _find_maps(module, spec, image_size)
+    ends = _end_widths(stages)
+    whole = [end.stage for end in ends if end == stages[end.stage][-1]]
+    if len(whole) < len(ends) or any(not -len(ends) <= width <= -1 for width, _ in extra):
+        raise UnsupportedInputError(
+            f"extra_features={tuple(extra)!r} counts widths of {spec.name!r}, which has other ones"
+        )
+    return tuple((whole[width], pooling) for width, pooling in extra)
+
+
+class _Map(NamedTuple):
+    """A child that returns a map, the number of its stage, and that of its channels."""
+
+    name: str
+    stage: int
+    n_channels: int
+
+
+def _find_maps(module: nn.Module, spec: BackboneSpec, image_size: int) -> list[list[_Map]]:
+    """Find the maps in each stage, by running the network."""
+    children = list_children(module)
+    n_channels: dict[str, int] = {}
+
+    def watch(name: str) -> Any:
+        def look(child: nn.Module, given: Any, out: Any) -> None:
+            if not isinstance(out, torch.Tensor) or out.ndim != 4:
+                return
+            # What makes a single value of each map is the network's own pooling.
+            if out[0, 0].numel() > 1 or next(child.parameters(), None) is not None:
+                n_channels.setdefault(name, out.shape[1])
+
+        return look
+
+    # On the device "meta", for a network whose shapes alone are known.
+    device = next((parameter.device for parameter in module.parameters()), None)
+    # Alone: hooks of two threads on one network would see what the other one runs.
+    with tracing():
+        hooks = [child.register_forward_hook(watch(name)) for name, child in children.items()]
+        try:
+            with torch.inference_mode():
+                module.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        finally:
+            for hook in hooks:
+                hook.remove()
+    stages = name_stages(module, spec)
+    return [
+        [_Map(name, i - len(stages), n_channels[name]) for name in names if name in n_channels]
+        for i, names in enumerate(stages)
+    ]
+
+
+def _end_widths(stages: Sequence[Sequence[_Map]]) -> list[_Map]:
+    """List the last map of each run of maps with as many channels."""
+    maps = [one for maps in stages for one in maps]
+    following = [*(one.n_channels for one in maps[1:]), 0]
+    return [one for one, n in zip(maps, following, strict=True) if one.n_channels != n]
+
+
+def _take_apart(module: nn.Module, names: dict[str, str]) -> nn.Module:
+    """Build a network that also returns the outputs of some of its children, under new names."""
+    load_torchvision()
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+    try:
+        with tracing():
+            last = get_graph_node_names(module)[1][-1]
+            body: nn.Module = create_feature_extractor(module, names | {last: "features"})
+    except Exception as error:  # torch.fx fails in as many ways as a forward can be written
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnsupportedInputError(
+            f"extra_features needs a network that torch.fx can take apart: {reason}"
+        ) from error
+    return body
