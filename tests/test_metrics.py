@@ -18,12 +18,12 @@ from sklearn.metrics import (
     make_scorer,
     roc_auc_score,
 )
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, cross_validate
 from sklearn.svm import LinearSVC
 
 import effboost.metrics
 from common.networks import tiny_featurizer
-from effboost import HybridClassifier, ImageSequence
+from effboost import HybridClassifier, ImageSequence, evaluate
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.metrics import (
     SCORERS,
@@ -238,6 +238,26 @@ def test_classifier_without_probabilities_uses_votes(cells):
     ties = [np.mean(clf.predict(X[groups == g]) == y[groups == g][0]) == 0.5 for g in set(groups)]
     got = make_subject_scorer("accuracy")(clf, X, y, groups=groups)
     assert np.mean(right) <= got <= np.mean(right) + np.mean(ties)
+
+
+def test_subjects_are_decided_by_the_classifiers_own_threshold(cells):
+    X, y, groups = cells
+    clf = FixedThresholdClassifier(
+        HybridClassifier(tiny_featurizer(), LogisticRegression()), threshold=0.05, pos_label="ALL"
+    ).fit(X, y)
+    right = [(clf.predict(X[groups == g]) == y[groups == g][0]).mean() > 0.5 for g in set(groups)]
+    means = [clf.predict_proba(X[groups == g]).mean(axis=0).argmax() for g in set(groups)]
+    probable = [
+        clf.classes_[k] == y[groups == g][0] for k, g in zip(means, set(groups), strict=True)
+    ]
+    assert np.mean(probable) != np.mean(right)
+    n_read = []
+    images = ImageSequence(X, groups=groups).map(lambda image: n_read.append(1) or image)
+    got = make_subject_scorer("accuracy")(clf, images, y)
+    assert got == pytest.approx(np.mean(right))
+    assert len(n_read) == len(X)
+    report = evaluate(clf, X, y, groups=groups, cv="prefit", n_bootstrap=2)
+    assert report.metrics["subject_accuracy"].value == pytest.approx(got)
 
 
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])

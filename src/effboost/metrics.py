@@ -17,6 +17,7 @@ from sklearn.utils import check_consistent_length
 
 from effboost._utils.columns import check_groups, check_label_column
 from effboost._utils.compat import BaseScorer, register_scorer
+from effboost._utils.shared_results import share_results
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import label_subjects
@@ -33,6 +34,8 @@ __all__ = [
 
 _ROUNDING: Final = 1e-12
 _TOLERANCE: Final = 1e-5
+# Probabilities that differ by less are equal: many are float32.
+_TIE: Final = 1e-6
 N_BINS: Final = 15
 
 
@@ -206,12 +209,26 @@ def calibration_gaps(
     return bins, right - confidence
 
 
+def decision_scores(
+    codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the scores of images whose mean decides on the class of a subject.
+
+    They are the probabilities, if the class of each image is its most probable one. Otherwise, as
+    with a threshold of its own, they are votes for the predicted classes.
+    """
+    if (proba[np.arange(len(codes)), codes] < proba.max(axis=1) - _TIE).any():
+        return np.eye(proba.shape[1])[codes]
+    return proba
+
+
 class SubjectScorer(BaseScorer):
     """Scorer that uses the mean probabilities of the images of each subject.
 
     Created by `make_subject_scorer`, and called as ``scorer(estimator, X, y, groups=groups)``.
-    Without `groups`, the subjects are the groups of an `ImageSequence`. For classifiers without
-    `predict_proba`, the predictions of the images are votes.
+    Without `groups`, the subjects are the groups of an `ImageSequence`. The predictions of the
+    images are votes for classifiers without `predict_proba` and, in scores of predicted classes,
+    for those whose `predict` is not the most probable class.
     """
 
     # With metadata routing, groups are requested by default.
@@ -264,7 +281,13 @@ class SubjectScorer(BaseScorer):
         labels = label_subjects(true, groups)
         if labels is None:
             raise SplitError("a subject has images of two classes: its label is ambiguous")
-        means = aggregate_by_subject(_probabilities(method_caller, estimator, X), groups)[1]
+        with share_results():
+            scores = _probabilities(method_caller, estimator, X)
+            if self._kind == "predict":
+                predictions = method_caller(estimator, ("predict",), X, pos_label=None)
+                is_class = np.asarray(predictions)[:, np.newaxis] == classes
+                scores = decision_scores(is_class.argmax(axis=1), scores)
+        means = aggregate_by_subject(scores, groups)[1]
         kwargs = dict(self._kwargs)
         if self._kind == "predict":
             predicted = classes[means.argmax(axis=1)]

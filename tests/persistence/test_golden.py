@@ -41,3 +41,12 @@ def test_golden_files_predict_as_before(name):
     np.testing.assert_allclose(
         model.predict_proba(images), EXPECTED[name]["probabilities"], rtol=0, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name.endswith("-hybrid.effboost")])
+def test_parameters_of_a_loaded_booster_can_be_set(name):
+    model = effboost.load(HERE / name)
+    images = make_blood_cells(**CELLS).images
+    expected = model.predict_proba(images)
+    model.classifier_.set_params(n_jobs=1)
+    np.testing.assert_allclose(model.predict_proba(images), expected, atol=1e-6)

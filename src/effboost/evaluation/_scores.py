@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from effboost.metrics import N_BINS, calibration_gaps
+from effboost.metrics import N_BINS, calibration_gaps, decision_scores
 from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import label_subjects
 
@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 _ROUNDING: Final = 1e-12
-# Probabilities that differ by less are equal: many are float32.
-_TIE: Final = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,15 +224,14 @@ def subject_scores(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Score subjects by the means of their images; nothing where a subject has two classes.
 
-    The class of a subject is that of its mean probabilities, if images are predicted so, too.
-    Otherwise, as with a threshold of its own, it is the class predicted for most of its images.
+    See `effboost.metrics.decision_scores` for the class of a subject.
     """
     label = label_subjects(true, subject_of)
     if label is None:
         return {}
-    votes = probabilities
-    if votes is None or (votes[np.arange(len(pred)), pred] < votes.max(axis=1) - _TIE).any():
-        votes = np.eye(n_classes)[pred]
+    votes = np.eye(n_classes)[pred]
+    if probabilities is not None:
+        votes = decision_scores(pred, probabilities)
     right = aggregate_by_subject(votes, subject_of)[1].argmax(axis=1) == label
     scores = {"subject_accuracy": draws @ right.astype(np.float64) / draws.shape[1]}
     if probabilities is not None:

@@ -28,6 +28,7 @@ _SCHEDULE: Final = {
     "gradual_unfreezing": "unfreezing_epochs",
 }
 _FLAT: Final = ("weight_decay", "label_smoothing")
+_METRICS: Final = (["error", "logloss"], ["merror", "mlogloss"])
 
 
 def _nest_parameters(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +42,20 @@ def _nest_parameters(manifest: dict[str, Any]) -> dict[str, Any]:
     for name in ("featurizer", "featurizer_"):
         if isinstance(model.get(name), dict):
             model[name] = _nest_featurizer(model[name])
+    _drop_default_metrics(model.get("heads"))
     return manifest | {"model": model}
+
+
+def _drop_default_metrics(heads: Any) -> None:
+    """Remove the metrics that a fit used to leave in the parameters of a booster, in place.
+
+    XGBoost cannot read a list of them: `set_params` of the loaded booster would break it.
+    """
+    boosters = heads.get("boosters") if isinstance(heads, dict) else None
+    for booster in boosters if isinstance(boosters, list) else ():
+        params = booster.get("params") if isinstance(booster, dict) else None
+        if isinstance(params, dict) and params.get("eval_metric") in _METRICS:
+            params["eval_metric"] = None
 
 
 def _nest_featurizer(described: dict[str, Any]) -> dict[str, Any]:
