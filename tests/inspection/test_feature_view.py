@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -144,6 +148,26 @@ def test_umap_keeps_neighbours_together_and_is_repeatable(by_patient):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_umap_leaves_the_number_of_threads():
+    pytest.importorskip("umap")
+    code = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from effboost.inspection import FeatureViewDisplay
+
+def n_threads():
+    return {i["filepath"]: i["num_threads"] for i in threadpool_info() if i["user_api"] == "openmp"}
+
+before = n_threads()
+FeatureViewDisplay.from_features(np.eye(30, 4), list("ab") * 15, method="umap")
+assert n_threads() | before == n_threads(), (before, n_threads())
+assert set(before.values()) == {1}
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 def test_umap_takes_few_images():
     pytest.importorskip("umap")
     points = FeatureViewDisplay.from_features(SQUARE, list("aabb"), method="umap").points

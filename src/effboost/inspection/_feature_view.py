@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self
 
 import numpy as np
@@ -314,7 +315,10 @@ def _map(reduced: npt.NDArray[np.float64], random_state: Any) -> npt.NDArray[np.
         # With a seed, umap uses one thread, and warns unless n_jobs is 1.
         n_jobs=-1 if random_state is None else 1,
     )
-    return np.asarray(umap.fit_transform(reduced), dtype=np.float64)
+    # numba sets OpenMP's number of threads for the thread that calls it, which would change the
+    # last digits of what torch computes there later.
+    with ThreadPoolExecutor(1) as pool:
+        return np.asarray(pool.submit(umap.fit_transform, reduced).result(), dtype=np.float64)
 
 
 def _silhouette(points: npt.NDArray[np.float64], of_image: npt.NDArray[Any]) -> float | None:
