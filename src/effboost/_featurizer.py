@@ -32,10 +32,13 @@ class ImageFeaturizer(BaseImageFeaturizer):
     ----------
     backbone : str, BackboneSpec or callable, default="efficientnet_b0"
         The network: a name of `effboost.backbones.BACKBONES` or of any other torchvision
-        classification model, or a callable that builds a `torch.nn.Module` of your own.
+        classification model; "timm/" and the name of any network of timm, such as
+        "timm/vit_small_patch14_dinov2.lvd142m"; or a callable that builds a `torch.nn.Module` of
+        your own.
     weights : "imagenet", path or None, default="imagenet"
         The weights to start from: those that torchvision publishes for ImageNet, looked for in
-        ``TORCH_HOME`` and else downloaded; a local ``.pth`` (tensors only, no code) or
+        ``TORCH_HOME`` and else downloaded; for a network of timm those that its name means,
+        whatever they were trained on; a local ``.pth`` or ``.bin`` (tensors only, no code) or
         ``.safetensors`` file; or None for random ones.
     training : "paper", FineTuning or None, default="paper"
         How `fit` trains the network on the labels; "paper" means ``FineTuning()``. None keeps the
@@ -43,10 +46,12 @@ class ImageFeaturizer(BaseImageFeaturizer):
     transform : "paper" or ImageTransform, default="paper"
         What happens to pixels before the network; "paper" means ``ImageTransform()``, a centre
         crop of 448 pixels resized to 224.
-    features : {"pooled", "logits"}, default="pooled"
+    features : {"pooled", "logits", "cls_token", "avg_tokens"}, default="pooled"
         The input of the last linear layer (for EfficientNet-B0 the 1280 spatial means of its last
         feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
-        cross-entropy over its first n_classes outputs.
+        cross-entropy over its first n_classes outputs. For vision transformers of timm also the
+        class token, or the mean of the patch tokens; "pooled" is what the network was trained to
+        classify by, the class token for most.
     extra_features : None, "stages" or tuple of (int, str), default=None
         What to append to these features from maps of earlier stages: of each stage (-1 is the
         last one) how its map is pooled over its positions, "avg", "max", "std" or "gem" (the
@@ -152,7 +157,7 @@ class ImageFeaturizer(BaseImageFeaturizer):
         "weights": [str, os.PathLike, None],
         "training": [StrOptions({"paper"}), FineTuning, None],
         "transform": [StrOptions({"paper"}), ImageTransform],
-        "features": [StrOptions({"pooled", "logits"})],
+        "features": [StrOptions({"pooled", "logits", "cls_token", "avg_tokens"})],
         "extra_features": [StrOptions({"stages"}), tuple, list, None],
         "views": [StrOptions({"original", "dihedral"})],
         "image_shape": [tuple, list, None],

@@ -22,7 +22,7 @@ from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence, as_images
 from effboost._training.config import FineTuning
 from effboost._training.network_fit import FittedNetwork, NetworkFit
-from effboost._transforms import Views
+from effboost._transforms import ImageTransform, Views
 from effboost._utils.compat import DocumentedMixin, fit_context
 from effboost._utils.default_estimators import NestedDefaults
 from effboost._utils.device import check_precision, draw_seed, resolve_device
@@ -51,6 +51,8 @@ class BaseImageFeaturizer(
         Check all parameters, before any work.
     ``_check_backbone()``
         Return the spec of the backbone.
+    ``_resolve_transform(spec)``
+        Return the transform with the backbone's own numbers.
     ``_check_images(X, reset=)``, ``_prepare_images(X, reset=)``
         Return `X` as an `ImageSequence`; as `PreparedImages`, for `fit`.
     ``_fit_labelled(rows, validation)``
@@ -187,11 +189,12 @@ class BaseImageFeaturizer(
 
     def _network_fit(self) -> NetworkFit:
         rng = check_random_state(self.random_state)
+        spec = self._check_backbone()
         return NetworkFit(
-            self._check_backbone(),
+            spec,
             self.weights,
-            self.features == "logits",
-            self._child("transform").image_size,
+            self.features,
+            self._resolve_transform(spec).side,
             (draw_seed(rng), draw_seed(rng), draw_seed(rng)),
             bool(self.verbose),
         )
@@ -199,7 +202,7 @@ class BaseImageFeaturizer(
     def _set_fitted_state(self, network: FittedNetwork) -> None:
         """Take on a network; what belongs to a former fit is removed."""
         self.spec_, self.module_ = network.spec, network.module
-        self.transform_ = self._child("transform").resolve(network.spec.mean, network.spec.std)
+        self.transform_ = self._resolve_transform(network.spec)
         self.head_, self.history_ = network.head, network.history
         self.__dict__.pop("classes_", None)
         if network.classes is not None:
@@ -213,8 +216,12 @@ class BaseImageFeaturizer(
     def _prepare_images(self, X: Any, *, reset: bool) -> PreparedImages:
         """Return `X` as `fit` reads it: each image is kept where training reads it many times."""
         images, spec = self._check_images(X, reset=reset), self._check_backbone()
-        transform = self._child("transform").resolve(spec.mean, spec.std)
-        return PreparedImages(images, transform, keep=self.training is not None)
+        return PreparedImages(images, self._resolve_transform(spec), keep=self.training is not None)
+
+    def _resolve_transform(self, spec: BackboneSpec) -> ImageTransform:
+        """Return the transform with the backbone's own numbers, where it is set to take them."""
+        transform: ImageTransform = self._child("transform")
+        return transform.resolve(spec.mean, spec.std, spec.image_size)
 
     def _compute_features(
         self, images: PreparedImages, *, average: bool = True

@@ -109,20 +109,20 @@ def test_a_transform_survives_json(crop, size, mean, std):
 def test_normalisations_by_name_are_resolved_to_numbers():
     own = ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     resolved = {
-        name: ImageTransform(normalize=name).resolve(*own).normalize
+        name: ImageTransform(normalize=name).resolve(*own, 224).normalize
         for name in ("unit", "imagenet", "backbone")
     }
     assert resolved["unit"] == ((0, 0, 0), (1, 1, 1))
     assert resolved["imagenet"] == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert resolved["backbone"] == own
-    assert ImageTransform(normalize=own).resolve((0, 0, 0), (1, 1, 1)).normalize == own
+    assert ImageTransform(normalize=own).resolve((0, 0, 0), (1, 1, 1), 224).normalize == own
     with pytest.raises(ValueError, match="depends on the backbone"):
         ImageTransform(normalize="backbone").scale_and_shift()
 
 
 def test_a_resolved_transform_does_not_follow_later_changes():
     transform = ImageTransform()
-    resolved = transform.resolve((0, 0, 0), (1, 1, 1))
+    resolved = transform.resolve((0, 0, 0), (1, 1, 1), 224)
     transform.set_params(image_size=96)
     assert resolved.image_size == 224
 

@@ -7,7 +7,7 @@ from common.networks import TinyNet
 from effboost._transforms import ImageTransform
 from effboost.backbones import append_stages, build_backbone, get_backbone_spec, remove_head
 from effboost.exceptions import UnsupportedInputError
-from effboost.runtime import export_graph
+from effboost.runtime import export_graph, fused
 
 TINY = get_backbone_spec(TinyNet)
 
@@ -97,14 +97,33 @@ def test_unknown_stage_raises_with_the_known_ones(stage):
         append_stages(tiny(), TINY, ((stage, "avg"),), 24)
 
 
-def test_network_that_cannot_be_traced_raises():
-    class Branching(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
+class Branching(nn.Module):
+    """Cannot be traced by torch.fx: it looks at its data."""
 
-        def forward(self, x):
-            return self.conv(x if x.sum() > 0 else -x).mean((2, 3))
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
 
-    with pytest.raises(UnsupportedInputError, match=r"torch\.fx can take apart"):
-        append_stages(Branching(), get_backbone_spec(Branching), "stages", 24)
+    def forward(self, x):
+        return self.conv(x if x.sum() > 0 else -x).mean((2, 3))
+
+
+def test_network_that_torch_fx_cannot_trace_has_maps_too():
+    body, x = Branching().eval(), random_pixels()
+    network = append_stages(body, get_backbone_spec(Branching), ((-1, "std"),), 24)
+    with torch.inference_mode():
+        expected = torch.cat([body(x), body.conv(x).std((2, 3), correction=0)], dim=1)
+        torch.testing.assert_close(network(x), expected)
+        torch.testing.assert_close(fused(network)(x), expected)
+
+
+def test_a_failed_call_leaves_nothing_behind():
+    body = tiny()
+    network = append_stages(body, TINY, ((-3, "avg"),), 24)
+    with torch.inference_mode():
+        expected = network(random_pixels())
+        body.pool.forward = lambda x: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            network(random_pixels(2))
+        del body.pool.forward
+        assert torch.equal(network(random_pixels()), expected)

@@ -61,7 +61,7 @@ class FeatureExtractor:
 
     def width(self) -> int:
         """Count the features of an image."""
-        return feature_width(self._network(), self._transform.image_size)
+        return feature_width(self._network(), self._transform.side)
 
     def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
@@ -100,13 +100,13 @@ class FeatureExtractor:
         """Return the network with the features of its stages; taking it apart traces it."""
         if self._with_stages is None:
             self._with_stages = append_stages(
-                self._module, self._spec, self._extra, self._transform.image_size
+                self._module, self._spec, self._extra, self._transform.side
             )
         return self._with_stages
 
     def _origin(self) -> dict[str, Any]:
         if self._digest is None:
-            self._digest = network_digest(self._network(), self._spec, self._transform.image_size)
+            self._digest = network_digest(self._network(), self._spec, self._transform.side)
         return {"network": self._digest, "transform": self._transform.describe()}
 
     def __getstate__(self) -> dict[str, Any]:

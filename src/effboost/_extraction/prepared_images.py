@@ -33,7 +33,7 @@ class PreparedImages:
     """
 
     def __init__(self, images: ImageSequence, transform: ImageTransform, *, keep: bool = False):
-        side = transform.image_size
+        side = transform.side
         self.images, self.transform = images, transform
         self._rows = RowCache((len(images), side, side, 3), np.uint8) if keep else None
         self._positions = np.arange(len(images))

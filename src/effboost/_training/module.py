@@ -70,7 +70,7 @@ class TrainingModule(nn.Module):
         self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
         self._frozen: set[nn.Module] = set()
         self._not_yet_trained: set[nn.Module] = set()
-        self._side = transform.image_size
+        self._side = transform.side
         self._prefix: FrozenPrefix | None = None
 
     def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:

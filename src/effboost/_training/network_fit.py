@@ -74,8 +74,8 @@ class NetworkFit:
         What is known about the network.
     weights : "imagenet", path or None
         The weights to start from.
-    keep_head : bool
-        Whether the features are the outputs of the network's own head.
+    features : {"pooled", "logits", "cls_token", "avg_tokens"}
+        What the features are; "logits" are the outputs of the network's own head.
     image_size : int
         Side in pixels of the images that the network sees.
     seeds : sequence of 3 int
@@ -86,10 +86,15 @@ class NetworkFit:
 
     spec: BackboneSpec
     weights: str | os.PathLike[str] | None
-    keep_head: bool
+    features: str
     image_size: int
     seeds: tuple[int, int, int]
     verbose: bool
+
+    @property
+    def keep_head(self) -> bool:
+        """Whether the features are the outputs of the network's own head."""
+        return self.features == "logits"
 
     def load(self) -> torch.nn.Module:
         """Build the network up to its features, with the weights that it starts from."""
@@ -163,6 +168,8 @@ class NetworkFit:
             self.weights,
             seed=self.seeds[0],
             keep_head=self.keep_head,
+            features=self.features,
+            image_size=self.image_size,
             progress=self.verbose,
         )
 

@@ -41,8 +41,10 @@ class ImageTransform(ParameterSet):
     crop_size : int or None, default=448
         Side of the centre crop, in pixels. Smaller images are padded with black. None crops
         nothing: the whole image is resized, and an oblong one is squeezed into a square.
-    image_size : int, default=224
-        Side of the square that the network takes, in pixels.
+    image_size : int or None, default=224
+        Side of the square that the network takes, in pixels. None means the size that the
+        weights of the network were made for (`BackboneSpec.image_size`): 224 for most, 518 for
+        DINOv2.
     normalize : {"unit", "imagenet", "backbone"} or (mean, std), default="unit"
         "unit" scales pixels to [0, 1], as in the paper. The others then subtract a mean and divide
         by a standard deviation, channel by channel: those of ImageNet; those that the weights of
@@ -86,7 +88,7 @@ class ImageTransform(ParameterSet):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
-        "image_size": [Interval(Integral, 1, None, closed="left")],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "normalize": [StrOptions({"unit", "imagenet", "backbone"}), tuple],
         "stain": [StrOptions(set(STAINS)), None],
         "foreground": ["boolean"],
@@ -95,7 +97,7 @@ class ImageTransform(ParameterSet):
     def __init__(
         self,
         crop_size: int | None = 448,
-        image_size: int = 224,
+        image_size: int | None = 224,
         *,
         normalize: str | tuple[_Triple, _Triple] = "unit",
         stain: str | None = None,
@@ -118,13 +120,15 @@ class ImageTransform(ParameterSet):
         if not np.all(np.asarray(self.normalize[1]) > 0):
             raise ValueError(f"normalize={self.normalize!r}; standard deviations must be above 0")
 
-    def resolve(self, mean: _Triple, std: _Triple) -> ImageTransform:
-        """Return this transform with numbers for the name of its normalisation.
+    def resolve(self, mean: _Triple, std: _Triple, image_size: int) -> ImageTransform:
+        """Return this transform with numbers for what depends on the network.
 
         Parameters
         ----------
         mean, std : tuple of 3 floats
             What ``normalize="backbone"`` means.
+        image_size : int
+            What ``image_size=None`` means, in pixels.
 
         Returns
         -------
@@ -136,7 +140,7 @@ class ImageTransform(ParameterSet):
         numbers = names[given] if isinstance(given, str) else given
         return ImageTransform(
             self.crop_size,
-            self.image_size,
+            image_size if self.image_size is None else self.image_size,
             normalize=numbers,
             stain=self.stain,
             foreground=bool(self.foreground),
@@ -155,7 +159,7 @@ class ImageTransform(ParameterSet):
         PIL.Image.Image
             An image of `image_size` x `image_size` pixels.
         """
-        size = (self.image_size, self.image_size)
+        size = (self.side, self.side)
         if self.foreground:
             image = crop_foreground(image)
         if self.stain is not None:
@@ -163,6 +167,13 @@ class ImageTransform(ParameterSet):
         if self.crop_size is not None:
             return _crop_and_resize(image, self.crop_size, size)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+
+    @property
+    def side(self) -> int:
+        """Side of the square that the network takes, in pixels."""
+        if self.image_size is None:
+            raise ValueError("image_size=None depends on the backbone; resolve() takes it")
+        return self.image_size
 
     @property
     def mean_and_std(self) -> tuple[_Triple, _Triple]:
@@ -206,7 +217,7 @@ class ImageTransform(ParameterSet):
         mean, std = ([float(value) for value in part] for part in self.mean_and_std)
         return {
             "crop_size": self.crop_size,
-            "image_size": self.image_size,
+            "image_size": self.side,
             "mean": mean,
             "std": std,
             "stain": self.stain,

@@ -1,7 +1,7 @@
 """The networks that turn a picture into features."""
 
 from effboost.backbones._build import build_backbone, feature_width, network_digest
-from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec
+from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec, timm_spec
 from effboost.backbones._stage_features import POOLINGS, append_stages, renumber_stages
 from effboost.backbones._stages import (
     list_children,
@@ -26,4 +26,5 @@ __all__ = [
     "network_digest",
     "remove_head",
     "renumber_stages",
+    "timm_spec",
 ]

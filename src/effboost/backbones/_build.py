@@ -11,7 +11,9 @@ from torch import nn
 
 from effboost._utils.device import computing, seeded
 from effboost.backbones._specs import BackboneSpec
+from effboost.backbones._timm import TOKENS, build_timm
 from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = [
     "build_backbone",
@@ -26,6 +28,8 @@ def build_backbone(
     *,
     seed: int,
     keep_head: bool = True,
+    features: str = "pooled",
+    image_size: int | None = None,
     progress: bool = False,
 ) -> nn.Module:
     """Build a network and load its weights.
@@ -35,13 +39,18 @@ def build_backbone(
     spec : BackboneSpec
         Which network.
     weights : "imagenet", path or None
-        The weights that torchvision publishes; a ``.pth`` or ``.safetensors`` file; or None for
-        random ones, drawn from `seed`.
+        The weights that torchvision or timm publishes; a ``.pth``, ``.bin`` or ``.safetensors``
+        file; or None for random ones, drawn from `seed`.
     seed : int
         Seed of the random weights. The state of torch's global generator does not change.
     keep_head : bool, default=True
         Whether the file must contain the weights of the classifier, too. If False, its classifier
-        may have another number of classes.
+        may have another number of classes. A network of timm is then built without classifier.
+    features : {"pooled", "logits", "cls_token", "avg_tokens"}, default="pooled"
+        Which tokens a vision transformer of timm returns; see `ImageFeaturizer`.
+    image_size : int, default=None
+        Side in pixels of the images, for networks of timm that are built for one size. None means
+        that of their published weights.
     progress : bool, default=False
         Show the progress of a download.
 
@@ -58,7 +67,29 @@ def build_backbone(
         If the weights belong to another architecture.
     WeightsError
         If the file is damaged, or contains more than tensors.
+    UnsupportedInputError
+        If the network has no such features, or does not take the size.
     """
+    if spec.timm_name is not None:
+        state = None
+        if weights == "imagenet":
+            state = read_imagenet_weights(spec, progress=progress)
+        elif weights is not None:
+            state = read_weight_file(weights)
+        with seeded(seed):
+            return build_timm(
+                spec.timm_name,
+                spec.options,
+                image_size=image_size,
+                keep_head=keep_head,
+                state=state,
+                features=features,
+            ).eval()
+    if features in TOKENS:
+        raise UnsupportedInputError(
+            f"features={features!r} is for vision transformers of timm; {spec.name!r} has no such "
+            'tokens: use features="pooled"'
+        )
     with seeded(seed):
         module = spec.build()
     head = None if keep_head else spec.head_of(module)
@@ -89,8 +120,8 @@ def feature_width(module: nn.Module, image_size: int) -> int:
 def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> str:
     """Hash a network: its design, its weights, and the versions of the packages that run it.
 
-    A network built by the user's own code is run once: its features of a known image depend on
-    the code of its ``forward``, which nothing else shows.
+    A network built by the user's own code or by timm is run once: its features of a known image
+    depend on the code of its ``forward``, which nothing else shows.
 
     Parameters
     ----------
@@ -110,7 +141,7 @@ def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> st
     parts += [version(package) for package in ("torch", "torchvision")]
     digest = hashlib.sha256(repr(parts).encode())
     tensors = module.state_dict()
-    if spec.factory is not None:
+    if spec.factory is not None or spec.timm_name is not None:
         tensors["features of a known image"] = _probe(module, image_size)
     for name, tensor in tensors.items():
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())

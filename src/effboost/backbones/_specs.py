@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,9 +12,10 @@ from typing import Any, Final
 from torch import nn
 
 from effboost._utils.compat import load_torchvision
+from effboost.backbones._timm import PREFIX, build_timm, describe_timm
 from effboost.exceptions import UnknownBackboneError
 
-__all__ = ["BACKBONES", "BackboneSpec", "get_backbone_spec"]
+__all__ = ["BACKBONES", "BackboneSpec", "get_backbone_spec", "timm_spec"]
 
 _Triple = tuple[float, float, float]
 _IMAGENET_MEAN: Final[_Triple] = (0.485, 0.456, 0.406)
@@ -32,18 +34,21 @@ class BackboneSpec:
     Parameters
     ----------
     name : str
-        Its name. Without a `factory`, torchvision's builder of this name is called.
+        Its name. Without a `factory`, torchvision's builder of this name is called, or timm's
+        where the name begins with "timm/".
     n_features : int or None, default=None
         Number of features; None if only the built network shows it.
     family : str, default=""
         Name of the design, such as "efficientnet".
     weights : str or None, default="IMAGENET1K_V1"
         What ``weights="imagenet"`` means: a member of torchvision's weights enumeration of this
-        network, or the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``.
+        network, the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``, or
+        "hf-hub:" and the name of a repository of the Hugging Face hub.
     mean, std : tuple of 3 floats
         The normalisation that the weights were trained with, on pixels in [0, 1].
     options : tuple of (str, value) pairs, default=()
-        Keywords for the builder.
+        Keywords for the builder. For a network of timm these are options of vision transformers
+        such as ``("init_values", 1e-5)``, which some weights need.
     factory : callable or None, default=None
         Builds the network, a `torch.nn.Module`; called with `options` as keywords.
     head : str or None, default="last_linear"
@@ -53,6 +58,9 @@ class BackboneSpec:
     fresh : tuple of str, default=()
         Dotted names of layers that keep random weights where the published ones lack them or have
         others, such as an attention module of your own in a known network.
+    image_size : int, default=224
+        Side in pixels of the images that the weights were made for: what
+        ``ImageTransform(image_size=None)`` means.
     """
 
     name: str
@@ -65,9 +73,18 @@ class BackboneSpec:
     factory: Callable[..., nn.Module] | None = None
     head: str | None = "last_linear"
     fresh: tuple[str, ...] = ()
+    image_size: int = 224
+
+    @property
+    def timm_name(self) -> str | None:
+        """The network's name in timm, or None if timm does not build it."""
+        is_timm = self.factory is None and self.name.startswith(PREFIX)
+        return self.name.removeprefix(PREFIX) if is_timm else None
 
     def build(self) -> nn.Module:
         """Build the network with random weights."""
+        if self.timm_name is not None:
+            return build_timm(self.timm_name, self.options)
         options = dict(self.options)
         if self.factory is not None:
             module = self.factory(**options)
@@ -90,8 +107,10 @@ class BackboneSpec:
         """
         if self.head is None:
             return None
-        if self.head != "last_linear":
+        if self.head != "last_linear" or self.timm_name is not None:
             layers = [name for name, _ in module.named_modules()]
+            if self.head not in layers and self.timm_name is not None:
+                return None  # it was built without
             if self.head not in layers:
                 raise UnknownBackboneError(
                     f"backbone {self.name!r} has no layer {self.head!r} for its head; its last "
@@ -117,22 +136,26 @@ BACKBONES: Final = MappingProxyType(
         spec.name: spec
         for spec in (
             BackboneSpec("efficientnet_b0", 1280, "efficientnet"),
-            BackboneSpec("efficientnet_b1", 1280, "efficientnet"),
-            BackboneSpec("efficientnet_b2", 1408, "efficientnet"),
-            BackboneSpec("efficientnet_b3", 1536, "efficientnet"),
-            BackboneSpec("efficientnet_b4", 1792, "efficientnet"),
-            BackboneSpec("efficientnet_b5", 2048, "efficientnet"),
-            BackboneSpec("efficientnet_b6", 2304, "efficientnet"),
-            BackboneSpec("efficientnet_b7", 2560, "efficientnet"),
-            BackboneSpec("efficientnet_v2_s", 1280, "efficientnet"),
-            BackboneSpec("efficientnet_v2_m", 1280, "efficientnet"),
-            BackboneSpec("efficientnet_v2_l", 1280, "efficientnet", mean=_HALF, std=_HALF),
+            BackboneSpec("efficientnet_b1", 1280, "efficientnet", image_size=240),
+            BackboneSpec("efficientnet_b2", 1408, "efficientnet", image_size=288),
+            BackboneSpec("efficientnet_b3", 1536, "efficientnet", image_size=300),
+            BackboneSpec("efficientnet_b4", 1792, "efficientnet", image_size=380),
+            BackboneSpec("efficientnet_b5", 2048, "efficientnet", image_size=456),
+            BackboneSpec("efficientnet_b6", 2304, "efficientnet", image_size=528),
+            BackboneSpec("efficientnet_b7", 2560, "efficientnet", image_size=600),
+            BackboneSpec("efficientnet_v2_s", 1280, "efficientnet", image_size=384),
+            BackboneSpec("efficientnet_v2_m", 1280, "efficientnet", image_size=480),
+            BackboneSpec(
+                "efficientnet_v2_l", 1280, "efficientnet", mean=_HALF, std=_HALF, image_size=480
+            ),
             BackboneSpec("mobilenet_v2", 1280, "mobilenet"),
             BackboneSpec("vgg16", 4096, "vgg"),
             BackboneSpec("alexnet", 4096, "alexnet"),
             BackboneSpec("resnet18", 512, "resnet"),
             BackboneSpec("resnet50", 2048, "resnet"),
-            BackboneSpec("inception_v3", 2048, "inception", options=_INCEPTION_OPTIONS),
+            BackboneSpec(
+                "inception_v3", 2048, "inception", options=_INCEPTION_OPTIONS, image_size=299
+            ),
             BackboneSpec("googlenet", 1024, "inception", options=_INCEPTION_OPTIONS),
         )
     }
@@ -145,9 +168,9 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
     Parameters
     ----------
     backbone : str, BackboneSpec or callable
-        A name of `BACKBONES` or of any torchvision classification model; a spec, which is
-        returned; or a callable that builds a `torch.nn.Module`, whose last linear layer is its
-        classifier.
+        A name of `BACKBONES` or of any torchvision classification model; "timm/" and the name of
+        a network of timm; a spec, which is returned; or a callable that builds a
+        `torch.nn.Module`, whose last linear layer is its classifier.
 
     Returns
     -------
@@ -158,6 +181,8 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
     ------
     UnknownBackboneError
         If no network has this name. The message suggests the nearest names.
+    MissingDependencyError
+        If it is a network of timm, and timm is not installed.
     """
     if isinstance(backbone, BackboneSpec):
         return backbone
@@ -166,14 +191,71 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
         return BackboneSpec(name, weights=None, factory=backbone)
     if backbone in BACKBONES:
         return BACKBONES[backbone]
+    if backbone.startswith(PREFIX):
+        return timm_spec(backbone)
     models = load_torchvision().models
     known = models.list_models(module=models)
     if backbone in known:
         weights = next(iter(models.get_model_weights(backbone)))
         preset = weights.transforms()
         mean, std = ((float(r), float(g), float(b)) for r, g, b in (preset.mean, preset.std))
-        return BackboneSpec(backbone, weights=weights.name, mean=mean, std=std)
+        side = preset.crop_size[0]
+        return BackboneSpec(backbone, weights=weights.name, mean=mean, std=std, image_size=side)
     plain = str(backbone).lower().replace("-", "_")
     near = difflib.get_close_matches(plain, {*known, *BACKBONES}, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see effboost.backbones"
+    if _is_of_timm(backbone):
+        hint = f"timm has it: {PREFIX + backbone!r}"
     raise UnknownBackboneError(f"no backbone is named {backbone!r}; {hint}")
+
+
+def _is_of_timm(name: str) -> bool:
+    if importlib.util.find_spec("timm") is None:
+        return False
+    try:
+        describe_timm(name)
+    except UnknownBackboneError:
+        return False
+    return True
+
+
+def timm_spec(name: str, *, weights: str | None = None, **options: Any) -> BackboneSpec:
+    """Describe a network of timm as a backbone.
+
+    ``backbone="timm/<name>"`` of `ImageFeaturizer` is the same without `weights` and `options`.
+
+    Parameters
+    ----------
+    name : str
+        Its name in timm, such as "vit_small_patch14_dinov2.lvd142m". Without the part after the
+        dot, which names the weights, timm's default weights are meant.
+    weights : str, default=None
+        URL of other weights for ``weights="imagenet"``: a ``.pth`` file whose name ends in
+        ``-<SHA-256 prefix>.pth``. None takes those that timm publishes under the name.
+    **options
+        Options of vision transformers, such as ``init_values=1e-5``, which the weights of some
+        foundation models need.
+
+    Returns
+    -------
+    BackboneSpec
+        For the ``backbone`` of `ImageFeaturizer`.
+
+    Raises
+    ------
+    MissingDependencyError
+        If timm is not installed.
+    UnknownBackboneError
+        If timm has no network of this name. The message suggests the nearest names.
+
+    Examples
+    --------
+    >>> from effboost.backbones import timm_spec
+    >>> spec = timm_spec("vit_small_patch14_dinov2.lvd142m")
+    >>> spec.name, spec.image_size, spec.mean
+    ('timm/vit_small_patch14_dinov2.lvd142m', 518, (0.485, 0.456, 0.406))
+    """
+    spec = BackboneSpec(
+        **describe_timm(name.removeprefix(PREFIX)), options=tuple(sorted(options.items()))
+    )
+    return spec if weights is None else dataclasses.replace(spec, weights=weights)

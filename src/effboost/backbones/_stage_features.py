@@ -8,10 +8,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import nn
 
-from effboost._utils.compat import load_torchvision
 from effboost._utils.device import tracing
+from effboost.backbones._maps import MapLayout
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._stages import list_children, name_stages
+from effboost.backbones._taps import Outputs, Tap, replace_layers
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["POOLINGS", "StageFeatures", "append_stages", "renumber_stages"]
@@ -56,19 +57,32 @@ class StageFeatures(nn.Module):
     Parameters
     ----------
     body : torch.nn.Module
-        Returns a dictionary: "features", of shape (b, d), and maps of shape (b, c, h, w).
+        Returns the features, of shape (b, d), and puts outputs of its layers into `outputs`.
+    outputs : Outputs
+        Where they are.
+    layout : MapLayout
+        What turns them into maps of shape (b, c, h, w).
     pooled : sequence of (str, str)
-        The name of a map, and how it is pooled.
+        The name of a layer, and how its map is pooled.
     """
 
-    def __init__(self, body: nn.Module, pooled: Sequence[tuple[str, str]]):
+    def __init__(
+        self,
+        body: nn.Module,
+        outputs: Outputs,
+        layout: MapLayout,
+        pooled: Sequence[tuple[str, str]],
+    ):
         super().__init__()
         self.body, self.pooled = body, tuple(pooled)
+        self._outputs, self._layout = outputs, layout
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = self.body(x)
-        rows = [POOLINGS[pooling](found[name]) for name, pooling in self.pooled]
-        return torch.cat([found["features"], *rows], dim=1)
+        self._outputs.take()  # an earlier call may have failed on the way
+        features = self.body(x)
+        found = self._outputs.take()
+        rows = [POOLINGS[how](self._layout.convert(found[name])) for name, how in self.pooled]
+        return torch.cat([features, *rows], dim=1)
 
     def extra_repr(self) -> str:
         return f"pooled={self.pooled}"
@@ -95,7 +109,9 @@ def append_stages(
         The stage, -1 for the last one, and how its map is pooled: "avg", "max", "std" or "gem"
         (generalised mean, of power 3). "stages" means mean and standard deviation at five
         earlier widths, or as many as there are: of consecutive stages whose maps have as many
-        channels, the last one; without the stages of the network's last width.
+        channels, the last one; without the stages of the network's last width. In a vision
+        transformer, whose stages are all as wide, it means those after a quarter of the blocks,
+        half of them, three quarters, and all.
     image_size : int
         Side in pixels of the images that the network sees.
 
@@ -107,7 +123,7 @@ def append_stages(
     Raises
     ------
     UnsupportedInputError
-        If there is no such stage, or torch.fx cannot take the network apart.
+        If there is no such stage.
     """
     if not extra:
         return module
@@ -115,6 +131,8 @@ def append_stages(
     found: list[tuple[_Map, str]] = []
     if isinstance(extra, str):
         earlier = _end_widths(stages)[-2 : -_N_EARLIER - 2 : -1]
+        if MapLayout.of(module).grid is not None:
+            earlier = _end_quarters(stages)
         found = [(end, pooling) for end in earlier for pooling in ("avg", "std")]
     else:
         known = {maps[-1].stage: maps[-1] for maps in stages if maps}
@@ -126,9 +144,14 @@ def append_stages(
                     f"stages {numbers}"
                 )
             found.append((known[stage], pooling))
-    names = {end.name: end.name.replace(".", "_") for end, _ in found}
-    body = _take_apart(module, names)
-    network = StageFeatures(body, [(names[end.name], pooling) for end, pooling in found])
+    layers, outputs = list_children(module), Outputs()
+    taps = {end.name: Tap(layers[end.name], end.name, outputs) for end, _ in found}
+    network = StageFeatures(
+        replace_layers(module, taps),
+        outputs,
+        MapLayout.of(module),
+        [(end.name, pooling) for end, pooling in found],
+    )
     return network.train(module.training)
 
 
@@ -170,15 +193,16 @@ class _Map(NamedTuple):
 def _find_maps(module: nn.Module, spec: BackboneSpec, image_size: int) -> list[list[_Map]]:
     """Find the maps in each stage, by running the network."""
     children = list_children(module)
-    n_channels: dict[str, int] = {}
+    layout, n_channels = MapLayout.of(module), dict[str, int]()
 
     def watch(name: str) -> Any:
         def look(child: nn.Module, given: Any, out: Any) -> None:
-            if not isinstance(out, torch.Tensor) or out.ndim != 4:
+            maps = layout.as_map(out)
+            if maps is None:
                 return
             # What makes a single value of each map is the network's own pooling.
-            if out[0, 0].numel() > 1 or next(child.parameters(), None) is not None:
-                n_channels.setdefault(name, out.shape[1])
+            if maps[0, 0].numel() > 1 or next(child.parameters(), None) is not None:
+                n_channels.setdefault(name, maps.shape[1])
 
         return look
 
@@ -207,18 +231,8 @@ def _end_widths(stages: Sequence[Sequence[_Map]]) -> list[_Map]:
     return [one for one, n in zip(maps, following, strict=True) if one.n_channels != n]
 
 
-def _take_apart(module: nn.Module, names: dict[str, str]) -> nn.Module:
-    """Build a network that also returns the outputs of some of its children, under new names."""
-    load_torchvision()
-    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
-
-    try:
-        with tracing():
-            last = get_graph_node_names(module)[1][-1]
-            body: nn.Module = create_feature_extractor(module, names | {last: "features"})
-    except Exception as error:  # torch.fx fails in as many ways as a forward can be written
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UnsupportedInputError(
-            f"extra_features needs a network that torch.fx can take apart: {reason}"
-        ) from error
-    return body
+def _end_quarters(stages: Sequence[Sequence[_Map]]) -> list[_Map]:
+    """List the last map of each quarter of the blocks, the last one first."""
+    ends = [maps[-1] for maps in stages[1:] if maps]  # without the patch embedding
+    places = {round(len(ends) * part / 4) - 1 for part in (1, 2, 3, 4)}
+    return [ends[place] for place in sorted(places, reverse=True) if place >= 0]

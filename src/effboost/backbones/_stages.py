@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from effboost.backbones._specs import BackboneSpec, RemovedHead
 
 __all__ = [
+    "is_of_timm",
     "list_children",
     "list_frozen",
     "list_stages",
@@ -14,6 +17,8 @@ __all__ = [
     "name_stages",
     "remove_head",
 ]
+
+_TIMM_LISTS: Final = ("features", "blocks", "stages", "layers")
 
 
 def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
@@ -25,23 +30,36 @@ def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
 
 
 def list_children(module: nn.Module) -> dict[str, nn.Module]:
-    """List the children of a network by name; those of ``features`` one by one."""
+    """List the children of a network by name.
+
+    Those of ``features`` are listed one by one, and for networks of timm those of ``blocks``,
+    ``stages`` and ``layers``, too.
+    """
+    lists = _TIMM_LISTS if is_of_timm(module) else ("features",)
     children: dict[str, nn.Module] = {}
     for name, child in module.named_children():
-        if name == "features":
+        is_list = name == "features" or isinstance(child, nn.Sequential | nn.ModuleList)
+        if name in lists and is_list:
             children |= {f"{name}.{key}": part for key, part in child.named_children()}
         else:
             children[name] = child
     return children
 
 
+def is_of_timm(module: nn.Module) -> bool:
+    """Return whether timm has built a network."""
+    return hasattr(module, "pretrained_cfg")
+
+
 def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
     """Cut a network into stages, from the picture to the features.
 
     A stage is a child of the network that has parameters; a child called ``features``
-    (EfficientNet, MobileNet, VGG, DenseNet, ...) counts by its own children. The classifying
-    layer belongs to no stage. `ImageFeaturizer` counts stages from the last one, in `trainable`
-    as in `extra_features`.
+    (EfficientNet, MobileNet, VGG, DenseNet, ...) counts by its own children. So do ``blocks``,
+    ``stages`` and ``layers`` of timm's networks, where a child that only normalises belongs to
+    the stage before it: the stages of a vision transformer are its patch embedding and its
+    blocks. The classifying layer belongs to no stage. `ImageFeaturizer` counts stages from the
+    last one, in `trainable` as in `extra_features`.
 
     Parameters
     ----------
@@ -54,13 +72,14 @@ def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
     -------
     list of list of torch.nn.Module
         The modules of each stage: 9 stages for EfficientNet-B0, 19 for MobileNetV2, 6 for a
-        ResNet (the first two are its first convolution and batch norm).
+        ResNet (the first two are its first convolution and batch norm), 13 for timm's ViT-B/16.
     """
     head, children = _find_head(module, spec), list_children(module)
-    return [
-        [part for part in children[names[0]].modules() if part is not head]
-        for names in name_stages(module, spec)
-    ]
+    found = []
+    for names in name_stages(module, spec):
+        parts = [[part for part in children[name].modules() if part is not head] for name in names]
+        found.append([one for some in parts if any(map(_has_weights, some)) for one in some])
+    return found
 
 
 def name_stages(module: nn.Module, spec: BackboneSpec) -> list[list[str]]:
@@ -70,17 +89,27 @@ def name_stages(module: nn.Module, spec: BackboneSpec) -> list[list[str]]:
     -------
     list of list of str
         The child that has parameters, and those without any that follow it, such as its
-        activation and pooling.
+        activation and pooling; for networks of timm also its normalisation.
     """
-    head = _find_head(module, spec)
+    head, of_timm = _find_head(module, spec), is_of_timm(module)
     stages: list[list[str]] = []
     for name, child in list_children(module).items():
-        parts = (part for part in child.modules() if part is not head)
-        if any(True for part in parts for _ in part.parameters(recurse=False)):
+        parts = [part for part in child.modules() if part is not head]
+        begins = any(map(_has_weights, parts)) and not (of_timm and stages and _is_norm(child))
+        if begins:
             stages.append([name])
         elif stages:
             stages[-1].append(name)
     return stages
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Return whether a module has a scale and a shift for each channel, and nothing else."""
+    return all(parameter.ndim < 2 for parameter in module.parameters())
 
 
 def _find_head(module: nn.Module, spec: BackboneSpec) -> nn.Module | None:

@@ -17,8 +17,10 @@ from torch import nn
 
 from effboost._utils.compat import load_torchvision
 from effboost._utils.locks import ignore_warnings
+from effboost.backbones._checkpoints import describe_mismatch
 from effboost.backbones._specs import BackboneSpec
-from effboost.exceptions import WeightsError, WeightsMismatchError, WeightsNotFoundError
+from effboost.backbones._timm import HUB, read_hub_weights
+from effboost.exceptions import WeightsError, WeightsNotFoundError
 
 __all__ = ["load_into", "read_imagenet_weights", "read_weight_file"]
 
@@ -32,8 +34,13 @@ _HASH_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
 def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _State:
-    """Read the published weights, from TORCH_HOME, after a download if they are missing."""
+    """Read the published weights, after a download if they are not on this machine.
+
+    They are kept in TORCH_HOME; those of a model hub in the cache of huggingface_hub.
+    """
     url = _weights_url(spec)
+    if url.startswith(HUB):
+        return dict(read_hub_weights(url.removeprefix(HUB)))
     file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     expected = _HASH_IN_NAME.search(file.name)
     prefix = expected[1] if expected else None
@@ -62,7 +69,7 @@ def _weights_url(spec: BackboneSpec) -> str:
             f'backbone {spec.name!r} has no published weights for weights="imagenet"; give a file, '
             "or weights=None for random weights"
         )
-    if "://" in spec.weights:
+    if "://" in spec.weights or spec.weights.startswith(HUB):
         return spec.weights
     return str(load_torchvision().models.get_model_weights(spec.name)[spec.weights].url)
 
@@ -83,7 +90,7 @@ def _not_found(url: str, file: Path, reason: str) -> WeightsNotFoundError:
     return WeightsNotFoundError(
         f"the ImageNet weights are not on this machine, and {reason}. Fetch {url} elsewhere and "
         f"put it at {str(file)!r}, or set TORCH_HOME to a folder that can be written; or give "
-        "weights=<a local .pth or .safetensors file>; or weights=None for random weights"
+        "weights=<a local .pth, .bin or .safetensors file>; or weights=None for random weights"
     )
 
 
@@ -100,13 +107,13 @@ def _unreadable(path: Path, error: OSError) -> WeightsError:
 
 
 def read_weight_file(file: str | os.PathLike[str]) -> _State:
-    """Read a ``.safetensors`` file, or a ``.pth`` one without running any code in it."""
+    """Read a ``.safetensors`` file, or a ``.pth`` or ``.bin`` one without running code in it."""
     path = Path(file)
     if not _is_file(path):
         what = "is a folder" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
         raise WeightsNotFoundError(
             f'the weight file {str(path)!r} {what}; weights is "imagenet", None, or the path of a '
-            ".pth or .safetensors file"
+            ".pth, .bin or .safetensors file"
         )
     try:
         if path.suffix == ".safetensors":
@@ -129,7 +136,7 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
 
 def _plain_state(content: object, path: Path) -> _State:
     """Find the weights in what training scripts save."""
-    for key in ("state_dict", "model_state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model", "teacher"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
@@ -161,21 +168,6 @@ def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence
         k for k in own if k in state and own[k].shape != state[k].shape and required(k)
     )
     if missing or unexpected or misshaped:
-        report = "; ".join(
-            f"{len(keys)} {what}, such as {keys[0]!r}"
-            for what, keys in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("of another shape", misshaped),
-            )
-            if keys
-        )
-        raise WeightsMismatchError(
-            f"the weights do not fit backbone {name!r}: {report}. They are of another "
-            "architecture, or of another number of classes",
-            missing,
-            unexpected,
-            misshaped,
-        )
+        raise describe_mismatch(name, missing, unexpected, misshaped)
     usable = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     module.load_state_dict(usable, strict=False)

@@ -1,5 +1,6 @@
 """The systems that the paper compares itself with, as scikit-learn classifiers."""
 
+from effboost.backbones import timm_spec
 from effboost.comparators._alexnet_cnnrnn_dctlstm import (
     CNNRNN,
     DCTLSTM,
@@ -24,7 +25,6 @@ from effboost.comparators._prellberg import (
 from effboost.comparators._registry import COMPARATORS, Comparator, Reported
 from effboost.comparators._res_rand_svm import res_rand_svm
 from effboost.comparators._rezayi import RezayiCNN, rezayi_cnn, rezayi_resnet50, rezayi_vgg16
-from effboost.comparators._timm import timm_spec
 from effboost.comparators._timm_logistic import timm_logistic
 from effboost.comparators._vgg16_eca import ECA, add_eca, eca_kernel_size, vgg16_eca
 

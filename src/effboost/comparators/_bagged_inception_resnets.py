@@ -27,8 +27,7 @@ from effboost._utils.compat import Interval, StrOptions, fit_context
 from effboost._utils.decision import MostProbableMixin
 from effboost._utils.default_estimators import seed_children
 from effboost._validation import LabelledImages
-from effboost.backbones import BackboneSpec
-from effboost.comparators._timm import timm_spec
+from effboost.backbones import BackboneSpec, timm_spec
 
 __all__ = [
     "BaggedNetworks",

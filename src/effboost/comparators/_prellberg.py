@@ -20,7 +20,7 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._featurizer_keywords import build_featurizer
 from effboost._transforms import Augmentation
 from effboost._utils.compat import Interval
-from effboost.comparators._timm import timm_spec
+from effboost.backbones import timm_spec
 
 __all__ = ["LearningRateSteps", "RotationAveragedCNN", "ShiftAugmentation", "prellberg"]
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from effboost._featurizer import ImageFeaturizer
 from effboost._featurizer_keywords import build_featurizer
 from effboost._hybrid_classifier import HybridClassifier
-from effboost.comparators._timm import timm_spec
+from effboost.backbones import timm_spec
 
 __all__ = ["timm_logistic"]
 

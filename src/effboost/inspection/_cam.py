@@ -154,7 +154,7 @@ def grad_cam(
         parts = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
         found = [_explain(explain, featurizer, images, part, wanted) for part in parts]
     maps, codes = (np.concatenate(column) for column in zip(*found, strict=True))
-    if maps.shape[1:] != (featurizer.transform_.image_size,) * 2:
+    if maps.shape[1:] != (featurizer.transform_.side,) * 2:
         raise UnsupportedInputError(f"the output of layer {name!r} is not a feature map")
     return ClassActivation(maps, codes if classes is None else classes[codes], title, name)
 
@@ -233,7 +233,7 @@ def _default_layer(featurizer: ImageFeaturizer, network: nn.Module) -> str:
         return hook
 
     hooks = [child.register_forward_hook(look(name)) for name, child in children.items()]
-    side = featurizer.transform_.image_size
+    side = featurizer.transform_.side
     device = resolve_device(featurizer.device, or_cpu=True)
     with computing(), torch.no_grad():
         network(torch.zeros(1, 3, side, side, device=device))

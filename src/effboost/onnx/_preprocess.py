@@ -170,7 +170,7 @@ def preprocess(transform: ImageTransform) -> onnx.ModelProto:
                 f"{name}={value!r} cannot be exported; export a model that was fitted without it, "
                 "on images transformed beforehand by ImageTransform and ImageSequence.map"
             )
-    side, crop_size = transform.image_size, transform.crop_size
+    side, crop_size = transform.side, transform.crop_size
     if crop_size is None:
         return _resize(side, "image", "height", "width")
     crop = as_model(parser.parse_graph(_CROP.format(crop_size=crop_size)))

@@ -173,7 +173,7 @@ class Construction:
             kind, description["params"], {"backbone": backbone}
         )
         transform: ImageTransform = featurizer._child("transform")
-        if max(transform.image_size, transform.crop_size or 0) > _MAX_SIDE:
+        if max(transform.image_size or 0, transform.crop_size or 0) > _MAX_SIDE:
             raise RefusedError(f"{what} is for images of more than {_MAX_SIDE} pixels a side")
         check_settings(featurizer, what)
         if self.device is not None:

@@ -107,7 +107,7 @@ def _describe_hybrid(model: HybridClassifier, described: Described) -> None:
 
 def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[str, Any]:
     spec = featurizer.spec_
-    if featurizer._child("transform").resolve(spec.mean, spec.std) != featurizer.transform_:
+    if featurizer._resolve_transform(spec) != featurizer.transform_:
         raise RefusedError("its featurizer's parameters were changed after fit; fit it again")
     described.modules["network"] = featurizer.module_
     if featurizer.head_ is not None:

@@ -180,7 +180,7 @@ def _check_network(featurizer: ImageFeaturizer, what: str) -> tuple[BackboneSpec
     """Return the spec of a featurizer's network and the size of its images."""
     try:
         spec = featurizer._check_backbone()
-        image_size = featurizer._child("transform").image_size
+        image_size = featurizer._resolve_transform(spec).side
     except (TypeError, ValueError) as error:
         raise RefusedError(f"{what} has parameters that do not fit each other ({error})") from error
     if image_size > _MAX_IMAGE:

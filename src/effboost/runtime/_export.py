@@ -51,7 +51,7 @@ def export_graph(module: nn.Module, transform: ImageTransform) -> bytes:
         If the network cannot be exported, or its graph computes other features.
     """
     reference = TorchRuntime(module, transform, torch.device("cpu"), batch_size=1)
-    probes = [_make_probe(transform.image_size, number) for number in range(_N_PROBES)]
+    probes = [_make_probe(transform.side, number) for number in range(_N_PROBES)]
     try:
         graph = _export(_FromPixels(reference), torch.from_numpy(probes[0]))
         runtime = OnnxRuntime(graph)
