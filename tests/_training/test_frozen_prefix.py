@@ -12,9 +12,9 @@ from effboost._training.frozen_prefix import PrefixedDataset, find_prefix
 from effboost.backbones import build_backbone, get_backbone_spec, list_frozen, remove_head
 
 
-def network(name, n_last, seed=0):
+def network(name, n_last, seed=0, image_size=None):
     spec = get_backbone_spec(name)
-    module = build_backbone(spec, None, seed=seed)
+    module = build_backbone(spec, None, seed=seed, image_size=image_size)
     frozen = list_frozen(module, spec, n_last)
     return remove_head(module, spec), frozen
 
@@ -28,11 +28,16 @@ def network(name, n_last, seed=0):
         ("mobilenet_v2", 3, 64, "features.15"),
         ("vgg16", 2, 64, "features.27"),
         (TinyNet, 2, 24, "features.2"),
+        ("timm/test_vit", 1, 32, "blocks.4"),
+        ("timm/test_vit", 0, 32, "head_drop"),
+        ("timm/test_vit3", 2, 32, "blocks.7"),
+        ("timm/vit_tiny_patch16_dinov3_qkvb", 3, 32, "blocks.8"),
+        ("timm/test_efficientnet", 2, 32, "blocks.3"),
     ],
     ids=str,
 )
 def test_the_rest_of_a_network_goes_on_where_its_first_stages_end(name, n_last, side, last):
-    body, frozen = network(name, n_last)
+    body, frozen = network(name, n_last, image_size=side)
     x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = body(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from effboost._extraction.row_cache import RowCache
 from effboost._training.dataset import Batch, TrainingDataset
 from effboost._utils.compat import load_torchvision
 from effboost._utils.device import computing
-from effboost.backbones import list_children
+from effboost.backbones import MapLayout, list_children, replace_layers
 from effboost.runtime import fused
 
 __all__ = ["FrozenPrefix", "PrefixedDataset", "find_prefix"]
@@ -59,8 +60,102 @@ class FrozenPrefix:
         finally:
             self.reattach()
 
-    def _as_chain(self) -> nn.Sequential:
+    def _as_chain(self) -> nn.Module:
         return nn.Sequential(*self._parts.values()).eval()
+
+
+class _TokenPrefix(FrozenPrefix):
+    """The patch embedding and the first blocks of a vision transformer, or all of it.
+
+    Class token and position embeddings, which are no children, are added between them. While
+    they are off, the network adds these to empty tokens, and the first child that is trained
+    takes the given tokens instead of what reaches it.
+    """
+
+    def __init__(
+        self, body: nn.Module, parts: dict[str, nn.Module], follower: str, example: torch.Tensor
+    ):
+        super().__init__(body, parts)
+        self._follower, self._block = follower, body.get_submodule(follower)
+        embedding = next(iter(parts.values()))
+        with computing(), torch.inference_mode():
+            self._empty = _EmptyTokens(embedding, embedding(example).shape[1:])
+
+    def detach(self) -> None:
+        """Let the network begin after them."""
+        for name in list(self._parts)[1:]:
+            if "." in name:  # what is no block may be asked for more than its output
+                self._body.set_submodule(name, nn.Identity())
+        self._body.set_submodule(next(iter(self._parts)), self._empty)
+        self._body.set_submodule(self._follower, _GivenTokens(self._empty, self._block))
+
+    def reattach(self) -> None:
+        """Let the network begin with them again."""
+        super().reattach()
+        self._body.set_submodule(self._follower, self._block)
+
+    def _as_chain(self) -> nn.Module:
+        names = list(list_children(self._body))
+        after = {name: nn.Identity() for name in names[names.index(self._follower) + 1 :]}
+        return _UntilStop(replace_layers(self._body, {self._follower: _Stop(), **after})).eval()
+
+
+class _EmptyTokens(nn.Module):
+    """Keeps the tokens that it is given, and returns empty ones for the patches."""
+
+    def __init__(self, embedding: nn.Module, shape: Sequence[int]):
+        super().__init__()
+        self.shape = shape
+        self._embedding = [embedding]  # in a list, it is no child
+        self.given: torch.Tensor | None = None
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.given = tokens
+        return tokens.new_zeros(tokens.shape[0], *self.shape)
+
+    def __getattr__(self, name: str) -> Any:
+        # Networks ask their embedding for the size of patches.
+        if "_embedding" in self.__dict__:
+            return getattr(self._embedding[0], name)
+        raise AttributeError(name)
+
+
+class _GivenTokens(nn.Module):
+    """A block that takes the tokens which were kept."""
+
+    def __init__(self, kept: _EmptyTokens, block: nn.Module):
+        super().__init__()
+        self.block = block
+        self._kept = [kept]
+
+    def forward(self, tokens: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        given, self._kept[0].given = self._kept[0].given, None
+        return self.block(given, *args, **kwargs)
+
+
+class _StoppedError(Exception):
+    """Ends the run of a network early."""
+
+
+class _Stop(nn.Module):
+    def forward(self, tokens: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise _StoppedError(tokens)
+
+
+class _UntilStop(nn.Module):
+    """The part of a network before `_Stop`."""
+
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            self.body(x)
+        except _StoppedError as stopped:
+            tokens: torch.Tensor = stopped.args[0]
+            return tokens
+        raise RuntimeError("the network does not run the block that it was cut at")
 
 
 def find_prefix(
@@ -87,13 +182,21 @@ def find_prefix(
     """
     resting = set(resting)
     parts: dict[str, nn.Module] = {}
+    follower = None
     for name, child in list_children(body).items():
         if any(_is_alive(part, resting) for part in child.modules()):
+            follower = name
             break
         parts[name] = child
     if not any(True for part in parts.values() for _ in part.parameters()):
         return None
     prefix = FrozenPrefix(body, parts)
+    if MapLayout.of(body).grid is not None:
+        if body not in resting:
+            return None  # class token and position embeddings are trained
+        if follower is None:
+            follower, _ = parts.popitem()  # where the layer that classifies was
+        prefix = _TokenPrefix(body, parts, follower, example)
     with computing(), torch.inference_mode():
         expected = body.eval()(example)
     return prefix if prefix.gives(example, expected) else None
@@ -105,6 +208,8 @@ def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
         return False
     # torchvision takes a second to load: models that were trained before must not wait for it.
     lots = _DropoutNd | _BatchNorm | load_torchvision().ops.StochasticDepth
+    if isinstance(part, _DropoutNd) and part.p == 0:
+        return False
     return isinstance(part, lots) or next(part.parameters(recurse=False), None) is not None
 
 

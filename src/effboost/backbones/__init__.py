@@ -1,6 +1,7 @@
 """The networks that turn a picture into features."""
 
 from effboost.backbones._build import build_backbone, feature_width, network_digest
+from effboost.backbones._maps import MapLayout
 from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec, timm_spec
 from effboost.backbones._stage_features import POOLINGS, append_stages, renumber_stages
 from effboost.backbones._stages import (
@@ -10,11 +11,13 @@ from effboost.backbones._stages import (
     list_unfrozen,
     remove_head,
 )
+from effboost.backbones._taps import replace_layers
 
 __all__ = [
     "BACKBONES",
     "POOLINGS",
     "BackboneSpec",
+    "MapLayout",
     "append_stages",
     "build_backbone",
     "feature_width",
@@ -26,5 +29,6 @@ __all__ = [
     "network_digest",
     "remove_head",
     "renumber_stages",
+    "replace_layers",
     "timm_spec",
 ]
