@@ -18,7 +18,7 @@ from effboost._training.dataset import Batch, TrainingDataset
 from effboost._utils.compat import load_torchvision
 from effboost._utils.device import computing
 from effboost.backbones import MapLayout, list_children, replace_layers
-from effboost.runtime import fused
+from effboost.runtime import fused, to_channels_last
 
 __all__ = ["FrozenPrefix", "PrefixedDataset", "find_prefix"]
 
@@ -46,7 +46,7 @@ class FrozenPrefix:
 
     def as_network(self) -> nn.Module:
         """Return a copy of them, ready to run."""
-        return fused(self._as_chain()).to(memory_format=torch.channels_last)
+        return to_channels_last(fused(self._as_chain()))
 
     def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
         """Return whether the network is the chain of these children and the rest of it."""
@@ -85,7 +85,7 @@ class _TokenPrefix(FrozenPrefix):
         """Let the network begin after them."""
         for name in list(self._parts)[1:]:
             if "." in name:  # what is no block may be asked for more than its output
-                self._body.set_submodule(name, nn.Identity())
+                self._body.set_submodule(name, _PassOn())
         self._body.set_submodule(next(iter(self._parts)), self._empty)
         self._body.set_submodule(self._follower, _GivenTokens(self._empty, self._block))
 
@@ -118,6 +118,13 @@ class _EmptyTokens(nn.Module):
         if "_embedding" in self.__dict__:
             return getattr(self._embedding[0], name)
         raise AttributeError(name)
+
+
+class _PassOn(nn.Module):
+    """A block that changes nothing, whatever else blocks are given."""
+
+    def forward(self, tokens: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return tokens
 
 
 class _GivenTokens(nn.Module):

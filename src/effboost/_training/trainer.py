@@ -41,6 +41,7 @@ from effboost._training.module import TrainableNetwork, TrainingModule
 from effboost._transforms import Augmentation
 from effboost._utils.device import computing, seeded
 from effboost.exceptions import TrainingError
+from effboost.runtime import to_channels_last
 
 __all__ = ["fine_tune"]
 
@@ -102,7 +103,7 @@ def fine_tune(
         if config.device.type == "cuda":
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
-        network.to(config.device).to(memory_format=torch.channels_last)
+        to_channels_last(network.to(config.device))
         through_prefix = network.split(config.seed, cutmix_alpha=config.regularization.cutmix_alpha)
         stack.callback(network.join)
         watched = None if validation is None else through_prefix(validation)

@@ -19,7 +19,7 @@ from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
 from effboost._utils.compat import load_extra
 from effboost._utils.device import computing, resolve_device
-from effboost.backbones import list_children
+from effboost.backbones import MapLayout, list_children
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["ClassActivation", "grad_cam"]
@@ -85,8 +85,9 @@ def grad_cam(
     layer : str, default=None
         Dotted name of the layer whose output is explained, such as "features.5". None takes, for
         an EfficientNet, the last layer before the final 1 x 1 convolution (the paper's 7th,
-        "features.7" of EfficientNet-B0), and for other networks the last child that returns a
-        feature map.
+        "features.7" of EfficientNet-B0); for a vision transformer the first norm of its last
+        block, since nothing but the class token may leave that block; and for other networks the
+        last child that returns a feature map. The tokens of patches are taken for a map.
     target : label or array-like of shape (n_samples,), default=None
         The class to explain, for all images or for each. None means the predicted one.
 
@@ -150,7 +151,8 @@ def grad_cam(
     with torch.inference_mode(False), torch.enable_grad():
         network = _with_head(featurizer, needed=method != "eigen_cam")
         name = layer or _default_layer(featurizer, network[0])
-        explain = cam(network, [_find_layer(network[0], name)])
+        target_layers = [_find_layer(network[0], name)]
+        explain = cam(network, target_layers, reshape_transform=_reshape(network[0]))
         parts = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
         found = [_explain(explain, featurizer, images, part, wanted) for part in parts]
     maps, codes = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -177,6 +179,28 @@ def _explain(
         maps = explain(x, targets)
     codes = explain.outputs.argmax(dim=1).cpu().numpy() if wanted is None else wanted[part]
     return maps, codes
+
+
+def _reshape(network: nn.Module) -> Any:
+    """Return what turns the outputs of layers into maps, where they are none already."""
+    layout = MapLayout.of(network)
+    return None if layout == MapLayout() else _Reshaped(layout)
+
+
+class _Reshaped:
+    """A function from the outputs of layers, and their gradients, to maps."""
+
+    def __init__(self, layout: MapLayout):
+        self.layout = layout
+
+    def __call__(self, value: torch.Tensor) -> torch.Tensor:
+        maps = self.layout.as_map(value)
+        if maps is None:
+            raise UnsupportedInputError(
+                f"the layer returns {tuple(value.shape)}, which is neither a feature map nor the "
+                "tokens of all patches; name another layer"
+            )
+        return maps
 
 
 class _Output:
@@ -223,11 +247,15 @@ def _default_layer(featurizer: ImageFeaturizer, network: nn.Module) -> str:
     children = list_children(network)
     if featurizer.spec_.family == "efficientnet":
         return [name for name in children if name.startswith("features.")][-2]
+    layout, blocks = MapLayout.of(network), [name for name in children if "blocks." in name]
+    if layout.grid is not None and blocks and hasattr(children[blocks[-1]], "norm1"):
+        return f"{blocks[-1]}.norm1"
     spatial: list[str] = []
 
     def look(name: str) -> Any:
         def hook(_: nn.Module, __: Any, out: Any) -> None:
-            if isinstance(out, torch.Tensor) and out.ndim == 4 and out[0, 0].numel() > 1:
+            maps = layout.as_map(out)
+            if maps is not None and maps[0, 0].numel() > 1:
                 spatial.append(name)
 
         return hook

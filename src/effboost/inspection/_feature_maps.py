@@ -15,6 +15,7 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence
 from effboost._transforms import Views
 from effboost._utils.device import resolve_device
+from effboost.backbones import MapLayout
 from effboost.exceptions import UnsupportedInputError
 from effboost.runtime import OnnxRuntime, TorchRuntime
 
@@ -117,7 +118,8 @@ class _OnnxReader:
     def __init__(self, featurizer: ImageFeaturizer):
         self._featurizer = featurizer
         self._graph = featurizer._extractor.graph()
-        names = _list_maps(self._graph, featurizer._n_features_out)
+        self._layout = MapLayout.of(featurizer.module_)
+        names = _list_maps(self._graph, featurizer._n_features_out, self._layout)
         self._start(names)
         self._names = names
 
@@ -130,7 +132,8 @@ class _OnnxReader:
         )
 
     def run(self, pixels: _Pixels) -> tuple[_Floats, _Floats]:
-        features, *values = self._runtime.run_all(pixels)
+        features, *outputs = self._runtime.run_all(pixels)
+        values = [_as_map(output, self._layout) for output in outputs]
         if len(values) == 1:
             return features, values[0]
         for name, maps in reversed(list(zip(self._names, values, strict=True))):
@@ -140,7 +143,16 @@ class _OnnxReader:
         raise _no_means(self._featurizer)
 
 
-def _list_maps(graph: bytes, width: int) -> list[str]:
+def _as_map(value: _Floats, layout: MapLayout) -> _Floats:
+    """Turn a value of a graph, tokens or a map, into a map."""
+    if layout.grid is None or value.ndim == 4:
+        return value
+    rows, columns = layout.grid
+    patches = value[:, -rows * columns :].transpose(0, 2, 1)
+    return patches.reshape(*patches.shape[:2], rows, columns)
+
+
+def _list_maps(graph: bytes, width: int, layout: MapLayout) -> list[str]:
     """List the values of a graph that may be the maps, in the order of computation."""
     import onnx
 
@@ -152,6 +164,11 @@ def _list_maps(graph: bytes, width: int) -> list[str]:
     made = [name for node in model.graph.node for name in node.output]
     sizes = {name: shapes.get(name, []) for name in made}
     maps = {name: s[2] * s[3] for name, s in sizes.items() if len(s) == 4 and s[1] == width}
+    if layout.grid is not None:
+        n_patches = layout.grid[0] * layout.grid[1]
+        counts = n_patches, n_patches + layout.n_prefix
+        tokens = [n for n, s in sizes.items() if len(s) == 3 and s[1] in counts and s[2] == width]
+        maps = dict.fromkeys((name for name in made if name in {*maps, *tokens}), n_patches)
     return _choose_maps(maps)
 
 
@@ -190,6 +207,7 @@ class _TorchReader:
             resolve_device(featurizer.device, or_cpu=True),
         )
         self.batch_size = self._runtime.batch_size
+        self._layout = MapLayout.of(featurizer.module_)
         self._watched: list[nn.Module] = list(self._runtime.module.modules())
 
     def run(self, pixels: _Pixels) -> tuple[_Floats, _Floats]:
@@ -198,11 +216,10 @@ class _TorchReader:
 
         def look(module: nn.Module, given: Any, out: Any) -> None:
             for value in (*given, out):
-                if not isinstance(value, torch.Tensor) or value.ndim != 4:
-                    continue
-                if value.shape[1] == width:
-                    # A copy, since later layers may change it in place.
-                    seen.append((module, value.clone()))
+                for maps in self._read_as_maps(value):
+                    if maps.shape[1] == width:
+                        # A copy, since later layers may change it in place.
+                        seen.append((module, maps.clone()))
 
         with ExitStack() as stack:
             for module in self._watched:
@@ -217,6 +234,14 @@ class _TorchReader:
                 return features, maps
         raise _no_means(self._featurizer)
 
+    def _read_as_maps(self, value: Any) -> list[torch.Tensor]:
+        """Return the maps that a value may be: as the network lays them out, or as it is."""
+        maps = self._layout.as_map(value)
+        found = [] if maps is None else [maps]
+        if self._layout != MapLayout() and isinstance(value, torch.Tensor) and value.ndim == 4:
+            found.append(value)
+        return found
+
 
 def _are_means(features: _Floats, maps: _Floats) -> bool:
     apart = np.abs(maps.mean(axis=(2, 3)) - features).max()
@@ -224,8 +249,14 @@ def _are_means(features: _Floats, maps: _Floats) -> bool:
 
 
 def _no_means(featurizer: ImageFeaturizer) -> UnsupportedInputError:
+    what, remedy = "are not the spatial means of a feature map", ""
+    if MapLayout.of(featurizer.module_).grid is not None:
+        what = "are not means over the tokens of its patches"
+        if getattr(featurizer.module_, "global_pool", "") == "token":
+            what = "are a class token, which gathers from all patches at once"
+        remedy = 'features="avg_tokens" gives such means where no norm follows them; '
     return UnsupportedInputError(
-        f"the features of {featurizer.spec_.name!r} are not the spatial means of a feature map, "
-        "so their contributions have no position in the picture; "
-        "effboost.inspection.occlusion_attribution explains any features"
+        f"the features of {featurizer.spec_.name!r} {what}, so their contributions have no "
+        f"position in the picture; {remedy}effboost.inspection.occlusion_attribution explains "
+        "any features"
     )

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
@@ -17,10 +17,10 @@ from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import ImageTransform
-from effboost._utils.compat import load_torchvision
 from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
-from effboost.backbones import BACKBONES, BackboneSpec
+from effboost.backbones import BackboneSpec, get_backbone_spec
+from effboost.exceptions import UnknownBackboneError
 from effboost.persistence._boosters import check_metrics
 from effboost.persistence._checks import try_head
 from effboost.persistence._describe import FEATURIZERS
@@ -196,12 +196,14 @@ class Construction:
         if own:
             whole = isinstance(self.backbone, BackboneSpec) or not is_spec
             return self.backbone if whole else dataclasses.replace(spec, factory=self.backbone)
-        models = load_torchvision().models
-        if spec.name not in {*BACKBONES, *models.list_models(module=models)}:
-            raise RefusedError(f"{what}: no backbone is named {quote_name(spec.name)}")
+        try:
+            get_backbone_spec(spec.name)  # a name of torchvision or timm, not of a file or a hub
+        except UnknownBackboneError as error:
+            raise RefusedError(f"{what}: no backbone is named {quote_name(spec.name)}") from error
         if self.backbone is not None:
+            package = "torchvision" if spec.timm_name is None else "timm"
             raise RefusedError(
-                f"its network is torchvision's {quote_name(spec.name)}; leave out backbone"
+                f"its network is {package}'s {quote_name(spec.name)}; leave out backbone"
             )
         return spec if is_spec else described
 
@@ -291,9 +293,13 @@ def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -
     twin = copy.copy(featurizer)
     twin.weights = None
     try:
-        with Shapes() if weightless else nullcontext():
+        with ExitStack() as stack:
+            if weightless and twin._check_backbone().timm_name is not None:
+                stack.enter_context(torch.device("meta"))  # reaches all that timm builds
+            if weightless:
+                stack.enter_context(Shapes())
             module = twin._load_network()
-    except RefusedError:
+    except (ImportError, RefusedError):
         raise
     # Options of a file may be anything, and torchvision refuses them by any exception.
     except Exception as error:
@@ -328,6 +334,8 @@ def _decode_spec(fields: Any, what: str) -> BackboneSpec:
         isinstance(spec.name, str)
         and isinstance(spec.family, str)
         and isinstance(spec.head, str | None)
+        and type(spec.image_size) is int
+        and 1 <= spec.image_size <= _MAX_SIDE
         and "factory" not in values
         and all(_is_triple(three) for three in (spec.mean, spec.std))
         and all(value > 0 for value in spec.std)

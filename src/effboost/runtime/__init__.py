@@ -5,7 +5,7 @@ from effboost.runtime._onnx import OnnxRuntime
 from effboost.runtime._openvino import OpenVinoRuntime
 from effboost.runtime._protocol import Runtime
 from effboost.runtime._start import RUNTIMES, plan_runtime, start_runtime
-from effboost.runtime._torch import TorchRuntime, fused
+from effboost.runtime._torch import TorchRuntime, fused, to_channels_last
 
 __all__ = [
     "RUNTIMES",
@@ -17,4 +17,5 @@ __all__ = [
     "fused",
     "plan_runtime",
     "start_runtime",
+    "to_channels_last",
 ]

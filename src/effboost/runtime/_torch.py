@@ -14,7 +14,7 @@ from effboost._transforms import ImageTransform
 from effboost._utils.device import computing, tracing
 from effboost._utils.locks import ForkableLock, ignore_warnings
 
-__all__ = ["TorchRuntime", "fused"]
+__all__ = ["TorchRuntime", "fused", "to_channels_last"]
 
 
 class TorchRuntime:
@@ -47,7 +47,7 @@ class TorchRuntime:
         self.batch_size = batch_size
         self._device = device
         self._turn = ForkableLock()
-        self.module = fused(module).to(device).to(memory_format=torch.channels_last)
+        self.module = to_channels_last(fused(module).to(device))
         self.scale, self.shift = (
             torch.from_numpy(values).view(1, 3, 1, 1).to(device)
             for values in transform.scale_and_shift()
@@ -73,3 +73,15 @@ def fused(module: nn.Module) -> nn.Module:
         # A network whose forward branches on its data cannot be traced. It runs as it is, only
         # slower: no warning is needed.
         return copy.deepcopy(module).eval()
+
+
+def to_channels_last(module: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions with the channels last, in place.
+
+    Unlike `torch.nn.Module.to`, this leaves tensors of other than four axes as they are: those of
+    five, which Swin transformers have, have no such layout.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return module
