@@ -144,6 +144,8 @@ def append_stages(
                     f"stages {numbers}"
                 )
             found.append((known[stage], pooling))
+    if not found:
+        return module
     layers, outputs = list_children(module), Outputs()
     taps = {end.name: Tap(layers[end.name], end.name, outputs) for end, _ in found}
     network = StageFeatures(
@@ -227,7 +229,7 @@ def _find_maps(module: nn.Module, spec: BackboneSpec, image_size: int) -> list[l
 def _end_widths(stages: Sequence[Sequence[_Map]]) -> list[_Map]:
     """List the last map of each run of maps with as many channels."""
     maps = [one for maps in stages for one in maps]
-    following = [*(one.n_channels for one in maps[1:]), 0]
+    following = [*(one.n_channels for one in maps[1:]), 0][: len(maps)]
     return [one for one, n in zip(maps, following, strict=True) if one.n_channels != n]
 
 
