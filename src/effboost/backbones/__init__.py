@@ -3,7 +3,12 @@
 from effboost.backbones._build import build_backbone, feature_width, network_digest
 from effboost.backbones._maps import MapLayout
 from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec, timm_spec
-from effboost.backbones._stage_features import POOLINGS, append_stages, renumber_stages
+from effboost.backbones._stage_features import (
+    POOLINGS,
+    StageFeatures,
+    append_stages,
+    renumber_stages,
+)
 from effboost.backbones._stages import (
     list_children,
     list_frozen,
@@ -18,6 +23,7 @@ __all__ = [
     "POOLINGS",
     "BackboneSpec",
     "MapLayout",
+    "StageFeatures",
     "append_stages",
     "build_backbone",
     "feature_width",

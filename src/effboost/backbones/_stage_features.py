@@ -84,6 +84,13 @@ class StageFeatures(nn.Module):
         rows = [POOLINGS[how](self._layout.convert(found[name])) for name, how in self.pooled]
         return torch.cat([features, *rows], dim=1)
 
+    def count_channels(self, x: torch.Tensor) -> list[int]:
+        """Count the features that are pooled from each map, by running the network."""
+        self._outputs.take()
+        self.body(x)
+        found = self._outputs.take()
+        return [self._layout.convert(found[name]).shape[1] for name, _ in self.pooled]
+
     def extra_repr(self) -> str:
         return f"pooled={self.pooled}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
-from effboost._utils.compat import load_xgboost
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._feature_maps import FeatureMaps
+from effboost.inspection._fields import refine
+from effboost.inspection._margins import explain_margins
 
 __all__ = ["Attribution", "enlarge", "hybrid_attribution"]
 
@@ -46,7 +48,8 @@ class Attribution:
     outputs : ndarray of shape (n_outputs,)
         The class of each output.
     method : str
-        "TreeSHAP" (`hybrid_attribution`) or "occlusion" (`occlusion_attribution`).
+        "occlusion" (`occlusion_attribution`), or how `hybrid_attribution` splits the margin over
+        features: "TreeSHAP", "coefficients" or both.
     classes : ndarray of shape (n_classes,) or None
         All classes of the classifier. With two of them, the negated output is that of the first
         one.
@@ -58,6 +61,19 @@ class Attribution:
     outputs: npt.NDArray[Any]
     method: str
     classes: npt.NDArray[Any] | None = None
+    stages: Mapping[str, _Floats] = dataclasses.field(default_factory=dict)
+
+    def stage_shares(self) -> dict[str, _Floats]:
+        """Compute the share of each stage in the absolute contributions.
+
+        Returns
+        -------
+        dict of ndarray of shape (n_samples, n_outputs)
+            By the names of `stages`; shares add up to 1.
+        """
+        sizes = {name: np.abs(maps).sum(axis=(2, 3)) for name, maps in self.stages.items()}
+        total = np.maximum(sum(sizes.values()), np.finfo(np.float64).tiny)
+        return {name: size / total for name, size in sizes.items()}
 
     def take(self, index: int) -> Attribution:
         """Select the attribution of one image.
@@ -73,7 +89,8 @@ class Attribution:
             One with n_samples = 1.
         """
         maps, base, margin = (part[[index]] for part in (self.maps, self.base, self.margin))
-        return dataclasses.replace(self, maps=maps, base=base, margin=margin)
+        stages = {name: of_stage[[index]] for name, of_stage in self.stages.items()}
+        return dataclasses.replace(self, maps=maps, base=base, margin=margin, stages=stages)
 
     def upsample(self, height: int, width: int) -> npt.NDArray[np.float32]:
         """Enlarge the maps for display, bilinearly.
@@ -171,31 +188,35 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     True
     """
     check_is_fitted(clf)
-    booster = clf.classifier_
-    if not isinstance(booster, load_xgboost().XGBModel) or booster.booster == "gblinear":
-        raise UnsupportedInputError(
-            f"the head is {type(booster).__name__}, not an XGBoost tree booster, whose margin can "
-            "be split exactly over its features; effboost.inspection.occlusion_attribution "
-            "explains any classifier"
-        )
     if clf.view_averaging == "probabilities" and clf.featurizer_.views == "dihedral":
         raise UnsupportedInputError(
             'view_averaging="probabilities": the decision is a mean of eight probabilities, not '
             "one margin; effboost.inspection.occlusion_attribution explains any classifier"
         )
+    # What cannot be explained is refused before an image is read.
+    explain_margins(clf.classifier_, clf.feature_means_[np.newaxis].astype(np.float32))
     images = clf.featurizer_._check_images(X, reset=False)
     reader = FeatureMaps(clf.featurizer_)
-    reference = clf.feature_means_[:, np.newaxis, np.newaxis]
+    references = [
+        clf.feature_means_[block.columns][:, np.newaxis, np.newaxis] for block in reader.blocks
+    ]
     if background is not None:
-        reference = _mean_maps(reader, clf.featurizer_._check_images(background, reset=False))
+        references = _mean_fields(reader, clf.featurizer_._check_images(background, reset=False))
     blocks = [
-        _attribute(clf, reader, images[start : start + _BLOCK], reference)
+        _attribute(clf, reader, images[start : start + _BLOCK], references)
         for start in range(0, len(images), _BLOCK)
     ]
-    maps, base, margin = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    base, margin, *of_layers = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    layers = list(dict.fromkeys(block.layer for block in reader.blocks))
+    stages = dict(zip(layers, of_layers, strict=True))
+    height, width = (max(maps.shape[axis] for maps in of_layers) for axis in (2, 3))
+    maps = np.sum([refine(maps, height, width) for maps in of_layers], axis=0)
     _check_sum(maps, base, margin)
     outputs = clf.classes_[1:] if margin.shape[1] == 1 else clf.classes_
-    return Attribution(maps, base, margin, outputs, "TreeSHAP", clf.classes_)
+    method = explain_margins(
+        clf.classifier_, clf.feature_means_[np.newaxis].astype(np.float32)
+    ).method
+    return Attribution(maps, base, margin, outputs, method, clf.classes_, stages)
 
 
 def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
@@ -203,65 +224,50 @@ def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
     gap = np.abs(maps.sum(axis=(2, 3)) + base - margin)
     if not (gap <= _TOLERANCE * np.maximum(1, np.abs(margin))).all():
         raise UnsupportedInputError(
-            "the contributions that XGBoost reports do not add up to the margins that it predicts "
+            "the contributions of the features do not add up to the margins that the head predicts "
             f"(they differ by up to {gap.max():.2g}), so a map of them would be wrong; "
             "effboost.inspection.occlusion_attribution explains any classifier"
         )
 
 
-def _mean_maps(reader: FeatureMaps, images: ImageSequence) -> _Floats:
+def _mean_fields(reader: FeatureMaps, images: ImageSequence) -> list[_Floats]:
     """Compute the mean of each channel at each position."""
     sums = [
-        reader.read(images[start : start + _BLOCK])[1].sum(axis=0, dtype=np.float64)
-        for start in range(0, len(images), _BLOCK)
+        [field.sum(axis=0, dtype=np.float64) for field in reader.read(images[i : i + _BLOCK])[1]]
+        for i in range(0, len(images), _BLOCK)
     ]
-    return np.sum(sums, axis=0) / len(images)
+    return [np.sum(column, axis=0) / len(images) for column in zip(*sums, strict=True)]
 
 
 def _attribute(
-    clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence, reference: _Floats
-) -> tuple[_Floats, _Floats, _Floats]:
-    """Compute the maps, the base and the margin of some images."""
-    own, activations = reader.read(images)
+    clf: HybridClassifier,
+    reader: FeatureMaps,
+    images: ImageSequence,
+    references: list[_Floats],
+) -> list[_Floats]:
+    """Compute the base, the margin, and the maps of each layer for some images."""
+    own, fields = reader.read(images)
     features = own
     if features is None:
         prepared = PreparedImages(images, clf.featurizer_.transform_)
         features = clf.featurizer_._compute_features(prepared)
-    contributions, margin = _explain(clf.classifier_, features)
-    shares = _split(activations - reference.astype(np.float32))
-    maps = np.einsum("ikd,idhw->ikhw", contributions[:, :, :-1], shares, optimize=True)
-    return maps, contributions[:, :, -1], margin
-
-
-def _explain(
-    booster: Any, features: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Compute what each feature and, last, the base contribute to each output; and the margin."""
-    xgboost = load_xgboost()
-    # The same matrix and rounds as in the booster's own predict.
-    rows = xgboost.DMatrix(
-        features,
-        missing=booster.missing,
-        feature_types=booster.feature_types,
-        enable_categorical=booster.enable_categorical,
-        nthread=booster.n_jobs,
-    )
-    try:
-        n_rounds = booster.best_iteration + 1
-    except AttributeError:  # not stopped early
-        n_rounds = 0
-    try:
-        found = booster.get_booster().predict(
-            rows, pred_contribs=True, strict_shape=True, iteration_range=(0, n_rounds)
-        )
-    except xgboost.core.XGBoostError as error:
-        reason = str(error).partition("\n")[0].rpartition(": ")[2].strip()
-        raise UnsupportedInputError(
-            f"XGBoost cannot split the margin of this booster over its features ({reason}); "
-            "effboost.inspection.occlusion_attribution explains any classifier"
-        ) from error
-    margin = booster.predict(features, output_margin=True)
-    return found.astype(np.float64), margin.astype(np.float64).reshape(len(features), -1)
+    found = explain_margins(clf.classifier_, features)
+    base = found.base + found.intercept
+    of_layer: dict[str, _Floats] = {}
+    for block, field, reference in zip(reader.blocks, fields, references, strict=True):
+        deviations = field - reference
+        # To the last digits, so that their mean is that of the features and the reference.
+        away = features[:, block.columns] - reference.mean(axis=(1, 2))
+        deviations += (away - deviations.mean(axis=(2, 3)))[:, :, np.newaxis, np.newaxis]
+        coefficients = found.coefficients[:, block.columns]
+        maps = np.einsum("kd,idhw->ikhw", coefficients, deviations, optimize=True)
+        maps /= deviations.shape[2] * deviations.shape[3]
+        base += coefficients @ reference.mean(axis=(1, 2))
+        if found.contributions is not None:
+            given = found.contributions[:, :, block.columns]
+            maps += np.einsum("ikd,idhw->ikhw", given, _split(deviations), optimize=True)
+        of_layer[block.layer] = of_layer.get(block.layer, 0) + maps
+    return [base, found.margin, *of_layer.values()]
 
 
 def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:
