@@ -73,7 +73,7 @@ def test_the_registry_names_each_system_once_and_cannot_be_changed():
         "Table 1",
         "Table 3",
         "challenge",
-        "yardstick",
+        "baseline",
     }
     with pytest.raises(TypeError):
         COMPARATORS["another"] = COMPARATORS["prellberg"]

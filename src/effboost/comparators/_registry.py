@@ -56,7 +56,7 @@ class Comparator:
         ``max_epochs``; and ``backbone``, for experiments.
     citation : str
         Its authors, or its publication.
-    table : {"Table 1", "Table 3", "challenge", "yardstick"}
+    table : {"Table 1", "Table 3", "challenge", "baseline"}
         Where it is in the paper; "Table 1" includes the network alone, which the text compares.
         The last two are not in the paper.
     reported : tuple of Reported, default=()
@@ -188,7 +188,7 @@ COMPARATORS: Final = MappingProxyType(
                 "challenge",
                 (Reported("weighted_f1", 0.889, "final test set; inferred from its network"),),
             ),
-            Comparator("timm_logistic", timm_logistic, "embetter", "yardstick", is_tuned=False),
+            Comparator("timm_logistic", timm_logistic, "embetter", "baseline", is_tuned=False),
         )
     }
 )
