@@ -182,7 +182,9 @@ def test_class_missing_in_validation_raises(data, parts):
     (images, y), (train, rest) = data, parts
     sick = rest[y[rest] == "ALL"]
     clf = boosted_hybrid().set_params(calibration="temperature")
-    with pytest.raises(UnsupportedInputError, match="y_val has no 'HEM' to calibrate on"):
+    with pytest.raises(
+        UnsupportedInputError, match="y_val has no image of class 'HEM', which calibration needs"
+    ):
         clf.fit(images[train], y[train], X_val=images[sick], y_val=y[sick])
 
 
