@@ -130,7 +130,7 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
     Raises
     ------
     UnsupportedInputError
-        If a label is missing, strings stand beside other values, or labels are dates or objects
+        If a label is missing, strings are mixed with other values, or labels are dates or objects
         other than strings.
     ValueError
         If `y` is not suitable for classification.
@@ -179,7 +179,7 @@ def check_validation(
     UnsupportedInputError
         If only one of `X_val` and `y_val` is given, or a class of `y_val` is not in `y`.
     LeakageError
-        If a subject is in both.
+        If a subject is in both the training and the validation images.
     """
     if (X_val is None) != (y_val is None):
         raise UnsupportedInputError("only one of X_val and y_val was passed: pass both, or neither")

@@ -1,4 +1,4 @@
-"""The building of networks, and what is asked of a built one."""
+"""Construction of networks, their width and their digest."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def build_backbone(
     seed : int
         Seed of the random weights. The state of torch's global generator does not change.
     keep_head : bool, default=True
-        Whether the file must contain the weights of the classifier, too. If False, its classifier
-        may have another number of classes.
+        Whether the file must also contain the weights of the classification layer. If False, that
+        layer may be missing or have another number of classes.
     progress : bool, default=False
         Show the progress of a download.
 
     Returns
     -------
     torch.nn.Module
-        The network, classifier included, in evaluation mode.
+        The network with its classification layer, in evaluation mode.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def build_backbone(
 
 
 def feature_width(module: nn.Module, image_size: int) -> int:
-    """Count the features of one image of this size.
+    """Return the number of features of an image of this size.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def feature_width(module: nn.Module, image_size: int) -> int:
 def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> str:
     """Hash a network: its design, its weights, and the versions of the packages that run it.
 
-    A network built by the user's own code is run once: its features of a known image depend on
-    the code of its ``forward``, which nothing else shows.
+    A network built by the user's own code is run on a fixed image. Its features are included in the
+    hash, since the code of its ``forward`` cannot be hashed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The reading of weights: verified, without running code, checked against the network."""
+"""Reading of weights without running code, compared with the network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HASH_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
 def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _State:
-    """Read the published weights, from TORCH_HOME, after a download if they are missing."""
+    """Read the published weights from TORCH_HOME; download them if they are missing."""
     url = _weights_url(spec)
     file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     expected = _HASH_IN_NAME.search(file.name)
@@ -128,7 +128,7 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
 
 
 def _plain_state(content: object, path: Path) -> _State:
-    """Find the weights in what training scripts save."""
+    """Find the weights in the formats that training scripts save."""
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -144,9 +144,9 @@ def _plain_state(content: object, path: Path) -> _State:
 
 
 def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence[str] = ()) -> None:
-    """Load weights into a network; raise with every key that does not fit.
+    """Load weights into a network, or raise an error that lists the tensors that do not match.
 
-    The weights of the layers `unneeded` may be missing, or of another shape.
+    The weights of the layers `unneeded` may be missing, or have other shapes.
     """
     own = module.state_dict()
 

@@ -1,4 +1,4 @@
-"""The runtime of OpenVINO: one image a call, one thread an image."""
+"""The OpenVINO runtime: one image per call, one thread per image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEFT_BEHIND: Final[list[Any]] = []
 
 
 class OpenVinoRuntime:
-    """Run an exported network by OpenVINO on the CPU, in float32.
+    """Runtime that runs an exported network by OpenVINO on the CPU, in float32.
 
     Parameters
     ----------
