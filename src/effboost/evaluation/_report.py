@@ -1,4 +1,4 @@
-"""The result of an evaluation as numbers, text, JSON and pictures."""
+"""The result of an evaluation as numbers, text, JSON and figures."""
 
 from __future__ import annotations
 

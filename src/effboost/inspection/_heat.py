@@ -76,14 +76,14 @@ class AttributionDisplay:
     Parameters
     ----------
     pictures : ndarray of shape (n_samples, height, width, 3), uint8
-        The pictures below the maps.
+        The images to draw below the maps.
     attribution : Attribution
         The maps.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_samples,)
-        The pictures with heat, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 
@@ -155,7 +155,7 @@ class AttributionDisplay:
         Parameters
         ----------
         pictures : array-like of shape (n_samples, height, width, 3), uint8
-            The pictures below the maps: see `Attribution`.
+            The images to draw below the maps: see `Attribution`.
         attribution : Attribution
             The maps.
         output : label, default=None
@@ -233,7 +233,7 @@ class CAMDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_samples,)
-        The pictures with heat, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
     """
@@ -319,7 +319,7 @@ class CAMDisplay:
             heat = enlarge(found.maps[i], height, width)
             image = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY)
             bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
-            bar.set_label("activation, relative to the picture's largest")
+            bar.set_label("activation, relative to the image's largest")
             axes.set_title(
                 f"{found.targets[i]}, by the network's own softmax\n{found.method} at "
                 f"{found.layer}",
