@@ -84,7 +84,7 @@ class ImageFeaturizer(BaseImageFeaturizer):
     Attributes
     ----------
     spec_ : BackboneSpec
-        What is known about the network.
+        Specification of the network.
     module_ : torch.nn.Module
         The network, in evaluation mode on the CPU.
     head_ : torch.nn.Linear or None
