@@ -97,7 +97,7 @@ def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> st
     module : torch.nn.Module
         The network, up to its features.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
     image_size : int
         Side of its images, in pixels.
 

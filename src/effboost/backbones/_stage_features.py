@@ -90,7 +90,7 @@ def append_stages(
     module : torch.nn.Module
         The network, up to its features. It is not changed, and shares its weights.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
     extra : None, "stages" or sequence of (int, str)
         The stage, -1 for the last one, and how its map is pooled: "avg", "max", "std" or "gem"
         (generalised mean, of power 3). "stages" is a short form: consecutive stages whose maps have

@@ -48,7 +48,7 @@ def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
     module : torch.nn.Module
         The network, with or without its classification layer.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def list_frozen(module: nn.Module, spec: BackboneSpec, n_last: int) -> list[nn.M
     module : torch.nn.Module
         The network, with its classification layer.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
     n_last : int
         Number of last stages that are trained. Their modules, the classification layer, and modules
         without parameters are not listed.

@@ -57,8 +57,8 @@ class Comparator:
     citation : str
         Its authors, or its publication.
     table : {"Table 1", "Table 3", "challenge", "baseline"}
-        Where it is in the paper; "Table 1" includes the network alone, which the text compares.
-        The last two are not in the paper.
+        Where it is in the paper. "Table 1" includes the network alone, which is only in the text.
+        "challenge" and "baseline" are not in the paper.
     reported : tuple of Reported, default=()
         The scores that its authors reported; empty if none are known.
     network : {"pretrained", "own", "scratch"}, default="pretrained"

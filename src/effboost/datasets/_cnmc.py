@@ -53,7 +53,7 @@ class _Image(NamedTuple):
 
 
 def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
-    """Find the images of the C-NMC 2019 challenge on disk; none is opened.
+    """Find the images of the C-NMC 2019 challenge on disk, without opening them.
 
     The data set holds segmented cells on black, stain-normalised by its owners, from subjects
     with acute lymphoblastic leukemia (ALL) and healthy ones (HEM). It has to be downloaded by
@@ -62,10 +62,9 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     Parameters
     ----------
     root : path
-        The folder that holds the phases' folders: either ``C-NMC_training_data``,
-        ``C-NMC_test_prelim_phase_data`` and ``C-NMC_test_final_phase_data``, as the archive
-        names them, or ``training_data``, ``validation_data`` and ``testing_data``, as a public
-        mirror does.
+        The folder that contains the folders of the phases: either ``C-NMC_training_data``,
+        ``C-NMC_test_prelim_phase_data`` and ``C-NMC_test_final_phase_data``, as in the archive, or
+        ``training_data``, ``validation_data`` and ``testing_data``, as in a public mirror.
     split : {"train", "preliminary", "final", "all"}, default="train"
         Which phase. The final one has no labels.
 
@@ -137,11 +136,11 @@ def split_cnmc_preliminary(
     data : Bunch
         The result of `load_cnmc` for "preliminary" or "all".
     by : {"subject", "image"}, default="subject"
-        "image" is the paper's split: images of one subject are in both halves, so that a model
-        chosen on the validation half looks better on the test half than it is. "subject" keeps
+        "image" is the paper's split. Images of one subject are then in both halves, so a model that
+        is selected on the validation half gets too good results on the test half. "subject" keeps
         subjects together.
     random_state : int, RandomState instance or None, default=None
-        Draws the halves.
+        Controls which images are in which half.
 
     Returns
     -------

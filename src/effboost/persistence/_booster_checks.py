@@ -68,8 +68,8 @@ def check_booster(content: bytes) -> None:
     Raises
     ------
     RefusedError
-        If it is not as XGBoost writes one, or has what effboost does not use: categorical splits,
-        several targets, an objective that is not for classification.
+        If it is not in the form that XGBoost writes, or contains what effboost does not use:
+        categorical splits, several targets, an objective that is not for classification.
     """
     model = check_fields(parse_ubjson(content), "the booster", {"learner": dict, "version": list})
     if len(model["version"]) != 3 or not all(type(part) is int for part in model["version"]):

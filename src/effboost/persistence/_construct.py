@@ -250,9 +250,8 @@ class Construction:
     ) -> tuple[torch.nn.Module, torch.nn.Module | None, dict[str, torch.Tensor]]:
         """Build the network with its weights.
 
-        It is built without memory first, and takes the tensors of the file as they are once they
-        were found to fit: a file cannot make a network take memory for weights that it does not
-        have.
+        It is first built without memory, and gets the tensors of the file after they were found to
+        match: so a file cannot cause memory to be reserved for weights that it does not contain.
 
         Returns
         -------
@@ -280,14 +279,14 @@ class Construction:
 
 
 def _share_stages(prototype: Any, fitted: ImageFeaturizer, model: dict[str, Any]) -> None:
-    """Let the parameter `featurizer` count stages as `featurizer_` does."""
+    """Make `extra_features` of `featurizer` count stages as that of `featurizer_` does."""
     described = (model["featurizer"] or {}).get("params", {}).get("extra_features")
     if described == model["featurizer_"]["params"].get("extra_features") and prototype is not None:
         prototype.extra_features = fitted.extra_features
 
 
 def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -> torch.nn.Module:
-    """Build a featurizer's network, with random weights or without any."""
+    """Build a featurizer's network, with random weights or without memory for weights."""
     twin = copy.copy(featurizer)
     twin.weights = None
     try:
@@ -391,7 +390,7 @@ def _set_output(estimator: Any, described: Any) -> None:
 
 
 def _check_transform(featurizer: ImageFeaturizer, described: dict[str, Any], what: str) -> None:
-    """Check that the parameters give the transform that the model was fitted with."""
+    """Check that the parameters result in the transform that the model was fitted with."""
     own = featurizer.transform_.describe()
     # The first files were written before there were stains and foreground.
     if {"stain": None, "foreground": False} | described != own:
