@@ -397,7 +397,7 @@ def test_weights_for_a_head_that_takes_none_are_refused_before_any_image_is_read
     y = np.array(["ALL"] * 18 + ["HEM"] * 6)
     images = ImageSequence(pixels).map(fail_to_read)
     head = make_pipeline(StandardScaler(), KNeighborsClassifier())
-    with pytest.raises(UnsupportedInputError, match="Pipeline takes no sample_weight"):
+    with pytest.raises(UnsupportedInputError, match="Pipeline does not take sample_weight"):
         tiny_hybrid(classifier=head, class_weight="balanced").fit(images, y)
 
 

@@ -210,9 +210,9 @@ def test_a_booster_that_fails_keeps_its_parameters(cells):
 )
 def test_early_stopping_on_random_rows_warns_for_subjects_and_raises_for_views(head):
     check_head(head)
-    with pytest.warns(UserWarning, match="images of one subject stand on both sides"):
+    with pytest.warns(UserWarning, match="images of one subject are on both sides"):
         check_head(head, groups=np.arange(8) // 2)
-    with pytest.raises(UnsupportedInputError, match="would tear views of one image apart"):
+    with pytest.raises(UnsupportedInputError, match="would separate views of one image"):
         check_head(head, n_views=8)
 
 
@@ -263,7 +263,7 @@ def test_it_stops_by_itself_above_ten_thousand_rows():
 
 def test_a_booster_that_stops_early_inside_another_estimator_is_refused():
     head = make_pipeline(StandardScaler(), XGBClassifier(early_stopping_rounds=3))
-    with pytest.raises(UnsupportedInputError, match="cannot be given validation rows"):
+    with pytest.raises(UnsupportedInputError, match="cannot get validation rows"):
         check_head(head)
 
 

@@ -104,7 +104,7 @@ def test_weights_that_reach_nothing_are_refused_before_an_image_is_read(cells, n
     clf.set_params(class_weight=None if weight else "balanced")
     with (
         config_context(enable_metadata_routing=routing),
-        pytest.raises(UnsupportedInputError, match="takes no sample_weight"),
+        pytest.raises(UnsupportedInputError, match="does not take sample_weight"),
     ):
         clf.fit(images, y, **weight)
 

@@ -198,7 +198,7 @@ def test_white_level_changes_the_fingerprint(deep_file):
 
 @pytest.mark.parametrize("white_level", [0, -1, np.inf, np.nan])
 def test_white_levels_that_are_not_positive_numbers_raise(white_level):
-    with pytest.raises(UnsupportedInputError, match="it is a number above 0, such as 4095"):
+    with pytest.raises(UnsupportedInputError, match="must be a number above 0, such as 4095"):
         ImageSequence(EIGHT[None], white_level=white_level)
 
 

@@ -680,7 +680,7 @@ def test_the_loss_of_mixed_images_is_that_of_their_mixed_targets(pixels, three_c
 
 def test_cutmix_needs_maps(pixels, three_classes):
     featurizer = by({"cutmix_alpha": 1.0}, trainable="head")
-    with pytest.raises(ValueError, match=r"cuts rectangles from maps.*\(8, 1, 1\).*mixup_alpha"):
+    with pytest.raises(ValueError, match=r"needs maps.*\(8, 1, 1\).*mixup_alpha"):
         featurizer.fit(pixels, three_classes)
     by({"cutmix_alpha": 1.0}, trainable=2).fit(pixels, three_classes)
 

@@ -327,7 +327,7 @@ EDITS = {
     ),
     "few classes": (
         lambda m: m["model"].update(classes={"array": ["<i8", [0, 1]]}),
-        "decides between other classes",
+        "its head has other classes than the model",
     ),
     "head": (
         lambda m: m["model"]["heads"]["heads"].update(classifier_=5),

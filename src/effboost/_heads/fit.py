@@ -112,22 +112,22 @@ def _check_part(part: Any, is_head: bool, has_subjects: bool, n_views: int, n_ro
     name = type(part).__name__
     if not is_head and is_booster(part) and watches_validation(part):
         raise UnsupportedInputError(
-            f"{name} stops early, but inside another estimator it cannot be given validation "
-            "rows: leave early stopping out, or make it the head itself"
+            f"{name} stops early, but inside another estimator it cannot get validation rows: "
+            "leave early stopping out, or use it as the head itself"
         )
     parameter, stops = _find_random_split(part, is_head, n_rows)
     if parameter is None:
         return
     if n_views > 1 and stops:
         raise UnsupportedInputError(
-            f"{parameter} of {name} splits rows at random, and would tear views of one image "
-            'apart: leave it out, or set view_averaging="features"'
+            f"{parameter} of {name} splits rows at random, and would separate views of one "
+            'image: leave it out, or set view_averaging="features"'
         )
     if has_subjects or n_views > 1:
         what = "images of one subject" if has_subjects else "views of one image"
         warnings.warn(
-            f"{parameter} of {name} splits rows at random: {what} stand on both sides, so what it "
-            "estimates there is too good",
+            f"{parameter} of {name} splits rows at random: {what} are on both sides, so scores on "
+            "these rows are too good",
             stacklevel=5,
         )
 

@@ -33,9 +33,9 @@ def check_takes_weights(classifier: Any) -> None:
     """
     if not takes_weights(classifier):
         raise UnsupportedInputError(
-            f"{type(classifier).__name__} takes no sample_weight, which class_weight and "
-            "sample_weight need: leave them out, choose another classifier, or request them by "
-            "scikit-learn's metadata routing (set_fit_request)"
+            f"{type(classifier).__name__} does not take sample_weight, which class_weight and "
+            "sample_weight need: leave these out, choose another classifier, or request "
+            "sample_weight by scikit-learn's metadata routing (set_fit_request)"
         )
     if _routes(classifier, "sample_weight"):
         # Fails here, before any feature is computed, where a request is missing.

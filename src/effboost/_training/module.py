@@ -144,9 +144,9 @@ class TrainingModule(nn.Module):
         given = run(noise).shape[1:]
         if cutmix_alpha and (len(given) != 3 or min(given[1:]) < 2):
             raise ValueError(
-                f"cutmix_alpha={cutmix_alpha!r} cuts rectangles from maps, but the "
-                f"frozen first stages give values of shape {tuple(given)} for an image; use "
-                "mixup_alpha, or train more stages (trainable)"
+                f"cutmix_alpha={cutmix_alpha!r} needs maps, but the output of the frozen "
+                f"first stages for an image has shape {tuple(given)}; use mixup_alpha, or train "
+                "more stages (trainable)"
             )
         return lambda data: PrefixedDataset(data, run, given, seed)
 

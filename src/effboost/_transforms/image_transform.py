@@ -21,7 +21,7 @@ __all__ = ["ImageTransform"]
 
 _PADDED: Final = (
     "images smaller than crop_size={0} x {0} are padded with black, as torchvision's CenterCrop "
-    "does; crop_size=None takes each image whole"
+    "does; crop_size=None uses whole images"
 )
 # Side in pixels up to which the padded square is drawn whole.
 _MAX_CANVAS: Final = 4096

@@ -81,9 +81,9 @@ def _download(url: str, file: Path, prefix: str | None, progress: bool) -> None:
 
 def _not_found(url: str, file: Path, reason: str) -> WeightsNotFoundError:
     return WeightsNotFoundError(
-        f"the ImageNet weights are not on this machine, and {reason}. Fetch {url} elsewhere and "
-        f"put it at {str(file)!r}, or set TORCH_HOME to a folder that can be written; or give "
-        "weights=<a local .pth or .safetensors file>; or weights=None for random weights"
+        f"the ImageNet weights are not on this machine, and {reason}. Download {url} elsewhere "
+        f"and put it at {str(file)!r}; or set TORCH_HOME to a folder that can be written; or give "
+        "weights=<a local .pth or .safetensors file>, or weights=None for random weights"
     )
 
 
@@ -171,8 +171,8 @@ def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence
             if keys
         )
         raise WeightsMismatchError(
-            f"the weights do not fit backbone {name!r}: {report}. They are of another "
-            "architecture, or of another number of classes",
+            f"the weights do not fit backbone {name!r}: {report}. They are for another "
+            "architecture, or another number of classes",
             missing,
             unexpected,
             misshaped,

@@ -96,7 +96,10 @@ def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelP
         )
     if isinstance(_last_step(classifier), SVC | NuSVC):
         # Its probabilities come from another model than its decision.
-        raise _refuse(classifier, "a support vector machine does not decide by its probabilities")
+        raise _refuse(
+            classifier,
+            "a support vector machine does not predict by its probabilities",
+        )
     load_converters()
     try:
         with warnings.catch_warnings():
@@ -123,17 +126,19 @@ def _compare(
     difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
     # Not `>`: a difference of NaN counts, too.
     if not difference <= _TOLERANCE:
-        raise _refuse(classifier, f"its graph gives other probabilities (by {difference:.2g})")
+        raise _refuse(
+            classifier, f"its graph returns other probabilities (difference {difference:.2g})"
+        )
     chosen = expected[np.arange(len(expected)), classifier.predict(probes)]
     if (chosen < expected.max(axis=1) - _TOLERANCE).any():
-        raise _refuse(classifier, "it does not predict the class of the highest probability")
+        raise _refuse(classifier, "it does not predict the class with the highest probability")
 
 
 def _refuse(classifier: Any, reason: str) -> UnsupportedInputError:
     return UnsupportedInputError(
         f"{type(classifier).__name__} cannot be exported: {reason}. XGBClassifier with "
         "booster='gbtree', linear models, forests, and pipelines, soft votes and calibrated "
-        "compositions of them can be exported"
+        "classifiers that consist of these can be exported"
     )
 
 

@@ -371,7 +371,7 @@ def _list_parts(
         _check_classes(head.le_, k)
         named = [part for _, part in head.estimators if not isinstance(part, str)]
         if len(named) != len(head.estimators_):
-            raise RefusedError(f"a {kind} has other estimators than it names")
+            raise RefusedError(f"the estimators of a {kind} do not match their names")
     elif kind == "StackingClassifier":
         yield from ((part, width, k, False) for part in _some(head.estimators_, kind))
         yield head.final_estimator_, None, k, False
@@ -429,7 +429,7 @@ def _check_classes(estimator: Any, n_classes: int, *, some: bool = False) -> Non
         if some and np.isin(classes, expected).all() and (np.diff(classes) > 0).all():
             return
     raise RefusedError(
-        f"a {type(estimator).__name__} decides between {str(classes)[:80]}; expected the numbers "
+        f"a {type(estimator).__name__} has the classes {str(classes)[:80]}; expected the numbers "
         f"0 to {n_classes - 1}"
     )
 

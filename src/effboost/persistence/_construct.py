@@ -322,7 +322,9 @@ def _decode_spec(fields: Any, what: str) -> BackboneSpec:
     try:
         spec = BackboneSpec(**values)
     except TypeError as error:
-        raise RefusedError(f"{what}: its backbone is described otherwise ({error})") from error
+        raise RefusedError(
+            f"{what}: the description of its backbone is not valid ({error})"
+        ) from error
     if not (
         isinstance(spec.name, str)
         and isinstance(spec.family, str)
@@ -335,7 +337,7 @@ def _decode_spec(fields: Any, what: str) -> BackboneSpec:
         and all(isinstance(option, tuple) and len(option) == 2 for option in spec.options)
         and all(isinstance(name, str) for name, _ in spec.options)
     ):
-        raise RefusedError(f"{what}: its backbone is described otherwise")
+        raise RefusedError(f"{what}: the description of its backbone is not valid")
     return spec
 
 
@@ -373,7 +375,7 @@ def _check_head(head: Any, n_classes: int) -> None:
     except Exception as error:
         raise RefusedError("its head is not fitted") from error
     if not fits:
-        raise RefusedError("its head decides between other classes than the model has")
+        raise RefusedError("its head has other classes than the model")
 
 
 def _set_output(estimator: Any, described: Any) -> None:

@@ -78,7 +78,7 @@ def decode(value: Any, what: str) -> Any:
     if not isinstance(value, dict):
         return value
     if len(value) != 1:
-        raise RefusedError(f"{what} is of no known kind")
+        raise RefusedError(f"{what} is of an unknown kind")
     kind, content = next(iter(value.items()))
     if kind in _GROUPS:
         return _decode_group(kind, content, what)
@@ -87,7 +87,7 @@ def decode(value: Any, what: str) -> Any:
     try:
         return _DECODERS[kind](content, what)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise RefusedError(f"{what} is no {kind}") from error
+        raise RefusedError(f"{what} is not a {kind}") from error
 
 
 def is_group(value: Any) -> bool:
