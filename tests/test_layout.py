@@ -52,7 +52,7 @@ def test_modules_and_functions_are_small(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_rooms_use_the_internal_protocol_of_the_estimators_alone(path):
+def test_packages_use_only_the_internal_protocol_of_the_estimators(path):
     """An attribute with an underscore, of what is called as an estimator usually is."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):

@@ -153,7 +153,7 @@ def test_hybrid_is_calibrated_on_held_out_subjects(data, parts, method):
     assert clf.predict(images[rest]).dtype == y.dtype
 
 
-def test_a_temperature_changes_no_decision(data, parts):
+def test_a_temperature_does_not_change_predicted_classes(data, parts):
     (images, y), (train, rest) = data, parts
     calibration = {"X_val": images[rest[:90]], "y_val": y[rest[:90]]}
     plain = boosted_hybrid().fit(images[train], y[train], **calibration)

@@ -57,7 +57,7 @@ def test_weights_leave_the_order_of_rows_as_it_is():
         np.testing.assert_array_equal(got, expected)
 
 
-def test_equal_rows_become_one_where_the_first_of_them_stands():
+def test_equal_rows_are_merged_at_the_position_of_the_first():
     features = np.array([[3.0], [1.0], [3.0], [2.0], [1.0], [3.0]], np.float32)
     y = np.array([0, 1, 0, 0, 1, 1])  # the last is equal but for its class
     head = Recorder()
@@ -68,7 +68,7 @@ def test_equal_rows_become_one_where_the_first_of_them_stands():
     assert weight.tolist() == [4, 7, 4, 6]
 
 
-def test_the_views_of_an_image_stay_beside_each_other_and_share_its_weight():
+def test_the_views_of_an_image_stay_together_and_share_its_weight():
     features = np.arange(24, dtype=np.float32)[::-1].reshape(-1, 2)
     head = Recorder()
     fit_head(

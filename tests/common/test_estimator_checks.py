@@ -61,7 +61,7 @@ def test_every_check_passes_and_none_is_skipped_or_expected_to_fail(name):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TUNED)
-def test_with_training_every_check_passes_but_that_on_weights(name):
+def test_with_training_every_check_passes_except_the_one_of_weights(name):
     make, least = TUNED[name]
     counts = run_checks(make, STOCHASTIC)
     assert counts["passed"] >= least

@@ -64,7 +64,7 @@ def test_clusters_by_patient_raise_the_silhouette_by_subject(by_patient):
     assert display.silhouette_by_class < 0.1
 
 
-def test_both_pictures_contain_every_image(by_patient):
+def test_both_axes_contain_every_image(by_patient):
     features, y, groups = by_patient
     display = FeatureViewDisplay.from_features(features, y, groups)
     for ax, of_image in zip(display.axes_, (y, groups), strict=True):
@@ -133,7 +133,7 @@ def test_silhouettes_use_at_most_fifty_components():
 
 
 @pytest.mark.slow
-def test_umap_keeps_neighbours_together_and_is_repeatable(by_patient):
+def test_umap_keeps_clusters_together_and_is_repeatable(by_patient):
     pytest.importorskip("umap")
     features, y, groups = by_patient
     display = FeatureViewDisplay.from_features(features, y, groups, method="umap")

@@ -323,7 +323,7 @@ EDITS = {
     ),
     "classes": (
         lambda m: m["model"].update(classes={"array": ["<U1000000000", ["a", "b"]]}),
-        "classes is no array",
+        "classes is not a valid array",
     ),
     "few classes": (
         lambda m: m["model"].update(classes={"array": ["<i8", [0, 1]]}),

@@ -87,7 +87,7 @@ def decode(value: Any, what: str) -> Any:
     try:
         return _DECODERS[kind](content, what)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise RefusedError(f"{what} is not a {kind}") from error
+        raise RefusedError(f"{what} is not a valid {kind}") from error
 
 
 def is_group(value: Any) -> bool:
