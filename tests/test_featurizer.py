@@ -43,6 +43,7 @@ def test_the_networks_of_the_paper_give_float32_features_of_their_width(
         fine_tune=False,
         crop_size=None,
         image_size=side,
+        runtime="torch",
     )
     features = featurizer.fit_transform(pixels[:3])
     assert features.shape == (3, width)

