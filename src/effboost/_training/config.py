@@ -435,6 +435,6 @@ def _check_rates(lr: Any) -> Any:
     if len(rates) != 3 or not all(isinstance(r, Real) and float(r) > 0 for r in rates):
         raise ValueError(
             f"lr={lr!r}; expected one number above 0, or three: of the first stage, of the other "
-            "stages, and of the layer that classifies"
+            "stages, and of the classification layer"
         )
     return rates

@@ -62,7 +62,7 @@ def normalize_stain(image: Image.Image, method: str) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        A picture of the same size.
+        An image of the same size.
     """
     pixels = np.asarray(image)
     seen = pixels.max(axis=2) > _BLACK
@@ -94,7 +94,7 @@ def jitter_stain(image: Image.Image, strength: float, rng: np.random.Generator) 
     Returns
     -------
     PIL.Image.Image
-        A picture of the same size.
+        An image of the same size.
     """
     factor, added = rng.uniform(-strength, strength, (2, 3))
     pixels = np.asarray(image)

@@ -78,13 +78,14 @@ def pad_same(x: torch.Tensor, kernel_size: int, stride: int) -> torch.Tensor:
     x : torch.Tensor of shape (n, c, h, w)
         The maps.
     kernel_size, stride : int
-        Those of the convolution.
+        Kernel size and stride of the convolution.
 
     Returns
     -------
     torch.Tensor
-        Zeros are added so that the convolution has ceil(h / stride) x ceil(w / stride) positions:
-        one more at the bottom and right than at the top and left where their number is odd.
+        The maps with zeros added, so that the output of the convolution has
+        ceil(h / stride) x ceil(w / stride) positions. If the number of added rows or columns is
+        odd, one more is added at the bottom or right.
     """
     height, width = (
         max((math.ceil(side / stride) - 1) * stride + kernel_size - side, 0) for side in x.shape[2:]
@@ -142,18 +143,19 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite, with a classifier.
+    """EfficientNet-Lite, with its classification layer.
 
     Parameters
     ----------
     width, depth : float
-        Factors of the channels and of the blocks of each stage. Neither changes the stem and the
-        features, and `depth` does not change the first and the last stage.
+        Factors for the number of channels and of blocks in each stage. They do not change the
+        first convolution and the number of features; `depth` does not change the first and the
+        last stage.
     dropout : float
-        Share of features that are set to 0 in training, before the classifier.
+        Share of features that are set to 0 in training, before the classification layer.
     stochastic_depth_prob : float, default=0.2
-        Probability that the last block is left out for an image in training; it rises from 0 at
-        the first block.
+        Probability that the last block is skipped for an image in training. The probability
+        increases from 0 for the first block to this value.
     num_classes : int, default=1000
         Number of classes.
 
