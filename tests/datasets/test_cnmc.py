@@ -8,7 +8,12 @@ import pytest
 from PIL import Image
 
 from common.cnmc import LAYOUTS, write_tree
-from effboost.datasets import load_cnmc, split_cnmc_preliminary
+from effboost.datasets import (
+    check_image_folder,
+    load_cnmc,
+    load_image_folder,
+    split_cnmc_preliminary,
+)
 from effboost.exceptions import DatasetError, IncompleteDataWarning
 
 # The release's list of files, where it lies beside the project.
@@ -170,3 +175,28 @@ def test_full_release_has_published_counts(tmp_path):
     everything = load_cnmc(tmp_path, "all")
     assert len(everything.paths) == 15_114
     assert (everything.target == -1).sum() == 2586
+
+
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.IncompleteDataWarning")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folder_reader_reads_the_training_images(tmp_path, layout):
+    root = write_tree(tmp_path, layout)
+    expected = load_cnmc(root)
+    for folder in (root, root / LAYOUTS[layout][0]):
+        data = load_image_folder(folder)
+        assert data.paths.tolist() == expected.paths.tolist()
+        assert data.groups.tolist() == expected.groups.tolist() == data.images.groups.tolist()
+        assert data.target.tolist() == [expected.target_names[t] for t in expected.target]
+        assert data.split.tolist() == [f"fold_{fold}" for fold in expected.fold]
+    one = load_image_folder(root, parts=["fold_2"])
+    assert one.paths.tolist() == expected.paths[expected.fold == 2].tolist()
+    with pytest.raises(DatasetError, match="leave out target, group and split"):
+        load_image_folder(root, group=r"UID_(H?\d+)_")
+
+
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.IncompleteDataWarning")
+def test_check_reads_the_training_images(tmp_path):
+    found = check_image_folder(write_tree(tmp_path))
+    assert found.n_images == 8
+    assert found.classes == {"ALL": (4, 2), "HEM": (4, 2)}
+    assert "leaking_subject" not in found.counts

@@ -18,7 +18,14 @@ from effboost._images import ImageSequence
 from effboost.exceptions import DatasetError, IncompleteDataWarning
 from effboost.model_selection import subject_split
 
-__all__ = ["find_training_folder", "is_cnmc", "load_cnmc", "split_cnmc_preliminary"]
+__all__ = [
+    "TARGET_NAMES",
+    "CnmcImage",
+    "is_cnmc",
+    "list_training_images",
+    "load_cnmc",
+    "split_cnmc_preliminary",
+]
 
 # Each phase's folder: in the mirrors that reorganised the release, then in the archive's own.
 _FOLDERS: Final = {
@@ -39,11 +46,15 @@ _MERGED: Final = (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("
 _MERGED_FINAL: Final = (("581", "914"), ("972", "2217"))
 _GROUP_OF: Final = {name: "+".join(names) for names in _MERGED for name in names}
 _FINAL_GROUP_OF: Final = {name: "+".join(names) for names in _MERGED_FINAL for name in names}
+# The names of targets 0 and 1.
+TARGET_NAMES: Final = ("HEM", "ALL")
 # Final-phase images show the cell in the centre of a larger frame.
 _FRAME: Final = 450
 
 
-class _Image(NamedTuple):
+class CnmcImage(NamedTuple):
+    """An image of C-NMC 2019 on disk."""
+
     path: str
     target: int
     subject: str
@@ -162,10 +173,22 @@ def split_cnmc_preliminary(
     return rows[parts.train], rows[parts.test]
 
 
-def find_training_folder(root: Path) -> Path | None:
-    """Return the folder with the folds of C-NMC 2019, None if there is none."""
-    folders = (root / name for name in _FOLDERS["train"])
-    return next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
+def list_training_images(root: Path) -> list[CnmcImage] | None:
+    """List the training images of C-NMC 2019; None if a folder is not laid out like it.
+
+    Parameters
+    ----------
+    root : path
+        The folder that `load_cnmc` takes, or the folder of the training images in it.
+    """
+    names = _FOLDERS["train"]
+    folders = [root / name for name in names] + [root] * (root.name in names)
+    folder = next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
+    if folder is None:
+        return None
+    found = _list_train(folder)
+    _check_complete(found, ["train"])
+    return found
 
 
 def is_cnmc(root: str | os.PathLike[str]) -> bool:
@@ -183,18 +206,20 @@ def _find_folder(root: Path, phase: str) -> Path:
     )
 
 
-def _list_train(folder: Path) -> list[_Image]:
+def _list_train(folder: Path) -> list[CnmcImage]:
     found = []
     for fold in range(3):
         for path in sorted((folder / f"fold_{fold}").rglob("*.bmp")):
             subject, target = _parse_name(path.name, str(path))
             found.append(
-                _Image(str(path), target, subject, _GROUP_OF.get(subject, subject), fold, "train")
+                CnmcImage(
+                    str(path), target, subject, _GROUP_OF.get(subject, subject), fold, "train"
+                )
             )
     return found
 
 
-def _list_preliminary(folder: Path) -> list[_Image]:
+def _list_preliminary(folder: Path) -> list[CnmcImage]:
     table = next((p for p in (folder.parent / _LABELS, folder / _LABELS) if p.is_file()), None)
     if table is None:
         raise DatasetError(
@@ -216,7 +241,7 @@ def _list_preliminary(folder: Path) -> list[_Image]:
             path = folder / row["new_names"]
             if path.is_file():
                 found.append(
-                    _Image(
+                    CnmcImage(
                         str(path),
                         target,
                         subject,
@@ -228,10 +253,12 @@ def _list_preliminary(folder: Path) -> list[_Image]:
     return found
 
 
-def _list_final(folder: Path) -> list[_Image]:
+def _list_final(folder: Path) -> list[CnmcImage]:
     paths = sorted(folder.glob("*.bmp"), key=lambda path: (len(path.stem), path.stem))
     return [
-        _Image(str(path), -1, "", f"final {_FINAL_GROUP_OF.get(path.stem, path.stem)}", -1, "final")
+        CnmcImage(
+            str(path), -1, "", f"final {_FINAL_GROUP_OF.get(path.stem, path.stem)}", -1, "final"
+        )
         for path in paths
     ]
 
@@ -249,7 +276,7 @@ def _parse_name(name: str, where: str) -> tuple[str, int]:
     return match[1].upper(), int(match[2].lower() == "all")
 
 
-def _check_complete(found: Iterable[_Image], phases: list[str]) -> None:
+def _check_complete(found: Iterable[CnmcImage], phases: list[str]) -> None:
     phase_of = [image.split for image in found]
     wrong = [
         f"{phase_of.count(phase)} of {_RELEASED[phase]} {phase} images"
@@ -266,15 +293,15 @@ def _check_complete(found: Iterable[_Image], phases: list[str]) -> None:
         )
 
 
-def _make_bunch(found: list[_Image]) -> Bunch:
-    columns: dict[str, Any] = dict(zip(_Image._fields, zip(*found, strict=True), strict=True))
+def _make_bunch(found: list[CnmcImage]) -> Bunch:
+    columns: dict[str, Any] = dict(zip(CnmcImage._fields, zip(*found, strict=True), strict=True))
     paths = np.array(columns["path"], dtype=object)
     groups = np.array(columns["group"])
     return Bunch(
         paths=paths,
         images=ImageSequence(paths, groups=groups, frame=_FRAME),
         target=np.array(columns["target"]),
-        target_names=["HEM", "ALL"],
+        target_names=list(TARGET_NAMES),
         subjects=np.array(columns["subject"]),
         groups=groups,
         fold=np.array(columns["fold"]),
