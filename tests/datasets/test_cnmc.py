@@ -199,4 +199,5 @@ def test_check_reads_the_training_images(tmp_path):
     found = check_image_folder(write_tree(tmp_path))
     assert found.n_images == 8
     assert found.classes == {"ALL": (4, 2), "HEM": (4, 2)}
-    assert "leaking_subject" not in found.counts
+    assert found.splits == {"fold_0": (3, 3), "fold_1": (2, 2), "fold_2": (3, 2)}
+    assert found.counts["leaking_subject"] == 3  # as published: the folds tear merged subjects
