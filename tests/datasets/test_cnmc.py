@@ -201,3 +201,19 @@ def test_check_reads_the_training_images(tmp_path):
     assert found.classes == {"ALL": (4, 2), "HEM": (4, 2)}
     assert found.splits == {"fold_0": (3, 3), "fold_1": (2, 2), "fold_2": (3, 2)}
     assert found.counts["leaking_subject"] == 3  # as published: the folds tear merged subjects
+
+
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.IncompleteDataWarning")
+def test_subjects_with_images_of_the_same_cell_can_be_merged(tmp_path):
+    root = write_tree(tmp_path)
+    folder = root / "training_data"
+    for name in ("fold_0/all/UID_17_1_1_all.bmp", "fold_0/hem/UID_H7_1_1_hem.bmp"):
+        (folder / name).touch()
+    identical, similar = (load_cnmc(root, merge=merge) for merge in ("identical", "similar"))
+    assert {"17", "20+21", "H7"} <= set(identical.groups)
+    assert {"17+20+21", "H2+H4+H5+H6+H7"} <= set(similar.groups)
+    assert similar.images.groups.tolist() == similar.groups.tolist()
+    final = load_cnmc(root, "final", merge="similar")
+    assert final.groups.tolist() == load_cnmc(root, "final").groups.tolist()
+    with pytest.raises(ValueError, match="merge='all' must be"):
+        load_cnmc(root, merge="all")

@@ -44,7 +44,18 @@ _NAME: Final = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)\.bmp", re.IGNORECASE)
 _MERGED: Final = (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10"))
 # Numbers of final-phase images that are identical; their subjects are unknown.
 _MERGED_FINAL: Final = (("581", "914"), ("972", "2217"))
-_GROUP_OF: Final = {name: "+".join(names) for names in _MERGED for name in names}
+# Those with images of the same cell, in files that differ, as well. Found by `check_images` in
+# fold 0 and a third of fold 2; there may be more.
+_SIMILAR: Final = (
+    ("17", "20", "21"),
+    ("51", "75", "78"),
+    ("H2", "H4", "H5", "H6", "H7"),
+    ("H3", "H10"),
+)
+_GROUPS_OF: Final = {
+    merge: {name: "+".join(names) for names in merged for name in names}
+    for merge, merged in (("identical", _MERGED), ("similar", _SIMILAR))
+}
 _FINAL_GROUP_OF: Final = {name: "+".join(names) for names in _MERGED_FINAL for name in names}
 # The names of targets 0 and 1.
 TARGET_NAMES: Final = ("HEM", "ALL")
@@ -63,7 +74,9 @@ class CnmcImage(NamedTuple):
     split: str
 
 
-def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
+def load_cnmc(
+    root: str | os.PathLike[str], split: str = "train", *, merge: str = "identical"
+) -> Bunch:
     """Find the images of the C-NMC 2019 challenge on disk, without opening them.
 
     The data set holds segmented cells on black, stain-normalised by its owners, from subjects
@@ -78,6 +91,9 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
         ``training_data``, ``validation_data`` and ``testing_data``, as in a public mirror.
     split : {"train", "preliminary", "final", "all"}, default="train"
         Which phase. The final one has no labels.
+    merge : {"identical", "similar"}, default="identical"
+        Subjects who share images are one group: those with identical files, as published; or also
+        those with files that differ, but show the same cell (17 with 20 and 21, H7 with H2).
 
     Returns
     -------
@@ -109,7 +125,8 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     Notes
     -----
     The official folds separate the subjects, but 94 pairs of byte-identical training images, under
-    different subjects, are in different folds. Split by the 66 `groups` of the training images
+    different subjects, are in different folds, and so are images of the same cell whose files
+    differ (``merge="similar"``). Split by the 66 `groups` of the training images
     instead of by `fold`.
 
     References
@@ -128,13 +145,21 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
         raise DatasetError(
             f"{str(folder)!r} is not a folder; give the folder that contains the phases of C-NMC"
         )
+    if merge not in _GROUPS_OF:
+        raise ValueError(f'merge={merge!r} must be "identical" or "similar"')
     if split not in (*_FOLDERS, "all"):
         raise ValueError(f'split={split!r} must be "train", "preliminary", "final" or "all"')
     phases = list(_FOLDERS) if split == "all" else [split]
     folders = {phase: _find_folder(folder, phase) for phase in phases}
     found = [image for phase in phases for image in _LIST[phase](folders[phase])]
     _check_complete(found, phases)
-    return _make_bunch(found)
+    group_of = _GROUPS_OF[merge]
+    return _make_bunch(
+        [
+            image._replace(group=group_of.get(image.subject, image.subject or image.group))
+            for image in found
+        ]
+    )
 
 
 def split_cnmc_preliminary(
@@ -213,7 +238,12 @@ def _list_train(folder: Path) -> list[CnmcImage]:
             subject, target = _parse_name(path.name, str(path))
             found.append(
                 CnmcImage(
-                    str(path), target, subject, _GROUP_OF.get(subject, subject), fold, "train"
+                    str(path),
+                    target,
+                    subject,
+                    _GROUPS_OF["identical"].get(subject, subject),
+                    fold,
+                    "train",
                 )
             )
     return found
@@ -245,7 +275,7 @@ def _list_preliminary(folder: Path) -> list[CnmcImage]:
                         str(path),
                         target,
                         subject,
-                        _GROUP_OF.get(subject, subject),
+                        _GROUPS_OF["identical"].get(subject, subject),
                         -1,
                         "preliminary",
                     )
