@@ -243,7 +243,7 @@ def test_checkpoints_of_dinov2_load_from_a_file(kind, ending, tmp_path):
     own = build(DINO)
     own.load_state_dict(spread(own.state_dict()))
     file = tmp_path / f"weights{ending}"
-    content = {key: value for key, value in kind(dict(own.state_dict())).items()}
+    content = dict(kind(dict(own.state_dict())))
     if ending == ".safetensors":
         save_file({key: value.contiguous() for key, value in content.items()}, file)
     else:

@@ -77,13 +77,13 @@ def test_rows_of_numbers_are_images_if_the_model_was_fitted_on_rows(tmp_path):
         got.predict(rows[:, :-1])
 
 
-def test_rows_of_numbers_are_refused_otherwise(clf):
+def test_rows_of_numbers_are_refused_if_the_model_was_fitted_on_images(clf):
     assert not hasattr(clf, "n_features_in_")
     with pytest.raises(UnsupportedInputError, match="image_shape"):
         clf.predict(np.zeros((2, 4800)))
 
 
-def test_an_image_depends_neither_on_others_nor_on_the_number_of_threads(clf, monkeypatch):
+def test_features_depend_neither_on_other_images_nor_on_the_number_of_threads(clf, monkeypatch):
     images = cells(40)[0]
     together = clf.predict_proba(images)
     alone = np.concatenate([clf.predict_proba(images[i : i + 1]) for i in range(len(images))])

@@ -113,9 +113,7 @@ class FeatureMaps:
         first = self._run(images, parts[0])
         with ThreadPoolExecutor(self._reader.n_workers) as pool_of_threads:
             others = list(pool_of_threads.map(lambda part: self._run(images, part), parts[1:]))
-        features, *fields = (
-            np.concatenate(column) for column in zip(first, *others, strict=True)
-        )
+        features, *fields = (np.concatenate(column) for column in zip(first, *others, strict=True))
         return features if self._reader.is_exact else None, fields
 
     def _run(self, images: ImageSequence, part: range) -> list[_Floats]:

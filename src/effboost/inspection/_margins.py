@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
 
-from effboost._heads import LinearBoostedClassifier
+from effboost._heads.linear_boosted import LinearBoostedClassifier
 from effboost._utils.compat import load_xgboost
 from effboost.exceptions import UnsupportedInputError
 
@@ -163,9 +163,7 @@ def _explain_linear(head: Any, features: npt.NDArray[np.float32]) -> Margins:
     ).copy()
     margin = np.asarray(head.decision_function(features), dtype=np.float64)
     margin = margin.reshape(len(features), -1)
-    return Margins(
-        margin, coefficients, intercept, None, np.zeros_like(margin), "coefficients"
-    )
+    return Margins(margin, coefficients, intercept, None, np.zeros_like(margin), "coefficients")
 
 
 def _explain_pipeline(head: Pipeline, features: npt.NDArray[np.float32]) -> Margins:

@@ -35,16 +35,16 @@ _LABEL_TYPES: Final[dict[str, tuple[type, ...]]] = {
 def describe(
     classes: npt.NDArray[Any], transform: ImageTransform, image_shape: tuple[int, ...] | None
 ) -> dict[str, str]:
-    """Describe an exported model as metadata, all of them text.
+    """Describe an exported model as metadata, whose values are strings.
 
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
         The labels.
     transform : ImageTransform
-        What happens to an image before the network.
+        The preparation of images.
     image_shape : tuple or None
-        Height, width and channels where images come as numeric rows.
+        Height, width and channels if images are numeric rows.
     """
     kind = {"b": "bool", "f": "float64", "i": "int64", "u": "int64", "O": "object"}
     return {
@@ -107,7 +107,7 @@ def _read_shape(metadata: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Read an ONNX file of any content.
+    """Read the bytes of an ONNX file, without checking its content.
 
     Raises
     ------

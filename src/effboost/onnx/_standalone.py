@@ -24,7 +24,7 @@ _NEEDED: Final = ("numpy", "onnxruntime", "pillow")
 def write_folder(
     path: str | os.PathLike[str], graph: bytes, classes: npt.NDArray[Any], backbone: str
 ) -> Path:
-    """Write ``model.onnx`` with a script that runs it, whole or not at all.
+    """Write ``model.onnx`` with a script that runs it, completely or not at all.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""Classify images by model.onnx, which lies beside this file.
+"""Classify images by model.onnx, which is in the folder of this file.
 
     python predict.py cells/ slide.bmp --out results.csv
 
-Needs numpy, Pillow and onnxruntime alone. Writes one line for each image: its file, the most
-probable class and the probability of each class. An image that cannot be read is named on
-stderr, the others go on, and the exit status is 1.
+Needs only numpy, Pillow and onnxruntime. Writes one line for each image: its file, the most
+probable class and the probability of each class. If an image cannot be read, an error is printed
+to stderr, the other images are still predicted, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_SIDE, MAX_PIXELS = 8, 89_478_485
 
 
 def main() -> int:
-    """Classify what the command line names."""
+    """Classify the images that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def classify(session: onnxruntime.InferenceSession, names: list[str], out: TextIO) -> int:
-    """Write the table, a line as soon as an image is done; give the exit status."""
+    """Write a line as soon as an image is predicted; return the exit status."""
     status = 0
     classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
     table = csv.writer(out, lineterminator="\n")
@@ -51,7 +51,7 @@ def classify(session: onnxruntime.InferenceSession, names: list[str], out: TextI
     for path in find_images(names):
         try:
             image = read_image(path)
-        except Exception as error:  # decoders meet damaged bytes with whatever happens along
+        except Exception as error:  # decoders raise many kinds of errors
             reason = " ".join(str(error).split()) or type(error).__name__
             print(f"predict.py: error: {str(path)!r}: {reason}", file=sys.stderr)
             status = 1
@@ -63,7 +63,7 @@ def classify(session: onnxruntime.InferenceSession, names: list[str], out: TextI
 
 
 def find_images(names: list[str]) -> Iterator[Path]:
-    """Yield each file, and of folders all images in them and below, sorted by name."""
+    """Yield each file, and all images in folders, at any depth, sorted by name."""
     for path in map(Path, names):
         if path.is_dir():
             found = (p for p in path.rglob("*") if p.suffix[1:].lower() in SUFFIXES)
@@ -81,7 +81,7 @@ def read_image(path: Path) -> np.ndarray[Any, Any]:
         image = ImageOps.exif_transpose(opened)
         grey = np.asarray(image) if image.mode[0] in "IF" else None
         if grey is None:
-            # Colours of a palette with transparency would come out mixed with it.
+            # Otherwise, transparency would change the colours of a palette.
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")
             return np.asarray(image.convert("RGB"))
