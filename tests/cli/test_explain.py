@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
 
 import effboost
 from effboost.cli import main
@@ -55,7 +55,7 @@ def test_images_of_one_name_have_separate_heat_maps(model_file, new_cells, tmp_p
     assert {file.name for file in (tmp_path / "maps").iterdir()} == {f"{stem}.png", f"{stem}_2.png"}
 
 
-@pytest.mark.parametrize("method", ["tree_shap", "occlusion"])
+@pytest.mark.parametrize("method", ["exact", "occlusion"])
 def test_two_classes_have_separate_heat_maps(model_file, new_cells, tmp_path, method, capsys):
     image, options = list_images(new_cells)[0], ("--method", method)
     for label in ("ALL", "HEM"):
@@ -75,16 +75,16 @@ def test_two_classes_have_separate_heat_maps(model_file, new_cells, tmp_path, me
     )
 
 
-def test_heads_without_trees_are_explained_by_occlusion(fitted, new_cells, tmp_path, capsys):
+def test_heads_without_a_sum_are_explained_by_occlusion(fitted, new_cells, tmp_path, capsys):
     clf = effboost.presets.frozen(
         "shufflenet_v2_x0_5", weights=None, image_size=32, runtime="torch", random_state=0
-    ).set_params(classifier=LogisticRegression())
+    ).set_params(classifier=RandomForestClassifier(5))
     images = list_images(new_cells)
-    path = effboost.save(clf.fit(images, ["ALL", "HEM"] * 10), tmp_path / "linear.effboost")
+    path = effboost.save(clf.fit(images, ["ALL", "HEM"] * 10), tmp_path / "forest.effboost")
     assert explain(path, images[0], "--out", tmp_path / "maps") == 0
     assert len(list((tmp_path / "maps").iterdir())) == 1
-    assert explain(path, images[0], "--out", tmp_path / "maps", "--method", "tree_shap") == 1
-    assert "the head is LogisticRegression" in capsys.readouterr().err
+    assert explain(path, images[0], "--out", tmp_path / "maps", "--method", "exact") == 1
+    assert "the head is RandomForestClassifier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["file"])

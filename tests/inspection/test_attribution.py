@@ -2,20 +2,30 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
-from sklearn.linear_model import LogisticRegression
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 from xgboost import XGBClassifier, XGBRFClassifier
 from xgboost.callback import EarlyStopping
 
 from common.networks import TinyNet, tiny_featurizer
-from effboost import HybridClassifier
+from effboost import HybridClassifier, LinearBoostedClassifier
+from effboost.backbones import POOLINGS
 from effboost.datasets import make_blood_cells
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection import hybrid_attribution
 from effboost.inspection._attribution import _split
+from effboost.inspection._fields import pool, refine, spread
 
 PLACES = [(4, 4), (4, 20), (20, 4), (20, 20)]
 
@@ -148,7 +158,7 @@ def test_contributions_that_do_not_add_up_raise(spots):
     clf = fitted(X, y, OtherTrees(n_estimators=20))
     with pytest.raises(
         UnsupportedInputError,
-        match=r"do not add up to the margins that it predicts \(they differ by up to",
+        match=r"do not add up to the margins that the head predicts \(they differ by up to",
     ):
         hybrid_attribution(clf, X[:3])
 
@@ -203,14 +213,16 @@ def test_maps_do_not_depend_on_other_images(spots):
 @pytest.mark.parametrize(
     ("params", "classifier", "message"),
     [
-        ({}, LogisticRegression(), "the head is LogisticRegression"),
+        ({}, DecisionTreeClassifier(), "the head is DecisionTreeClassifier"),
+        ({}, make_pipeline(PCA(2), LogisticRegression()), "has a PCA before its classifier"),
+        ({}, CalibratedClassifierCV(LogisticRegression(), cv=2), "averages 2 calibrated"),
         ({}, XGBClassifier(booster="gblinear", n_estimators=2), "the head is XGBClassifier"),
         ({"features": "logits"}, None, "not the spatial means"),
         ({"backbone": "alexnet", "image_size": 64}, None, "not the spatial means"),
         ({"backbone": LargestNet}, None, "not the spatial means"),
         ({"backbone": LargestNet, "runtime": "onnxruntime"}, None, "not the spatial means"),
     ],
-    ids=["linear", "gblinear", "logits", "alexnet", "largest", "largest-onnx"],
+    ids=["tree", "PCA", "calibrated", "gblinear", "logits", "alexnet", "largest", "largest-onnx"],
 )
 def test_heads_and_features_that_cannot_be_attributed_raise(spots, params, classifier, message):
     X, y, _ = spots
@@ -287,15 +299,137 @@ def test_maps_of_eight_views_are_turned_back(spots):
     assert np.mean(np.abs(highest - places).max(axis=1) <= 1) > 0.8
 
 
-@pytest.mark.parametrize(
-    ("hybrid", "featurizer", "message"),
-    [
-        ({"view_averaging": "probabilities"}, {"views": "dihedral"}, "a mean of eight"),
-        ({}, {"extra_features": "stages"}, "features of several stages"),
-    ],
-)
-def test_averaged_probabilities_and_extra_features_raise(spots, hybrid, featurizer, message):
+def test_averaged_probabilities_of_views_raise(spots):
     X, y, _ = spots
-    clf = HybridClassifier(tiny_featurizer(**featurizer), random_state=0, **hybrid).fit(X, y)
-    with pytest.raises(UnsupportedInputError, match=message):
+    featurizer = tiny_featurizer(views="dihedral")
+    clf = HybridClassifier(featurizer, random_state=0, view_averaging="probabilities").fit(X, y)
+    with pytest.raises(UnsupportedInputError, match="a mean of eight"):
         hybrid_attribution(clf, X[:2])
+
+
+HEADS = {
+    "trees": lambda: XGBClassifier(n_estimators=10, max_depth=2),
+    "logistic": lambda: LogisticRegression(),
+    "scaled": lambda: make_pipeline(StandardScaler(), LogisticRegression(C=0.1)),
+    "selected": lambda: make_pipeline(
+        MinMaxScaler(), SelectKBest(k=5), RobustScaler(), LogisticRegression()
+    ),
+    "margins": lambda: make_pipeline(MaxAbsScaler(), LinearSVC()),
+    "ridge": lambda: RidgeClassifier(),
+    "selected trees": lambda: make_pipeline(SelectKBest(k=5), XGBClassifier(n_estimators=5)),
+    "both": lambda: LinearBoostedClassifier(),
+    "linear alone": lambda: LinearBoostedClassifier(linear_weight=1.0),
+    "trees alone": lambda: LinearBoostedClassifier(linear_weight=0.0),
+    "calibrated": lambda: CalibratedClassifierCV(LogisticRegression(), ensemble=False, cv=2),
+}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("head", HEADS)
+def test_maps_add_up_for_heads_and_features_of_stages(spots, head, n_classes):
+    X, y, _ = spots
+    keep = np.isin(y, ["a", "b", "c"][:n_classes])
+    X, y = X[keep], y[keep]
+    clf = fitted(X, y, HEADS[head](), extra_features="stages", views="dihedral")
+    found = hybrid_attribution(clf, X)
+    assert_complete(found)
+    assert_complete(hybrid_attribution(clf, X[:5], background=X))
+    if found.is_probability:
+        proba = clf.predict_proba(X)
+        expected = proba[:, 1:] if n_classes == 2 else proba
+        np.testing.assert_allclose(found.margin, expected, atol=1e-6)
+    elif head != "calibrated":
+        codes = found.margin.argmax(axis=1) if n_classes == 3 else found.margin[:, 0] > 0
+        np.testing.assert_array_equal(clf.classes_[codes.astype(int)], clf.predict(X))
+    of_stages = [maps.sum(axis=(2, 3)) for maps in found.stages.values()]
+    np.testing.assert_allclose(np.sum(of_stages, axis=0), found.maps.sum(axis=(2, 3)), atol=1e-9)
+    np.testing.assert_allclose(sum(found.stage_shares().values()), 1)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.lists(
+        st.tuples(st.integers(-2, -1), st.sampled_from(["avg", "std", "max", "gem"])),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(["original", "dihedral"]),
+    st.sampled_from(["both", "scaled", "trees"]),
+    st.integers(2, 4),
+)
+def test_maps_add_up_for_any_features(extra, views, head, n_classes):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (24, 24, 24, 3), dtype=np.uint8)
+    y = np.arange(24) % n_classes
+    X[np.arange(24), :, :, y % 3] //= 2
+    clf = fitted(X, y, HEADS[head](), extra_features=tuple(extra), views=views)
+    found = hybrid_attribution(clf, X[:6])
+    gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
+    assert (gap <= 1e-4 * np.maximum(1, np.abs(found.margin))).all()
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+def test_maps_of_stages_have_their_own_resolutions(spots, backbone, runtime):
+    X, y, _ = spots
+    clf = fitted(
+        X[:12],
+        y[:12],
+        LinearBoostedClassifier(),
+        backbone=backbone,
+        image_size=64,
+        extra_features="stages",
+        runtime=runtime,
+    )
+    found = hybrid_attribution(clf, X[:3])
+    assert_complete(found)
+    sides = [maps.shape[2] for maps in found.stages.values()]
+    assert sides[0] == 2  # of the network itself
+    assert max(sides) == found.maps.shape[2] >= 8
+    assert len(found.stages) >= 4
+
+
+def test_contributions_of_a_linear_head_are_those_of_its_coefficients(spots):
+    X, y, _ = spots
+    keep = y != "c"
+    clf = fitted(X[keep], y[keep], LogisticRegression())
+    found = hybrid_attribution(clf, X[:2])
+    features = clf.transform(X[:2])
+    for i in range(2):
+        away = clf.classifier_.coef_[0] * (features[i] - clf.feature_means_)
+        assert found.maps[i].sum() == pytest.approx(away.sum(), abs=1e-5)
+    assert found.method == "coefficients"
+
+
+def test_contributions_to_probabilities_are_in_proportion_to_the_margin(spots):
+    X, y, _ = spots
+    keep = y != "c"
+    clf = fitted(X[keep], y[keep], LinearBoostedClassifier(linear_weight=1.0))
+    scaled = make_pipeline(clf.classifier_.scaler_, clf.classifier_.linear_)
+    found = hybrid_attribution(clf, X[:4])
+    margins = scaled.decision_function(clf.transform(X[:4]))
+    base = scaled.decision_function(clf.feature_means_[np.newaxis])
+    np.testing.assert_allclose(found.base[:, 0], expit(base)[0], atol=1e-6)
+    np.testing.assert_allclose(found.margin[:, 0], expit(margins), atol=1e-6)
+
+
+def test_fields_have_the_pooled_features_as_means():
+    maps = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32)
+    maps[0, 0] = 0.5  # a constant channel has no deviation
+    for pooling in ("avg", "std", "max", "gem"):
+        expected = POOLINGS[pooling](torch.from_numpy(maps)).numpy()
+        np.testing.assert_allclose(pool(maps, pooling), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            spread(maps, pooling).mean(axis=(2, 3)), expected, rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [(2, 4), (3, 7), (5, 5), (1, 9), (17, 33)])
+def test_refined_maps_keep_their_sums_and_places(coarse, fine):
+    maps = np.random.default_rng(0).normal(size=(2, coarse, coarse))
+    found = refine(maps, fine, fine)
+    assert found.shape == (2, fine, fine)
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), maps.sum(axis=(1, 2)))
+    left = np.zeros((coarse, coarse))
+    left[:, 0] = 1
+    assert refine(left, fine, fine)[:, -(-fine // coarse) :].sum() == pytest.approx(0, abs=1e-9)

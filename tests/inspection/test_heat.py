@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
 
 from common.networks import tiny_featurizer
 from effboost import CNNClassifier, HybridClassifier
@@ -85,11 +85,11 @@ def test_maps_of_two_classes_are_opposite(pixels):
         AttributionDisplay.from_estimator(clf, pixels[:1], output="all")
 
 
-def test_map_of_one_position_is_drawn_for_tree_shap_only(pixels, three_classes):
+def test_map_of_one_position_is_drawn_if_it_is_asked_for(pixels, three_classes):
     clf = HybridClassifier(tiny_featurizer(backbone="resnet18", image_size=32), random_state=0)
     clf.fit(pixels, three_classes)
     assert hybrid_attribution(clf, pixels[:1]).maps.shape == (1, 3, 1, 1)
-    named = AttributionDisplay.from_estimator(clf, pixels[:1], method="tree_shap")
+    named = AttributionDisplay.from_estimator(clf, pixels[:1], method="exact")
     assert named.attribution.method == "TreeSHAP"
     assert AttributionDisplay.from_estimator(clf, pixels[:1]).attribution.method == "occlusion"
 
@@ -132,16 +132,16 @@ def test_class_names_are_not_formulas():
 
 
 def test_other_heads_are_explained_by_occlusion(pixels, three_classes):
-    clf = HybridClassifier(tiny_featurizer(), LogisticRegression(), random_state=0)
+    clf = HybridClassifier(tiny_featurizer(), RandomForestClassifier(5), random_state=0)
     clf.fit(pixels, three_classes)
     display = AttributionDisplay.from_estimator(clf, pixels[:1])
     assert display.attribution.method == "occlusion"
     assert display.axes_[0].get_title().endswith("occlusion")
     assert display.pictures.shape == (1, 224, 224, 3)
-    with pytest.raises(UnsupportedInputError, match="the head is LogisticRegression"):
-        AttributionDisplay.from_estimator(clf, pixels[:1], method="tree_shap")
+    with pytest.raises(UnsupportedInputError, match="the head is RandomForestClassifier"):
+        AttributionDisplay.from_estimator(clf, pixels[:1], method="exact")
     with pytest.raises(UnsupportedInputError, match="explains a HybridClassifier"):
-        AttributionDisplay.from_estimator(clf.classifier_, pixels[:1], method="tree_shap")
+        AttributionDisplay.from_estimator(clf.classifier_, pixels[:1], method="exact")
     with pytest.raises(UnsupportedInputError, match="must be one of"):
         AttributionDisplay.from_estimator(clf, pixels[:1], method="lime")
 

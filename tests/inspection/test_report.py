@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, evaluate
@@ -245,14 +245,18 @@ def test_report_of_a_fine_tuned_hybrid_also_shows_the_network(cells):
 @pytest.mark.slow
 def test_other_heads_are_explained_by_occlusion(cells):
     paths, y, groups = cells
-    clf = HybridClassifier(tiny_featurizer(), LogisticRegression(C=1e-4), random_state=0)
+    clf = HybridClassifier(
+        tiny_featurizer(), RandomForestClassifier(5, random_state=0), random_state=0
+    )
     made = HTMLReport.from_estimator(clf.fit(paths, y[::-1]), paths, y, groups=groups, n_mistakes=1)
     assert "when that part of the picture is hidden (occlusion)" in made.html
 
 
 def test_report_without_scikit_image_explains_missing_heat_maps(cells, monkeypatch):
     paths, y, groups = cells
-    clf = HybridClassifier(tiny_featurizer(), LogisticRegression(C=1e-4), random_state=0)
+    clf = HybridClassifier(
+        tiny_featurizer(), RandomForestClassifier(5, random_state=0), random_state=0
+    )
     clf.fit(paths, y[::-1])
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, n_mistakes=1)

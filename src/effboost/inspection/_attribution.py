@@ -44,7 +44,8 @@ class Attribution:
         `hybrid_attribution`: the expected margin over the training images, as TreeSHAP defines
         it. `occlusion_attribution`: the margin of the image with every superpixel hidden.
     margin : ndarray of shape (n_samples, n_outputs), float64
-        The margin of the classifier: log-odds of the second class, or one score for each class.
+        The margin of the classifier: log-odds of the second class, or one score for each class; or
+        their probabilities.
     outputs : ndarray of shape (n_outputs,)
         The class of each output.
     method : str
@@ -62,6 +63,7 @@ class Attribution:
     method: str
     classes: npt.NDArray[Any] | None = None
     stages: Mapping[str, _Floats] = dataclasses.field(default_factory=dict)
+    is_probability: bool = False
 
     def stage_shares(self) -> dict[str, _Floats]:
         """Compute the share of each stage in the absolute contributions.
@@ -119,12 +121,18 @@ def enlarge(heat: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.f
 
 
 def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None) -> Attribution:
-    """Attribute the decision of a hybrid's boosted trees to positions of its feature map.
+    """Attribute the decision of a hybrid to positions of the image.
 
-    TreeSHAP splits the margin of the booster exactly over the features. A feature is the mean of
-    one channel of the last feature map. Its contribution is split further over the positions, in
-    proportion to how much each moves that mean away from the mean of the channel over the
-    training images. The contributions of all positions and the base add up to the margin.
+    The margin of the head is first split exactly over the features: that of boosted trees by
+    TreeSHAP, that of a linear model by its coefficients. A feature is pooled from one channel of a
+    feature map, and is the mean of values at its positions (of the map itself, or of squared
+    deviations for a standard deviation, for example). Its contribution is split further over the
+    positions, by how much each value differs from the mean over the training images. The
+    contributions of all positions and the base add up to the margin.
+
+    `LinearBoostedClassifier` averages probabilities. The probability of each of its parts changes
+    from that of the base to that of the margin, and contributions share this change in proportion,
+    so that they add up to the probability.
 
     With `background`, each position is compared with the mean at the same position instead. If
     cells are in the middle of their images, their surroundings are then not marked merely because
@@ -133,8 +141,11 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     Parameters
     ----------
     clf : HybridClassifier
-        Fitted, with an XGBoost tree booster as its head and a network whose features are the
-        spatial means of its last feature map (EfficientNet, ResNet, MobileNetV2, InceptionV3, ...).
+        Fitted. Its head is an XGBoost tree booster, a linear model, or a
+        `LinearBoostedClassifier`; also in a Pipeline after scalers or selections of features, or
+        calibrated (the margin before calibration is explained). Its features are pooled from
+        feature maps (EfficientNet, ResNet, MobileNetV2, InceptionV3, ..., with `extra_features` and
+        views of any kind, and vision transformers with means of patch tokens).
     X : images, n_samples of them
         In any form that `ImageSequence` takes.
     background : images, default=None
@@ -143,13 +154,14 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     Returns
     -------
     Attribution
-        The maps, at the resolution of the feature map (7 x 7 for EfficientNet-B0 at 224 pixels).
+        The maps, at the resolution of the finest feature map: 7 x 7 for EfficientNet-B0 at 224
+        pixels, and 28 x 28 with ``extra_features="stages"``. Contributions of coarser stages are
+        divided evenly over the finer positions.
 
     Raises
     ------
     UnsupportedInputError
-        If the head is not a tree booster, the features are not such means, or the contributions
-        do not add up to the margin.
+        If the head or the features are others, or the contributions do not add up to the margin.
 
     See Also
     --------
@@ -193,12 +205,11 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
             "one margin; effboost.inspection.occlusion_attribution explains any classifier"
         )
     # What cannot be explained is refused before an image is read.
-    explain_margins(clf.classifier_, clf.feature_means_[np.newaxis].astype(np.float32))
+    means = clf.feature_means_
+    plan = explain_margins(clf.classifier_, means[np.newaxis].astype(np.float32), means)
     images = clf.featurizer_._check_images(X, reset=False)
     reader = FeatureMaps(clf.featurizer_)
-    references = [
-        clf.feature_means_[block.columns][:, np.newaxis, np.newaxis] for block in reader.blocks
-    ]
+    references = [means[block.columns][:, np.newaxis, np.newaxis] for block in reader.blocks]
     if background is not None:
         references = _mean_fields(reader, clf.featurizer_._check_images(background, reset=False))
     blocks = [
@@ -212,10 +223,9 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     maps = np.sum([refine(maps, height, width) for maps in of_layers], axis=0)
     _check_sum(maps, base, margin)
     outputs = clf.classes_[1:] if margin.shape[1] == 1 else clf.classes_
-    method = explain_margins(
-        clf.classifier_, clf.feature_means_[np.newaxis].astype(np.float32)
-    ).method
-    return Attribution(maps, base, margin, outputs, method, clf.classes_, stages)
+    return Attribution(
+        maps, base, margin, outputs, plan.method, clf.classes_, stages, plan.is_probability
+    )
 
 
 def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
@@ -250,23 +260,24 @@ def _attribute(
     if features is None:
         prepared = PreparedImages(images, clf.featurizer_.transform_)
         features = clf.featurizer_._compute_features(prepared)
-    found = explain_margins(clf.classifier_, features)
-    base = found.base + found.intercept
+    average = np.concatenate([reference.mean(axis=(1, 2)) for reference in references])
+    found = explain_margins(clf.classifier_, features, average)
     of_layer: dict[str, _Floats] = {}
     for block, field, reference in zip(reader.blocks, fields, references, strict=True):
         deviations = field - reference
         # To the last digits, so that their mean is that of the features and the reference.
-        away = features[:, block.columns] - reference.mean(axis=(1, 2))
+        away = features[:, block.columns] - average[block.columns]
         deviations += (away - deviations.mean(axis=(2, 3)))[:, :, np.newaxis, np.newaxis]
-        coefficients = found.coefficients[:, block.columns]
-        maps = np.einsum("kd,idhw->ikhw", coefficients, deviations, optimize=True)
-        maps /= deviations.shape[2] * deviations.shape[3]
-        base += coefficients @ reference.mean(axis=(1, 2))
+        maps = np.zeros((*found.margin.shape, *deviations.shape[2:]))
+        if found.coefficients is not None:
+            each = found.coefficients[:, :, block.columns] / maps[0, 0].size
+            each = np.broadcast_to(each, (len(deviations), *each.shape[1:]))
+            maps += np.einsum("ikd,idhw->ikhw", each, deviations, optimize=True)
         if found.contributions is not None:
-            given = found.contributions[:, :, block.columns]
-            maps += np.einsum("ikd,idhw->ikhw", given, _split(deviations), optimize=True)
+            whole = found.contributions[:, :, block.columns]
+            maps += np.einsum("ikd,idhw->ikhw", whole, _split(deviations), optimize=True)
         of_layer[block.layer] = of_layer.get(block.layer, 0) + maps
-    return [base, found.margin, *of_layer.values()]
+    return [found.base, found.margin, *of_layer.values()]
 
 
 def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ from effboost.inspection._occlusion import occlusion_attribution
 __all__ = ["AttributionDisplay", "CAMDisplay", "explain"]
 
 _Pictures = npt.NDArray[np.uint8]
-_METHODS: Final = ("auto", "tree_shap", "occlusion")
+_METHODS: Final = ("auto", "exact", "occlusion")
 # Heat is drawn over the grey picture, since the stain is coloured.
 _OPACITY: Final = 0.65
 _CONTOUR: Final = 0.5
@@ -32,26 +32,26 @@ def explain(
 ) -> tuple[_Pictures, Attribution]:
     """Attribute decisions by a method that suits the classifier; also return the images to draw.
 
-    "auto" means TreeSHAP if the margin can be split exactly over several positions, and occlusion
-    otherwise.
+    "auto" means `hybrid_attribution` if the margin can be split exactly over several positions, and
+    occlusion otherwise.
     """
     if method not in _METHODS:
         raise UnsupportedInputError(f"method={method!r} must be one of {list(_METHODS)}")
     check_is_fitted(clf)
-    if method == "tree_shap" and not isinstance(clf, HybridClassifier):
+    if method == "exact" and not isinstance(clf, HybridClassifier):
         raise UnsupportedInputError(
-            f'method="tree_shap" explains a HybridClassifier, not a {type(clf).__name__}; '
+            f'method="exact" explains a HybridClassifier, not a {type(clf).__name__}; '
             '"occlusion" explains any classifier'
         )
     if method != "occlusion" and isinstance(clf, HybridClassifier):
         try:
             found = hybrid_attribution(clf, X, background=background)
         except UnsupportedInputError:
-            if method == "tree_shap":
+            if method == "exact":
                 raise
         else:
             # A map of one position is correct, but shows nothing.
-            if method == "tree_shap" or found.maps[0, 0].size > 1:
+            if method == "exact" or found.maps[0, 0].size > 1:
                 return _network_pictures(clf.featurizer_, X), found
     found = occlusion_attribution(clf, X)
     images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
@@ -124,9 +124,9 @@ class AttributionDisplay:
             Fitted, on images.
         X : images, n_samples of them
             In any form that `ImageSequence` takes. All maps and images are in memory at once.
-        method : {"auto", "tree_shap", "occlusion"}, default="auto"
-            "tree_shap" is `hybrid_attribution`; "occlusion" is `occlusion_attribution`; "auto" is
-            "tree_shap" if that is possible, otherwise "occlusion". The titles name the method.
+        method : {"auto", "exact", "occlusion"}, default="auto"
+            "exact" is `hybrid_attribution`; "occlusion" is `occlusion_attribution`; "auto" is
+            "exact" if that is possible, otherwise "occlusion". The titles name the method.
         background : images, default=None
             Some training images for `hybrid_attribution`.
         output : label, default=None
@@ -194,7 +194,12 @@ class AttributionDisplay:
         labels, columns, signs = _choose_outputs(found, output)
         rows = np.arange(len(columns))
         chosen = signs[:, np.newaxis, np.newaxis] * found.maps[rows, columns]
-        margin, base = signs * found.margin[rows, columns], signs * found.base[rows, columns]
+        margin, base = found.margin[rows, columns], found.base[rows, columns]
+        if found.is_probability:  # that of the first of two classes is the rest
+            margin, base = (np.where(signs > 0, part, 1 - part) for part in (margin, base))
+        else:
+            margin, base = signs * margin, signs * base
+        shares = found.stage_shares() if len(found.stages) > 1 else {}
         limit = float(np.abs(chosen).max()) or 1.0
         self.axes_, self.figure_ = _prepare_axes(ax, self.pictures)
         height, width = self.pictures.shape[1:3]
@@ -204,16 +209,30 @@ class AttributionDisplay:
             image = axes.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=_OPACITY)
             _draw_contour(axes, heat, margin[i] - base[i])
             what = "log-odds" if len(found.outputs) == 1 else "score"
-            where = "per position" if found.method == "TreeSHAP" else "lost when hidden"
+            what = "probability" if found.is_probability else what
+            where = "lost when hidden" if found.method == "occlusion" else "per position"
             axes.figure.colorbar(image, ax=axes, shrink=0.85).set_label(
                 f"{what} of {label}, {where}", parse_math=False
             )
-            axes.set_title(
-                f"{label}: {what} {margin[i]:+.2f} (base {base[i]:+.2f})\n{found.method}",
-                parse_math=False,
-                fontsize="medium",
-            )
+            sign = "" if found.is_probability else "+"
+            title = f"{label}: {what} {margin[i]:{sign}.2f} (base {base[i]:{sign}.2f})"
+            title += f"\n{found.method}"
+            if shares:
+                title += f"\n{_describe_shares(found, shares, i, columns[i])}"
+            axes.set_title(title, parse_math=False, fontsize="medium")
         return self
+
+
+def _describe_shares(
+    found: Attribution, shares: dict[str, npt.NDArray[np.float64]], i: int, output: int
+) -> str:
+    """Describe the share of maps of each resolution, such as "28 x 28: 12 %, 7 x 7: 88 %"."""
+    of_size: dict[tuple[int, int], float] = {}
+    for name, share in shares.items():
+        height, width = found.stages[name].shape[2:]
+        of_size[height, width] = of_size.get((height, width), 0.0) + float(share[i, output])
+    sizes = sorted(of_size.items(), reverse=True)
+    return ", ".join(f"{h} x {w}: {100 * share:.0f} %" for (h, w), share in sizes)
 
 
 class CAMDisplay:
@@ -353,7 +372,7 @@ def _choose_outputs(
             columns = np.full(n, outputs.index(output))
         return [outputs[column] for column in columns], columns, np.ones(n, dtype=np.int64)
     # What supports one of two classes contradicts the other.
-    is_second = found.margin[:, 0] > 0
+    is_second = found.margin[:, 0] > (0.5 if found.is_probability else 0)
     if output is not None:
         is_second = np.full(n, output == classes[1])
     labels = [classes[int(second)] for second in is_second]

@@ -70,8 +70,8 @@ _PACKAGES: Final = (
     "onnxruntime",
 )
 _EXPLAINED: Final = {
-    "TreeSHAP": "Red supports the class on the scale, blue contradicts it, in parts of the margin "
-    "of the booster (TreeSHAP); the line outlines the largest contributions.",
+    "exact": "Red supports the class on the scale, blue contradicts it: the contribution of each "
+    "position to the decision of the model ({method}); the line outlines the largest ones.",
     "occlusion": "Red supports the class on the scale, blue contradicts it: the change of the "
     "margin when that part of the picture is hidden (occlusion).",
 }
@@ -301,7 +301,8 @@ def _explain_mistakes(
             )
         except EffboostError as error:
             return {}, f"There are no heat maps: {error}."
-        said = _EXPLAINED[attribution.method]
+        kind = "occlusion" if attribution.method == "occlusion" else "exact"
+        said = _EXPLAINED[kind].format(method=attribution.method)
         for row, i in enumerate(own.tolist()):
             displays[i] = AttributionDisplay(pictures[row : row + 1], attribution.take(row))
     return displays, said
