@@ -79,7 +79,7 @@ def change(name, value):
         ("name", "timm/hf-hub:timm/resnet18.a1_in1k", "no backbone is named"),
         ("name", "timm/local-dir:/tmp", "no backbone is named"),
         ("name", "timm/../x", "no backbone is named"),
-        ("name", "timm/test_vit2", "cannot be built"),
+        ("name", "timm/test_vit2", "lacks tensor 'network.reg_token'"),
         ("options", (("checkpoint_path", "/tmp/x.pth"),), "is not an option"),
         ("options", (("pretrained", True),), "is not an option"),
         ("options", (("depth", 10**7),), "is not an option"),
