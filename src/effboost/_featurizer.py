@@ -57,7 +57,9 @@ class ImageFeaturizer(BaseImageFeaturizer):
         last one) how its map is pooled over its positions, "avg", "max", "std" or "gem" (the
         generalised mean, of power 3), such as ``((-1, "max"), (-3, "avg"))``. "stages" means
         mean and standard deviation of the five stages before the last: 1344 more values for
-        MobileNetV2, 1488 for EfficientNet-B0. The network's own decision does not use them.
+        MobileNetV2, 1488 for EfficientNet-B0. The stages of a vision transformer of timm are its
+        blocks, their maps the patch tokens; "stages" means the blocks at each quarter of its
+        depth. The network's own decision does not use them.
     views : {"original", "dihedral"}, default="original"
         "dihedral" averages the features over the eight orientations of an image, quarter turns
         and their mirror images, which takes eight times as long: cells have no orientation.

@@ -118,7 +118,8 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     ----------
     clf : HybridClassifier
         Fitted, with an XGBoost tree booster as its head and a network whose features are the
-        spatial means of its last feature map (EfficientNet, ResNet, MobileNetV2, InceptionV3, ...).
+        spatial means of its last feature map (EfficientNet, ResNet, MobileNetV2, InceptionV3, ...),
+        or means over the patch tokens of a vision transformer (``features="avg_tokens"``).
     X : images, n_samples of them
         In any form that `ImageSequence` takes.
     background : images, default=None
