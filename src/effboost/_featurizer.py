@@ -58,7 +58,9 @@ class ImageFeaturizer(BaseImageFeaturizer):
         "std" or "gem" (the generalised mean, of power 3), such as ``((-1, "max"), (-3, "avg"))``.
         "stages" means mean and standard deviation of five earlier stages, the last ones of their
         width (number of channels): 1344 more values for MobileNetV2, 1488 for EfficientNet-B0. The
-        network's own softmax does not use them.
+        stages of a vision transformer of timm are its blocks, their maps the patch tokens;
+        "stages" means the blocks at each quarter of its depth. The network's own softmax does not
+        use these features.
     views : {"original", "dihedral"}, default="original"
         "dihedral" averages the features over the eight orientations of an image (quarter turns and
         their mirror images), since cells have no orientation. The network takes eight times as

@@ -1,3 +1,6 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +130,25 @@ def test_a_failed_call_leaves_nothing_behind():
             network(random_pixels(2))
         del body.pool.forward
         assert torch.equal(network(random_pixels()), expected)
+
+
+def test_threads_that_share_a_network_do_not_see_each_others_maps():
+    network = append_stages(Branching().eval(), get_backbone_spec(Branching), ((-1, "std"),), 24)
+    batches = [torch.rand(2, 3, 24, 24) for _ in range(40)]
+
+    def run(batch):
+        with torch.inference_mode():
+            return network(batch)
+
+    expected = [run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for got, wanted in zip(pool.map(run, batches), expected, strict=True):
+                assert torch.equal(got, wanted)
+
+
+def test_networks_with_stages_survive_pickle():
+    network = append_stages(tiny(), TINY, "stages", 24)
+    twin = pickle.loads(pickle.dumps(network))
+    with torch.inference_mode():
+        assert torch.equal(twin(random_pixels()), network(random_pixels()))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.fx.proxy import TraceError
 
 from effboost import ImageFeaturizer, ImageTransform
 from effboost.backbones import (
@@ -77,8 +78,8 @@ def test_a_spec_has_timms_settings():
         ("timm/vit_tiny_patch16_224.nope", "'timm/vit_tiny_patch16_224"),
         ("timm/vit_tiny_patch16_224_in21k", "it is now 'timm/vit_tiny_patch16_224.augreg_in21k'"),
         ("timm/@@@", "timm.list_models()"),
-        ("timm/hf-hub:timm/resnet18.a1_in1k", ""),
-        ("timm/local-dir:/etc", ""),
+        ("timm/hf-hub:timm/resnet18.a1_in1k", "timm has no network"),
+        ("timm/local-dir:/etc", "timm has no network"),
         ("vit_tiny_patch16_224", "timm has it: 'timm/vit_tiny_patch16_224'"),
     ],
 )
@@ -130,9 +131,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(
-    ("side", "near"), [(30, "28 or 42"), (13, "14 or 14"), (225, "224 or 238")]
-)
+@pytest.mark.parametrize(("side", "near"), [(30, "28 or 42"), (13, "14$"), (225, "224 or 238")])
 def test_a_size_that_patches_do_not_fill_is_refused(side, near):
     with pytest.raises(UnsupportedInputError, match=f"not a multiple of that; use {near}"):
         build(DINO, image_size=side)
@@ -144,12 +143,8 @@ def test_tokens_are_the_class_token_or_the_mean_of_the_patches():
     with torch.inference_mode():
         tokens = module.forward_features(noise())
     assert tokens.shape == (2, 1 + 4 + 4, 32)
-    expected = {
-        "pooled": tokens[:, 0],
-        "cls_token": tokens[:, 0],
-        "avg_tokens": tokens[:, 5:].mean(1),
-    }
-    for features, rows in expected.items():
+    first, mean = tokens[:, 0], tokens[:, 5:].mean(1)
+    for features, rows in {"pooled": first, "cls_token": first, "avg_tokens": mean}.items():
         other = build(REGISTERS, features=features)
         other.load_state_dict(module.state_dict())
         torch.testing.assert_close(run(other), rows)
@@ -243,7 +238,7 @@ def test_checkpoints_of_dinov2_load_from_a_file(kind, ending, tmp_path):
     own = build(DINO)
     own.load_state_dict(spread(own.state_dict()))
     file = tmp_path / f"weights{ending}"
-    content = dict(kind(dict(own.state_dict())))
+    content = kind(dict(own.state_dict()))
     if ending == ".safetensors":
         save_file({key: value.contiguous() for key, value in content.items()}, file)
     else:
@@ -377,11 +372,11 @@ def test_stages_of_a_transformer_are_the_quarters_of_its_blocks():
     assert run(network, 32).shape == (2, 64 * 9)
 
 
-@pytest.mark.parametrize("name", ["tf_mobilenetv3_small_minimal_100", "test_vit3"])
+@pytest.mark.parametrize("name", ["tf_mobilenetv3_small_minimal_100", "test_vit"])
 def test_networks_that_torch_fx_cannot_trace_have_features_of_stages(name):
     spec = get_backbone_spec(f"timm/{name}")
     module = build(spec, image_size=64)
-    with pytest.raises(Exception, match=r".*"):
+    with pytest.raises(TraceError):
         torch.fx.symbolic_trace(module)
     more = run(append_stages(module, spec, "stages", 64), 64)
     assert more.shape[1] > run(module, 64).shape[1]

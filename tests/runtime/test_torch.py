@@ -12,7 +12,7 @@ from effboost.backbones import (
     get_backbone_spec,
     remove_head,
 )
-from effboost.runtime import TorchRuntime, fused
+from effboost.runtime import TorchRuntime, fused, to_channels_last
 
 CPU = torch.device("cpu")
 
@@ -103,3 +103,14 @@ def test_features_do_not_depend_on_the_callers_autocast():
     expected = runtime.run(pixels)
     with torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_array_equal(runtime.run(pixels), expected)
+
+
+def test_tensors_of_five_axes_keep_their_layout():
+    """Swin transformers have such masks, for which torch has no layout with channels last."""
+    module = nn.Conv2d(3, 4, 3)
+    module.register_buffer("mask", torch.zeros(1, 2, 1, 4, 4))
+    weight = module.weight.detach().clone()
+    assert to_channels_last(module) is module
+    assert module.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(module.weight, weight)
+    assert module.mask.is_contiguous()

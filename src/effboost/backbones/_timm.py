@@ -46,6 +46,7 @@ _OPTIONS: Final = {
     "qkv_bias": bool,
     "reg_tokens": int,
 }
+_MAX_OPTION: Final = 8192  # above all networks that there are
 _KEYS: Final = re.compile(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)")
 _MISSHAPED: Final = re.compile(r"size mismatch for ([^:]+):")
 
@@ -181,7 +182,8 @@ def _check_options(options: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     settings = dict(options)
     for name, value in settings.items():
         kind = _OPTIONS.get(name)
-        if kind is None or type(value) not in ((int, float) if kind is float else (kind,)):
+        fits = kind is not None and type(value) in ((int, float) if kind is float else (kind,))
+        if not fits or (kind is not str and not 0 <= value <= _MAX_OPTION):
             known = ", ".join(f"{option} ({kind.__name__})" for option, kind in _OPTIONS.items())
             raise UnsupportedInputError(
                 f"{name}={value!r} is not an option of timm's networks that effboost knows; "
@@ -217,10 +219,10 @@ def _check_patches(module: nn.Module, name: str, image_size: int | None) -> None
     side = patch[0] if isinstance(patch, tuple) else patch
     if isinstance(side, int) and image_size is not None and image_size % side:
         below = image_size - image_size % side
+        near = f"{below} or {below + side}" if below else f"{side}"
         raise UnsupportedInputError(
             f"{PREFIX + name!r} cuts images into patches of {side} x {side} pixels, and "
-            f"image_size={image_size} is not a multiple of that; use {below or side} or "
-            f"{below + side}"
+            f"image_size={image_size} is not a multiple of that; use {near}"
         )
 
 

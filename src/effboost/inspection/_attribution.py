@@ -145,7 +145,7 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
         `LinearBoostedClassifier`; also in a Pipeline after scalers or selections of features, or
         calibrated (the margin before calibration is explained). Its features are pooled from
         feature maps (EfficientNet, ResNet, MobileNetV2, InceptionV3, ..., with `extra_features` and
-        views of any kind, and vision transformers with means of patch tokens).
+        views of any kind, and vision transformers with means over patch tokens).
     X : images, n_samples of them
         In any form that `ImageSequence` takes.
     background : images, default=None

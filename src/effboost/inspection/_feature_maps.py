@@ -343,7 +343,7 @@ def _not_pooled(featurizer: ImageFeaturizer) -> UnsupportedInputError:
         what = "are not means over the tokens of its patches"
         if getattr(featurizer.module_, "global_pool", "") == "token":
             what = "are a class token, which gathers from all patches at once"
-        remedy = 'features="avg_tokens" gives such means where no norm follows them; '
+        remedy = 'features="avg_tokens" gives such means if no norm follows them; '
     return UnsupportedInputError(
         f"the features of {featurizer.spec_.name!r} {what}, so their contributions have no "
         f"position in the image; {remedy}effboost.inspection.occlusion_attribution explains "

@@ -26,6 +26,7 @@ from effboost.persistence._checks import try_head
 from effboost.persistence._describe import FEATURIZERS
 from effboost.persistence._fitted import (
     check_history,
+    check_network,
     check_seen,
     check_settings,
     renumber_extra_features,
@@ -265,6 +266,8 @@ class Construction:
             All tensors of the file.
         """
         custom = featurizer._check_backbone().factory is not None
+        if not custom:
+            check_network(featurizer, what)  # tables of positions grow with the images
         module = _build_module(featurizer, what, weightless=not custom)
         expected = list_shapes({"network": module, **heads}) | dict(others)
         n_bytes = sum(math.prod(shape) * dtype.itemsize for dtype, shape in expected.values())

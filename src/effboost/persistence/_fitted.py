@@ -18,6 +18,7 @@ from effboost.persistence._tensors import Activations
 
 __all__ = [
     "check_history",
+    "check_network",
     "check_seen",
     "check_settings",
     "renumber_extra_features",
@@ -108,7 +109,7 @@ def renumber_extra_features(
     extra: Any = featurizer.extra_features
     if not isinstance(extra, tuple | list):
         return
-    spec, image_size = _check_network(featurizer, what)
+    spec, image_size = check_network(featurizer, what)
     try:
         with Activations():
             featurizer.extra_features = renumber_stages(module, spec, extra, image_size)
@@ -151,7 +152,7 @@ def set_fitted_state(
         need too much memory for one.
     """
     own_width, width = widths
-    spec, image_size = _check_network(featurizer, what)
+    spec, image_size = check_network(featurizer, what)
     if shapes is None:
         featurizer._set_fitted_state(FittedNetwork(spec, module, width, *fitted))
         return
@@ -176,8 +177,14 @@ def set_fitted_state(
     featurizer._extractor._extra = twin._extractor._extra
 
 
-def _check_network(featurizer: ImageFeaturizer, what: str) -> tuple[BackboneSpec, int]:
-    """Return the spec of a featurizer's network and the size of its images."""
+def check_network(featurizer: ImageFeaturizer, what: str) -> tuple[BackboneSpec, int]:
+    """Return the spec of a featurizer's network and the size of its images.
+
+    Raises
+    ------
+    RefusedError
+        If they are unknown, or the images would be too large.
+    """
     try:
         spec = featurizer._check_backbone()
         image_size = featurizer._resolve_transform(spec).side
