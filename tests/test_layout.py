@@ -25,6 +25,7 @@ PROTOCOL = {
     "_n_epochs",
     "_n_features_out",
     "_prepare_images",
+    "_resolve_transform",
     "_set_fitted_state",
 }
 ESTIMATORS = ("featurizer", "featurizer_", "clf", "cnn", "cnn_", "model", "twin", "classifier")

@@ -194,5 +194,5 @@ def test_numbers_of_widths_are_translated_to_those_of_stages(name, numbers):
     pairs = tuple((number, "max") for number in numbers)
     expected = tuple((number, "max") for number in numbers.values())
     assert renumber_stages(body, spec, pairs, 64) == expected
-    with pytest.raises(ValueError, match="counts"):
+    with pytest.raises(ValueError, match="does not fit"):
         renumber_stages(body, spec, ((min(numbers) - 1, "avg"),), 64)

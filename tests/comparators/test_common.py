@@ -185,5 +185,5 @@ def test_each_runs_on_the_network_of_its_source(name):
 @pytest.mark.parametrize("use", [comparators.timm_logistic, comparators.prellberg])
 def test_a_missing_extra_is_named(use, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingDependencyError, match=r"effboost\[comparators\]"):
+    with pytest.raises(MissingDependencyError, match=r"effboost\[timm\]"):
         use()

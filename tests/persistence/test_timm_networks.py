@@ -84,7 +84,7 @@ def change(name, value):
         ("options", (("pretrained", True),), "is not an option"),
         ("options", (("depth", 10**7),), "is not an option"),
         ("options", (("depth", 8000), ("embed_dim", 64)), "more than 10,000 tensors"),
-        ("image_size", 10**9, "described otherwise"),
+        ("image_size", 10**9, "description of its backbone is not valid"),
     ],
 )
 def test_files_that_ask_for_more_than_a_known_network_are_refused(

@@ -61,8 +61,8 @@ class Tap(nn.Module):
 
 def replace_layers(module: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
     """Return a network with the same weights in which some layers, by dotted name, are others."""
-    twin = _copy_one(module)
-    copied = {"": twin}
+    whole = _copy_one(module)
+    copied = {"": whole}
     for name, layer in layers.items():
         parent = ""
         for step in name.split(".")[:-1]:
@@ -72,13 +72,13 @@ def replace_layers(module: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Mod
                 copied[parent]._modules[step] = copied[path]
             parent = path
         copied[parent]._modules[name.rpartition(".")[2]] = layer
-    return twin
+    return whole
 
 
 def _copy_one(module: nn.Module | None) -> nn.Module:
     """Copy a module without its children, which both then have."""
     if module is None:
         raise KeyError("there is no such layer")
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
+    whole = copy.copy(module)
+    whole._modules = dict(module._modules)
+    return whole
