@@ -98,6 +98,8 @@ class ImageFeaturizer(BaseImageFeaturizer):
         What computes the features.
     n_features_in_ : int
         Number of columns seen in `fit`; only where `X` holds one image per row.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Names of these columns; only where `X` is a table with names.
 
     See Also
     --------

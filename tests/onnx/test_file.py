@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):
     content = bytearray(tiny_file())
     content[position % len(content)] ^= 1 << bit
     with contextlib.suppress(ModelFileError):
-        assert len(OnnxModel("model.onnx", bytes(content)).classes) == 3
+        assert len(OnnxModel("model.onnx", bytes(content)).description.classes) == 3
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,10 @@ def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):
         ({"image_shape": "[1e9]"}, "damaged metadata"),
         ({"image_shape": "[1000000000, 1000000000]"}, "damaged metadata"),
         ({"image_shape": "7"}, "damaged metadata"),
+        ({"feature_names": '["a", "b"]'}, "damaged metadata"),
+        ({"feature_names": '["a"]', "image_shape": "[2, 3]"}, "damaged metadata"),
+        ({"feature_names": "[1, 2]", "image_shape": "[1, 2]"}, "damaged metadata"),
+        ({"feature_names": '"ab"', "image_shape": "[1, 2]"}, "damaged metadata"),
     ],
 )
 def test_foreign_and_damaged_metadata_are_refused(change, message, tmp_path):
@@ -149,10 +153,11 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path):
 )
 def test_classes_keep_their_values_and_dtype(classes):
     classes = np.asarray(classes)
-    got, shape = read_description(describe(classes, ImageTransform(), (8, 9, 3)))
-    np.testing.assert_array_equal(got, classes)
-    assert got.dtype == classes.dtype
-    assert shape == (8, 9, 3)
+    got = read_description(describe(classes, ImageTransform(), (8, 9, 3)))
+    np.testing.assert_array_equal(got.classes, classes)
+    assert got.classes.dtype == classes.dtype
+    assert got.image_shape == (8, 9, 3)
+    assert got.feature_names is None
 
 
 def test_the_metadata_describe_the_model():

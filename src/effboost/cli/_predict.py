@@ -177,9 +177,7 @@ def _check_same_model(
 
 
 def _open_images(paths: list[str], white_level: float | None) -> Any:
-    """Return images in a form that the model reads: it checks paths itself."""
-    if white_level is None:
-        return paths
+    """Return images in a form that every model reads, also one that was fitted on rows."""
     from effboost import ImageSequence
 
     return ImageSequence(paths, white_level=white_level)

@@ -112,7 +112,12 @@ def _build(model: Any) -> onnx.ModelProto:
     )
     whole.graph.name = "effboost"
     whole.producer_name, whole.producer_version = "effboost", version("effboost")
-    metadata = describe(model.classes_, featurizer.transform_, featurizer.image_shape)
+    metadata = describe(
+        model.classes_,
+        featurizer.transform_,
+        featurizer.image_shape,
+        getattr(featurizer, "feature_names_in_", None),
+    )
     helper.set_model_props(whole, metadata)
     checker.check_model(whole, full_check=True)
     return whole

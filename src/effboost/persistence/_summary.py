@@ -67,7 +67,7 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _summarize_onnx(content: bytes) -> dict[str, Any]:
     metadata = read_metadata(content)
-    classes, _ = read_description(metadata)
+    classes = read_description(metadata).classes
     try:
         image = json.loads(metadata["transform"])
     except (KeyError, ValueError, RecursionError) as error:
