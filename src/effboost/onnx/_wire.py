@@ -113,10 +113,26 @@ _NAMED: Final[dict[tuple[str, int], str]] = {
     ("tensor", 14): "data in another file",
 }
 _DOMAINS: Final = (b"", b"ai.onnx", b"ai.onnx.ml")
+# Operators with any number of inputs. Of an input without a name, onnxruntime reads address 0.
+_VARIADIC: Final = {
+    b"Concat",
+    b"Einsum",
+    b"FeatureVectorizer",
+    b"Loop",
+    b"Max",
+    b"Mean",
+    b"Min",
+    b"Scan",
+    b"SequenceConstruct",
+    b"SequenceMap",
+    b"Sum",
+}
 _MAX_DEPTH: Final = 20
 _MAX_TAG: Final = 2**32
 _MAX_INTEGER: Final = 2**64
 _METADATA: Final = 14
+_INPUT: Final = 1
+_OPERATOR: Final = 4
 _DIMS: Final = 1
 
 
@@ -199,6 +215,8 @@ def _read_message(data: memoryview, message: str, depth: int) -> tuple[list[_Par
             parts.append(_varint(value))
         else:
             parts += [_varint(len(value)), value] if wire == _BYTES else [value]
+    if message == "node":
+        _check_inputs(data)
     # Two values of half a byte are the smallest that ONNX knows.
     if message == "tensor" and n_values > 2 * len(data):
         raise RefusedError(f"declares a tensor of {n_values:,} values and has fewer")
@@ -210,6 +228,17 @@ def _check_value(message: str, number: int, kind: str, value: int | memoryview) 
         raise RefusedError(f"needs operators of {bytes(value[:60])!r}, which are not standard")
     if kind == "zero" and value != 0:
         raise _refuse(message, number)
+
+
+def _check_inputs(node: memoryview) -> None:
+    """Check that operators with any number of inputs have none without a name."""
+    texts = [
+        (number, bytes(value)) for number, _, value in _fields(node) if not isinstance(value, int)
+    ]
+    if (_INPUT, b"") in texts:
+        for number, operator in texts:
+            if number == _OPERATOR and operator in _VARIADIC:
+                raise RefusedError(f"has an operator {operator.decode()} without one of its inputs")
 
 
 def _refuse(message: str, number: int) -> RefusedError:
