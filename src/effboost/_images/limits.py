@@ -23,6 +23,7 @@ __all__ = [
     "check_exif_size",
     "check_is_file",
     "check_memory",
+    "check_side",
     "check_size",
     "check_webp_size",
     "count_bytes_per_pixel",
@@ -38,6 +39,7 @@ PLANAR_CONFIGURATION: Final = 284
 
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
+_MIN_SIDE: Final = 8
 _LARGE_READ: Final = 2**20
 # No image below the limit of pixels needs larger reads.
 _MAX_READ: Final = 2**29
@@ -97,6 +99,15 @@ def check_size(image: Image.Image) -> None:
         raise UnreadableError(
             "is an uncompressed TIFF with planar channels of more than 8 bits, which Pillow does "
             "not support: save it with interleaved channels"
+        )
+
+
+def check_side(image: Image.Image) -> None:
+    """Check that an image is not too small to be one."""
+    if min(image.size) < _MIN_SIDE:
+        raise UnreadableError(
+            f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x {_MIN_SIDE} are "
+            "needed"
         )
 
 

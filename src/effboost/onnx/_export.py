@@ -48,8 +48,8 @@ def export_onnx(
         The ``.onnx`` file to write, or the folder.
     standalone : bool, default=False
         Write a folder instead: ``model.onnx``, a script ``predict.py`` that classifies files and
-        folders with only numpy, Pillow and onnxruntime, its ``requirements.txt``, and a
-        ``README.md``.
+        folders with only numpy, Pillow and onnxruntime, the modules of effboost that it needs in
+        ``effboost_parts``, its ``requirements.txt``, and a ``README.md``.
 
     Returns
     -------

@@ -10,13 +10,15 @@ import stat
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from effboost._transforms import ImageTransform
 from effboost._utils.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from effboost._transforms import ImageTransform
 
 __all__ = ["Description", "describe", "read_description", "read_file"]
 

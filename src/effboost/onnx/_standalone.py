@@ -19,6 +19,28 @@ from effboost._utils.escape import escape_markdown
 __all__ = ["write_folder"]
 
 _NEEDED: Final = ("numpy", "onnxruntime", "pillow")
+# What predict.py imports, so that it lists, reads and checks files as effboost does. None of them
+# imports more than the packages above.
+_MODULES: Final = (
+    "_images/budget.py",
+    "_images/decoding.py",
+    "_images/depth.py",
+    "_images/errors.py",
+    "_images/limits.py",
+    "_utils/csv_rows.py",
+    "_utils/escape.py",
+    "_utils/onnx_session.py",
+    "_utils/pillow_compat.py",
+    "_utils/probabilities.py",
+    "_utils/refusal.py",
+    "datasets/_files.py",
+    "exceptions.py",
+    "onnx/_file.py",
+    "onnx/_model.py",
+    "onnx/_wire.py",
+)
+_PARTS: Final = "effboost_parts"
+_IMPORT: Final = re.compile(r"^( *from )effboost(?=\.)", re.MULTILINE)
 
 
 def write_folder(
@@ -51,7 +73,7 @@ def write_folder(
     try:
         (part / "model.onnx").write_bytes(graph)
         templates = files("effboost.onnx") / "templates"
-        shutil.copyfile(str(templates / "predict.py"), part / "predict.py")
+        _write_modules(part, (templates / "predict.py").read_text(encoding="utf-8"))
         readme = Template((templates / "README.md").read_text(encoding="utf-8"))
         filled = readme.substitute(
             version=version("effboost"),
@@ -67,6 +89,17 @@ def write_folder(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _write_modules(folder: Path, script: str) -> None:
+    """Write the script and the modules of effboost that it needs, importable without effboost."""
+    texts = {"predict.py": script}
+    for name in _MODULES:
+        texts[f"{_PARTS}/{name}"] = files("effboost").joinpath(name).read_text(encoding="utf-8")
+    for name, text in texts.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_IMPORT.sub(rf"\1{_PARTS}", text), encoding="utf-8")
 
 
 def _requirement(name: str) -> str:
