@@ -18,7 +18,6 @@ from effboost._extraction.prepared_images import PreparedImages
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import paper_booster
 from effboost._heads.fit import check_head
-from effboost._heads.view_averaging import decide_over_views
 from effboost._hybrid_base import BaseHybridClassifier
 from effboost._utils.compat import Interval, StrOptions, fit_context
 from effboost._utils.device import draw_seed
@@ -293,11 +292,7 @@ class HybridClassifier(BaseHybridClassifier):
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        features = self._head_features(X)
-        if features.ndim == 3:
-            best = decide_over_views(self.classifier_, features)
-        else:
-            best = self.classifier_.predict(features)
+        best = self._ask_head("predict", self._head_features(X))
         labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
