@@ -504,9 +504,9 @@ def test_a_head_that_gives_no_numbers_is_a_clear_error(pixels, three_classes):
         clf = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
         linear = getattr(clf.classifier_, "estimators_", [clf.classifier_])[0]
         linear.coef_[:] = np.nan
-        with pytest.raises(UnsupportedInputError, match="cannot decide on these features: .*NaN"):
+        with pytest.raises(UnsupportedInputError, match=r"cannot decide .*NaN"):
             clf.predict_proba(pixels)
-    with pytest.raises(UnsupportedInputError, match="Stacking.* cannot decide on these features"):
+    with pytest.raises(UnsupportedInputError, match=r"Stacking\w+ cannot decide"):
         clf.predict(pixels)
     svm = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(pixels, three_classes)
     svm.classifier_.intercept_[:] = np.inf

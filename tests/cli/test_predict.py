@@ -215,6 +215,16 @@ def test_resume_continues_after_a_truncated_row(model_file, new_cells, tmp_path,
         assert part.read_bytes() == content
 
 
+def test_resume_refuses_pipes_and_rows_without_end(onnx_file, new_cells, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert predict(onnx_file, new_cells, "--out", tmp_path / "pipe.csv", "--resume") == 1
+    assert "is not a regular file" in capsys.readouterr().err
+    with (tmp_path / "sparse.csv").open("wb") as file:
+        file.truncate(10 * 2**30)
+    assert predict(onnx_file, new_cells, "--out", tmp_path / "sparse.csv", "--resume") == 1
+    assert "one of its rows has more than 1,048,576 bytes" in capsys.readouterr().err
+
+
 def test_resume_computes_only_missing_images(model_file, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     assert predict(model_file, new_cells / "slide0", "--out", out, "--resume") == 0

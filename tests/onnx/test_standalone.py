@@ -249,3 +249,22 @@ def test_hostile_labels_are_text_in_the_readme(tmp_path):
     made = write_folder(tmp_path / "model", b"graph", classes, "net")
     text = (made / "README.md").read_text(encoding="utf-8")
     assert r"\<script\>, \$path \`x\`" in text
+
+
+def test_the_error_of_a_full_disk_names_the_folder(tmp_path):
+    """A file that may not grow any further stands for a disk that is full."""
+    code = (
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from effboost.onnx._standalone import write_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_folder(sys.argv[1], bytes(5000), np.array(['a', 'b']), 'net')\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+    )
+    target = tmp_path / "model"
+    command = [sys.executable, "-c", code, str(target)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == f"[Errno 27] File too large: {str(target)!r}\n", result.stderr
+    assert list(tmp_path.iterdir()) == []

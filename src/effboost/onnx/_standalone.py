@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
+from effboost._utils.atomic_write import name_path
 from effboost._utils.escape import escape_markdown
 
 __all__ = ["write_folder"]
@@ -71,21 +72,22 @@ def write_folder(
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     part.mkdir()
     try:
-        (part / "model.onnx").write_bytes(graph)
-        templates = files("effboost.onnx") / "templates"
-        _write_modules(part, (templates / "predict.py").read_text(encoding="utf-8"))
-        readme = Template((templates / "README.md").read_text(encoding="utf-8"))
-        filled = readme.substitute(
-            version=version("effboost"),
-            backbone=escape_markdown(backbone),
-            classes=", ".join(escape_markdown(label) for label in classes),
-        )
-        (part / "README.md").write_text(filled, encoding="utf-8")
-        requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
-        (part / "requirements.txt").write_text(requirements, encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        part.rename(target)
+        with name_path(target):
+            (part / "model.onnx").write_bytes(graph)
+            templates = files("effboost.onnx") / "templates"
+            _write_modules(part, (templates / "predict.py").read_text(encoding="utf-8"))
+            readme = Template((templates / "README.md").read_text(encoding="utf-8"))
+            filled = readme.substitute(
+                version=version("effboost"),
+                backbone=escape_markdown(backbone),
+                classes=", ".join(escape_markdown(label) for label in classes),
+            )
+            (part / "README.md").write_text(filled, encoding="utf-8")
+            requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
+            (part / "requirements.txt").write_text(requirements, encoding="utf-8")
+            if target.exists():
+                target.rmdir()
+            part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
