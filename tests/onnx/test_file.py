@@ -108,6 +108,9 @@ def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):
         ({"classes": "[1, 2"}, "damaged metadata"),
         ({"classes": '["a", "a", "b"]'}, "damaged metadata"),
         ({"classes": '["a"]'}, "damaged metadata"),
+        ({"classes": '["b", "a", "c"]'}, "damaged metadata"),
+        ({"classes": '["", "a", "b"]'}, "damaged metadata"),
+        ({"classes": '["a", "b", "%s"]' % ("c" * 100_000)}, "damaged metadata"),
         ({"classes": "[" * 100_000}, "damaged metadata"),
         ({"classes": '["a", "b"]'}, "gives the probabilities of its 2 classes"),
         ({"classes_dtype": "V1000000000"}, "damaged metadata"),
@@ -149,7 +152,7 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "classes",
-    [["ALL", "HEM"], [3, 7], [False, True], [0.5, 2.0], np.array(["ä", "b"], dtype=object)],
+    [["ALL", "HEM"], [3, 7], [False, True], [0.5, 2.0], np.array(["b", "ä"], dtype=object)],
 )
 def test_classes_keep_their_values_and_dtype(classes):
     classes = np.asarray(classes)

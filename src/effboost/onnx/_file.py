@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from effboost._utils.class_names import are_classes
 from effboost._utils.refusal import RefusedError
 
 if TYPE_CHECKING:
@@ -115,11 +116,9 @@ def _read_classes(metadata: Mapping[str, str]) -> npt.NDArray[Any]:
     if kind not in _LABEL_TYPES:
         raise ValueError(f"labels of type {kind!r:.60}")
     if (
-        not isinstance(values, list)
+        not are_classes(values)
         or not all(type(value) in _LABEL_TYPES[kind] for value in values)
         or not all(math.isfinite(value) for value in values if isinstance(value, float))
-        or len(set(values)) != len(values)
-        or len(values) < 2
     ):
         raise ValueError(f"classes {values!r:.60}")
     return np.array(values, dtype=kind)

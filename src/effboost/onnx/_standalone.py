@@ -28,6 +28,7 @@ _MODULES: Final = (
     "_images/depth.py",
     "_images/errors.py",
     "_images/limits.py",
+    "_utils/class_names.py",
     "_utils/csv_rows.py",
     "_utils/escape.py",
     "_utils/onnx_session.py",
