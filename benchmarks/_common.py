@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import stats
-from torchvision.models import get_model
 
 from effboost import ImageFeaturizer, ImageTransform
+from effboost.backbones import build_backbone, get_backbone_spec
 from effboost.datasets import load_image_folder, make_blood_cells
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,10 +93,13 @@ def load_data(
     return cells.images, cells.target, cells.groups
 
 
-def calibrated(name, side):
-    """Build a network with random weights and fitted batch norms, to avoid denormal signals."""
+def calibrated(name, side, weights=None):
+    """Build a network; with random weights, fit its batch norms, to avoid denormal signals."""
+    network = build_backbone(get_backbone_spec(name), weights, seed=0)
+    if weights is not None:
+        return network
     torch.manual_seed(0)
-    network = get_model(name, weights=None).train()
+    network.train()
     with torch.no_grad():
         for _ in range(3):
             network(torch.rand(8, 3, side, side))

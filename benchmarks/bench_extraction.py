@@ -48,6 +48,8 @@ def openvino_runner(graph):
 def main():
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="efficientnet_b0")
+    parser.add_argument("--weights", default="none", help='"imagenet", "none" or a file')
+    parser.add_argument("--timm", default="efficientnet_b0", help="the same network in timm")
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="torch.compile, too: minutes")
@@ -56,13 +58,15 @@ def main():
     if options.small:
         options.images, options.rounds, side = 16, 1, 64
     X = make_blood_cells(4, -(-options.images // 4), image_size=side, random_state=0).images
-    network = calibrated(options.backbone, side)
+    network = calibrated(
+        options.backbone, side, None if options.weights == "none" else options.weights
+    )
     body = without_head(network)
     ready = torch.from_numpy(X).permute(0, 3, 1, 2).float().div(255).contiguous()
     graph = export_float(without_head(network), side)
     eager, ort, ov = torch_runner(body), onnxruntime_runner(graph), openvino_runner(graph)
     last = torch_runner(without_head(network), torch.channels_last)
-    timm_eager = torch_runner(timm.create_model("efficientnet_b0", num_classes=0).eval())
+    timm_eager = torch_runner(timm.create_model(options.timm, num_classes=0).eval())
     contenders = {f"torchvision, batch {b}": (eager, b) for b in (1, 8, 32)}
     contenders["torchvision, channels last, batch 8"] = last, 8
     contenders["timm, batch 32 (its own features)"] = timm_eager, 32

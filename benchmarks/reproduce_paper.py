@@ -58,7 +58,7 @@ def row(name, result):
         "parameters": result.parameters,
         "training s": result.train_seconds,
         "one image ms": result.single_ms,
-        "of many ms": result.batch_ms,
+        "per image in a batch ms": result.batch_ms,
         "file bytes": result.size_bytes,
         "error": result.error,
     }

@@ -28,13 +28,13 @@ def test_fit_predict_score_as_scikit_learn_has_them(pixels, three_classes):
     assert len(cnn.history_) == 12
 
 
-def test_a_few_steps_are_enough_because_batch_norms_are_put_right(pixels, three_classes):
+def test_a_few_steps_suffice_because_batch_norms_are_estimated_again(pixels, three_classes):
     """Six steps: statistics averaged since the start would still be those of no image at all."""
     cnn = tiny_cnn(max_epochs=2, lr=0.1).fit(pixels, three_classes)
     assert cnn.score(pixels, three_classes) > 0.6
 
 
-def test_an_images_probabilities_do_not_depend_on_its_neighbours(pixels, three_classes):
+def test_probabilities_do_not_depend_on_other_images(pixels, three_classes):
     cnn = tiny_cnn(max_epochs=1).fit(pixels, three_classes)
     everything = cnn.predict_proba(pixels)
     for n in (1, 5, 23):

@@ -175,7 +175,7 @@ def test_with_routing_weights_reach_the_network_and_the_booster(cells, monkeypat
     assert all(set(w) <= set(weight) for w in weights)
 
 
-def test_a_searchs_own_folds_are_by_the_subjects_that_images_carry(cells):
+def test_folds_of_a_search_are_by_the_subjects_of_the_images(cells):
     X, y, subjects = cells
     for train, test in SubjectKFold(3).split(ImageSequence(X, groups=subjects), y):
         assert not set(subjects[train]) & set(subjects[test])
@@ -240,7 +240,7 @@ def test_learning_curves_are_cut_by_subject(cells):
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(cells, tmp_path):
+def test_two_processes_give_the_same_result_as_one(cells, tmp_path):
     X, y, subjects = cells
     images = ImageSequence(X, groups=subjects)
     clf = frozen_hybrid(cache=str(tmp_path))
@@ -250,7 +250,7 @@ def test_two_processes_give_what_one_gives(cells, tmp_path):
     np.testing.assert_array_equal(one, two)
 
 
-def test_without_routing_cross_validation_and_pipelines_keep_subjects_whole(cells, cuts):
+def test_without_routing_cross_validation_and_pipelines_keep_subjects_together(cells, cuts):
     X, y, subjects = cells
     cross_validate(hybrid(), ImageSequence(X, groups=subjects), y, cv=CV)
     make_pipeline(FunctionTransformer(), hybrid()).fit(X, y, hybridclassifier__groups=subjects)

@@ -43,6 +43,7 @@ def test_the_networks_of_the_paper_give_float32_features_of_their_width(
         fine_tune=False,
         crop_size=None,
         image_size=side,
+        runtime="torch",
     )
     features = featurizer.fit_transform(pixels[:3])
     assert features.shape == (3, width)
@@ -95,7 +96,7 @@ def test_features_equal_torchvisions_own_pipeline(paths, normalize):
 
 
 @pytest.mark.parametrize("n", [1, 5, 8, 23])
-def test_an_images_features_do_not_depend_on_its_neighbours(pixels, n):
+def test_features_do_not_depend_on_other_images(pixels, n):
     featurizer = tiny_featurizer().fit(pixels)
     everything = featurizer.transform(pixels)
     order = np.random.default_rng(n).permutation(len(pixels))[:n]
@@ -173,7 +174,7 @@ def test_a_wrong_parameter_is_named_in_fit(pixels, params, message):
         tiny_featurizer(**params).fit(pixels)
 
 
-def test_a_missing_gpu_is_told(pixels):
+def test_a_missing_gpu_is_reported(pixels):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="finds no GPU"):
@@ -190,7 +191,7 @@ def test_a_model_from_a_machine_with_a_gpu_computes_on_the_cpu(pixels):
         assert np.array_equal(loaded.transform(pixels), expected)
 
 
-def test_imagenet_weights_that_cannot_be_had_are_never_replaced_by_random_ones(pixels):
+def test_unavailable_imagenet_weights_are_never_replaced_by_random_ones(pixels):
     with pytest.raises(WeightsNotFoundError, match="weights=None for random weights"):
         EfficientNetFeaturizer(training=None).fit(pixels)
 
@@ -201,7 +202,7 @@ def test_weights_of_another_architecture_are_refused(pixels, tmp_path):
         ImageFeaturizer("resnet18", weights=tmp_path / "tiny.pth", training=None).fit(pixels)
 
 
-def test_efficientnet_featurizer_takes_its_family_alone(pixels):
+def test_efficientnet_featurizer_takes_only_its_family(pixels):
     with pytest.raises(UnknownBackboneError, match="is not an EfficientNet"):
         EfficientNetFeaturizer("resnet18", weights=None, training=None).fit(pixels)
     featurizer = build_featurizer("efficientnet_v2_s", weights=None, fine_tune=False, image_size=32)
@@ -219,14 +220,14 @@ def test_small_images_are_padded_with_one_warning(pixels, recwarn):
     assert {str(w.message)[:42] for w in recwarn} == {"images smaller than crop_size=64 x 64 are "}
 
 
-def test_tags_tell_what_is_taken():
+def test_tags_describe_the_accepted_input():
     tags = tiny_featurizer().__sklearn_tags__()
     assert tags.input_tags.three_d_array
     assert not tags.input_tags.two_d_array
     assert tiny_featurizer(image_shape=(4, 4)).__sklearn_tags__().input_tags.two_d_array
 
 
-def test_the_mean_over_eight_views_does_not_know_how_the_picture_lies(pixels):
+def test_the_mean_over_eight_views_does_not_depend_on_the_orientation(pixels):
     pixels = pixels[:, :24, :24]  # a size that needs no resizing, which rounds
     featurizer = tiny_featurizer(views="dihedral").fit(pixels)
     upright = featurizer.transform(pixels[:4])
@@ -239,7 +240,7 @@ def test_the_mean_over_eight_views_does_not_know_how_the_picture_lies(pixels):
     np.testing.assert_allclose(upright, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_views_and_extra_features_are_entries_of_their_own_in_a_cache(pixels, tmp_path):
+def test_views_and_extra_features_have_their_own_cache_entries(pixels, tmp_path):
     settings = [{}, {"views": "dihedral"}, {"extra_features": "stages"}]
     plain = [tiny_featurizer(**params).fit(pixels).transform(pixels[:5]) for params in settings]
     for _ in range(2):
@@ -249,7 +250,7 @@ def test_views_and_extra_features_are_entries_of_their_own_in_a_cache(pixels, tm
     assert len(Cache(tmp_path)) == 15
 
 
-def test_extra_features_stand_behind_the_own_ones_and_survive_a_pickle(pixels):
+def test_extra_features_follow_the_own_ones_and_survive_a_pickle(pixels):
     plain = tiny_featurizer().fit(pixels).transform(pixels)
     featurizer = tiny_featurizer(extra_features=((-3, "avg"), (-1, "max"))).fit(pixels)
     features = featurizer.transform(pixels)

@@ -59,7 +59,7 @@ def test_fit_predict_score_as_scikit_learn_has_them(pixels, three_classes):
 )
 def test_every_network_of_table_1_fits_and_predicts(pixels, three_classes, backbone, side):
     transform = ImageTransform(crop_size=None, image_size=side)
-    featurizer = ImageFeaturizer(backbone, weights=None, transform=transform)
+    featurizer = ImageFeaturizer(backbone, weights=None, transform=transform, runtime="torch")
     clf = tiny_hybrid(featurizer=featurizer).fit(pixels[:6], three_classes[:6])
     assert clf.predict_proba(pixels[:3]).shape == (3, 3)
 
@@ -201,7 +201,7 @@ def test_sample_weight_reaches_the_head(pixels):
     assert clf.fit(X, labels, sample_weight=weight[::-1]).score(pixels, y) < 0.1
 
 
-def test_set_output_changes_transform_but_not_what_the_head_sees(pixels, three_classes):
+def test_set_output_changes_transform_but_not_the_input_of_the_head(pixels, three_classes):
     clf = tiny_hybrid().set_output(transform="pandas").fit(pixels, three_classes)
     assert clf.transform(pixels).shape == (24, 8)
     assert hasattr(clf.transform(pixels), "columns")
@@ -342,7 +342,7 @@ def test_a_nested_name_below_none_is_refused_by_name():
         clf.set_params(featurizer__training__lr=0.1)
 
 
-def test_the_booster_is_watched_on_its_training_rows_and_on_validation(pixels, three_classes):
+def test_metrics_of_the_booster_are_recorded_on_training_and_validation_rows(pixels, three_classes):
     clf = tiny_hybrid().fit(pixels, three_classes)
     assert clf.evals_result_.keys() == {"train"}
     assert clf.evals_result_["train"].keys() == {"merror", "mlogloss"}
@@ -363,7 +363,7 @@ def test_two_classes_have_the_binary_error(pixels):
     assert own.evals_result_["train"].keys() == {"auc"}
 
 
-def test_early_stopping_cuts_subjects_off_that_neither_part_learns_from(pixels, three_classes):
+def test_early_stopping_sets_subjects_aside_that_neither_part_learns_from(pixels, three_classes):
     subjects = np.array([f"S{i % 12}" for i in range(24)])
     clf = recording().set_params(
         classifier__early_stopping_rounds=3,
@@ -395,11 +395,11 @@ def test_a_featurizers_own_class_weight_is_kept(pixels):
     assert set(Recorder.datasets[0].weight.tolist()) == {1.0, 2.0}
 
 
-def test_weights_for_a_head_that_takes_none_are_refused_before_any_image_is_read(pixels):
+def test_weights_that_the_head_does_not_take_raise_before_any_image_is_read(pixels):
     y = np.array(["ALL"] * 18 + ["HEM"] * 6)
     images = ImageSequence(pixels).map(fail_to_read)
     head = make_pipeline(StandardScaler(), KNeighborsClassifier())
-    with pytest.raises(UnsupportedInputError, match="Pipeline takes no sample_weight"):
+    with pytest.raises(UnsupportedInputError, match="Pipeline does not take sample_weight"):
         tiny_hybrid(classifier=head, class_weight="balanced").fit(images, y)
 
 
@@ -451,7 +451,7 @@ def test_a_saved_tuned_model_predicts_the_same(pixels, three_classes, tmp_path):
     assert loaded.cnn_.featurizer_ is loaded.featurizer_
 
 
-def test_a_regressor_is_no_head(pixels, three_classes):
+def test_a_regressor_is_refused_as_a_head(pixels, three_classes):
     with pytest.raises(UnsupportedInputError, match="is not a classifier"):
         tiny_hybrid(classifier=LinearRegression()).fit(pixels, three_classes)
 

@@ -183,7 +183,7 @@ def test_in_one_fit(log, routing, sample, clf):
 @pytest.mark.filterwarnings("ignore:The least populated class")
 @settings(max_examples=20, deadline=None, suppress_health_check=QUIET)
 @given(samples(), st.integers(0, 99))
-def test_in_a_network_alone(log, sample, seed):
+def test_splits_of_a_network_alone_keep_subjects_together(log, sample, seed):
     X, y, subjects = sample
     log.tunings.clear()
     cnn = CNNClassifier(

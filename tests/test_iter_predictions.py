@@ -38,7 +38,7 @@ def test_blocks_of_any_size_equal_the_classifiers_predictions(clf, paths, block_
     assert {p.error for p in found} == {None}
 
 
-def test_no_more_than_a_block_is_read_before_the_first_prediction_comes(clf, pixels):
+def test_only_one_block_is_read_before_the_first_prediction(clf, pixels):
     counting = Counting()
     predictions = iter_predictions(clf, ImageSequence(pixels).map(counting), block_size=4)
     assert counting.n == 0

@@ -50,7 +50,7 @@ def registered():
 
 
 @pytest.mark.slow
-def test_importing_classifiers_leaves_the_names_of_scikit_learn_as_they_are():
+def test_importing_classifiers_does_not_change_the_scorers_of_scikit_learn():
     code = (
         "from sklearn.metrics import get_scorer_names\n"
         "before = get_scorer_names()\n"

@@ -55,7 +55,7 @@ PAPER_FEATURIZER = {
 @pytest.mark.parametrize(
     "clf", [presets.paper(), HybridClassifier()], ids=["preset", "nothing set"]
 )
-def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
+def test_paper_preset_has_the_settings_of_the_paper_and_of_the_defaults(clf):
     params = clf.get_params()
     for name, value in PAPER_FEATURIZER.items():
         assert params[f"featurizer__{name}"] == value, name
@@ -71,7 +71,7 @@ def test_paper_has_the_papers_settings_and_nothing_set_is_the_same(clf):
     assert params["view_averaging"] == "features"
 
 
-def test_paper_code_differs_from_paper_in_its_features_alone():
+def test_paper_code_differs_from_paper_only_in_its_features():
     text, code = (preset().get_params(deep=False) for preset in (presets.paper, presets.paper_code))
     text, code = (params["featurizer"].get_params() for params in (text, code))
     changed = {name for name in text if repr(text[name]) != repr(code[name])}
@@ -81,7 +81,7 @@ def test_paper_code_differs_from_paper_in_its_features_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("preset", "width"), [(presets.paper, 1280), (presets.paper_code, 1000)])
-def test_the_booster_is_handed_as_many_features_as_the_preset_says(pixels, preset, width):
+def test_the_booster_gets_the_number_of_features_of_the_preset(pixels, preset, width):
     clf = preset(weights=None, crop_size=None, image_size=32, max_epochs=1, random_state=0)
     clf.set_params(classifier__n_estimators=2).fit(pixels[:6], ["ALL", "HEM"] * 3)
     assert clf.classifier_.n_features_in_ == width
@@ -124,7 +124,7 @@ def test_frozen_classifies_images_of_any_size(pixels, three_classes):
     assert clf.predict(sizes).dtype == np.asarray(three_classes).dtype
 
 
-def test_recommended_is_frozen_unless_asked_otherwise():
+def test_recommended_is_frozen_unless_fine_tune_is_set():
     params = presets.recommended("mobilenet_v2", weights="w.pth", image_size=96).get_params()
     assert params["featurizer__training"] is None
     assert params["featurizer__backbone"] == "mobilenet_v2"
@@ -191,7 +191,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
-def test_setting_all_parameters_to_what_they_are_changes_nothing(make):
+def test_setting_all_parameters_to_their_values_changes_nothing(make):
     clf, shallow = make(), repr(make())
     clf.set_params(**clf.get_params())
     assert repr(clf) == shallow

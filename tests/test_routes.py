@@ -220,7 +220,9 @@ def test_cross_validation_agrees(name, cells, pixels, paths, features_cache):
         clf, X = make(name, form, features_cache), convert(pixels, paths)
         shape = (SIDE, SIDE, 3) if form == "rows" else None
         images = ImageSequence(X, groups=cells.groups, image_shape=shape)
-        found = evaluate(clf, X, cells.target, groups=cells.groups, cv=SubjectKFold(3))
+        found = evaluate(
+            clf, X, cells.target, groups=cells.groups, cv=SubjectKFold(3), n_bootstrap=2
+        )
         found = found.y_pred, found.probabilities
         methods = ["predict"] + ["predict_proba"] * (found[1] is not None)
         validated = [

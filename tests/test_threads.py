@@ -56,7 +56,9 @@ def weights_of(fitted):
     return torch.cat([p.detach().flatten() for p in fitted.module_.parameters()])
 
 
-def test_fits_with_different_seeds_give_the_weights_they_give_alone(pixels, three_classes):
+def test_concurrent_fits_with_different_seeds_give_the_same_weights_as_single_fits(
+    pixels, three_classes
+):
     def fit(seed):
         featurizer = tiny_featurizer(
             backbone=DroppingNet, fine_tune=True, max_epochs=6, batch_size=4, random_state=seed

@@ -52,7 +52,7 @@ def test_train_validation_split_keeps_subjects_together(images, three_classes):
         ({"sample_weight": [1.0] * 3}, "sample_weight has 3"),
         ({"sample_weight": [1.0, np.nan] * 12}, "is nan at position 1; weights must be finite"),
         ({"sample_weight": [1.0, 1.0, -2.0] * 8}, "is -2.0 at position 2; weights must be"),
-        ({"sample_weight": [0.0] * 24}, "sample_weight is 0 for all images"),
+        ({"sample_weight": [0.0] * 24}, "sample_weight is zero for all images"),
         ({"y": np.linspace(0, 1, 24)}, "Unknown label type"),
     ],
 )

@@ -33,10 +33,10 @@ class CNNClassifier(
     NestedDefaults,
     BaseEstimator,
 ):
-    """Classify images by a fine-tuned network alone: its own linear layer and softmax decide.
+    """Classify images by the linear layer and the softmax of a fine-tuned network.
 
-    This is what the paper compares the hybrid with. A fitted `HybridClassifier` has one in
-    ``cnn_`` that shares its network, so that both decide on the same features.
+    The paper compares the hybrid with this classifier. The attribute ``cnn_`` of a fitted
+    `HybridClassifier` is one that shares its network, so that both use the same features.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class CNNClassifier(
         The network and how to train it; its `training` must not be None. None means
         `EfficientNetFeaturizer()`.
     random_state : int, RandomState instance or None, default=None
-        Reaches the featurizer where its own is None.
+        Passed to the featurizer if its own is None.
     verbose : int, default=0
-        1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
+        1 shows progress bars on stderr. Passed to the featurizer if its own is 0.
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class CNNClassifier(
     history_ : list of dict
         Loss and accuracy of each epoch.
     n_features_in_ : int
-        Number of columns seen in `fit`; only where `X` holds one image per row.
+        Number of columns seen in `fit`; exists only if `X` has one image per row.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Names of these columns; only where `X` is a table with names.
+        Names of these columns; exists only if `X` is a table with names.
 
     See Also
     --------
@@ -171,19 +171,19 @@ class CNNClassifier(
 
     @property
     def n_features_in_(self) -> int:
-        """Number of columns seen in `fit`, where `X` holds one image per row."""
+        """Number of columns seen in `fit`, if `X` has one image per row."""
         check_is_fitted(self)
         return int(self.featurizer_.n_features_in_)
 
     @property
     def feature_names_in_(self) -> npt.NDArray[np.object_]:
-        """Names of the columns seen in `fit`, where `X` is a table with names."""
+        """Names of the columns seen in `fit`, if `X` is a table with names."""
         check_is_fitted(self)
         names: npt.NDArray[np.object_] = self.featurizer_.feature_names_in_
         return names
 
     def _set_fitted_state(self, featurizer: ImageFeaturizer) -> None:
-        """Take on a network that has been tuned."""
+        """Set the fitted attributes from a fine-tuned featurizer."""
         self.__dict__.update(_fitted_attributes(featurizer))
 
     def _scores(self, X: Any) -> npt.NDArray[np.float32]:
@@ -209,7 +209,7 @@ class CNNClassifier(
 
 
 def _fitted_attributes(featurizer: ImageFeaturizer) -> dict[str, Any]:
-    """Return the fitted attributes of the classifier of a tuned network."""
+    """Return the fitted attributes of the classifier with a fine-tuned network."""
     return {
         "featurizer_": featurizer,
         "classes_": featurizer.classes_,

@@ -34,46 +34,49 @@ class ImageFeaturizer(BaseImageFeaturizer):
         The network: a name of `effboost.backbones.BACKBONES` or of any other torchvision
         classification model, or a callable that builds a `torch.nn.Module` of your own.
     weights : "imagenet", path or None, default="imagenet"
-        The weights to start from: those that torchvision publishes for ImageNet, looked for in
-        ``TORCH_HOME`` and else downloaded; a local ``.pth`` (tensors only, no code) or
-        ``.safetensors`` file; or None for random ones.
+        The initial weights: those that torchvision publishes for ImageNet, from ``TORCH_HOME`` or
+        downloaded; a local ``.pth`` (tensors only, no code) or ``.safetensors`` file; or None for
+        random weights.
     training : "paper", FineTuning or None, default="paper"
         How `fit` trains the network on the labels; "paper" means ``FineTuning()``. None keeps the
-        weights as they were loaded: then `fit` decodes no image.
+        weights as they were loaded; `fit` then decodes no image.
     transform : "paper" or ImageTransform, default="paper"
-        What happens to pixels before the network; "paper" means ``ImageTransform()``, a centre
-        crop of 448 pixels resized to 224.
+        How images are prepared for the network; "paper" means ``ImageTransform()``, a centre crop
+        of 448 pixels resized to 224.
     features : {"pooled", "logits"}, default="pooled"
         The input of the last linear layer (for EfficientNet-B0 the 1280 spatial means of its last
         feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
         cross-entropy over its first n_classes outputs.
     extra_features : None, "stages" or tuple of (int, str), default=None
-        What to append to these features from maps of earlier stages: of each stage (-1 is the
-        last one) how its map is pooled over its positions, "avg", "max", "std" or "gem" (the
-        generalised mean, of power 3), such as ``((-1, "max"), (-3, "avg"))``. "stages" means
-        mean and standard deviation of the five stages before the last: 1344 more values for
-        MobileNetV2, 1488 for EfficientNet-B0. The network's own decision does not use them.
+        Further features, from the feature maps of stages (`effboost.backbones.list_stages`): pairs
+        of a stage (-1 is the last one) and how its map is pooled over its positions, "avg", "max",
+        "std" or "gem" (the generalised mean, of power 3), such as ``((-1, "max"), (-3, "avg"))``.
+        "stages" means mean and standard deviation of five earlier stages, the last ones of their
+        width (number of channels): 1344 more values for MobileNetV2, 1488 for EfficientNet-B0. The
+        network's own softmax does not use them.
     views : {"original", "dihedral"}, default="original"
-        "dihedral" averages the features over the eight orientations of an image, quarter turns
-        and their mirror images, which takes eight times as long: cells have no orientation.
+        "dihedral" averages the features over the eight orientations of an image (quarter turns and
+        their mirror images), since cells have no orientation. The network takes eight times as
+        long.
     image_shape : tuple (h, w) or (h, w, c), default=None
-        Height, width and channels of an image, in pixels, where `X` holds one image per row.
+        Height and width of an image in pixels, and its channels, if `X` has one image per row.
     cache : path, Cache or None, default=None
-        Folder that keeps the features of each image, and the tuned network if `random_state` is
-        an integer, for all fits that would compute the same: in the folds and candidates of a
-        search, in other processes, and later. See `Cache`.
+        Folder in which the features of each image are stored and, if `random_state` is an integer,
+        the fine-tuned network. Fits that would compute the same reuse them: folds and candidates of
+        a search, other processes, later runs. See `Cache`.
     runtime : {"auto", "torch", "onnxruntime", "openvino"}, default="auto"
-        What computes the features: "auto" takes torch on a GPU and onnxruntime, about twice as
-        fast, on a CPU; where a network cannot be exported for it, torch, with a warning. Their
-        features differ in the last digits. `runtime_` says which one it was.
+        What computes the features. "auto" is torch on a GPU and onnxruntime on a CPU, where it is
+        about twice as fast as torch; if the network cannot be exported for onnxruntime, torch is
+        used, with a warning. Features of different runtimes differ in their last digits. `runtime_`
+        is the runtime that is used.
     device : str, default="auto"
         Where torch computes: "cpu", "cuda", ..., or "auto" for the GPU if there is one. A model
-        that was fitted on a GPU computes on the CPU where there is none.
+        that was fitted on a GPU uses the CPU on a machine without a GPU.
     callbacks : list of skorch.callbacks.Callback, default=None
         Called in training. An error with ``training=None``.
     random_state : int, RandomState instance or None, default=None
-        Draws random weights, the order and views of training images, dropout, and the subjects
-        split off. The same seed and number of threads give the same bits on one machine's CPU;
+        Controls random weights, the order and views of training images, dropout, and which subjects
+        are set aside. The same seed and number of threads give the same bits on one machine's CPU;
         on a GPU, some of torch's sums vary in their last bits.
     verbose : int, default=0
         1 shows progress bars on stderr, 2 also a table of the epochs.
@@ -81,25 +84,25 @@ class ImageFeaturizer(BaseImageFeaturizer):
     Attributes
     ----------
     spec_ : BackboneSpec
-        What is known about the network.
+        Specification of the network.
     module_ : torch.nn.Module
         The network, in evaluation mode on the CPU.
     head_ : torch.nn.Linear or None
-        The layer that classified in training. None without fine-tuning, or with
+        The classification layer of the training. None without fine-tuning, or with
         ``features="logits"``.
     classes_ : ndarray of shape (n_classes,)
-        The labels; only after fine-tuning.
+        The labels; exists only after fine-tuning.
     history_ : list of dict
         For each epoch "epoch", "dur" (seconds), "train_loss", "train_acc" and, with validation,
         "valid_loss" and "valid_acc"; empty without fine-tuning.
     transform_ : ImageTransform
-        The transform, its normalisation in numbers.
+        The transform, with its normalisation as numbers.
     runtime_ : {"torch", "onnxruntime", "openvino"}
         What computes the features.
     n_features_in_ : int
-        Number of columns seen in `fit`; only where `X` holds one image per row.
+        Number of columns seen in `fit`; exists only if `X` has one image per row.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Names of these columns; only where `X` is a table with names.
+        Names of these columns; exists only if `X` is a table with names.
 
     See Also
     --------
@@ -109,19 +112,20 @@ class ImageFeaturizer(BaseImageFeaturizer):
 
     Notes
     -----
-    The features of an image never depend on the images beside it, to the bit. Memory holds one
-    small batch of images and, at 4 bytes a value, the features; in training, one batch with
-    what the network computes for it, and three to four times the network's weights.
+    The features of an image never depend on the other images, to the bit. Memory is needed for one
+    small batch of images and for the features (4 bytes a value); in training, for one batch with
+    its activations, and for three to four copies of the network's weights.
 
-    The statistics of batch norms are estimated anew after the last epoch, from all training
-    images: after few steps they would lag behind, and the network would predict at chance.
+    The statistics of batch norms are estimated again after the last epoch, from all training
+    images: after few steps, they would lag behind the weights, and the network would predict at
+    chance.
 
     ``fit_transform`` returns features of images that the network was trained on, and decodes each
-    of them once. They look cleaner than those of new images: see ``head_protocol`` of
-    `HybridClassifier`.
+    image once. These features separate the classes better than those of new images do: see
+    ``head_protocol`` of `HybridClassifier`.
 
     The features of random weights (``weights=None, training=None``) are tiny, about 1e-13 for
-    EfficientNet-B0: good enough for trees and for trying things out, not for classifiers that
+    EfficientNet-B0. They suffice for trees and for trying things out, not for classifiers that
     depend on the scale.
 
     Examples
@@ -216,20 +220,20 @@ class ImageFeaturizer(BaseImageFeaturizer):
         Parameters
         ----------
         X : images, n_samples of them
-            What `ImageSequence` takes. Without fine-tuning their form is checked and none is
+            What `ImageSequence` takes. Without fine-tuning, only their form is checked; no image is
             decoded.
         y : array-like of shape (n_samples,), default=None
             The labels: strings or integers, of two classes or more. Needed for fine-tuning.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each image, for the split that early stopping makes and for sampling
-            by subject; None takes the groups that an `ImageSequence` carries, or else each image
-            for its own subject.
+            The subject of each image, for the validation split of early stopping and for sampling
+            by subject. None uses the groups of an `ImageSequence`; without groups, each image is
+            its own subject.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each image in the loss; images of weight 0 are left out.
         X_val, y_val : images and labels, default=None
             Images to validate each epoch on, for `history_` and for early stopping.
         groups_val : array-like of shape (n_validation_samples,), default=None
-            Their subjects. A subject that stands in `groups` as well is refused.
+            The subjects of the validation images. None of them may be in `groups`.
 
         Returns
         -------
@@ -241,16 +245,16 @@ class ImageFeaturizer(BaseImageFeaturizer):
         UnknownBackboneError
             If no backbone has this name.
         WeightsNotFoundError, WeightsMismatchError, WeightsError
-            If the weights cannot be had or do not fit.
+            If the weights cannot be found, read or downloaded, or do not match the network.
         UnsupportedInputError, ImageDecodeError
             If `X` or `y` is of an unknown form, or an image cannot be read.
         SplitError
-            If a class has too few subjects to split some off for early stopping, or an image has
-            none.
+            If a class has too few subjects for the validation split, or the subject of an image is
+            missing.
         TrainingError
             If the loss is no longer a finite number.
         LeakageError
-            If a subject stands in `groups` and in `groups_val`.
+            If a subject is in `groups` and in `groups_val`.
         """
         data = callback_data(X, y, sample_weight)
         self._fit(X, y, (groups, sample_weight), (X_val, y_val, groups_val), data, self, vars)
@@ -278,7 +282,7 @@ class ImageFeaturizer(BaseImageFeaturizer):
         Returns
         -------
         ndarray of shape (n_samples, n_features_out), float32
-            What `transform` gives for `X` after `fit`.
+            What `transform` returns for `X` after `fit`.
         """
         data = callback_data(X, y, sample_weight)
         prepared = self._fit(

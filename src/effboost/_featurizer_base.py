@@ -1,4 +1,4 @@
-"""What featurizers do under their public interface, and what other rooms may use of it."""
+"""The internal part of the featurizers, and what other sub-packages may use of it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class BaseImageFeaturizer(
 ):
     """The internal protocol of featurizers.
 
-    Other rooms (the classifiers, persistence, onnx, inspection, comparators) use these beside the
-    public interface, and nothing else with an underscore:
+    Other modules (the classifiers, persistence, onnx, inspection, comparators) use these methods
+    besides the public interface, and no other private ones:
 
     ``_check_params()``
         Check all parameters, before any work.
@@ -58,9 +58,9 @@ class BaseImageFeaturizer(
     ``_compute_features(images, average=)``
         Return the features of prepared images, always as an array.
     ``_load_network()``
-        Return the network up to its features, without what a fit learns.
+        Return the network up to its features, with its initial weights.
     ``_set_fitted_state(network)``
-        Take on a `FittedNetwork`.
+        Set the fitted attributes from a `FittedNetwork`.
     ``_extractor``, ``_n_features_out``
         What computes the features, and their number.
     """
@@ -92,8 +92,8 @@ class BaseImageFeaturizer(
     ) -> PreparedImages:
         """Check the arguments of `fit`, fit, and return the prepared images.
 
-        `owner` is the estimator whose callbacks are told of the fit and of each epoch, and
-        `describe` returns its attributes for a featurizer that has been fitted so far.
+        `owner` is the estimator whose callbacks are called for the fit and for each epoch.
+        `describe` returns its fitted attributes, given the featurizer after an epoch.
         """
         self._check_params()
         task = owner._init_callback_context(max_subtasks=self._n_epochs())
@@ -157,7 +157,7 @@ class BaseImageFeaturizer(
         epochs: CallbackSteps,
         describe: Callable[[Self], dict[str, Any]],
     ) -> None:
-        """Fine-tune the network, and tell callbacks of each epoch."""
+        """Fine-tune the network, and call the callbacks for each epoch."""
         training: FineTuning = self._child("training")
         network_fit = self._network_fit()
         config = training.resolve(
@@ -197,7 +197,7 @@ class BaseImageFeaturizer(
         )
 
     def _set_fitted_state(self, network: FittedNetwork) -> None:
-        """Take on a network; what belongs to a former fit is removed."""
+        """Set the fitted attributes; those of a previous fit are removed."""
         self.spec_, self.module_ = network.spec, network.module
         self.transform_ = self._child("transform").resolve(network.spec.mean, network.spec.std)
         self.head_, self.history_ = network.head, network.history
@@ -211,7 +211,7 @@ class BaseImageFeaturizer(
         self._n_features_out = self._extractor.width() if extra else network.width
 
     def _prepare_images(self, X: Any, *, reset: bool) -> PreparedImages:
-        """Return `X` as `fit` reads it: each image is kept where training reads it many times."""
+        """Return `X` as `fit` reads it; for training, each prepared image is kept."""
         images, spec = self._check_images(X, reset=reset), self._check_backbone()
         transform = self._child("transform").resolve(spec.mean, spec.std)
         return PreparedImages(images, transform, keep=self.training is not None)
@@ -257,7 +257,7 @@ class BaseImageFeaturizer(
         return train
 
     def _load_network(self) -> torch.nn.Module:
-        """Build the network up to its features, with the weights that it starts from."""
+        """Build the network up to its features, with its initial weights."""
         return self._network_fit().load()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -266,7 +266,7 @@ class BaseImageFeaturizer(
 
 
 def _keep_transform_parameter(cls: type) -> None:
-    """Let `transform` be a method and a parameter, where a class defines the method."""
+    """Let `transform` be both a method and a parameter, in a class that defines the method."""
     method = vars(cls).get("transform")
     if method is not None and not isinstance(method, ParameterBesideMethod):
         wrapped = ParameterBesideMethod(method)

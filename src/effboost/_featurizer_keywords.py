@@ -1,4 +1,4 @@
-"""Featurizers from keywords without nesting, each sent where it lives."""
+"""Featurizers from keywords without nesting; each is passed to the object that has it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_featurizer(
     fine_tune: bool = True,
     **keywords: Any,
 ) -> ImageFeaturizer:
-    """Build a featurizer from parameters of its own, of its training and of its transform.
+    """Build a featurizer from parameters of the featurizer, its training and its transform.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def build_featurizer(
     TypeError
         If there is no parameter of that name.
     ValueError
-        If a parameter of training is given although nothing is trained.
+        If a parameter of training is given, but `fine_tune` is False.
     """
     for name in keywords.keys() - _KNOWN:
         near = difflib.get_close_matches(name, _KNOWN, n=1)

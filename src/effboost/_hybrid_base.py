@@ -1,4 +1,4 @@
-"""What the hybrid does under its public interface: checks, splits, and the head."""
+"""The internal part of the hybrid classifier: checks, splits, and the head."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BaseHybridClassifier(
     NestedDefaults,
     BaseEstimator,
 ):
-    """A featurizer and a head, and how they are fitted and asked together."""
+    """A featurizer and a head: checks of their parameters, fitting and predictions."""
 
     # Parameters, which the constructor of the subclass sets.
     head_protocol: str
@@ -53,7 +53,7 @@ class BaseHybridClassifier(
     def _set_fitted_state(
         self, featurizer: ImageFeaturizer, classifier: Any, classes: npt.NDArray[Any]
     ) -> None:
-        """Take on a fitted featurizer and a fitted head."""
+        """Set the fitted attributes from a fitted featurizer and a fitted head."""
         self.classes_ = classes
         self.featurizer_, self.classifier_ = featurizer, classifier
         self.history_ = featurizer.history_
@@ -122,7 +122,7 @@ class BaseHybridClassifier(
     def _head_rows(
         self, featurizer: ImageFeaturizer, rows: LabelledImages, classes: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Return what the classifier learns from: a row for each image, or for each view of it."""
+        """Return the training rows of the classifier: one for each image, or for each view."""
         target = rows.encode(classes)
         if self.view_averaging == "features":
             return featurizer._compute_features(rows.images), target
@@ -131,14 +131,14 @@ class BaseHybridClassifier(
         return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
 
     def _head_features(self, X: Any) -> npt.NDArray[np.float32]:
-        """Compute what the fitted head decides on; of each view, where it averages over them."""
+        """Compute the features for the fitted head; for each view if it averages over them."""
         check_is_fitted(self)
         featurizer = self.featurizer_
         images = PreparedImages(featurizer._check_images(X, reset=False), featurizer.transform_)
         return featurizer._compute_features(images, average=self.view_averaging == "features")
 
     def _ask_head(self, method: str, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Return what a method of the classifier says of images, by their features.
+        """Return what a method of the classifier returns for the features of images.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class BaseHybridClassifier(
         return network or stops_early(classifier, n_rows) or self.calibration is not None
 
     def _n_head_views(self, featurizer: ImageFeaturizer) -> int:
-        """Count the rows of an image that the classifier sees."""
+        """Return the number of rows for each image that the classifier gets."""
         if self.view_averaging == "features":
             return 1
         return Views(featurizer.views == "dihedral").count

@@ -1,4 +1,4 @@
-"""The hybrid classifier: a network's features, and boosted trees that decide."""
+"""The hybrid classifier: boosted trees on the features of a network."""
 
 from __future__ import annotations
 
@@ -37,47 +37,48 @@ def _head_has(method: str) -> Any:
 
 
 class HybridClassifier(BaseHybridClassifier):
-    """Classify images: a fine-tuned network computes features, a classifier decides on them.
+    """Classify images by a classifier on the features of a fine-tuned network.
 
-    With nothing set, this is the method of "Advancing the Diagnosis of Acute Lymphoblastic
-    Leukemia with Hybrid Neural Networks": EfficientNet-B0 is fine-tuned from ImageNet weights
-    and gives 1280 features, on which XGBoost decides.
+    By default, this is the method of "Advancing the Diagnosis of Acute Lymphoblastic Leukemia with
+    Hybrid Neural Networks": EfficientNet-B0 is fine-tuned from ImageNet weights, and XGBoost is
+    fitted on its 1280 features.
 
     Parameters
     ----------
     featurizer : ImageFeaturizer or None, default=None
         Computes the features. None means `EfficientNetFeaturizer()`.
     classifier : classifier or None, default=None
-        Any scikit-learn classifier, the head. It is fitted on float32 features and labels 0 to
-        n_classes - 1, and gets the subjects if its `fit` takes `groups`.
-        None means ``XGBClassifier(learning_rate=0.35, tree_method="hist")``, the paper's.
+        The head: any scikit-learn classifier. It is fitted on float32 features and labels 0 to
+        n_classes - 1, and gets the subjects if its `fit` takes `groups`. None means the paper's
+        head, ``XGBClassifier(learning_rate=0.35, tree_method="hist")``.
     head_protocol : {"in_sample", "holdout"}, default="in_sample"
-        Which images the classifier learns from. "in_sample": all of them, the ones that the
-        network was tuned on, as in the paper; their features are over-confident. "holdout":
-        images of subjects that were split off before, and that the network has not seen; an error
-        where the network is not tuned, since it has then seen none.
+        Which images the classifier learns from. "in_sample": the images that the network was
+        fine-tuned on, as in the paper; their features are over-confident. "holdout": images of
+        subjects that were set aside before fine-tuning; an error without fine-tuning, where it
+        would have no effect.
     holdout_fraction : float, default=0.3
-        Share of the images that "holdout" splits off, by subject.
+        Share of the images that "holdout" sets aside, by subject.
     view_averaging : {"features", "probabilities"}, default="features"
-        What is averaged over the views of an image, where the featurizer has ``views="dihedral"``:
-        the features, so that the classifier sees one row for each image; or its probabilities,
-        so that it learns from all eight rows, with an eighth of the weight each.
+        What is averaged over the views of an image if the featurizer has ``views="dihedral"``: the
+        features, so that the classifier has one row for each image; or the probabilities of the
+        classifier, which then learns from eight rows for each image, each with an eighth of the
+        weight.
     calibration : {"temperature", "sigmoid", "isotonic"} or None, default=None
-        Calibrate the classifier's probabilities on validation rows, which neither it nor the
-        network has learned from, by scikit-learn's `CalibratedClassifierCV`. "temperature"
-        changes no decision and suits few images.
+        Calibrate the classifier's probabilities by scikit-learn's `CalibratedClassifierCV`, on
+        validation images that neither the classifier nor the network has learned from.
+        "temperature" does not change the predicted classes, and suits few images.
     validation_fraction : float or None, default=None
-        Share of the images to split off, by subject, where early stopping of the network or of
-        XGBoost, or `calibration`, needs images to validate on and no `X_val` is given. None means
-        that of the featurizer's `training`, or 0.1 without fine-tuning.
+        Share of the images to set aside, by subject, if early stopping of the network or of
+        XGBoost, or `calibration`, needs validation images and no `X_val` is given. None means that
+        of the featurizer's `training`, or 0.1 without fine-tuning.
     class_weight : "balanced", dict or None, default=None
-        Weights of the classes, as in scikit-learn, in the loss of the network (where
-        ``featurizer.training`` has none) and, as sample weights, in that of the classifier.
+        Weights of the classes, as in scikit-learn, in the loss of the network (unless
+        ``featurizer.training`` has its own) and, as sample weights, in that of the classifier.
     random_state : int, RandomState instance or None, default=None
-        Reaches the featurizer and the classifier where theirs is None; draws the splits by
+        Passed to the featurizer and the classifier if theirs is None. Also controls the splits by
         subject.
     verbose : int, default=0
-        1 shows progress bars on stderr. Reaches the featurizer where its own is 0.
+        1 shows progress bars on stderr. Passed to the featurizer if its own is 0.
 
     Attributes
     ----------
@@ -86,38 +87,39 @@ class HybridClassifier(BaseHybridClassifier):
     featurizer_ : ImageFeaturizer
         The fitted featurizer.
     classifier_ : classifier
-        The fitted head; where it is calibrated, inside a `CalibratedClassifierCV`.
+        The fitted head; with `calibration`, inside a `CalibratedClassifierCV`.
     feature_means_ : ndarray of shape (n_features,), float64
         Means of the features over the images that the classifier learned from.
     cnn_ : CNNClassifier
-        The fine-tuned network's own decision, sharing its weights; only after fine-tuning.
+        The fine-tuned network with its own softmax, sharing the weights; exists only after
+        fine-tuning.
     history_ : list of dict
         Loss and accuracy of each epoch of the network; empty without fine-tuning.
     evals_result_ : dict of str to dict of str to list
-        Where the classifier is XGBoost's: its metrics in each round on the "train" rows, and on
-        the "validation" rows where `X_val` was given or early stopping cut some off.
+        The metrics of XGBoost in each round on the "train" rows, and on the "validation" rows if
+        `X_val` was given or early stopping set some aside; exists only if the head is XGBoost's.
     n_features_in_ : int
-        Number of columns seen in `fit`; only where `X` holds one image per row.
+        Number of columns seen in `fit`; exists only if `X` has one image per row.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Names of these columns; only where `X` is a table with names.
+        Names of these columns; exists only if `X` is a table with names.
 
     See Also
     --------
-    effboost.presets : Ready-made ones, frozen networks among them.
+    effboost.presets : Ready-made hybrid classifiers, also with frozen networks.
     CNNClassifier : The network without boosted trees.
 
     Notes
     -----
-    `get_params` lists the parameters of the defaults, too, so that a search can name
-    ``classifier__max_depth`` or ``featurizer__training__lr`` without building anything first;
-    setting one of them replaces the None by the default.
+    `get_params` also lists the parameters of the default estimators, so that a search can use
+    ``classifier__max_depth`` or ``featurizer__training__lr`` although `classifier` and `featurizer`
+    are None. Setting one of them replaces the None by the default estimator.
 
     Early stopping, of the network (``featurizer__training__early_stopping``) or of XGBoost
     (``classifier__early_stopping_rounds``), and `calibration` without `X_val` share one split of
     the images by subject. Neither part learns from the images that are split off.
 
-    XGBoost computes on a GPU where the featurizer does, unless it says otherwise. The fitted
-    one predicts on the CPU, so that it can be loaded anywhere.
+    XGBoost is fitted on the device of the featurizer, unless its own `device` is set. The fitted
+    booster predicts on the CPU, so that it can be loaded anywhere.
 
     Examples
     --------
@@ -203,15 +205,15 @@ class HybridClassifier(BaseHybridClassifier):
         y : array-like of shape (n_samples,)
             The labels: strings or integers, of two classes or more.
         groups : array-like of shape (n_samples,), default=None
-            The subject of each image. Every split inside keeps subjects whole. None takes the
-            groups that an `ImageSequence` carries, or else each image for its own subject.
+            The subject of each image. Every split inside keeps subjects together. None uses the
+            groups of an `ImageSequence`; without groups, each image is its own subject.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each image in the losses of the network and of the classifier.
         X_val, y_val : images and labels, default=None
             Images to validate each epoch and each round of XGBoost on, for `history_`,
             `evals_result_` and early stopping. Nothing is trained on them.
         groups_val : array-like of shape (n_validation_samples,), default=None
-            Their subjects. A subject that stands in `groups` as well is refused.
+            The subjects of the validation images. None of them may be in `groups`.
 
         Returns
         -------
@@ -221,16 +223,16 @@ class HybridClassifier(BaseHybridClassifier):
         Raises
         ------
         ValueError
-            If `y` holds one class only, or lengths differ.
+            If `y` has only one class, or lengths differ.
         UnsupportedInputError, ImageDecodeError
-            If `X` is of an unknown form, an image cannot be read, or `y_val` lacks a class that
-            is to be calibrated.
+            If `X` is of an unknown form, an image cannot be read, or `calibration` is set and
+            `y_val` lacks a class.
         SplitError
-            If a class has too few subjects for a split that was asked for, or an image has none.
+            If a class has too few subjects for a split, or the subject of an image is missing.
         TrainingError
             If the loss of the network is no longer a finite number.
         LeakageError
-            If a subject stands in `groups` and in `groups_val`.
+            If a subject is in `groups` and in `groups_val`.
         """
         task = self._init_callback_context(max_subtasks=3)
         data = callback_data(X, y, sample_weight)
@@ -262,7 +264,9 @@ class HybridClassifier(BaseHybridClassifier):
         if self.calibration is not None and validation is not None:
             missing = np.setdiff1d(classes, validation.labels).tolist()
             if missing:
-                raise UnsupportedInputError(f"y_val has no {missing[0]!r} to calibrate on")
+                raise UnsupportedInputError(
+                    f"y_val has no image of class {missing[0]!r}, which calibration needs"
+                )
         tuning = deciding = rows
         if self.head_protocol == "holdout":
             tuning, deciding = rows.train_validation_split(self.holdout_fraction, draw_seed(rng))
@@ -314,7 +318,7 @@ class HybridClassifier(BaseHybridClassifier):
 
     @available_if(_head_has("decision_function"))
     def decision_function(self, X: Any) -> npt.NDArray[Any]:
-        """Compute the scores of a classifier that has them, such as a support vector machine.
+        """Compute the scores of a head with `decision_function`, such as a support vector machine.
 
         Parameters
         ----------
@@ -329,7 +333,7 @@ class HybridClassifier(BaseHybridClassifier):
         return self._ask_head("decision_function", self._head_features(X))
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
-        """Compute the features on which the classifier decides.
+        """Compute the features that the classifier uses.
 
         Parameters
         ----------
@@ -366,13 +370,13 @@ class HybridClassifier(BaseHybridClassifier):
 
     @property
     def n_features_in_(self) -> int:
-        """Number of columns seen in `fit`, where `X` holds one image per row."""
+        """Number of columns seen in `fit`, if `X` has one image per row."""
         check_is_fitted(self)
         return int(self.featurizer_.n_features_in_)
 
     @property
     def feature_names_in_(self) -> npt.NDArray[np.object_]:
-        """Names of the columns seen in `fit`, where `X` is a table with names."""
+        """Names of the columns seen in `fit`, if `X` is a table with names."""
         check_is_fitted(self)
         names: npt.NDArray[np.object_] = self.featurizer_.feature_names_in_
         return names

@@ -26,14 +26,14 @@ class Prediction:
     Attributes
     ----------
     image : str
-        Path of the image, or its position where it came from memory.
+        Path of the image, or its position if it came from memory.
     label : label or None
-        Its class; None where the image cannot be read.
+        Its predicted class; None if the image cannot be read.
     probabilities : ndarray of shape (n_classes,) or None
-        Probability of each class, in the order of ``classes_``; None where the image cannot be
-        read, or the classifier has no ``predict_proba``.
+        Probability of each class, in the order of ``classes_``; None if the image cannot be read,
+        or the classifier has no ``predict_proba``.
     error : str or None
-        Why the image cannot be read; None where it can.
+        Why the image cannot be read; None if it can.
     """
 
     image: str
@@ -43,7 +43,7 @@ class Prediction:
 
 
 def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[Prediction]:
-    """Predict images block by block, and go on after those that cannot be read.
+    """Predict images block by block; images that cannot be read do not stop it.
 
     Parameters
     ----------
@@ -83,10 +83,10 @@ def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[
 
 
 def images_for(clf: Any, X: Any) -> ImageSequence:
-    """Return images as a classifier of images reads them.
+    """Return images in the form that a classifier of images reads.
 
-    Numeric rows are images of the shape that it was fitted with, and their columns are checked as
-    in its own ``predict``.
+    Numeric rows are images of the shape that the classifier was fitted on. Their columns are
+    checked as in its ``predict``.
 
     Parameters
     ----------

@@ -130,7 +130,7 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
     Raises
     ------
     UnsupportedInputError
-        If a label is missing, strings stand beside other values, or labels are dates or objects
+        If a label is missing, strings are mixed with other values, or labels are dates or objects
         other than strings.
     ValueError
         If `y` is not suitable for classification.
@@ -160,7 +160,7 @@ def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
         )
     if not weight.any():
         raise UnsupportedInputError(
-            "sample_weight is 0 for all images: at least one must be above 0"
+            "sample_weight is zero for all images: at least one must be above 0"
         )
     return weight
 
@@ -179,7 +179,7 @@ def check_validation(
     UnsupportedInputError
         If only one of `X_val` and `y_val` is given, or a class of `y_val` is not in `y`.
     LeakageError
-        If a subject is in both.
+        If a subject is in both the training and the validation images.
     """
     if (X_val is None) != (y_val is None):
         raise UnsupportedInputError("only one of X_val and y_val was passed: pass both, or neither")

@@ -93,8 +93,8 @@ class LeakageError(EffboostError, ValueError):
     groups : tuple
         The subjects in both parts.
     duplicates : tuple of (str, str)
-        Pairs of (training image, test image) with the same content, each as its path, or as its
-        position for images in memory.
+        Pairs of (training image, test image) with the same content, each given by its path or, for
+        images in memory, by its position.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class LeakageError(EffboostError, ValueError):
 
 
 class TrainingError(EffboostError, ArithmeticError):
-    """The training of a network failed, for example by a loss of NaN."""
+    """The training of a network failed, for example because the loss became NaN."""
 
 
 class UnknownBackboneError(EffboostError, ValueError):
@@ -194,7 +194,7 @@ class DeviceWarning(UserWarning):
 
 
 class RuntimeFallbackWarning(UserWarning):
-    """Features are computed by another runtime than the fastest one."""
+    """Features are computed by a slower runtime than usual."""
 
 
 class ImageWarning(UserWarning):
@@ -214,4 +214,4 @@ class DroppedRowsWarning(UserWarning):
 
 
 class LabelWarning(UserWarning):
-    """Classes or subjects are probably one name in different spellings."""
+    """Some classes or subjects are probably the same name in different spellings."""

@@ -47,10 +47,10 @@ def sensitivity_at_specificity(
     pos_label: Any = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> float:
-    """Compute the highest sensitivity of the thresholds with at least some specificity.
+    """Compute the highest sensitivity at which the specificity is at least the given one.
 
-    This is the fraction of patients that are detected if a fraction of the healthy may be false
-    positives.
+    This is the fraction of the diseased that are detected if at most ``1 - specificity`` of the
+    healthy may be false positives.
 
     Parameters
     ----------
@@ -95,10 +95,10 @@ def specificity_at_sensitivity(
     pos_label: Any = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> float:
-    """Compute the highest specificity of the thresholds with at least some sensitivity.
+    """Compute the highest specificity at which the sensitivity is at least the given one.
 
-    This is the fraction of the healthy that are not false positives if a fraction of the patients
-    may be missed.
+    This is the fraction of the healthy that are not false positives if at most ``1 - sensitivity``
+    of the diseased may be missed.
 
     Parameters
     ----------
@@ -139,9 +139,9 @@ def expected_calibration_error(
 ) -> float:
     """Compute the mean difference between the confidence of a classifier and its accuracy.
 
-    The probability of the predicted class is divided into bins of equal width. The absolute
-    difference between its mean and the accuracy is averaged over the bins, weighted by their
-    images.
+    Images are grouped into bins of equal width by the probability of their predicted class. In each
+    bin, the absolute difference between the mean of this probability and the accuracy is computed;
+    the result is its mean over the bins, weighted by their number of images.
 
     Parameters
     ----------
@@ -214,8 +214,9 @@ def decision_scores(
 ) -> npt.NDArray[np.float64]:
     """Return the scores of images whose mean decides on the class of a subject.
 
-    They are the probabilities, if the class of each image is its most probable one. Otherwise, as
-    with a threshold of its own, they are votes for the predicted classes.
+    These are the probabilities if the predicted class of each image is its most probable one.
+    Otherwise, such as for a classifier with its own threshold, they are votes for the predicted
+    classes.
     """
     if (proba[np.arange(len(codes)), codes] < proba.max(axis=1) - _TIE).any():
         return np.eye(proba.shape[1])[codes]
@@ -226,9 +227,9 @@ class SubjectScorer(BaseScorer):
     """Scorer that uses the mean probabilities of the images of each subject.
 
     Created by `make_subject_scorer`, and called as ``scorer(estimator, X, y, groups=groups)``.
-    Without `groups`, the subjects are the groups of an `ImageSequence`. The predictions of the
-    images are votes for classifiers without `predict_proba` and, in scores of predicted classes,
-    for those whose `predict` is not the most probable class.
+    Without `groups`, the subjects are the groups of an `ImageSequence`. Votes of the images replace
+    probabilities if the classifier has no `predict_proba` or if, in scores of predicted classes,
+    its `predict` does not return the most probable class.
     """
 
     # With metadata routing, groups are requested by default.
@@ -404,10 +405,10 @@ globals().update({f"{name}_scorer": scorer for name, scorer in SCORERS.items()})
 
 
 def register_scorers() -> None:
-    """Let scikit-learn know the scorers of `SCORERS` by name, as in ``scoring="subject_roc_auc"``.
+    """Register the scorers of `SCORERS` with scikit-learn, such as ``scoring="subject_roc_auc"``.
 
-    It adds to scikit-learn's own table, for the whole process; names that are taken stay as they
-    are. Without it, pass the scorers themselves.
+    This adds names to scikit-learn's own table, for the whole process; existing names are not
+    replaced. Without this call, pass the scorers as objects.
 
     Examples
     --------

@@ -25,11 +25,10 @@ def paper(
 ) -> HybridClassifier:
     """Return the hybrid of the paper's text.
 
-    EfficientNet-B0 from ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled
-    to [0, 1], is fine-tuned for 5 epochs (Adamax, learning rate 1e-3, batches of 40,
-    cross-entropy, flips with probability 0.2 each, rotation within 10 degrees). XGBoost with a
-    learning rate of 0.35 decides on its 1280 features, and learns from the images that the
-    network was tuned on.
+    EfficientNet-B0 from ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled to
+    [0, 1], is fine-tuned for 5 epochs (Adamax, learning rate 1e-3, batches of 40, cross-entropy,
+    flips with probability 0.2 each, rotation within 10 degrees). XGBoost with a learning rate of
+    0.35 is fitted on its 1280 features of the same images.
 
     Parameters
     ----------
@@ -41,7 +40,8 @@ def paper(
     **keywords
         ``fine_tune=False``, and any other parameter of `ImageFeaturizer`, `FineTuning` and
         `ImageTransform` by its own name: ``image_size``, ``crop_size``, ``normalize``,
-        ``max_epochs``, ``lr``, ``cache``, ``runtime``, ... Each is sent where it lives.
+        ``max_epochs``, ``lr``, ``cache``, ``runtime``, ... Each is passed to the object that has
+        it.
 
     Returns
     -------
@@ -74,13 +74,13 @@ def paper_code(
     verbose: int = 0,
     **keywords: Any,
 ) -> HybridClassifier:
-    """Return the hybrid of a public script that matches the paper but for the features.
+    """Return the hybrid of a public script that matches the paper, except for the features.
 
-    The script keeps the network's 1000 outputs for ImageNet, trains by cross-entropy over the
-    first of them, and hands all 1000 to XGBoost, instead of the 1280 pooled features that the
-    text speaks of. That it is the authors' is inferred, not known. Its faults (augmented
-    images, and batch norms in training mode, at evaluation; choosing by the test images) are
-    not repeated.
+    The script keeps the network's 1000 outputs for ImageNet, trains by cross-entropy over the first
+    of them, one per class, and fits XGBoost on all 1000, instead of on the 1280 pooled features
+    that the text describes. It is probably, but not certainly, the authors' script. Its faults are
+    not repeated: it evaluates on augmented images with batch norms in training mode, and selects
+    models by the test images.
 
     Parameters
     ----------
@@ -117,10 +117,11 @@ def frozen(
     verbose: int = 0,
     **keywords: Any,
 ) -> HybridClassifier:
-    """Return a hybrid on a network that stays as it was pretrained.
+    """Return a hybrid with a network that is not fine-tuned.
 
-    Unlike the paper's settings, these fit any network and any size of image: nothing is cropped
-    and pixels are normalised the way the network was trained with. The head is the paper's.
+    Unlike the paper's settings, these suit any network and any size of image: images are not
+    cropped, and pixels are normalised as in the pretraining of the network. The head is the
+    paper's.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ def frozen(
     Returns
     -------
     HybridClassifier
-        Not yet fitted. Everything can be set by its nested name, such as
+        Not yet fitted. Each parameter can be set by its nested name, such as
         ``set_params(classifier__max_depth=3)``.
 
     Examples
@@ -166,22 +167,23 @@ def recommended(
 ) -> HybridClassifier:
     """Return the hybrid that did best in effboost's own comparisons.
 
-    Features of the network's last stage, and of the five before it, are averaged over the eight
-    orientations of each picture; a linear model and column-sampled boosted trees decide
-    together. How strongly the linear model is regularised is chosen by subject.
+    Features of the last stage and of five earlier stages are averaged over the eight orientations
+    of each image. The head averages the probabilities of a linear model and of column-sampled
+    boosted trees. The regularisation of the linear model is chosen by cross-validation over
+    subjects.
 
     Parameters
     ----------
     backbone, weights, device
         Parameters of `ImageFeaturizer`.
     fine_tune : bool, default=False
-        Tune the last three stages first, for 10 epochs: AdamW with lower rates than for the
-        layer that classifies, warm-up and a cosine schedule, label smoothing, averaged weights,
-        training pictures in all orientations and with jittered stains, and the batch norms that
-        came with the weights. Takes many times as long, and is rarely better where the weights
-        know of pictures at all. Without weights, all stages learn, at one rate, and their batch
-        norms with them. With a hundred subjects or more,
-        ``set_params(calibration="temperature")`` as well.
+        First train the last three stages for 10 epochs: AdamW with a lower learning rate than for
+        the classification layer, warm-up and a cosine schedule, label smoothing, averaged weights,
+        training images in all orientations and with jittered stains; the loaded batch norm
+        statistics are kept. This takes many times as long, and is rarely better with pretrained
+        weights. With ``weights=None``, all stages are trained, at one rate, and batch norm
+        statistics are estimated. With a hundred subjects or more, also use
+        ``set_params(calibration="temperature")``.
     random_state, verbose
         Parameters of `HybridClassifier`.
     **keywords
@@ -226,7 +228,7 @@ def recommended(
 
 
 def _careful_training(*, pretrained: bool) -> dict[str, Any]:
-    """Return parameters of training that keep what the weights know, and suit few pictures."""
+    """Return parameters of training that change pretrained weights little, and suit few images."""
     settings = {
         "augmentation": Augmentation(0.5, 0.5, rotation=0, quarter_turns=True, stain_jitter=0.2),
         "optimizer": "adamw",

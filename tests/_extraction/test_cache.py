@@ -29,7 +29,7 @@ def file_of(cache):
     return file
 
 
-def test_get_returns_what_was_put(tmp_path):
+def test_get_returns_the_stored_values(tmp_path):
     cache = Cache(tmp_path / "new" / "folder")
     assert cache.get([key(0)]) == {}
     assert not cache.folder.exists()  # looking leaves no trace

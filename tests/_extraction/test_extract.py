@@ -85,7 +85,7 @@ def test_workers_do_not_run_ahead_of_the_reader(pixels):
     del found  # or the pool would wait for its garbage collection
 
 
-def test_repeated_picture_is_decoded_by_one_thread_at_a_time(tmp_path):
+def test_repeated_image_is_decoded_by_one_thread_at_a_time(tmp_path):
     """Pillow reads a picture when it is first looked at, and is not made for two who look."""
     Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(tmp_path / "a.png")
     for _ in range(20):

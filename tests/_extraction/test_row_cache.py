@@ -35,7 +35,7 @@ def test_each_row_is_computed_once(place):
     assert sorted(asked) == [0, 1, 3, 5, 9]
 
 
-def test_what_is_given_may_be_changed(place):
+def test_the_result_may_be_changed(place):
     scratch, index = RowCache((3, 2, 2), np.uint8), np.array([1])
     scratch.take(index, squares(index, []))[...] = 7
     np.testing.assert_array_equal(scratch.take(index, None), np.ones((1, 2, 2)))
@@ -47,7 +47,7 @@ def test_no_file_is_seen(place):
     assert list(place.iterdir()) == []
 
 
-def test_where_there_is_no_room_rows_are_computed_each_time(monkeypatch):
+def test_without_room_on_disk_rows_are_computed_each_time(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left")
 

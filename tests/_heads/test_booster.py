@@ -121,7 +121,7 @@ def test_a_forest_of_xgboost_can_be_the_head(rows):
     assert forest.predict(rows[0]).shape == (80,)
 
 
-def test_the_booster_follows_a_gpu_and_predicts_on_the_cpu_afterwards(rows):
+def test_the_booster_is_fitted_on_a_gpu_and_predicts_on_the_cpu(rows):
     """Shown by what XGBoost is asked for: there is no GPU here to ask."""
     asked = []
 

@@ -153,7 +153,7 @@ def test_hybrid_is_calibrated_on_held_out_subjects(data, parts, method):
     assert clf.predict(images[rest]).dtype == y.dtype
 
 
-def test_a_temperature_changes_no_decision(data, parts):
+def test_a_temperature_does_not_change_predicted_classes(data, parts):
     (images, y), (train, rest) = data, parts
     calibration = {"X_val": images[rest[:90]], "y_val": y[rest[:90]]}
     plain = boosted_hybrid().fit(images[train], y[train], **calibration)
@@ -182,7 +182,9 @@ def test_class_missing_in_validation_raises(data, parts):
     (images, y), (train, rest) = data, parts
     sick = rest[y[rest] == "ALL"]
     clf = boosted_hybrid().set_params(calibration="temperature")
-    with pytest.raises(UnsupportedInputError, match="y_val has no 'HEM' to calibrate on"):
+    with pytest.raises(
+        UnsupportedInputError, match="y_val has no image of class 'HEM', which calibration needs"
+    ):
         clf.fit(images[train], y[train], X_val=images[sick], y_val=y[sick])
 
 

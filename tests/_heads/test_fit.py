@@ -57,7 +57,7 @@ def test_weights_leave_the_order_of_rows_as_it_is():
         np.testing.assert_array_equal(got, expected)
 
 
-def test_equal_rows_become_one_where_the_first_of_them_stands():
+def test_equal_rows_are_merged_at_the_position_of_the_first():
     features = np.array([[3.0], [1.0], [3.0], [2.0], [1.0], [3.0]], np.float32)
     y = np.array([0, 1, 0, 0, 1, 1])  # the last is equal but for its class
     head = Recorder()
@@ -68,7 +68,7 @@ def test_equal_rows_become_one_where_the_first_of_them_stands():
     assert weight.tolist() == [4, 7, 4, 6]
 
 
-def test_the_views_of_an_image_stay_beside_each_other_and_share_its_weight():
+def test_the_views_of_an_image_stay_together_and_share_its_weight():
     features = np.arange(24, dtype=np.float32)[::-1].reshape(-1, 2)
     head = Recorder()
     fit_head(
@@ -210,9 +210,9 @@ def test_a_booster_that_fails_keeps_its_parameters(cells):
 )
 def test_early_stopping_on_random_rows_warns_for_subjects_and_raises_for_views(head):
     check_head(head)
-    with pytest.warns(UserWarning, match="images of one subject stand on both sides"):
+    with pytest.warns(UserWarning, match="images of one subject are on both sides"):
         check_head(head, groups=np.arange(8) // 2)
-    with pytest.raises(UnsupportedInputError, match="would tear views of one image apart"):
+    with pytest.raises(UnsupportedInputError, match="would separate views of one image"):
         check_head(head, n_views=8)
 
 
@@ -263,7 +263,7 @@ def test_it_stops_by_itself_above_ten_thousand_rows():
 
 def test_a_booster_that_stops_early_inside_another_estimator_is_refused():
     head = make_pipeline(StandardScaler(), XGBClassifier(early_stopping_rounds=3))
-    with pytest.raises(UnsupportedInputError, match="cannot be given validation rows"):
+    with pytest.raises(UnsupportedInputError, match="cannot get validation rows"):
         check_head(head)
 
 

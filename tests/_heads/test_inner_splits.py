@@ -254,7 +254,7 @@ def test_transformed_rows_in_a_nested_cv_raise_without_routing():
         fit(head)
 
 
-def test_nothing_changes_where_no_subjects_and_no_views_are_known():
+def test_splits_do_not_change_without_subjects_and_views():
     features, target, _ = make_rows(1)
     ours = fit(GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3), groups=False)
     theirs = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3).fit(features, target)
@@ -291,7 +291,7 @@ def test_group_splits_without_subjects_are_refused_before_anything_is_computed()
         check_head(head, n_views=8)
 
 
-def test_the_rows_of_views_are_scored_at_chance_where_labels_are_random():
+def test_rows_of_views_are_scored_at_chance_if_labels_are_random():
     """The views of an image are alike: on both sides of a split, they tell its label."""
     rng = np.random.default_rng(0)
     features = (rng.normal(size=(80, 1, 40)) + 0.05 * rng.normal(size=(80, 8, 40))).reshape(-1, 40)

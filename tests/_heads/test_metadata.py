@@ -96,7 +96,7 @@ def fail_to_read(picture):
 @pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
 @pytest.mark.parametrize("how", ["class_weight", "sample_weight"])
 @pytest.mark.parametrize("name", REFUSE)
-def test_weights_that_reach_nothing_are_refused_before_an_image_is_read(cells, name, how, routing):
+def test_weights_that_no_estimator_takes_raise_before_an_image_is_read(cells, name, how, routing):
     X, y, _ = cells
     images = ImageSequence(X).map(fail_to_read)
     clf = HybridClassifier(tiny_featurizer(), REFUSE[name], random_state=0)
@@ -104,7 +104,7 @@ def test_weights_that_reach_nothing_are_refused_before_an_image_is_read(cells, n
     clf.set_params(class_weight=None if weight else "balanced")
     with (
         config_context(enable_metadata_routing=routing),
-        pytest.raises(UnsupportedInputError, match="takes no sample_weight"),
+        pytest.raises(UnsupportedInputError, match="does not take sample_weight"),
     ):
         clf.fit(images, y, **weight)
 
@@ -120,7 +120,7 @@ def test_no_weights_are_refused_where_all_are_one(cells):
     [FixedThresholdClassifier, OneVsRestClassifier, lambda head: make_pipeline(head)],
     ids=["threshold", "one against the rest", "pipeline"],
 )
-def test_what_is_requested_by_routing_gets_weights(cells, seen, make):
+def test_weights_are_passed_where_routing_requests_them(cells, seen, make):
     with config_context(enable_metadata_routing=True):
         fit(make(Recorder().set_fit_request(sample_weight=True)), cells)
         assert all(weight is not None for _, weight, _ in seen)
@@ -138,7 +138,7 @@ def test_missing_request_raises_before_an_image_is_read(cells):
             clf.fit(images, y)
 
 
-def test_weights_change_what_a_pipeline_decides(cells):
+def test_weights_change_the_predictions_of_a_pipeline(cells):
     X, y, _ = cells
     weight = np.where(y == "HEM", 100.0, 1.0)
     clf = HybridClassifier(

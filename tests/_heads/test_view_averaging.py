@@ -42,7 +42,7 @@ def fit(head, rows):
     ],
     ids=lambda head: type(head).__name__,
 )
-def test_a_head_that_decides_by_probabilities_decides_by_their_means(rows, head):
+def test_a_head_that_predicts_the_most_probable_class_uses_mean_probabilities(rows, head):
     head = fit(head, rows)
     means = mean_over_views(head, "predict_proba", rows[0])
     np.testing.assert_array_equal(decide_over_views(head, rows[0]), means.argmax(axis=1))
@@ -95,7 +95,7 @@ def test_a_hard_vote_decides_for_the_class_of_most_views(rows):
 @pytest.mark.filterwarnings("ignore:The `probability` parameter")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("shape", ["ovr", "ovo"])
-def test_an_svm_decides_as_without_probabilities(rows, n_classes, shape):
+def test_an_svm_predicts_the_same_without_probabilities(rows, n_classes, shape):
     features, _ = rows
     y = np.arange(60) % n_classes
     plain, with_probabilities = (

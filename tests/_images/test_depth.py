@@ -162,7 +162,7 @@ def test_values_above_the_white_level_raise(deep_file, kind):
         images[0]
 
 
-def test_white_level_leaves_8_bits_alone(tmp_path):
+def test_white_level_does_not_change_8_bit_images(tmp_path):
     Image.fromarray(EIGHT).save(tmp_path / "rgb.png")
     Image.fromarray(GREY).save(tmp_path / "grey.tif")
     items = [tmp_path / "rgb.png", tmp_path / "grey.tif", EIGHT, Image.fromarray(EIGHT)]
@@ -170,7 +170,7 @@ def test_white_level_leaves_8_bits_alone(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(scaled, plain, strict=True))
 
 
-def test_white_level_turns_pictures_upright(tmp_path):
+def test_images_with_a_white_level_are_rotated_upright(tmp_path):
     for orientation in range(1, 9):
         write_png(tmp_path / "deep.png", with_bits(EIGHT, 12), orientation=orientation)
         exif = Image.Exif()
@@ -198,7 +198,7 @@ def test_white_level_changes_the_fingerprint(deep_file):
 
 @pytest.mark.parametrize("white_level", [0, -1, np.inf, np.nan])
 def test_white_levels_that_are_not_positive_numbers_raise(white_level):
-    with pytest.raises(UnsupportedInputError, match="it is a number above 0, such as 4095"):
+    with pytest.raises(UnsupportedInputError, match="must be a number above 0, such as 4095"):
         ImageSequence(EIGHT[None], white_level=white_level)
 
 

@@ -223,7 +223,7 @@ def test_other_data_is_trained_on(pixels, three_classes, tmp_path, work):
     assert work["trainings"] == 5
 
 
-def test_other_subjects_are_other_training_where_they_are_sampled(
+def test_subjects_are_part_of_the_key_if_they_are_sampled(
     pixels, three_classes, subjects, tmp_path, work
 ):
     settings = BRIEF | {"cache": tmp_path / "cache", "sampling": "subject"}
@@ -261,7 +261,9 @@ class OwnAdam(torch.optim.Adam):
     ],
     ids=["no seed", "a generator", "own augmentation", "own optimizer"],
 )
-def test_what_cannot_be_told_apart_is_never_reused(pixels, three_classes, tmp_path, work, change):
+def test_results_without_a_reproducible_key_are_never_reused(
+    pixels, three_classes, tmp_path, work, change
+):
     settings = BRIEF | {"cache": tmp_path / "cache"} | change
     for _ in range(2):
         tiny_featurizer(**settings).fit(pixels, three_classes)

@@ -81,7 +81,7 @@ def test_a_parameter_without_effect_is_refused(training, name):
     assert FineTuning(trainable=2, augmentation=Augmentation(frozen_views=3)).check()
 
 
-def test_nested_names_reach_what_short_forms_stand_for():
+def test_nested_names_work_with_short_forms():
     training = FineTuning(schedule="cosine")
     assert training.get_params()["augmentation__rotation"] == 10
     training.set_params(
@@ -94,7 +94,7 @@ def test_nested_names_reach_what_short_forms_stand_for():
     assert FineTuning().augmentation == "paper"  # its default is not shared
 
 
-def test_setting_all_parameters_to_what_they_are_changes_nothing():
+def test_setting_all_parameters_to_their_values_changes_nothing():
     training = FineTuning(schedule="cosine")
     training.set_params(**training.get_params())
     assert repr(training) == "FineTuning(schedule='cosine')"

@@ -31,7 +31,9 @@ def network(name, n_last, seed=0):
     ],
     ids=str,
 )
-def test_the_rest_of_a_network_goes_on_where_its_first_stages_end(name, n_last, side, last):
+def test_the_rest_of_a_network_continues_from_the_output_of_its_first_stages(
+    name, n_last, side, last
+):
     body, frozen = network(name, n_last)
     x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -76,7 +78,7 @@ class Dropping(nn.Module):
         return self.third(self.second(self.drop(self.first(x)))).mean(dim=(2, 3))
 
 
-def test_a_network_that_is_no_chain_is_left_as_it_is():
+def test_a_network_that_is_not_a_chain_is_unchanged():
     body = Skipping()
     assert find_prefix(body, [body.first], torch.rand(2, 3, 8, 8)) is None
     assert isinstance(body.first, nn.Conv2d)
@@ -107,7 +109,7 @@ def cells():
 
 
 @pytest.mark.parametrize("trainable", ["head", 1])
-def test_the_training_is_the_same_where_there_are_no_views(cells, trainable, monkeypatch):
+def test_without_views_the_training_is_the_same(cells, trainable, monkeypatch):
     X, y = cells
     settings = {"fine_tune": True, "trainable": trainable, "augmentation": None, "max_epochs": 4}
     kept = tiny_featurizer(**settings, lr=0.01).fit(X, y, X_val=X[:6], y_val=y[:6])

@@ -213,7 +213,7 @@ def test_the_last_stages_alone_are_trained(pixels, three_classes):
     assert all(key.startswith(("features.3", "features.4")) for key in changed)
 
 
-def test_more_stages_than_there_are_is_told(pixels, three_classes):
+def test_more_stages_than_the_network_has_raise(pixels, three_classes):
     with pytest.raises(ValueError, match="trainable=9, but 'TinyNet' has 4 stages"):
         tuned(trainable=9).fit(pixels, three_classes)
 
@@ -278,7 +278,7 @@ def test_two_images_a_class_and_one_epoch_train(pixels):
     assert np.isfinite(featurizer.history_[0]["train_loss"])
 
 
-def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three_classes):
+def test_a_class_may_be_missing_from_the_validation_images(pixels, three_classes):
     here = three_classes != "other"
     featurizer = tuned(early_stopping=True).fit(
         pixels, three_classes, X_val=pixels[here], y_val=three_classes[here]
@@ -307,7 +307,7 @@ def test_a_class_missing_from_the_validation_images_is_no_obstacle(pixels, three
         ({"groups": [1, 2]}, UnsupportedInputError, "groups has 2 values"),
     ],
 )
-def test_what_cannot_be_trained_on_is_told(pixels, three_classes, more, error, message):
+def test_unsuitable_training_data_raise(pixels, three_classes, more, error, message):
     known = {"pixels": pixels, "y": three_classes, "groups": np.arange(24)}
     arguments = {"y": three_classes} | {
         name: known[value] if isinstance(value, str) else value for name, value in more.items()
@@ -316,7 +316,7 @@ def test_what_cannot_be_trained_on_is_told(pixels, three_classes, more, error, m
         tuned().fit(pixels, **arguments)
 
 
-def test_training_without_augmentation_sees_the_pictures_of_the_evaluation(pixels, three_classes):
+def test_training_without_augmentation_uses_the_images_of_the_evaluation(pixels, three_classes):
     tuned(augmentation=None, max_epochs=1, callbacks=[Recorder()]).fit(pixels, three_classes)
     seen = np.concatenate([inputs["x"].numpy() for inputs, _ in Recorder.batches])
     expected = np.stack([np.asarray(ImageTransform(None, 24).prepare(_pil(x))) for x in pixels])
@@ -437,7 +437,7 @@ def test_a_refit_without_training_forgets_the_classes(pixels, three_classes):
     assert featurizer.head_ is None
 
 
-def test_a_loss_that_is_no_number_stops_the_training(pixels, three_classes):
+def test_a_loss_that_is_not_finite_stops_the_training(pixels, three_classes):
     featurizer = tiny_featurizer(
         fine_tune=True, max_epochs=4, batch_size=8, lr=1e30, optimizer="sgd"
     )
@@ -522,7 +522,7 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_each_recipe_trains_otherwise_and_the_same_seed_gives_the_same_bits(
+def test_each_recipe_trains_differently_and_the_same_seed_gives_the_same_bits(
     pixels, three_classes, recipe
 ):
     one, same = (state_of(by(recipe).fit(pixels, three_classes)) for _ in range(2))
@@ -557,7 +557,7 @@ ALL = {
     ],
     ids=str,
 )
-def test_everything_at_once_goes_with_every_way_of_training(
+def test_all_options_work_together_with_every_kind_of_training(
     pixels, three_classes, subjects, params
 ):
     featurizers = [by(ALL, max_epochs=5, **params) for _ in range(2)]
@@ -592,7 +592,7 @@ class Rates(Callback):
             self.steps.append([group["lr"] for group in net.optimizer_.param_groups])
 
 
-def test_every_step_has_its_rate_and_all_rates_move_alike(pixels, three_classes):
+def test_every_step_has_its_rate_and_all_rates_change_by_the_same_factor(pixels, three_classes):
     rates = (1e-4, 1e-3, 1e-2)
     recipe = {"schedule": "cosine", "warmup_fraction": 0.25}
     featurizer = by(recipe, lr=rates, max_epochs=4, callbacks=[Rates()])
@@ -680,13 +680,13 @@ def test_the_loss_of_mixed_images_is_that_of_their_mixed_targets(pixels, three_c
 
 def test_cutmix_needs_maps(pixels, three_classes):
     featurizer = by({"cutmix_alpha": 1.0}, trainable="head")
-    with pytest.raises(ValueError, match=r"cuts rectangles from maps.*\(8, 1, 1\).*mixup_alpha"):
+    with pytest.raises(ValueError, match=r"needs maps.*\(8, 1, 1\).*mixup_alpha"):
         featurizer.fit(pixels, three_classes)
     by({"cutmix_alpha": 1.0}, trainable=2).fit(pixels, three_classes)
 
 
 @pytest.mark.parametrize("params", [{}, {"trainable": 2}], ids=str)
-def test_sampling_shows_classes_and_subjects_alike(pixels, params):
+def test_sampling_draws_classes_and_subjects_equally_often(pixels, params):
     y = np.array(["ALL"] * 20 + ["HEM"] * 4)
     groups = np.array(["p"] * 15 + ["q"] * 5 + ["r"] * 4)
     common = {"max_epochs": 40, "batch_size": 24, "augmentation": None, **params}
@@ -775,7 +775,7 @@ def test_validation_and_early_stopping_look_at_the_average(pixels, three_classes
     )
 
 
-def test_who_follows_the_epochs_sees_the_average(pixels, three_classes):
+def test_callbacks_get_the_averaged_weights(pixels, three_classes):
     """What scikit-learn's callbacks are handed after the last epoch is what fit gives."""
     seen = []
 

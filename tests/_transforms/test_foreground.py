@@ -14,7 +14,7 @@ def test_otsus_threshold_parts_pixels_as_scikit_images_does(grey):
     assert np.array_equal(grey > otsu_threshold(grey), grey > threshold_otsu(grey))
 
 
-def test_the_square_holds_the_whole_cell_in_its_middle():
+def test_the_square_contains_the_whole_cell_in_its_middle():
     cells = make_blood_cells(4, 3, image_size=96, return_masks=True, random_state=0)
     for pixels, mask in zip(cells.images, cells.masks, strict=True):
         cut = np.asarray(crop_foreground(Image.fromarray(pixels)))
@@ -55,7 +55,7 @@ def test_the_largest_of_several_parts_is_taken():
         ((10, 10, 70, 50), (72, 60)),  # a square has no room
     ],
 )
-def test_squares_stay_within_the_picture(box, size):
+def test_squares_stay_within_the_image(box, size):
     cut = crop_foreground(scene(0, 200, box))
     assert cut.size == size
     left, top, right, bottom = box
@@ -64,7 +64,7 @@ def test_squares_stay_within_the_picture(box, size):
 
 @pytest.mark.parametrize("value", [0, 128, 255])
 @pytest.mark.parametrize("size", [0, 5])
-def test_a_picture_without_a_cell_stays_whole(value, size):
+def test_an_image_without_a_cell_is_not_cropped(value, size):
     image = scene(value, 255 - value // 2, (20, 20, 20 + size, 20 + size))
     assert crop_foreground(image).size == (80, 60)
 

@@ -76,7 +76,7 @@ def test_the_paper_crops_448_of_450_and_resizes_to_224():
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 50), (50, 20), (20, 20)])
-def test_small_images_are_padded_with_black_and_a_warning_that_says_so(width, height):
+def test_small_images_are_padded_with_black_with_a_warning(width, height):
     image = Image.new("RGB", (width, height), (255, 255, 255))
     with pytest.warns(ImageWarning, match="smaller than crop_size=40 x 40 are padded with black"):
         padded = np.asarray(ImageTransform(40, 40).prepare(image))
@@ -85,7 +85,7 @@ def test_small_images_are_padded_with_black_and_a_warning_that_says_so(width, he
     assert np.array_equal(padded, v2.CenterCrop(40)(image))
 
 
-def test_without_a_crop_the_whole_image_is_seen_and_its_own_size_is_left_alone():
+def test_without_a_crop_the_whole_image_is_used_at_its_own_size():
     image = picture(60, 30)
     whole = image.resize((30, 30), Image.Resampling.BILINEAR)
     assert np.array_equal(ImageTransform(None, 30).prepare(image), whole)
@@ -210,7 +210,7 @@ def test_rotations_go_to_both_sides():
     assert np.abs(centres).max() <= 18 * np.sin(np.radians(30)) + 1
 
 
-def test_quarter_turns_and_flips_give_the_eight_views_of_a_square_alike():
+def test_quarter_turns_and_flips_give_the_eight_views_equally_often():
     image, rng = picture(20, 20), np.random.default_rng(0)
     augmentation = Augmentation(0.5, 0.5, rotation=0, quarter_turns=True)
     pixels = np.asarray(image)
@@ -224,7 +224,7 @@ def test_quarter_turns_and_flips_give_the_eight_views_of_a_square_alike():
 
 
 @pytest.mark.parametrize("settings", [(0.2, 0.2, 10), (1, 0, 0), (0, 0, 0)])
-def test_three_numbers_are_drawn_whatever_the_settings(settings):
+def test_three_numbers_are_drawn_for_all_settings(settings):
     used, untouched = np.random.default_rng(5), np.random.default_rng(5)
     augmentation = Augmentation(*settings[:2], rotation=settings[2])
     augmentation.apply(picture(10, 10), used)

@@ -35,14 +35,14 @@ def cells():
     return [Image.fromarray(pixels) for pixels in images]
 
 
-def test_macenko_finds_the_stains_that_a_picture_was_drawn_with(amounts):
+def test_macenko_finds_the_stains_that_an_image_was_drawn_with(amounts):
     stains = np.array([[0.65, 0.70, 0.29], [0.15, 0.95, 0.28]])
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     absorbance = stain_module._absorbance(np.asarray(drawn(stains, amounts[6:])).reshape(-1, 3))
     assert np.abs(stain_module._find_stains(absorbance) - stains).max() < 0.03
 
 
-def test_macenko_makes_pictures_of_other_stains_amounts_and_lights_alike(amounts):
+def test_macenko_makes_images_of_different_stains_amounts_and_lights_similar(amounts):
     looks = [
         ([[0.65, 0.70, 0.29], [0.15, 0.95, 0.28]], 1.0, 239),
         ([[0.80, 0.55, 0.24], [0.25, 0.85, 0.46]], 0.7, [235, 230, 200]),
@@ -118,7 +118,7 @@ def speck():
     [plain(0, 0, 0), plain(255, 255, 255), plain(120, 60, 150), cut_out(), nearly_white(), speck()],
     ids=["black", "white", "one colour", "one colour on black", "nearly white", "a speck"],
 )
-def test_where_no_stain_is_found_the_picture_stays_as_it_is(method, pixels):
+def test_an_image_without_stain_is_not_changed(method, pixels):
     assert np.array_equal(normalize_stain(Image.fromarray(pixels), method), pixels)
 
 
@@ -129,7 +129,7 @@ def test_where_no_stain_is_found_the_picture_stays_as_it_is(method, pixels):
     st.integers(0, 255),
     st.integers(0, 255),
 )
-def test_no_picture_makes_it_fail(method, noise, low, high):
+def test_stain_functions_accept_any_image(method, noise, low, high):
     pixels = np.clip(noise, min(low, high), max(low, high)).astype(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NaN would warn where it becomes a grey level

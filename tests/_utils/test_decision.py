@@ -76,7 +76,7 @@ DECIDING = {
 
 @pytest.mark.filterwarnings("ignore:The `probability` parameter")
 @pytest.mark.parametrize("name", DECIDING)
-def test_every_route_decides_as_predict_does(noise, name):
+def test_every_route_predicts_as_predict_does(noise, name):
     clf = DECIDING[name]().fit(ImageSequence(noise), y)
     expected = clf.predict(ImageSequence(noise))
     labels, probabilities = predict_both(clf, ImageSequence(noise))
@@ -118,7 +118,7 @@ def test_the_network_alone_decides_on_the_same_pass(noise):
     np.testing.assert_allclose(report.probabilities, clf.predict_proba(noise), rtol=1e-6)
 
 
-def test_the_network_alone_decides_on_the_means_of_the_views_of_the_head(noise):
+def test_the_network_alone_predicts_from_the_mean_features_of_the_views(noise):
     featurizer = tiny_featurizer(fine_tune=True, max_epochs=1, views="dihedral")
     clf = HybridClassifier(
         featurizer, LogisticRegression(), view_averaging="probabilities", random_state=0
@@ -160,7 +160,7 @@ class Means(MostProbableMixin):
         return np.tile([0.2, 0.8], (len(X), 1))
 
 
-def test_the_mixin_decides_for_the_most_probable_class_in_one_call():
+def test_the_mixin_predicts_the_most_probable_class_in_one_call():
     clf = Means()
     labels, probabilities = predict_both(clf, np.zeros(3))
     assert labels.tolist() == ["b"] * 3
@@ -189,7 +189,7 @@ def test_values_that_are_not_probabilities_raise(rows):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_probabilities_of_many_classes_pass_whatever_their_rounding(dtype):
+def test_probabilities_of_many_classes_are_accepted_despite_rounding(dtype):
     rows = np.random.default_rng(0).dirichlet(np.ones(50), 1000).astype(dtype)
     clf = Means()
     clf.classes_ = np.arange(50)

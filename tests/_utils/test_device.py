@@ -18,7 +18,7 @@ def draw(seed, n_batches, meeting=None):
     return torch.cat(drawn)
 
 
-def test_threads_draw_what_their_seeds_give_alone():
+def test_threads_draw_the_same_numbers_as_alone():
     expected = [draw(seed, 40) for seed in range(3)]
     before, found, meeting = torch.get_rng_state(), {}, threading.Event()
 
@@ -100,7 +100,7 @@ def test_settings_of_cudnn_belong_to_the_thread_that_changed_them():
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_gradients_are_recorded_whatever_the_caller_switched_off(mode):
+def test_gradients_are_recorded_even_if_the_caller_has_disabled_them(mode):
     with mode(), seeded(0):
         layer = torch.nn.Linear(2, 1)
         layer(torch.ones(1, 2)).sum().backward()
@@ -108,6 +108,6 @@ def test_gradients_are_recorded_whatever_the_caller_switched_off(mode):
     assert not layer.weight.is_inference()
 
 
-def test_networks_compute_in_full_precision_inside_of_the_callers_autocast():
+def test_networks_compute_in_full_precision_inside_autocast_of_the_caller():
     with torch.autocast("cpu", torch.bfloat16), computing():
         assert torch.nn.Linear(2, 1)(torch.ones(1, 2)).dtype == torch.float32

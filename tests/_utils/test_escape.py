@@ -41,7 +41,7 @@ def text_of(markdown):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_markdown_shows_names_as_text_wherever_they_stand(name):
+def test_markdown_shows_names_as_text_in_any_position(name):
     expected = escape_invisible(name).strip()
     paragraph = ["paragraph_open", "inline", "paragraph_close"]
     assert text_of(escape_markdown(name)) == (expected, paragraph)

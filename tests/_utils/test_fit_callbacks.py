@@ -74,7 +74,7 @@ def test_a_hybrid_tells_of_its_parts_epochs_and_rounds(cells):
     assert recorder.life == ["setup", "teardown"]
 
 
-def test_a_head_that_knows_callbacks_is_told_of_them(cells):
+def test_callbacks_are_passed_to_a_head_that_supports_them(cells):
     recorder = Recorder()
     clf = HybridClassifier(tiny_featurizer(), LogisticRegression())
     clf.set_callbacks(recorder).fit(*cells)
@@ -152,7 +152,7 @@ def test_a_hybrid_is_scored_at_its_end(cells):
 
 
 @pytest.mark.slow
-def test_a_progress_bar_goes_into_searches_and_pipelines(cells):
+def test_progress_bars_work_in_searches_and_pipelines(cells):
     X, y = cells
     bar = ProgressBar(max_propagation_depth=None)
     clf = HybridClassifier(tiny_featurizer(), booster())

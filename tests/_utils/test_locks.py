@@ -22,7 +22,7 @@ def join(threads):
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_queued_lock_goes_to_threads_in_the_order_of_asking():
+def test_queued_lock_is_given_to_threads_in_order():
     lock, got = QueuedLock(), []
 
     def take(name):
@@ -38,7 +38,7 @@ def test_queued_lock_goes_to_threads_in_the_order_of_asking():
     assert not lock.is_mine()
 
 
-def test_queued_lock_handed_on_comes_back_after_those_that_waited():
+def test_queued_lock_that_is_handed_on_returns_after_the_waiting_threads():
     lock, got = QueuedLock(), []
 
     def take(name):
@@ -144,7 +144,7 @@ def test_forked_child_still_holds_the_locks_of_the_thread_that_forked():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def test_threads_that_ignore_warnings_leave_the_filters_as_they_were():
+def test_threads_that_ignore_warnings_do_not_change_the_filters():
     before = list(warnings.filters)
     first_is_in, second_asks = threading.Event(), threading.Event()
 

@@ -34,7 +34,7 @@ def test_results_of_other_owners_or_names_are_computed():
     assert count.n == 4
 
 
-def test_a_caller_may_change_what_it_gets():
+def test_a_caller_may_change_the_result():
     owner = object()
     with share_results():
         compute_once((owner,), "name", Counter())[:] = 7

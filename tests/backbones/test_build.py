@@ -22,7 +22,7 @@ def states_equal(one, other):
     return all(torch.equal(value, other[key]) for key, value in one.state_dict().items())
 
 
-def test_random_weights_depend_on_the_seed_alone(spec):
+def test_random_weights_depend_only_on_the_seed(spec):
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)

@@ -96,7 +96,7 @@ def test_download_with_wrong_content_leaves_no_file(published, torch_home):
     assert list((torch_home / "hub" / "checkpoints").iterdir()) == []
 
 
-def test_without_internet_the_error_names_the_file_its_place_and_alternatives(torch_home):
+def test_without_internet_the_error_names_the_file_its_folder_and_alternatives(torch_home):
     spec = get_backbone_spec("efficientnet_b0")
     with pytest.raises(WeightsNotFoundError) as caught:
         build_backbone(spec, "imagenet", seed=0)
@@ -108,7 +108,7 @@ def test_without_internet_the_error_names_the_file_its_place_and_alternatives(to
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "file", "file/below", "x" * 300])
-def test_imagenet_weights_without_a_usable_folder_raise_with_the_way_out(
+def test_imagenet_weights_without_a_usable_folder_raise_with_a_remedy(
     published, tmp_path, monkeypatch, place
 ):
     spec, _ = published
@@ -120,7 +120,7 @@ def test_imagenet_weights_without_a_usable_folder_raise_with_the_way_out(
     assert str(tmp_path / place) in str(caught.value)
 
 
-def test_home_that_is_not_a_folder_raises_with_the_way_out(published, monkeypatch):
+def test_home_that_is_not_a_folder_raises_with_a_remedy(published, monkeypatch):
     spec, _ = published
     monkeypatch.delenv("TORCH_HOME")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -129,7 +129,7 @@ def test_home_that_is_not_a_folder_raises_with_the_way_out(published, monkeypatc
         build_backbone(spec, "imagenet", seed=0)
 
 
-def test_weights_that_may_not_be_read_or_written_raise_with_the_way_out(
+def test_weights_that_may_not_be_read_or_written_raise_with_a_remedy(
     published, torch_home, tmp_path
 ):
     spec, file = published
@@ -145,7 +145,7 @@ def test_weights_that_may_not_be_read_or_written_raise_with_the_way_out(
     torch_home.chmod(0o700)
 
 
-def test_full_disk_during_a_download_raises_with_the_way_out(published, torch_home):
+def test_full_disk_during_a_download_raises_with_a_remedy(published, torch_home):
     spec, file = published
     place = cached_file(torch_home, file)
     place.parent.mkdir(parents=True)

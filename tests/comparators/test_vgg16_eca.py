@@ -28,7 +28,7 @@ def test_attention_scales_channels_by_the_sigmoid_of_convolved_means():
     torch.testing.assert_close(eca(x), x * torch.sigmoid(windows)[:, :, None, None])
 
 
-def test_vgg16_has_attention_behind_each_block_and_else_its_own_layers():
+def test_vgg16_has_attention_after_each_block_and_otherwise_its_own_layers():
     featurizer = vgg16_eca().featurizer
     with torch.device("meta"):
         network = featurizer.backbone.build()

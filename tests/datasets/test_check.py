@@ -23,7 +23,7 @@ from effboost.exceptions import DatasetError, ImageWarning, UnsupportedInputErro
 @pytest.fixture(scope="module")
 def cells():
     """Clean pictures, all different."""
-    return make_blood_cells(n_subjects=6, images_per_subject=4, image_size=64, random_state=0)
+    return make_blood_cells(n_subjects=6, images_per_subject=4, image_size=96, random_state=0)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_clean_images_have_no_findings(cells):
     assert (found.n_images, found.n_subjects) == (24, 6)
     assert found.classes == {"ALL": (12, 3), "HEM": (12, 3)}
     assert sum(n for n, _ in found.splits.values()) == 24
-    assert found.sizes == {(64, 64): 24}
+    assert found.sizes == {(96, 96): 24}
     assert "no faults found" in str(found)
 
 
@@ -77,7 +77,7 @@ def test_identical_files_are_one_finding(files):
 
 EDITS = {
     "re-encoded": lambda image: image,
-    "half": lambda image: image.resize((32, 32), Image.Resampling.BICUBIC),
+    "half": lambda image: image.resize((48, 48), Image.Resampling.BICUBIC),
     "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
     "upside down": lambda image: image.transpose(Image.Transpose.ROTATE_180),
     "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -101,11 +101,27 @@ def test_cells_of_one_subject_are_not_near_duplicates():
     assert check_images(cells.images).findings == ()
 
 
+def test_cells_alike_on_an_even_background_are_not_near_duplicates():
+    """Cells that were cut out differ in a small part of the image alone."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((160, 160)) - 80
+    inside = (rows**2 + columns**2 < 30**2)[..., np.newaxis]
+    for background in (0, 230):
+        texture = rng.integers(90, 130, (30, 20, 20, 3), dtype=np.uint8)
+        pictures = np.where(inside, texture.repeat(8, 1).repeat(8, 2), np.uint8(background))
+        assert check_images(pictures).findings == ()
+        turned = np.rot90(pictures[3], axes=(0, 1))
+        found = check_images([*pictures, turned])
+        assert names(found, "near_duplicate") == [("position 3", "position 30")]
+
+
 def test_near_duplicates_are_transitive(cells):
     """What is joined by a third is one group; the search looks at blocks of 64."""
     rng = np.random.default_rng(0)
-    steps = [cells.images[0] + np.uint8(2 * i) for i in range(5)]  # 8 levels from end to end
-    noise = rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    first = cells.images[0]
+    # 8 levels from end to end, in the cell alone.
+    steps = [np.where(first > 8, first + np.uint8(2 * i), first) for i in range(5)]
+    noise = rng.integers(0, 256, (200, 12, 12, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
     pictures = np.stack([steps[0], *noise, *steps[1:]])
     found = check_images(pictures)
     assert [len(group) for group in names(found, "near_duplicate")] == [5]
@@ -126,7 +142,7 @@ def test_blank_images_are_found_and_are_not_near_duplicates(cells):
     pictures = cells.images.copy()
     pictures[1] = 255
     pictures[4] = (200, 30, 90)
-    pictures[6] = 128 + rng.integers(-3, 4, (64, 64, 3))
+    pictures[6] = 128 + rng.integers(-3, 4, (96, 96, 3))
     found = check_images(pictures)
     blank = names(found, "blank")
     assert blank == [("position 1",), ("position 4",), ("position 6",)]
@@ -144,8 +160,8 @@ def test_unusual_sizes_are_found(cells):
     found = check_images(pictures, crop_size=60)
     details = {f.images[0]: f.detail for f in found.findings if f.kind == "size"}
     assert details == {
-        "position 6": "64 x 50; 6 of 8 are 64 x 64; the crop is 60 x 60",
-        "position 7": "128 x 128; 6 of 8 are 64 x 64",
+        "position 6": "96 x 50; 6 of 8 are 96 x 96; the crop is 60 x 60",
+        "position 7": "192 x 192; 6 of 8 are 96 x 96",
     }
 
 
@@ -214,7 +230,7 @@ def test_result_converts_to_json_and_csv(files):
     data = json.loads(json.dumps(found.to_dict()))
     assert data["counts"] == {"unreadable": 1, "duplicate": 1}
     assert data["findings"][1]["images"] == [str(files[2]), str(files[3])]
-    assert data["sizes"] == {"64 x 64": 23}
+    assert data["sizes"] == {"96 x 96": 23}
     lines = found.to_csv().splitlines()
     assert lines[0] == "finding,kind,image,detail"
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "2"]

@@ -8,7 +8,12 @@ import pytest
 from PIL import Image
 
 from common.cnmc import LAYOUTS, write_tree
-from effboost.datasets import load_cnmc, split_cnmc_preliminary
+from effboost.datasets import (
+    check_image_folder,
+    load_cnmc,
+    load_image_folder,
+    split_cnmc_preliminary,
+)
 from effboost.exceptions import DatasetError, IncompleteDataWarning
 
 # The release's list of files, where it lies beside the project.
@@ -170,3 +175,45 @@ def test_full_release_has_published_counts(tmp_path):
     everything = load_cnmc(tmp_path, "all")
     assert len(everything.paths) == 15_114
     assert (everything.target == -1).sum() == 2586
+
+
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.IncompleteDataWarning")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folder_reader_reads_the_training_images(tmp_path, layout):
+    root = write_tree(tmp_path, layout)
+    expected = load_cnmc(root)
+    for folder in (root, root / LAYOUTS[layout][0]):
+        data = load_image_folder(folder)
+        assert data.paths.tolist() == expected.paths.tolist()
+        assert data.groups.tolist() == expected.groups.tolist() == data.images.groups.tolist()
+        assert data.target.tolist() == [expected.target_names[t] for t in expected.target]
+        assert data.split.tolist() == [f"fold_{fold}" for fold in expected.fold]
+    one = load_image_folder(root, parts=["fold_2"])
+    assert one.paths.tolist() == expected.paths[expected.fold == 2].tolist()
+    with pytest.raises(DatasetError, match="leave out target, group and split"):
+        load_image_folder(root, group=r"UID_(H?\d+)_")
+
+
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.IncompleteDataWarning")
+def test_check_reads_the_training_images(tmp_path):
+    found = check_image_folder(write_tree(tmp_path))
+    assert found.n_images == 8
+    assert found.classes == {"ALL": (4, 2), "HEM": (4, 2)}
+    assert found.splits == {"fold_0": (3, 3), "fold_1": (2, 2), "fold_2": (3, 2)}
+    assert found.counts["leaking_subject"] == 3  # as published: the folds tear merged subjects
+
+
+@pytest.mark.filterwarnings("ignore::effboost.exceptions.IncompleteDataWarning")
+def test_subjects_with_images_of_the_same_cell_can_be_merged(tmp_path):
+    root = write_tree(tmp_path)
+    folder = root / "training_data"
+    for name in ("fold_0/all/UID_17_1_1_all.bmp", "fold_0/hem/UID_H7_1_1_hem.bmp"):
+        (folder / name).touch()
+    identical, similar = (load_cnmc(root, merge=merge) for merge in ("identical", "similar"))
+    assert {"17", "20+21", "H7"} <= set(identical.groups)
+    assert {"17+20+21", "H2+H4+H5+H6+H7"} <= set(similar.groups)
+    assert similar.images.groups.tolist() == similar.groups.tolist()
+    final = load_cnmc(root, "final", merge="similar")
+    assert final.groups.tolist() == load_cnmc(root, "final").groups.tolist()
+    with pytest.raises(ValueError, match="merge='all' must be"):
+        load_cnmc(root, merge="all")

@@ -692,8 +692,8 @@ def test_parts_keeps_some_splits(tmp_path):
         ),
         (
             ["training_data/fold_0/all/1.bmp", "validation_data/C-NMC_test/1.bmp"],
-            "'{root}' has the folders of C-NMC 2019: read it by load_cnmc, or read one of its "
-            "folders, such as '{root}/training_data'",
+            "{root}/training_data/fold_0/all/1.bmp: '1.bmp' is not a file name of C-NMC, such as "
+            "'UID_H12_3_1_hem.bmp'",
         ),
     ],
     ids=["splits beside classes", "no class folders", "C-NMC"],

@@ -49,7 +49,7 @@ def test_table_and_json_have_both(report):
     assert len(data["history"]) == len(data["evals_result"]) == 2
 
 
-def test_frozen_network_is_not_reported_alone(pixels, three_classes, subjects):
+def test_frozen_network_has_no_report_of_its_own(pixels, three_classes, subjects):
     clf = HybridClassifier(tiny_featurizer()).set_params(classifier__n_estimators=3)
     report = evaluate(clf, pixels, three_classes, groups=subjects, cv=2, n_bootstrap=5)
     assert report.cnn is None

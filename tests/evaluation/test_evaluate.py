@@ -104,7 +104,7 @@ def test_auroc_of_bootstrap_samples_is_scikit_learns_weighted_one(n_classes):
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-def test_draws_give_what_the_metrics_give_for_the_same_weights():
+def test_scores_of_draws_equal_the_metrics_with_the_same_weights():
     rng = np.random.default_rng(2)
     true = rng.integers(0, 2, 200)
     up = rng.random(200).round(1)
@@ -161,7 +161,7 @@ def test_subject_accuracy_uses_mean_probabilities(report):
     assert report.metrics["subject_auroc"].value == pytest.approx(area)
 
 
-def test_every_number_lies_in_its_interval(report):
+def test_every_number_is_in_its_interval(report):
     numbers = [
         *report.metrics.values(),
         *(m for scores in report.per_class.values() for m in scores.values()),

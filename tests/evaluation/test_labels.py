@@ -43,7 +43,7 @@ def fitted(labels, label):
     ],
     ids=str,
 )
-def test_labels_of_which_a_fitted_classifier_knows_none_are_refused(pixels, known, y):
+def test_labels_that_are_all_unknown_to_a_fitted_classifier_are_refused(pixels, known, y):
     clf = fitted(known, known[0])
     with pytest.raises(UnsupportedInputError, match="was fitted on") as caught:
         evaluate(clf, pixels, y * 6, cv="prefit")
@@ -51,7 +51,7 @@ def test_labels_of_which_a_fitted_classifier_knows_none_are_refused(pixels, know
     assert str(known) in str(caught.value)
 
 
-def test_labels_of_which_it_knows_some_are_warned_of_and_count_as_wrong(pixels):
+def test_some_labels_unknown_to_a_fitted_classifier_warn_and_count_as_wrong(pixels):
     clf = fitted(["ALL", "HEM"], "ALL")
     with pytest.warns(UserWarning, match=r"not fitted on the classes \['other'\]"):
         report = evaluate(clf, pixels, ["ALL", "HEM", "other"] * 4, cv="prefit", n_bootstrap=5)
@@ -60,7 +60,7 @@ def test_labels_of_which_it_knows_some_are_warned_of_and_count_as_wrong(pixels):
     assert report.per_class["other"]["recall"].value == 0
 
 
-def test_a_predicted_label_that_is_longer_than_all_of_y_is_not_cut_off(pixels):
+def test_a_predicted_label_that_is_longer_than_all_of_y_is_not_truncated(pixels):
     clf = fitted(["ALL", "healthy"], "healthy")
     report = evaluate(clf, pixels, ["ALL"] * 12, cv="prefit", n_bootstrap=5)
     assert set(report.y_pred) == {"healthy"}
@@ -68,19 +68,19 @@ def test_a_predicted_label_that_is_longer_than_all_of_y_is_not_cut_off(pixels):
 
 
 @pytest.mark.parametrize("kind", [bool, float])
-def test_labels_of_another_kind_but_equal_are_known(pixels, kind):
+def test_equal_labels_of_another_type_are_known(pixels, kind):
     clf = fitted([0, 1], 1)
     y = np.array([0, 1] * 6).astype(kind)
     report = evaluate(clf, pixels, y, cv="prefit", n_bootstrap=5)
     assert report.metrics["accuracy"].value == 0.5
 
 
-def test_a_label_that_is_no_class_is_refused(pixels):
+def test_a_label_that_is_not_a_class_is_refused(pixels):
     with pytest.raises(UnsupportedInputError, match="predicts 'unsure', which is not a class"):
         evaluate(Constant("unsure"), pixels, ["ALL", "HEM"] * 6, cv=2)
 
 
-def test_probabilities_of_a_fold_without_a_class_stand_in_the_right_columns(pixels):
+def test_probabilities_of_a_fold_without_a_class_are_in_the_right_columns(pixels):
     y = np.array(["a", "b", "c"])[np.arange(12) // 4]
     halves = np.arange(12) < 8  # the first half knows no "c"
     folds = [

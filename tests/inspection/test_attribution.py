@@ -74,7 +74,7 @@ def test_maps_add_up_on_generated_cells(n_classes, against):
     assert found.maps.std() > 0
 
 
-def test_maps_point_to_what_decides(spots):
+def test_maps_mark_the_part_that_the_booster_uses(spots):
     X, y, corner = spots
     clf = fitted(X, y)
     found = hybrid_attribution(clf, X)

@@ -57,7 +57,7 @@ def test_grad_cam_is_that_of_its_paper(cnn, spots):
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam++"])
-def test_maps_point_to_what_the_network_uses(cnn, spots, method):
+def test_maps_mark_the_part_that_the_network_uses(cnn, spots, method):
     X, y, low = spots
     right = cnn.predict(X) == y
     assert right.mean() > 0.9
@@ -180,7 +180,7 @@ def test_maps_do_not_depend_on_the_callers_gradient_mode(cnn, spots, mode, metho
 
 
 @pytest.mark.parametrize("settings", [{}, {"trainable": 2}, {"trainable": "head"}], ids=str)
-def test_networks_fitted_in_inference_mode_are_those_fitted_outside(spots, settings):
+def test_networks_fitted_in_inference_mode_equal_those_fitted_outside(spots, settings):
     X, y, _ = spots
     settings = {"fine_tune": True, "max_epochs": 2} | settings
     expected = CNNClassifier(tiny_featurizer(**settings), random_state=0).fit(X, y)

@@ -37,7 +37,7 @@ def pictures():
     return X
 
 
-def test_only_what_decides_is_marked(pictures):
+def test_only_the_part_that_the_classifier_uses_is_marked(pictures):
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     found = occlusion_attribution(clf, pictures, n_segments=30, fill=(0, 0, 0))
     assert found.maps.shape == (2, 1, 224, 224)

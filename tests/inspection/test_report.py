@@ -231,7 +231,7 @@ def test_report_of_a_cross_validation(cells):
 
 
 @pytest.mark.slow
-def test_report_of_a_fine_tuned_hybrid_shows_the_network_alone(cells):
+def test_report_of_a_fine_tuned_hybrid_also_shows_the_network(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=2), random_state=0)
     made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=2, pos_label=y[0])

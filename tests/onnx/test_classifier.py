@@ -166,7 +166,7 @@ def test_rows_of_numbers_are_refused_otherwise(clf):
         clf.predict(np.zeros((2, 4800)))
 
 
-def test_an_image_depends_neither_on_others_nor_on_the_number_of_threads(clf, monkeypatch):
+def test_features_depend_neither_on_other_images_nor_on_the_number_of_threads(clf, monkeypatch):
     images = cells(40)[0]
     together = clf.predict_proba(images)
     alone = np.concatenate([clf.predict_proba(images[i : i + 1]) for i in range(len(images))])

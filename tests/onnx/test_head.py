@@ -145,7 +145,7 @@ def test_a_head_whose_predictions_contradict_its_probabilities_is_refused(monkey
     twin = LogisticRegression().fit(X, y)
     convert = _head._convert
     monkeypatch.setattr(_head, "_convert", lambda _, width: convert(twin, width))
-    with pytest.raises(UnsupportedInputError, match="does not predict the class of"):
+    with pytest.raises(UnsupportedInputError, match="does not predict the class with"):
         convert_head(contrary, X.mean(axis=0))
 
 

@@ -114,7 +114,7 @@ CHANGES = {
     "no nodes": (lambda x: tree(x).update(left_children=np.zeros(0, ">i4")), "expected 0"),
     "other count": (
         lambda x: tree(x)["tree_param"].update(num_nodes="99999999"),
-        "counts other nodes",
+        "declares wrong numbers of nodes",
     ),
     "count that is none": (
         lambda x: tree(x)["tree_param"].update(num_nodes="-1"),
@@ -128,7 +128,7 @@ CHANGES = {
     ),
     "number of trees": (
         lambda x: x["gradient_booster"]["model"]["gbtree_model_param"].update(num_trees="7"),
-        "counts other trees",
+        "declares a wrong number of trees",
     ),
     "rounds": (
         lambda x: x["gradient_booster"]["model"].update(iteration_indptr=[0, 900, 6]),
@@ -160,7 +160,7 @@ CHANGES = {
         lambda x: x["gradient_booster"]["model"]["gbtree_model_param"].update(
             num_parallel_tree="999999999"
         ),
-        "counts other trees",
+        "declares a wrong number of trees",
     ),
     "huge leaf": (put("split_conditions", -1, 1e38), "very large numbers"),
     "objective of another type": (lambda x: x["objective"].update(name=[1]), "is unknown"),
@@ -170,7 +170,7 @@ CHANGES = {
     ),
     "features": (
         lambda x: x["learner_model_param"].update(num_feature="2"),
-        "counts other nodes or features",
+        "declares wrong numbers of nodes or features",
     ),
     "base score": (
         lambda x: x["learner_model_param"].update(base_score="__import__('os')"),

@@ -90,12 +90,12 @@ SETTINGS_OF_IMAGES = {
     "stain that is unknown": (settings("stain", "x"), "stain"),
     "stages of another type": (
         settings("extra_features", {"tuple": [1]}),
-        "cannot be used|damaged",
+        "extra_features are not of its network|damaged",
     ),
     "stages of text": (settings("extra_features", "x"), "extra_features"),
     "stages that do not exist": (
         settings("extra_features", {"tuple": [{"tuple": [-900, "avg"]}]}),
-        "stage -900|cannot be used",
+        "does not fit 'mobilenet_v2'",
     ),
     "shape": (settings("image_shape", {"tuple": [1.5, "x"]}), "image_shape is not height"),
     "negative shape": (settings("image_shape", [-1, 2]), "image_shape is not height"),

@@ -323,11 +323,11 @@ EDITS = {
     ),
     "classes": (
         lambda m: m["model"].update(classes={"array": ["<U1000000000", ["a", "b"]]}),
-        "classes is no array",
+        "classes is not a valid array",
     ),
     "few classes": (
         lambda m: m["model"].update(classes={"array": ["<i8", [0, 1]]}),
-        "decides between other classes",
+        "its head has other classes than the model",
     ),
     "head": (
         lambda m: m["model"]["heads"]["heads"].update(classifier_=5),

@@ -166,7 +166,7 @@ def test_labels_keep_their_type(labels, booster, pixels, tmp_path):
     assert_same(model, reload(model, tmp_path, backbone=TinyNet), pixels)
 
 
-def test_networks_of_torchvision_need_nothing_but_the_file(pixels, three_classes, tmp_path):
+def test_networks_of_torchvision_only_need_the_file(pixels, three_classes, tmp_path):
     narrow = BackboneSpec("mobilenet_v2", weights=None, options=(("width_mult", 0.1),))
     featurizer = ImageFeaturizer(
         narrow,

@@ -54,7 +54,7 @@ def test_batch_norms_are_fused(name, extra):
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "alexnet", TinyNet])
-def test_rows_do_not_depend_on_other_pictures(name):
+def test_rows_do_not_depend_on_other_images(name):
     runtime = TorchRuntime(calibrated(get_backbone_spec(name), 64), ImageTransform(None, 64), CPU)
     pixels = pictures(runtime.batch_size, 64)
     features = runtime.run(pixels)

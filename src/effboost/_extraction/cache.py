@@ -1,4 +1,4 @@
-"""A cache of features and tuned networks, found by a hash of what they were computed from."""
+"""A cache of features and fine-tuned networks, with the hash of their inputs as the key."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SCHEMA: Final = {
 
 
 def digest_of(description: Mapping[str, Any]) -> bytes:
-    """Hash plain data, as the key of what was computed from it alone.
+    """Hash plain data, for the key of what was computed from it.
 
     Parameters
     ----------
@@ -57,21 +57,20 @@ def digest_of(description: Mapping[str, Any]) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """A folder in which features and tuned networks are kept, to be computed once.
+    """A folder that stores features and fine-tuned networks, so that they are computed once.
 
-    The key of an entry is a SHA-256 of everything that it was computed from, never a path or a
-    time. An image that was edited in place, other weights and another version of torch
-    therefore lead to other entries, and an entry is never stale. A copy of an image under
-    another name leads to the same entry.
+    The key of an entry is a SHA-256 of everything that the entry was computed from, never a path or
+    a time. So an edited image, other weights or another version of torch have other entries, and no
+    entry is ever stale. A copy of an image under another name has the same entry.
 
-    The entries are in one SQLite file. Any number of processes may use it at a time, and a
+    The entries are in one SQLite file. Any number of processes may use it at the same time, and a
     killed process leaves it intact. A damaged entry is computed again. If the folder cannot be
-    used, a warning is issued, and nothing is kept; a folder that can only be read is read.
+    used, a warning is issued, and nothing is stored; from a read-only folder, entries are read.
 
     Parameters
     ----------
     folder : str or path
-        The folder; made when the first entry is kept.
+        The folder; it is created when the first entry is stored.
     max_bytes : int, default=4 * 2**30
         Largest size of the file. Beyond it, the least recently used entries are removed. Features
         of EfficientNet-B0 take about 6 kB an image, its tuned weights 16 MB.
@@ -120,7 +119,7 @@ class Cache:
         Returns
         -------
         dict
-            The values of the entries that are there and intact.
+            The values of the entries that exist and are intact.
         """
 
         def look_up(connection: sqlite3.Connection) -> dict[bytes, bytes]:
@@ -146,7 +145,7 @@ class Cache:
         return self._run(look_up) or {}
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries, but for those that are larger than `max_bytes`.
+        """Store entries, except those that are larger than `max_bytes`.
 
         Parameters
         ----------
@@ -197,10 +196,10 @@ class Cache:
     def _run(
         self, work: Callable[[sqlite3.Connection], _Result], *, create: bool = False
     ) -> _Result | None:
-        """Run one transaction; return None, with a warning, where the file does not allow it.
+        """Run one transaction; return None, with a warning, if the file does not allow it.
 
-        Without `create`, a file that is not there is left so. Each call opens a connection: none
-        is carried into another process by a fork.
+        Without `create`, a missing file is not created. Each call opens its own connection, so that
+        no connection is used in a forked process.
         """
         try:
             if create:
@@ -229,14 +228,14 @@ class Cache:
 
 
 def _guard(connection: sqlite3.Connection) -> None:
-    """Expect anything of a file that others may have written."""
+    """Turn all errors of reading a file, which others may have written, into a warning."""
     connection.text_factory = bytes
     deadline = time.monotonic() + _PATIENCE_S
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_A_LOOK)
 
 
 def _has_schema(connection: sqlite3.Connection) -> bool:
-    """Tell whether the tables are there; refuse others, which might come with triggers."""
+    """Return whether the tables exist; refuse files with other ones, which might have triggers."""
     found = set(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     if found and found != {(name.encode(), sql.encode()) for name, sql in _SCHEMA.items()}:
         raise sqlite3.DatabaseError("its tables are not those of a cache")

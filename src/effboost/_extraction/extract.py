@@ -34,9 +34,9 @@ class FeatureCache:
     Attributes
     ----------
     cache : Cache
-        Where they are kept.
+        Where they are stored.
     origin : bytes
-        Hash of everything but the image that features are computed from.
+        Hash of everything that features are computed from, except the image.
     """
 
     cache: Cache
@@ -47,7 +47,7 @@ class FeatureCache:
         return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
 
     def get(self, keys: Sequence[bytes], width: int) -> dict[bytes, _Rows]:
-        """Look features up; those that are missing, or cannot be features, are left out."""
+        """Look features up; missing entries, and those that cannot be features, are left out."""
         found = {
             key: np.frombuffer(value, dtype="<f4")
             for key, value in self.cache.get(keys).items()
@@ -72,9 +72,8 @@ def extract_features(
 ) -> npt.NDArray[np.float32]:
     """Compute the features of images, a small batch at a time.
 
-    Each worker thread decodes a batch, transforms it and runs the network on it, so that
-    decoding overlaps with the network. Memory is needed for the batches in work and for the
-    features, whatever the number of images.
+    Each worker thread decodes a batch, transforms it and runs the network on it, so that decoding
+    overlaps with the network. Memory is needed for the batches in progress and for the features.
 
     Parameters
     ----------
@@ -83,18 +82,18 @@ def extract_features(
     start_runtime : callable
         Returns the runtime of the network; called only if a feature must be computed.
     width : int
-        Number of values of a row: the features, or those of all views one after another.
+        Number of values in a row: the features, or those of all views one after another.
     views : Views, default=ORIGINAL
-        The orientations in which the network sees each picture.
+        The orientations of each image that features are computed for.
     feature_cache : FeatureCache, default=None
-        Where features are looked up, and kept.
+        Where features are looked up and stored.
     progress : bool, default=False
         Show a progress bar on stderr.
 
     Returns
     -------
     ndarray of shape (n_samples, n_features), float32
-        Row i depends on image i alone, to the bit.
+        Row i depends only on image i, to the bit.
 
     Raises
     ------
@@ -147,7 +146,7 @@ def _look_up(
     views: Views,
     feature_cache: FeatureCache,
 ) -> list[_Rows]:
-    """Look features up, and compute and keep those that are missing."""
+    """Look features up, and compute and store the missing ones."""
     keys = [feature_cache.key(images.images, i) for i in block]
     known = feature_cache.get(keys, width)
     # Equal images have one key: each content is computed once.
@@ -187,7 +186,7 @@ def _compute(
 
 
 def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
-    """Run the network on pictures, in batches of the size that the runtime takes."""
+    """Run the network on prepared images, in batches of the size that the runtime takes."""
     size, found = runtime.batch_size, []
     for start in range(0, len(pictures), size):
         some = pictures[start : start + size]

@@ -27,7 +27,7 @@ _STARTING: Final = ForkableLock()
 class FeatureExtractor:
     """A fitted network whose runtime is started when it is first needed.
 
-    It is not among the fitted attributes, which `transform` must not change.
+    The runtime is not a fitted attribute, since `transform` must not change those.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class FeatureExtractor:
         return plan_runtime(self._choice, device) if self._runtime is None else self._runtime.name
 
     def width(self) -> int:
-        """Count the features of an image."""
+        """Return the number of features of an image."""
         return feature_width(self._network(), self._transform.image_size)
 
     def feature_cache(
         self, cache: Cache | None, device: torch.device, views: Views = ORIGINAL
     ) -> FeatureCache | None:
-        """Return where the features of this network are kept in a cache."""
+        """Return the part of a cache that holds the features of this network."""
         if cache is None:
             return None
         names = ("effboost", "pillow", "onnxruntime")
@@ -97,7 +97,7 @@ class FeatureExtractor:
             return self._graph
 
     def _network(self) -> torch.nn.Module:
-        """Return the network with the features of its stages; taking it apart traces it."""
+        """Return the network with the features of its stages, which requires tracing it."""
         if self._with_stages is None:
             self._with_stages = append_stages(
                 self._module, self._spec, self._extra, self._transform.image_size

@@ -1,4 +1,4 @@
-"""Images as squares of pixels, ready for the network, each decoded once."""
+"""Images prepared for the network, each decoded once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PreparedImages"]
 class PreparedImages:
     """Images that a transform has prepared for the network, computed when they are needed.
 
-    Slices, index arrays and masks give a part that shares what was computed.
+    Slices, index arrays and masks return a part that shares the prepared images.
 
     Parameters
     ----------
@@ -28,8 +28,7 @@ class PreparedImages:
     transform : ImageTransform
         Its `prepare` is applied to each.
     keep : bool, default=False
-        Keep each prepared image, in memory or in a temporary file, so that it is decoded once
-        however often it is read.
+        Keep each prepared image in memory or in a temporary file, so that it is decoded only once.
     """
 
     def __init__(self, images: ImageSequence, transform: ImageTransform, *, keep: bool = False):

@@ -1,4 +1,4 @@
-"""Rows that are computed once and read often, in memory or in a file that nobody sees."""
+"""Rows that are computed once and read often, in memory or in an unnamed temporary file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MAX_IN_MEMORY: Final = 2**28
 
 
 class RowCache:
-    """An array whose rows are filled when they are first asked for.
+    """An array whose rows are computed when they are first read.
 
-    The file, where there is one, has no name: it is gone when the process ends, however it ends.
-    Where no disk has room for it, nothing is kept and rows are computed each time.
+    If the array is in a file, the file has no name, so it is removed when the process ends, however
+    it ends. If no disk has room for the file, rows are not kept, and are computed each time.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class RowCache:
         index: npt.NDArray[np.intp],
         compute: Callable[[Sequence[int]], Sequence[npt.NDArray[Any]] | npt.NDArray[Any]],
     ) -> npt.NDArray[Any]:
-        """Return some rows, one below the other.
+        """Return some rows.
 
         Parameters
         ----------
         index : ndarray of int
             Which rows.
         compute : callable
-            Gives those whose places in `index` it is handed.
+            Called with positions in `index`; returns these rows.
         """
         if self._rows is None:
             return np.stack(list(compute(range(len(index)))))

@@ -1,1 +1,1 @@
-"""Classifiers on features: how they are fitted, and how they decide."""
+"""Classifiers on features: how they are fitted, and how they predict."""

@@ -44,12 +44,12 @@ def is_booster(classifier: Any) -> bool:
 
 
 def check_objective(booster: Any) -> None:
-    """Check that an objective for two classes gives probabilities; own functions are trusted.
+    """Check that an objective for two classes returns probabilities; functions are not checked.
 
     Raises
     ------
     UnsupportedInputError
-        If it does not.
+        If it returns something else.
     """
     objective = booster.objective
     if isinstance(objective, str) and objective not in _OBJECTIVES:
@@ -65,7 +65,7 @@ def watches_validation(booster: Any) -> bool:
 
 
 def count_rounds(classifier: Any) -> int:
-    """Return the number of rounds of a booster that can be followed; 0 for other classifiers."""
+    """Return the number of rounds that callbacks can follow; 0 for classifiers without rounds."""
     # XGBoost's forests are boosters of one round, and take no callbacks.
     if not is_booster(classifier) or isinstance(classifier, load_xgboost().XGBRFClassifier):
         return 0
@@ -89,13 +89,13 @@ def fit_booster(
     booster : XGBModel
         It is fitted in place.
     train, validation : (features, classes)
-        The rows that it learns from, and those that stop it early.
+        The training rows, and the rows for early stopping.
     watched : (features, classes)
         The training rows that its metrics are computed on.
     device : torch.device
-        Where it computes, unless it has a device of its own.
+        Where it computes, unless its own `device` is set.
     rounds : CallbackSteps, default=None
-        Follows the rounds, and may end them.
+        Callbacks for the rounds, which may stop the training.
     **fit_params : dict
         Further parameters of its `fit`.
 
@@ -136,7 +136,7 @@ def _stops(callback: Any) -> bool:
 
 
 def _watch_validation(callback: Any) -> Any:
-    """Return a callback that stops on the last rows, whatever their name is where it was made."""
+    """Return a copy of an early stopping callback that uses the last rows, whatever their name."""
     if not _stops(callback):
         return callback
     callback = copy.deepcopy(callback)

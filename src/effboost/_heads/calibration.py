@@ -21,9 +21,9 @@ def calibrate_head(
 ) -> CalibratedClassifierCV:
     """Calibrate the probabilities of a fitted classifier.
 
-    If it makes no mistake on a few images, the best temperature would be zero, and all
-    probabilities 0 or 1. The loss therefore includes one more image, of each other class in equal
-    parts (the rule of succession). Platt's sigmoids have a similar correction.
+    If the classifier makes no mistake on a few images, the best temperature would be zero, and all
+    probabilities 0 or 1. The loss therefore includes one additional image that belongs to the other
+    classes in equal parts (the rule of succession). Platt's sigmoids have a similar correction.
 
     Parameters
     ----------

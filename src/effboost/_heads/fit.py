@@ -1,4 +1,4 @@
-"""How any classifier is fitted as the head of a hybrid."""
+"""Fitting of any classifier as the head of a hybrid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _N_AUTO: Final = 10_000
 
 
 def stops_early(classifier: Any, n_rows: int = 0) -> bool:
-    """Return whether a classifier, fitted on so many rows, takes others to know when to stop."""
+    """Return whether a classifier, fitted on `n_rows` rows, stops early on validation rows."""
     if isinstance(classifier, HistGradientBoostingClassifier):
         return _stops_on_split(classifier, n_rows)
     return is_booster(classifier) and watches_validation(classifier)
@@ -54,7 +54,7 @@ def check_head(
     n_rows: int = 0,
     calibrated: bool = False,
 ) -> None:
-    """Check that a classifier can be fitted as it should be, before features are computed.
+    """Check that a classifier can be fitted, before features are computed.
 
     Parameters
     ----------
@@ -76,8 +76,8 @@ def check_head(
     Raises
     ------
     UnsupportedInputError
-        If weights cannot reach it; if it stops early, but cannot be given validation rows; if it
-        would tear views of one image apart; if its objective does not give probabilities, or
+        If weights cannot be passed to it; if it stops early, but cannot get validation rows; if it
+        would separate the views of one image; if its objective does not return probabilities; or if
         calibration would discard its threshold.
     SplitError
         If it splits by group, and no subjects are known.
@@ -112,22 +112,22 @@ def _check_part(part: Any, is_head: bool, has_subjects: bool, n_views: int, n_ro
     name = type(part).__name__
     if not is_head and is_booster(part) and watches_validation(part):
         raise UnsupportedInputError(
-            f"{name} stops early, but inside another estimator it cannot be given validation "
-            "rows: leave early stopping out, or make it the head itself"
+            f"{name} stops early, but inside another estimator it cannot get validation rows: "
+            "leave early stopping out, or use it as the head itself"
         )
     parameter, stops = _find_random_split(part, is_head, n_rows)
     if parameter is None:
         return
     if n_views > 1 and stops:
         raise UnsupportedInputError(
-            f"{parameter} of {name} splits rows at random, and would tear views of one image "
-            'apart: leave it out, or set view_averaging="features"'
+            f"{parameter} of {name} splits rows at random, and would separate views of one "
+            'image: leave it out, or set view_averaging="features"'
         )
     if has_subjects or n_views > 1:
         what = "images of one subject" if has_subjects else "views of one image"
         warnings.warn(
-            f"{parameter} of {name} splits rows at random: {what} stand on both sides, so what it "
-            "estimates there is too good",
+            f"{parameter} of {name} splits rows at random: {what} are on both sides, so scores on "
+            "these rows are too good",
             stacklevel=5,
         )
 
@@ -166,7 +166,7 @@ def fit_head(
 ) -> dict[str, dict[str, list[float]]] | None:
     """Fit a classifier on features.
 
-    Splits inside it keep subjects whole, and always the views of an image.
+    Splits inside the classifier keep subjects together, and always the views of an image.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def fit_head(
     train : (features, classes)
         Features of shape (n_samples * n_views, n_features), and classes 0 to k - 1.
     validation : (features, classes) or None
-        The same of rows that a booster is watched on, and that stop it early.
+        Validation rows in the same form, for metrics and early stopping of a booster.
     sample_weight : ndarray of shape (n_samples,)
         Weights of the training images.
     device : torch.device
@@ -185,17 +185,18 @@ def fit_head(
     n_views : int, default=1
         Number of rows of each image, one after another. They share its weight.
     rounds : CallbackSteps, default=None
-        Follows the rounds of a booster, and may end them.
+        Callbacks for the rounds of a booster, which may stop the training.
 
     Returns
     -------
     dict or None
-        Of a booster, each metric in each round, on "train" and "validation".
+        For a booster, each metric in each round, on "train" and "validation".
 
     Raises
     ------
     UnsupportedInputError
-        If weights cannot reach the classifier, or it returns what are no probabilities.
+        If weights cannot be passed to the classifier, or it returns values that are not
+        probabilities.
     SplitError
         If there are too few subjects for a split inside it.
     """
@@ -237,7 +238,7 @@ class _HeadRows:
     Attributes
     ----------
     features : ndarray of shape (n_rows, n_features)
-        The features of one view of an image each.
+        The features; each row is one view of an image.
     target : ndarray of shape (n_rows,)
         Classes 0 to k - 1.
     weight : ndarray of shape (n_rows,)
@@ -275,16 +276,16 @@ class _HeadRows:
 
     @property
     def groups(self) -> npt.NDArray[Any] | None:
-        """What must not be torn apart: subjects; else images, where one has several rows."""
+        """The groups to keep together: subjects, or images if there are several rows of each."""
         if self.subjects is not None:
             return self.subjects
         return self.images if self.several else None
 
     def merge_equal(self) -> _HeadRows:
-        """Make equal rows one row of their joint weight, where the first of them stands.
+        """Merge equal rows into one with the sum of their weights, at the position of the first.
 
-        A weight of 2 and an image that stands there twice are then the same, to the bit:
-        otherwise a booster would add up its gradients in another way.
+        A weight of 2 and an image that occurs twice then give the same result, to the bit;
+        otherwise, a booster would sum its gradients in another order.
         """
         table = np.column_stack([self.features, self.target.astype(np.float32)])
         keys = table.view([("", np.void, table.itemsize * table.shape[1])]).ravel()

@@ -1,4 +1,4 @@
-"""Cross-validation inside a head, cut by subject; where none are known, by image.
+"""Cross-validation inside a head, by subject or, if none are known, by image.
 
 Heads such as `LogisticRegressionCV` or `CalibratedClassifierCV` split their rows. Their rows are
 images, or several views of each, and images of one subject are alike: parts that share a subject,
@@ -54,15 +54,15 @@ def split_by_subject(
     images: _Ints,
     subjects: npt.NDArray[Any],
 ) -> Iterator[None]:
-    """Let every `cv` inside a head split by subject while it is fitted in this block.
+    """Make every `cv` inside a head split by subject while the head is fitted in this block.
 
-    A number of folds becomes `subject_folds`. A splitter of scikit-learn splits the images, and
-    is given their subjects; all views of an image go where it goes.
+    If `cv` is a number, the folds are `subject_folds`. If it is a splitter of scikit-learn, it
+    splits the images, and gets their subjects; all views of an image are in the same part.
 
     Parameters
     ----------
     head : classifier
-        Unfitted. Its parameters are as before at the end.
+        Unfitted. Its parameters are restored at the end.
     features : ndarray of shape (n_rows, n_features)
         The rows that it is fitted on.
     target : ndarray of shape (n_rows,)
@@ -101,8 +101,7 @@ def find_splitters(
 ) -> Iterator[tuple[Any, bool]]:
     """Find the estimators with a `cv`, and whether each is fitted on all rows, in order.
 
-    Estimators of the types in `skip` are not looked into, nor are fitted ones that stay as they
-    are.
+    Estimators of the types in `skip`, and fitted ones that are not fitted again, are not searched.
     """
     if not isinstance(estimator, BaseEstimator) or isinstance(estimator, (FrozenEstimator, *skip)):
         return
@@ -139,7 +138,7 @@ class GroupedSplitter(BaseCrossValidator):
     Parameters
     ----------
     cv : int, splitter, iterable or None
-        The former one.
+        The original one.
     find : callable
         Returns the image and the subject of each row of `X`.
     classifier : bool
@@ -235,7 +234,7 @@ def _split_images(
 
 
 def _restore(value: Any, seen: set[int]) -> None:
-    """Put the former `cv` back into copies of nested estimators that were fitted with another."""
+    """Restore the original `cv` in copies of nested estimators that were fitted with another."""
     if id(value) in seen:
         return
     seen.add(id(value))

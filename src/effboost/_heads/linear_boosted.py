@@ -53,8 +53,9 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
     """Classifier by the weighted mean of the probabilities of a linear model and boosted trees.
 
     With hundreds of images and more features than images, a strongly regularised linear model on
-    standardised features is hard to beat, and trees that each see few of the features are close.
-    They err on different images; on most data, their mean is as good as the better of the two.
+    standardised features is usually the most accurate, and trees that each see few of the features
+    are nearly as accurate. The two make different errors; on most data, their mean is as good as
+    the better one.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         Fitted on the features as they are. None means XGBoost with 60 rounds, a learning rate of
         0.2, depth 3, 5 % of the features for each tree, and 32 bins.
     linear_weight : float, default=0.7
-        Weight of the linear model in the mean, from 0 to 1. At 0 or 1 the other is not fitted.
+        Weight of the linear model in the mean, from 0 to 1. With 0, the linear model is not fitted;
+        with 1, the trees are not.
     random_state : int, RandomState instance or None, default=None
         Passed to both if theirs is None.
 
@@ -87,8 +89,8 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
 
     Notes
     -----
-    The linear model needs features whose differences float32 can represent. A constant column is
-    standardised to zero.
+    The linear model needs features whose differences can be represented in float32. A constant
+    column is standardised to zero.
 
     Examples
     --------
@@ -252,7 +254,7 @@ def _choose_strength(
 
 
 def _principal_axes(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Rotate rows into as many columns as rows, which leaves a penalised linear model the same."""
+    """Rotate rows into as many columns as rows, which does not change a penalised linear model."""
     gram = (rows @ rows.T).astype(np.float64)
     values, vectors = np.linalg.eigh(gram)
     # Identical rows still have one axis, of zeros.

@@ -1,4 +1,4 @@
-"""How sample weights and subjects reach a head, whatever it is made of."""
+"""How sample weights and subjects are passed to a head and to the estimators inside it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["check_takes_weights", "fit_metadata", "takes_weights"]
 
 
 def takes_weights(classifier: Any) -> bool:
-    """Return whether sample weights can reach a classifier."""
+    """Return whether sample weights can be passed to a classifier."""
     return _routes(classifier, "sample_weight") or _parameter(classifier, "sample_weight") != ""
 
 
 def check_takes_weights(classifier: Any) -> None:
-    """Check that sample weights can reach a classifier.
+    """Check that sample weights can be passed to a classifier.
 
     Raises
     ------
     UnsupportedInputError
-        If its `fit` takes none, and does not pass any on either.
+        If neither its `fit` nor that of an estimator inside it takes them.
     """
     if not takes_weights(classifier):
         raise UnsupportedInputError(
-            f"{type(classifier).__name__} takes no sample_weight, which class_weight and "
-            "sample_weight need: leave them out, choose another classifier, or request them by "
-            "scikit-learn's metadata routing (set_fit_request)"
+            f"{type(classifier).__name__} does not take sample_weight, which class_weight and "
+            "sample_weight need: leave these out, choose another classifier, or request "
+            "sample_weight by scikit-learn's metadata routing (set_fit_request)"
         )
     if _routes(classifier, "sample_weight"):
         # Fails here, before any feature is computed, where a request is missing.
@@ -45,11 +45,11 @@ def check_takes_weights(classifier: Any) -> None:
 def fit_metadata(
     classifier: Any, sample_weight: npt.NDArray[Any] | None, groups: npt.NDArray[Any] | None
 ) -> tuple[dict[str, Any], bool]:
-    """Return what `fit` of a classifier is to be passed, and whether by metadata routing.
+    """Return the fit parameters for a classifier, and whether they need metadata routing.
 
-    Weights go by metadata routing where it is enabled and something requests them; otherwise by
-    the parameters that scikit-learn's meta-estimators had before. Subjects go the same way, to
-    whatever takes them.
+    Weights are passed by metadata routing if it is enabled and something requests them, otherwise
+    by the parameters that scikit-learn's meta-estimators had before routing. Subjects are passed in
+    the same way, if something takes them.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _routes(classifier: Any, name: str) -> bool:
 
 
 def _parameter(classifier: Any, name: str) -> str:
-    """Return the parameter of `fit` by which a value of each row is passed; "" if there is none."""
+    """Return the parameter of `fit` that takes a value for each row; "" if there is none."""
     if has_fit_parameter(classifier, name):
         return name
     if isinstance(classifier, Pipeline):

@@ -1,4 +1,4 @@
-"""The decision of a head on an image of which it sees several views."""
+"""The prediction of a head for an image with several views."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def mean_over_views(head: Any, method: str, features: _Array) -> _Array:
 
 
 def decide_over_views(head: Any, features: _Array) -> _Array:
-    """Return a class for each image, by the head's own decision.
+    """Return the predicted class of each image, by the head's own `predict`.
 
-    A threshold is applied to the mean over the views. A head that decides for its largest
-    probability (or score) decides for the largest mean. Where it decides otherwise for any view of
-    an image, it is the class that it decides for in most views of that image; ties go to the
-    larger mean.
+    A threshold is applied to the mean over the views. For other heads, the class is the one with
+    the largest mean probability (or score), provided that the head predicts the most probable class
+    of each view of the image. Otherwise, it is the class that is predicted for most views, and in
+    case of a tie the one with the larger mean.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def decide_over_views(head: Any, features: _Array) -> _Array:
 
 
 def _ask(head: Any, method: str, features: _Array) -> _Array:
-    """Return what a method returns for each view: shape (n_samples, n_views, ...)."""
+    """Return the result of a method for each view: shape (n_samples, n_views, ...)."""
     n, n_views = features.shape[:2]
     answers = np.asarray(getattr(head, method)(features.reshape(n * n_views, -1)))
     return answers.reshape(n, n_views, *answers.shape[1:])
 
 
 def _find_deciding(head: Any, features: _Array) -> tuple[Any, _Array]:
-    """Return the estimator inside pipelines and searches that decides, and what it sees."""
+    """Return the estimator inside pipelines and searches that predicts, and its features."""
     while True:
         if isinstance(head, Pipeline):
             if len(head) > 1:
@@ -112,7 +112,7 @@ def _has(method: str) -> Any:
 
 
 class _ViewMeans(FrozenEstimator):
-    """A fitted classifier whose answers for an image are means over its views."""
+    """A fitted classifier that returns means over the views of an image."""
 
     @_has("predict_proba")
     def predict_proba(self, X: _Array) -> _Array:

@@ -77,7 +77,7 @@ class Decoder:
     def __init__(self, white_level: float | None = None):
         if white_level is not None and not (0 < white_level < math.inf):
             raise UnsupportedInputError(
-                f"white_level={white_level!r}; it is a number above 0, such as 4095 for 12 bits"
+                f"white_level={white_level!r} must be a number above 0, such as 4095 for 12 bits"
             )
         self.white_level = white_level
         self._warned: set[str] = set()

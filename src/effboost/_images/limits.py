@@ -79,7 +79,7 @@ def check_is_file(name: str) -> None:
 class BoundedFile(io.BufferedReader):
     """File that limits reads to its size.
 
-    Python would otherwise reserve gigabytes of memory if a damaged file claims that they follow.
+    Otherwise, Python would reserve gigabytes of memory if a damaged file declares a large content.
     """
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -32,8 +32,8 @@ _Result = TypeVar("_Result")
 class ImageSequence:
     """Lazy sequence of RGB images from paths, PIL images, arrays or tensors.
 
-    An image is decoded when it is accessed, and not kept. Slices, index arrays and masks return
-    another `ImageSequence` that shares the source, so that scikit-learn's splitters,
+    An image is decoded when it is accessed, and is not kept in memory. Slices, index arrays and
+    masks return another `ImageSequence` that shares the source, so that scikit-learn's splitters,
     `train_test_split` and searches split it without decoding.
 
     Parameters
@@ -73,10 +73,10 @@ class ImageSequence:
     -----
     Images are rotated upright by their EXIF orientation. Grey, palette, CMYK and 16-bit images
     become 8-bit RGB; an alpha channel is dropped. By default, 16-bit grey is divided by 257, the
-    upper 8 bits of 16-bit colours are kept, and floats are multiplied by 255 and rounded. An
-    image that uses few of the values of its type, or whose tags name another white, raises an
-    `ImageWarning` that suggests a `white_level`. Only the first page of a file is read, with a
-    warning. Each warning is raised once for a sequence and its slices.
+    upper 8 bits of 16-bit colours are kept, and floats are multiplied by 255 and rounded. If an
+    image uses few of the values of its type, or its tags give another value for white, an
+    `ImageWarning` suggests a `white_level`. Only the first page of a file is read, with a warning.
+    Each warning is raised once for a sequence and its slices.
 
     Images above 89 million pixels (WebP: 63 million) or below 8 x 8 pixels are refused. Decoding
     takes up to one gigabyte, for all threads together; see `decode`.
@@ -120,7 +120,7 @@ class ImageSequence:
 
     @property
     def paths(self) -> npt.NDArray[np.object_] | None:
-        """Path of each image, as an object array of str, or None if any came from memory."""
+        """Path of each image, as an object array of str; None if an image came from memory."""
         found = [self.path(i) for i in range(len(self))]
         return None if None in found else np.array(found, dtype=object)
 
@@ -182,9 +182,9 @@ class ImageSequence:
             Position of the image, from 0.
         function : callable, default=None
             Called with the image in mode RGB; its result is returned. All decoding threads share
-            one gigabyte of memory, and a thread that would exceed it waits for the others. An
-            image counts until this function returns, so that threads that read large images
-            should resize them in it.
+            one gigabyte of memory, and a thread that would exceed it waits for the others. The
+            memory of an image is reserved until this function returns, so threads that read large
+            images should resize them in this function.
 
         Returns
         -------

@@ -258,7 +258,7 @@ def _array_source(
 def _rows_to_images(X: npt.NDArray[Any], image_shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if len(image_shape) not in (2, 3) or min(image_shape) < 1:
         raise UnsupportedInputError(
-            f"image_shape={image_shape}; it is (height, width) or (height, width, channels)"
+            f"image_shape={image_shape} must be (height, width) or (height, width, channels)"
         )
     if X.shape[1] != np.prod(image_shape):
         raise UnsupportedInputError(

@@ -1,1 +1,1 @@
-"""Fine-tuning: from a network and labelled images to a tuned network."""
+"""Fine-tuning of a network on labelled images."""

@@ -1,4 +1,4 @@
-"""Fine-tuning that gives back what the same training gave before."""
+"""Fine-tuning that reuses the result of the same training."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def fine_tune_cached(
     config: TrainingConfig,
     observer: EpochObserver | None = None,
 ) -> list[dict[str, float]]:
-    """Train a network in place, or load what the same training made of it before.
+    """Train a network in place, or load the cached result of the same training.
 
-    Callbacks, and optimizers and augmentations of the user's own making, are code that has no
-    name to be found by: with them, the network is always trained.
+    With callbacks, or optimizers and augmentations of the user's own, the network is always
+    trained, because their code cannot be part of a key.
 
     Parameters
     ----------
     cache : Cache or None
-        Where tuned networks are kept. None keeps none.
+        Where fine-tuned networks are stored. None stores nothing.
     start : callable
-        Gives a hash of the trainee's body as it is; called only if there is a cache.
+        Returns a hash of the trainee's initial body; called only if there is a cache.
     trainee, train, validation, config, observer
         See `fine_tune`.
 
     Returns
     -------
     list of dict
-        The history of the training; its durations are those of the first time.
+        The history of the training; its durations are those of the original training.
     """
     if cache is None or not _is_reproducible(config):
         return fine_tune(trainee, train, validation, config, observer)
@@ -103,7 +103,7 @@ def _is_reproducible(config: TrainingConfig) -> bool:
 
 
 def _digest_images(data: TrainingDataset) -> str:
-    """Hash images and what is known of them, in their order, on which the seeds depend."""
+    """Hash images, labels and weights in their order, which the random draws depend on."""
     digest = hashlib.sha256(json.dumps(data.transform.describe()).encode())
     for i in range(len(data.images)):
         digest.update(data.images.images.fingerprint(i).encode())

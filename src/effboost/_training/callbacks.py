@@ -1,4 +1,4 @@
-"""What skorch calls at each epoch and step of a fine-tuning."""
+"""skorch callbacks of fine-tuning."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class EpochObserver:
     steps : CallbackSteps
         The epochs as tasks.
     describe : callable
-        Turns a copy of the network and the history so far into the attributes that the estimator
-        would have if training ended here.
+        Returns the fitted attributes that the estimator would have if training ended now, from a
+        copy of the network and the history so far.
     """
 
     steps: CallbackSteps
@@ -46,7 +46,7 @@ class EpochObserver:
 
 
 class BatchAccuracy(Callback):
-    """Record the share of right predictions, from the scores that the loss was computed on."""
+    """Record the accuracy, from the scores that the loss was computed from."""
 
     def on_batch_end(
         self, net: Any, batch: Any, training: bool, y_pred: torch.Tensor, **_: Any
@@ -57,7 +57,7 @@ class BatchAccuracy(Callback):
 
 
 class ObserveEpochs(Callback):
-    """Tell scikit-learn's callbacks of the epochs."""
+    """Call scikit-learn's callbacks for each epoch."""
 
     def __init__(self, observer: EpochObserver, network: TrainingModule, trainee: TrainableNetwork):
         self.observer, self.network, self.trainee = observer, network, trainee
@@ -79,7 +79,7 @@ class ObserveEpochs(Callback):
 
 
 class ResetBatchNorms(Callback):
-    """Average batch statistics over each epoch alone, instead of over all steps so far."""
+    """Reset batch norm statistics before each epoch, and average them over its batches."""
 
     def __init__(self, network: TrainingModule):
         self.network = network
@@ -89,7 +89,7 @@ class ResetBatchNorms(Callback):
 
 
 class _GradualUnfreezing(Callback):
-    """Train one stage more after every `n_epochs` epochs."""
+    """Unfreeze one more stage after every `n_epochs` epochs."""
 
     def __init__(
         self, network: TrainingModule, stages: Sequence[Sequence[nn.Module]], n_epochs: int
@@ -112,7 +112,7 @@ class _GradualUnfreezing(Callback):
 
 
 class _WeightAveraging(Callback):
-    """Show the average of the weights whenever the network is not training."""
+    """Use the averaged weights whenever the network is not training."""
 
     def __init__(self, average: WeightAverage, estimate: Callable[[], None]):
         self.average, self.estimate = average, estimate
@@ -137,7 +137,7 @@ class _WeightAveraging(Callback):
         self.average.show()
 
     def use_average(self) -> None:
-        """Show the average, with batch norm statistics estimated for it."""
+        """Use the averaged weights, with batch norm statistics estimated for them."""
         self.average.show()
         if not self.settled:
             self.estimate()

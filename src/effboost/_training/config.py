@@ -1,4 +1,4 @@
-"""How to fine-tune: the public parameters, and what the trainer makes of them."""
+"""Parameters of fine-tuning: the public ones, and the resolved ones for the trainer."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ _PATIENCE: Final = 5
 
 
 class Schedule(ParameterSet):
-    """How the learning rates, and what is trained, change over the epochs.
+    """How learning rates and trained stages change during training.
 
     Parameters
     ----------
     decay : "cosine" or None, default=None
-        How each learning rate goes on after its warm-up: down to 0 at the end of `max_epochs`,
-        along half a cosine [1]_; or constant. It changes after every step, all rates alike.
+        How all learning rates change after the warm-up: "cosine" lowers them after every step along
+        half a cosine [1]_, to 0 at the end of `max_epochs`; None keeps them constant.
     warmup_fraction : float, default=0.0
-        Share of all steps in which the learning rates rise linearly to their values.
+        Share of all steps in which the learning rates first rise linearly to their values.
     unfreezing_epochs : int, default=0
-        Train the classifying layer alone for this number of epochs, then one stage more after
-        each further such number, from the last stage to the first [2]_. Stages that `max_epochs`
-        does not reach keep their weights. 0 trains all from the beginning.
+        Train only the classification layer for this number of epochs, and then unfreeze one more
+        stage each time that this number of epochs has passed, from the last stage to the first
+        [2]_. Stages that are not reached within `max_epochs` keep their weights. 0 trains all
+        stages from the beginning.
 
     See Also
     --------
@@ -85,7 +86,7 @@ class Schedule(ParameterSet):
 
 
 class Regularization(ParameterSet):
-    """What keeps a network from learning its training images by heart.
+    """Options that reduce overfitting of the network.
 
     Parameters
     ----------
@@ -93,22 +94,23 @@ class Regularization(ParameterSet):
         Exponent of the focal loss [1]_, which weights each image's cross-entropy by ``(1 - p) **
         focal_gamma``, where `p` is the probability of its class. 0 is cross-entropy; 2 is common.
     mixup_alpha, cutmix_alpha : float, default=0.0
-        Mix the images of a batch in pairs: as weighted means (mixup [2]_), or with a rectangle of
-        one in the other (CutMix [3]_). The share of the smaller part is drawn from a beta
-        distribution whose two parameters are this number; 0 mixes nothing. Where both are set,
-        each batch draws one.
+        Mix the images of a batch in pairs: as weighted means (mixup [2]_), or by inserting a
+        rectangle of one image into the other (CutMix [3]_). The shares are drawn from a beta
+        distribution whose two parameters are this number; the smaller share is that of the second
+        image. 0 mixes nothing. If both are set, one of them is drawn for each batch.
     sampling : {"class", "subject", "class_subject"} or None, default=None
-        Draw an epoch's images with replacement: classes equally often; subjects equally often;
-        or classes, and within each its subjects. Images without subjects are each their own.
-        None shows each image once.
+        Draw the images of an epoch with replacement: "class" draws classes equally often, "subject"
+        subjects, and "class_subject" classes and, within each class, its subjects. Without groups,
+        each image is its own subject. None uses each image once.
     weight_average : {"ema", "swa"} or None, default=None
-        The weights that the network ends with: an exponential moving average over the steps;
-        their mean since `swa_start` [4]_; or the last ones.
+        The final weights of the network: "ema" is an exponential moving average over the steps,
+        "swa" the mean since `swa_start` [4]_; None is the weights of the last step.
     ema_decay : float, default=0.99
-        Share of the average that stays at each step. It begins lower, at ``(1 + t) / (10 + t)``
-        after step `t`: the few steps of a small data set would not get away from the start.
+        Share of the average that is kept at each step, but at most ``(1 + t) / (10 + t)`` after
+        step `t`: otherwise, in the few steps of a small data set, the average would stay close to
+        the initial weights.
     swa_start : float, default=0.5
-        Share of all steps after which "swa" begins. Until then the weights are the last ones.
+        Share of all steps after which "swa" begins. Until then, the current weights are used.
 
     See Also
     --------
@@ -177,19 +179,19 @@ class FineTuning(ParameterSet):
     optimizer : {"adamax", "adam", "adamw", "rmsprop", "sgd"} or class, default="adamax"
         A name, or any `torch.optim.Optimizer` class.
     lr : float or tuple of 3 floats, default=1e-3
-        Learning rate; or those of the first stage (`effboost.backbones.list_stages`), of the
-        other stages, and of the layer that classifies.
+        Learning rate; or three rates: of the first stage (`effboost.backbones.list_stages`), of the
+        other stages, and of the classification layer.
     schedule : "cosine", Schedule or None, default=None
-        How learning rates change over the steps: "cosine" means ``Schedule("cosine")``, None
-        constant rates.
+        How learning rates change over the steps: "cosine" means ``Schedule("cosine")``; None keeps
+        them constant.
     weight_decay : float or None, default=None
-        Weight decay as the optimizer understands it: decoupled from the gradient for "adamw",
-        an L2 penalty for the others. Norms and biases are exempt. None is the optimizer's own
-        default, which is 0.01 for "adamw" and 0 for the others.
+        Weight decay of the optimizer: decoupled from the gradient for "adamw", an L2 penalty for
+        the others. It is not applied to norms and biases. None is the optimizer's own default,
+        which is 0.01 for "adamw" and 0 for the others.
     trainable : "all", "head" or int, default="all"
-        What is trained: the whole network; the linear layer that classifies alone; or that
-        layer and this number of the last stages (`effboost.backbones.list_stages`; EfficientNet-B0
-        has 9). The rest keeps its weights and batch norm statistics.
+        What is trained: the whole network; only the classification layer ("head"); or the
+        classification layer and this number of last stages (`effboost.backbones.list_stages`;
+        EfficientNet-B0 has 9). The rest keeps its weights and batch norm statistics.
     freeze_batch_norm : bool, default=False
         Keep the statistics of all batch norms as they were loaded. Needed for weights whose
         batch norms were folded into the convolutions.
@@ -199,28 +201,28 @@ class FineTuning(ParameterSet):
         Share of each target that is spread evenly over all classes [1]_.
     augmentation : "paper", Augmentation or None, default="paper"
         Random views of training images; "paper" means ``Augmentation()``, None no augmentation.
-        They are never used for features.
+        Features are never computed from random views.
     minority_augmentation : Augmentation or None, default=None
-        The augmentation of all classes but the most frequent one, to give a small class more
-        views (``n_views=2``) or stronger ones. None treats all classes alike.
+        The augmentation of all classes except the most frequent one, with more views
+        (``n_views=2``) or stronger changes. None uses `augmentation` for all classes.
     early_stopping : bool or int, default=False
         Stop once the validation loss has not improved for this number of epochs (True: 5), and
-        restore the weights of the best epoch. Validates on `X_val`, or else on subjects that are
-        split off.
+        restore the weights of the best epoch. The validation images are `X_val` or, without it,
+        those of subjects that are set aside.
     validation_fraction : float, default=0.1
-        Share of the images to split off, by subject, where `early_stopping` is set and no `X_val`
-        is given. Has no effect otherwise.
+        Share of the images to set aside, by subject, if `early_stopping` is set and no `X_val` is
+        given. Has no effect otherwise.
     precision : {"float32", "mixed"}, default="float32"
         Arithmetic in training; "mixed" computes in bfloat16 where torch considers it safe, which
         is faster on recent GPUs. Features are always computed in float32.
     regularization : Regularization or None, default=None
-        Focal loss, mixup, CutMix, balanced sampling, weight averaging. None is the paper's:
-        none of them.
+        Focal loss, mixup, CutMix, balanced sampling, weight averaging. None uses none of them, as
+        in the paper.
 
     See Also
     --------
     ImageFeaturizer : Takes this as its parameter `training`.
-    Schedule, Regularization, Augmentation : Groups of parameters inside of this one.
+    Schedule, Regularization, Augmentation : Groups of parameters inside this one.
 
     References
     ----------
@@ -321,7 +323,7 @@ class FineTuning(ParameterSet):
         return bool(self._child("schedule").unfreezing_epochs)
 
     def resolve(self, device: torch.device, seed: int, **others: Any) -> TrainingConfig:
-        """Return what the trainer needs, with all short forms replaced."""
+        """Return the parameters for the trainer, with all short forms replaced."""
         optimizer = self.optimizer
         return TrainingConfig(
             max_epochs=self.max_epochs,
@@ -345,7 +347,7 @@ class FineTuning(ParameterSet):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How to train, with nothing left to look up.
+    """Resolved parameters of training, without short forms.
 
     Attributes
     ----------
@@ -354,7 +356,7 @@ class TrainingConfig:
     optimizer : type
         A `torch.optim.Optimizer`.
     lr : float or tuple of 3 floats
-        Learning rate; or those of the stem, of what lies between, and of the top.
+        Learning rate; or those of the first stage, the other stages, and the head.
     schedule : Schedule
         How rates and frozen stages change.
     weight_decay : float or None
@@ -403,7 +405,7 @@ class TrainingConfig:
     callbacks: Sequence[Any] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what decides on the result, as plain data."""
+        """Return the parameters that the result depends on, as plain data."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("verbose", "callbacks"):
             del fields[name]
@@ -433,6 +435,6 @@ def _check_rates(lr: Any) -> Any:
     if len(rates) != 3 or not all(isinstance(r, Real) and float(r) > 0 for r in rates):
         raise ValueError(
             f"lr={lr!r}; expected one number above 0, or three: of the first stage, of the other "
-            "stages, and of the layer that classifies"
+            "stages, and of the classification layer"
         )
     return rates

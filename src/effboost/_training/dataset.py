@@ -1,4 +1,4 @@
-"""LabelledImages images as batches of tensors, epoch by epoch."""
+"""Labelled images as batches of tensors, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
 class BatchSource(Protocol):
-    """What batches are read from."""
+    """Interface of data sets that batches are read from."""
 
     def __len__(self) -> int: ...
 
@@ -34,7 +34,7 @@ class BatchSource(Protocol):
         ...
 
     def read(self, items: _Positions, epoch: int, rng: np.random.Generator | None) -> Batch:
-        """Read some of the items of an epoch; without `rng`, as they are."""
+        """Read some of the items of an epoch; without `rng`, they are not augmented."""
         ...
 
 
@@ -53,7 +53,7 @@ class TrainingDataset(Dataset):
     augmentations : tuple of (Augmentation or None), one for each class, default=()
         How to augment the images of each class; empty for no augmentation.
     sampling_weight : ndarray of shape (n_samples,), float64, or None, default=None
-        Probability of each image where an epoch is drawn with replacement; None shows each once.
+        Probability of each image if epochs are drawn with replacement; None uses each image once.
     """
 
     images: PreparedImages
@@ -67,12 +67,12 @@ class TrainingDataset(Dataset):
 
     @property
     def transform(self) -> ImageTransform:
-        """What the images have been prepared by."""
+        """The transform that prepared the images."""
         return self.images.transform
 
     @property
     def frozen_views(self) -> int:
-        """Number of random views of each image that frozen first stages compute."""
+        """Number of random views of each image for frozen first stages."""
         return max((view.frozen_views for view in self.augmentations if view), default=1)
 
     def order(self) -> _Positions:
@@ -104,7 +104,7 @@ class TrainingDataset(Dataset):
     def augment(
         self, picture: npt.NDArray[np.uint8], position: int, rng: np.random.Generator
     ) -> None:
-        """Turn a picture into a random view of it, in place."""
+        """Replace an image by a random view of it, in place."""
         view = self.augmentations[self.target[position]] if self.augmentations else None
         if view is not None:
             picture[...] = np.asarray(view.apply(Image.fromarray(picture), rng))

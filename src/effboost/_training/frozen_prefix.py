@@ -1,4 +1,4 @@
-"""Frozen first stages: what they make of an image is computed once, and kept."""
+"""Frozen first stages, whose output for each view is computed once and kept."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _CHUNK = 8  # as many images as the runtime of torch takes at a time, for the sa
 
 
 class FrozenPrefix:
-    """The first children of a network, which can be taken off it.
+    """The first children of a network, which can be detached from it.
 
-    While they are off, the network takes what they would give.
+    While they are detached, the network takes their output as its input.
     """
 
     def __init__(self, body: nn.Module, parts: dict[str, nn.Module]):
         self._body, self._parts = body, parts
 
     def detach(self) -> None:
-        """Let the network begin after them."""
+        """Detach the children from the network."""
         for name in self._parts:
             self._body.set_submodule(name, nn.Identity())
 
     def reattach(self) -> None:
-        """Let the network begin with them again."""
+        """Attach the children to the network again."""
         for name, part in self._parts.items():
             self._body.set_submodule(name, part)
 
     def as_network(self) -> nn.Module:
-        """Return a copy of them, ready to run."""
+        """Return a copy of the children as a network."""
         return fused(self._as_chain()).to(memory_format=torch.channels_last)
 
     def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
-        """Return whether the network is the chain of these children and the rest of it."""
+        """Return whether the network is a chain of these children and the rest."""
         try:
             with computing(), torch.inference_mode():
                 middle = self._as_chain()(example)
@@ -66,24 +66,24 @@ class FrozenPrefix:
 def find_prefix(
     body: nn.Module, resting: Collection[nn.Module], example: torch.Tensor
 ) -> FrozenPrefix | None:
-    """Find the longest run of first children that training never changes, nor draws lots in.
+    """Find the first children that training never changes, and that are not random.
 
-    Whether the network is the chain of its children that this takes it for is tried out on an
-    example, in evaluation mode.
+    This assumes that the network is a chain of its children, and checks that on an example, in
+    evaluation mode.
 
     Parameters
     ----------
     body : torch.nn.Module
         The network.
     resting : collection of torch.nn.Module
-        Modules that stay as they are.
+        Modules that are not trained.
     example : tensor of shape (b, 3, h, w)
         Any input.
 
     Returns
     -------
     FrozenPrefix or None
-        None where there are no such children, or the network is no chain.
+        None if there are no such children, or the network is not a chain.
     """
     resting = set(resting)
     parts: dict[str, nn.Module] = {}
@@ -100,7 +100,7 @@ def find_prefix(
 
 
 def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
-    """Return whether a module, without its children, changes or draws lots in training."""
+    """Return whether a module, without its children, changes or is random in training."""
     if part in resting:
         return False
     # torchvision takes a second to load: models that were trained before must not wait for it.
@@ -109,18 +109,18 @@ def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:
 
 
 class PrefixedDataset(Dataset):
-    """Images as the frozen first stages give them.
+    """Images as outputs of the frozen first stages.
 
     Parameters
     ----------
     data : TrainingDataset
         The images.
     run : callable
-        Turns pixels of shape (b, h, w, 3), uint8, into what the stages give.
+        Computes the output of the stages from pixels of shape (b, h, w, 3), uint8.
     shape : tuple of int
-        The shape of that, for one image.
+        The shape of the output for one image.
     seed : int
-        Draws the views.
+        Seed of the views.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class PrefixedDataset(Dataset):
     def read(
         self, items: npt.NDArray[np.intp], epoch: int, rng: np.random.Generator | None
     ) -> Batch:
-        """Read one batch: "x", what the stages give; "weight"; and classes."""
+        """Read one batch: "x", the output of the stages; "weight"; and classes."""
         view = epoch % self._n_views
         positions = self._data.order()[items]
 

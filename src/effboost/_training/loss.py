@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""The loss of fine-tuning."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["ClassLoss"]
 
 
 class ClassLoss(nn.CrossEntropyLoss):
-    """Cross-entropy of each image; in training with smoothed labels and a focus on hard ones.
+    """Cross-entropy of each image; in training, with label smoothing and focal weights.
 
-    In evaluation mode it is the plain cross-entropy: what early stopping looks at, and what can
-    be compared between recipes.
+    In evaluation mode, it is the plain cross-entropy, which early stopping uses, and which can be
+    compared between settings.
 
     Parameters
     ----------
     label_smoothing : float, default=0.0
         Share of each target that is spread over all classes.
     focal_gamma : float, default=0.0
-        Exponent of ``1 - p``, the probability of all other classes than the right one.
+        Exponent of ``1 - p``, the probability of all classes except the correct one.
     """
 
     def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0):

@@ -1,4 +1,4 @@
-"""Pairs of images of a batch, mixed into one (mixup, CutMix)."""
+"""Mixing of pairs of images in a batch (mixup, CutMix)."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def mix(
     regularization: Regularization,
     rng: np.random.Generator,
 ) -> dict[str, torch.Tensor]:
-    """Mix each image of a batch with another one of it.
+    """Mix each image of a batch with another image of the batch.
 
     Parameters
     ----------
     inputs : dict
-        "x", pixels of shape (b, h, w, 3), uint8, or what frozen first stages give, float32;
+        "x", pixels of shape (b, h, w, 3), uint8, or the output of frozen first stages, float32;
         "weight", of shape (b,).
     target : tensor of shape (b,)
         The classes.
     regularization : Regularization
         With `mixup_alpha` or `cutmix_alpha` above 0.
     rng : numpy.random.Generator
-        Draws the way, the pairs and their share.
+        Source of the method, the pairs and their shares.
 
     Returns
     -------
     dict
-        "x", mixed; "weight", that of the greater part; "other" and "other_weight", class and
-        weight of the lesser part. The weights of the parts are those of the images, by share.
+        "x", mixed; "weight", the weight of the larger part; "other" and "other_weight", class and
+        weight of the smaller part. The weight of a part is that of its image times its share.
     """
     ways = [
         (way, alpha)

@@ -1,4 +1,4 @@
-"""A network in training: what is frozen, what follows the images, what is computed but once."""
+"""A network in training: frozen modules, batch norm statistics, outputs that are computed once."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ __all__ = ["TrainableNetwork", "TrainingModule"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainableNetwork:
-    """What is trained.
+    """A network to train, and how its parts are trained.
 
     Attributes
     ----------
     body : torch.nn.Module
-        Gives features.
+        Returns features.
     head : torch.nn.Module or None
-        Gives class scores from them. None takes the first `n_classes` outputs of `body`.
+        Returns class scores from features. None uses the first `n_classes` outputs of `body`.
     n_classes : int
         Number of classes.
     frozen : sequence of torch.nn.Module
-        Modules of `body` whose own parameters and statistics stay as they are.
+        Modules of `body` whose own parameters and statistics do not change.
     stem, top : sequence of torch.nn.Module
-        Modules at both ends that may have a learning rate of their own; the head is of the top.
+        First and last modules, which may have their own learning rates; the head belongs to `top`.
     stages : sequence of sequences of torch.nn.Module
-        What is unfrozen one after the other, from the last to the first, where that is gradual.
+        The stages that are unfrozen one after the other, from the last to the first, with gradual
+        unfreezing.
     """
 
     body: nn.Module
@@ -49,7 +50,7 @@ class TrainableNetwork:
 
 
 class TrainingModule(nn.Module):
-    """A body and its head as one classifier of uint8 pictures."""
+    """A body and its head as one classifier of uint8 images."""
 
     scale: torch.Tensor
     shift: torch.Tensor
@@ -74,7 +75,7 @@ class TrainingModule(nn.Module):
         self._prefix: FrozenPrefix | None = None
 
     def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
-        """Keep some parts as they are: no gradients, evaluation mode."""
+        """Freeze some modules: no gradients, evaluation mode."""
         for part in parts:
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
@@ -83,7 +84,7 @@ class TrainingModule(nn.Module):
             self._frozen.update(m for m in self.body.modules() if isinstance(m, _BatchNorm))
 
     def set_frozen_stages(self, stages: Sequence[Sequence[nn.Module]]) -> None:
-        """Freeze these stages until the next call, and no others but those of `freeze`."""
+        """Freeze these stages until the next call, besides the modules of `freeze`."""
         held = set(chain.from_iterable(stages))
         for part in self._not_yet_trained ^ held:
             for parameter in part.parameters(recurse=False):
@@ -91,7 +92,7 @@ class TrainingModule(nn.Module):
         self._not_yet_trained = held
 
     def adapting_batch_norms(self) -> list[_BatchNorm]:
-        """List the batch norms that follow the training images."""
+        """List the batch norms whose statistics are estimated from the training images."""
         still = self._frozen | self._not_yet_trained
         return [
             part
@@ -100,7 +101,7 @@ class TrainingModule(nn.Module):
         ]
 
     def reset_statistics(self) -> None:
-        """Let those batch norms begin afresh, with plain averages over the batches to come."""
+        """Reset the statistics of these batch norms; they become averages over the next batches."""
         for norm in self.adapting_batch_norms():
             norm.reset_running_stats()
             norm.momentum = None
@@ -108,24 +109,24 @@ class TrainingModule(nn.Module):
     def split(
         self, seed: int, *, cutmix_alpha: float = 0.0
     ) -> Callable[[TrainingDataset], BatchSource]:
-        """Take frozen first stages off, and give what shows images as those stages see them.
+        """Detach frozen first stages, and return a function that computes their output.
 
         Parameters
         ----------
         seed : int
             Seed of `PrefixedDataset`.
         cutmix_alpha : float, default=0.0
-            That of the recipe, which wants maps to cut rectangles from.
+            That of `Regularization`. Above 0, the output must be maps, to cut rectangles from.
 
         Returns
         -------
         callable
-            Turns images into what the rest of the network takes.
+            Converts a data set of images to one of inputs of the rest of the network.
 
         Raises
         ------
         ValueError
-            If there are no such maps.
+            If the output is not a map and `cutmix_alpha` is above 0.
         """
         shape = (2, self._side, self._side, 3)
         noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
@@ -143,20 +144,20 @@ class TrainingModule(nn.Module):
         given = run(noise).shape[1:]
         if cutmix_alpha and (len(given) != 3 or min(given[1:]) < 2):
             raise ValueError(
-                f"cutmix_alpha={cutmix_alpha!r} cuts rectangles from maps, but the "
-                f"frozen first stages give values of shape {tuple(given)} for an image; use "
-                "mixup_alpha, or train more stages (trainable)"
+                f"cutmix_alpha={cutmix_alpha!r} needs maps, but the output of the frozen "
+                f"first stages for an image has shape {tuple(given)}; use mixup_alpha, or train "
+                "more stages (trainable)"
             )
         return lambda data: PrefixedDataset(data, run, given, seed)
 
     def join(self) -> None:
-        """Put the stages back that were taken off."""
+        """Attach the detached stages again."""
         if self._prefix is not None:
             self._prefix.reattach()
             self._prefix = None
 
     def to_inference(self) -> TrainingModule:
-        """Get ready for use: in evaluation mode, on the CPU, laid out as it was built."""
+        """Prepare for use: in evaluation mode, on the CPU, in the original memory layout."""
         self.join()
         self.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
         # The last gradients are as large as the weights, and of no use to anybody.
@@ -170,7 +171,7 @@ class TrainingModule(nn.Module):
         return self
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn pixels (b, h, w, 3), uint8, into what the network takes."""
+        """Convert pixels (b, h, w, 3), uint8, to inputs of the network."""
         pixels = pixels.to(self.scale.device)
         return pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
 

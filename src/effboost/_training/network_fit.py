@@ -1,4 +1,4 @@
-"""From the parameters of a featurizer to a fitted network."""
+"""Fitting of a featurizer's network."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ __all__ = ["FittedNetwork", "NetworkFit"]
 
 @dataclasses.dataclass(frozen=True)
 class FittedNetwork:
-    """What a fit ends with, and what restores a featurizer.
+    """The result of a fit, from which a featurizer can be restored.
 
     Attributes
     ----------
     spec : BackboneSpec
-        What is known about the network.
+        Specification of the network.
     module : torch.nn.Module
         The network up to its features, in evaluation mode on the CPU.
     width : int
         Number of its own features, without those of `extra_features`.
     head : torch.nn.Module or None
-        The layer that classified in training.
+        The classification layer of the training.
     history : list of dict
         Loss and accuracy of each epoch.
     classes : ndarray of shape (n_classes,) or None
-        The labels that the network was tuned on.
+        The labels that the network was fine-tuned on.
     """
 
     spec: BackboneSpec
@@ -66,18 +66,18 @@ class FittedNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkFit:
-    """One fit of a network, frozen or tuned.
+    """One fit of a network, frozen or fine-tuned.
 
     Attributes
     ----------
     spec : BackboneSpec
-        What is known about the network.
+        Specification of the network.
     weights : "imagenet", path or None
-        The weights to start from.
+        The initial weights.
     keep_head : bool
         Whether the features are the outputs of the network's own head.
     image_size : int
-        Side in pixels of the images that the network sees.
+        Side in pixels of the input of the network.
     seeds : sequence of 3 int
         Of random weights, of the split for early stopping, and of training.
     verbose : bool
@@ -92,12 +92,12 @@ class NetworkFit:
     verbose: bool
 
     def load(self) -> torch.nn.Module:
-        """Build the network up to its features, with the weights that it starts from."""
+        """Build the network up to its features, with its initial weights."""
         module = self._load_whole()
         return module if self.keep_head else remove_head(module, self.spec)
 
     def fit_frozen(self) -> FittedNetwork:
-        """Return the network with the weights that it starts from."""
+        """Return the network with its initial weights."""
         module = self.load()
         return FittedNetwork(self.spec, module, feature_width(module, self.image_size))
 
@@ -117,20 +117,20 @@ class NetworkFit:
         Parameters
         ----------
         rows, validation : LabelledImages
-            The images, prepared; early stopping splits some off `rows` if `validation` is None.
+            The prepared images. If `validation` is None, early stopping sets some of `rows` aside.
         training, config : FineTuning and TrainingConfig
-            How to train, and the same with nothing left to look up.
+            How to train, and the same resolved.
         cache : Cache or None
-            Where tuned networks are kept.
+            Where fine-tuned networks are stored.
         epochs : CallbackSteps
-            Is told of each epoch.
+            Called for each epoch.
         describe : callable
-            Turns the network as it would be after an epoch into the attributes of the estimator.
+            Returns the fitted attributes of the estimator from the network after an epoch.
 
         Returns
         -------
         FittedNetwork
-            The tuned network.
+            The fine-tuned network.
         """
         if validation is None and training.patience is not None:
             rows, validation = rows.train_validation_split(
@@ -169,7 +169,7 @@ class NetworkFit:
     def _add_head(
         self, module: torch.nn.Module, parts: dict[str, list[Any]], width: int, n_classes: int
     ) -> TrainableNetwork:
-        """Put a new linear layer on the network, unless its own outputs are trained."""
+        """Add a new linear layer to the network, unless its own outputs are trained."""
         if self.keep_head and n_classes > width:
             raise UnsupportedInputError(
                 f'features="logits" has outputs for {width} classes, y has {n_classes}'
@@ -188,7 +188,7 @@ def _as_dataset(
     training: FineTuning | None = None,
     config: TrainingConfig | None = None,
 ) -> TrainingDataset:
-    """Return rows as training reads them: those that have a weight, with classes as numbers."""
+    """Return the training rows: those with a weight above 0, with classes as numbers."""
     weight, sampling_weight = rows.weight, None
     if training is not None and config is not None:
         weight = rows.weights_with_classes(training.class_weight)
@@ -205,7 +205,7 @@ def _as_dataset(
 def _find_parts(
     module: torch.nn.Module, spec: BackboneSpec, training: FineTuning
 ) -> dict[str, list[Any]]:
-    """List the parts of a whole network that are trained otherwise than the rest."""
+    """List the parts of a whole network that are trained differently from the rest."""
     parts: dict[str, list[Any]] = {"frozen": [], "stem": [], "top": [], "stages": []}
     if training.trainable != "all":
         n_last = 0 if training.trainable == "head" else int(training.trainable)

@@ -1,4 +1,4 @@
-"""From a network and labelled images to a tuned network. The only contact with skorch."""
+"""Training of a network on labelled images. The only contact with skorch."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def fine_tune(
 ) -> list[dict[str, float]]:
     """Train a network on images, in place, and leave it in evaluation mode on the CPU.
 
-    Running statistics of batch norms lag behind the weights that they were gathered with: after
-    the few steps of a small data set, a network that trained well predicts at chance in
-    evaluation mode. They are therefore gathered anew at the end, from the training images as the
-    evaluation transform shows them; and afresh in each epoch, for its validation.
+    Running statistics of batch norms lag behind the weights: after the few steps of a small data
+    set, a network that has learned well predicts at chance in evaluation mode. They are therefore
+    estimated again at the end, from the training images without augmentation, and reset before each
+    epoch, for its validation.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def fine_tune(
     config : TrainingConfig
         How to train.
     observer : EpochObserver, default=None
-        Is told of each epoch, and may end the training.
+        Called for each epoch; it may stop the training.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def fine_tune(
     TrainingError
         If the loss is no longer a finite number.
     ValueError
-        If frozen first stages leave no map to cut a rectangle from for CutMix.
+        If CutMix is used and the output of frozen first stages is not a map.
     """
     network = TrainingModule(
         trainee.body, trainee.head, trainee.n_classes, train.transform, config.mixed_precision
@@ -127,7 +127,7 @@ def fine_tune(
 
 @contextmanager
 def _noticing_interrupt() -> Iterator[Callable[[], bool]]:
-    """Notice Ctrl-C even where skorch takes it for a callback that wants to stop early."""
+    """Raise an error on Ctrl-C although skorch treats it as a request to stop early."""
     pressed = []
     before = signal.getsignal(signal.SIGINT)
     # Python lets the main thread alone set handlers, and Ctrl-C arrives there alone.
@@ -265,7 +265,7 @@ def _make_net(
 def _optimizer_settings(
     network: TrainingModule, trainee: TrainableNetwork, config: TrainingConfig
 ) -> dict[str, Any]:
-    """Return learning rates and weight decay as skorch takes them: of all, and of some."""
+    """Return learning rates and weight decay for skorch: common ones, and those of some parts."""
     settings: dict[str, dict[str, float]] = {name: {} for name, _ in network.named_parameters()}
     stem, middle, top = config.lr if isinstance(config.lr, tuple) else (config.lr,) * 3
     rates = {

@@ -1,4 +1,4 @@
-"""Averages of the weights that a network had in training."""
+"""Averages of the weights of a network over its training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 class WeightAverage:
-    """An average of weights that can change places with them.
+    """An average of weights that can be swapped with the current weights.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class WeightAverage:
         self._shown = False
 
     def add(self) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step to the average."""
         if self._n_seen <= self._start:
             self._average.n_averaged.zero_()  # begins with these
         self._average.update_parameters(self._weights)
         self._n_seen += 1
 
     def show(self, average: bool = True) -> None:
-        """Let the network have the average for its weights, or its own ones again."""
+        """Set the weights of the network to the average, or back to its own."""
         if average is self._shown:
             return
         for own, mean in zip(self._weights, self._average.module.parameters(), strict=True):
@@ -59,7 +59,7 @@ class WeightAverage:
 
 
 class _Ema:
-    """The moving average of torch, with a decay that begins low."""
+    """The moving average of torch, with a low initial decay."""
 
     def __init__(self, decay: float):
         self._decay = decay

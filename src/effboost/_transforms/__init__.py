@@ -1,4 +1,4 @@
-"""What happens to pixels before the network: crop, resize, stains, views, augmentation."""
+"""Preparation of images for the network: crop, resize, stains, views, augmentation."""
 
 from effboost._transforms.augmentation import Augmentation
 from effboost._transforms.image_transform import ImageTransform

@@ -16,32 +16,33 @@ __all__ = ["Augmentation"]
 
 
 class Augmentation(ParameterSet):
-    """Random flips, rotation and colours, for training images alone.
+    """Random flips, rotations and colour changes of training images.
 
-    The paper flips horizontally and vertically with probability 0.2 each and rotates by up to
-    10 degrees, after the resize. Bilinear interpolation with black corners is assumed here; the
-    paper does not name it.
+    The paper flips horizontally and vertically with probability 0.2 each and rotates by up to 10
+    degrees, after the resize. It does not state the interpolation; bilinear with black corners is
+    assumed.
 
     Parameters
     ----------
     horizontal_flip, vertical_flip : float, default=0.2
         Probability of each flip.
     rotation : float, default=10.0
-        Largest angle, in degrees, to either side.
+        Largest angle in degrees, in both directions.
     n_views : int, default=1
         Random views of each image in an epoch.
     frozen_views : int, default=5
-        Number of different random views of each image where `trainable` freezes the first
-        stages: these compute each view once, and the epochs take the views in turn, which saves
-        most of the work. Has no effect where all stages are trained.
+        Number of different random views of each image if `trainable` freezes the first stages. The
+        output of the frozen stages is computed once for each view, and the epochs use the views in
+        turn, which saves most of the work. Has no effect if all stages are trained.
     quarter_turns : bool, default=False
-        Turn by 0, 90, 180 or 270 degrees before that, with equal probability: no pixel is
+        Before the rotation, turn by 0, 90, 180 or 270 degrees with equal probability; no pixel is
         interpolated or lost. With flips of 0.5 and ``rotation=0``, all eight orientations of a
         square have equal probability.
     stain_jitter : float, default=0.0
-        Scale the amount of each of three stains, haematoxylin, eosin and diaminobenzidine, by a
-        factor within this distance of 1, and add a number within this distance of 0 to it, as an
-        absorbance; Tellez et al. [1]_ take 0.05 and 0.2. Black pixels stay black.
+        Vary the amount (absorbance) of each of three stains, haematoxylin, eosin and
+        diaminobenzidine: multiply it by a random factor between ``1 - stain_jitter`` and ``1 +
+        stain_jitter``, and add a random number between ``-stain_jitter`` and ``stain_jitter``.
+        Tellez et al. [1]_ use 0.05 and 0.2. Black pixels stay black.
 
     References
     ----------
@@ -88,20 +89,20 @@ class Augmentation(ParameterSet):
         self.stain_jitter = stain_jitter
 
     def apply(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Draw one random view of a picture.
+        """Draw one random view of an image.
 
         Parameters
         ----------
         image : PIL.Image.Image
-            A picture in mode RGB, already resized.
+            An image in mode RGB, already resized.
         rng : numpy.random.Generator
-            Where the random numbers come from: three, one more for `quarter_turns`, and six for
-            the stains if `stain_jitter` is above 0, whatever the other settings.
+            Source of the random numbers: always three, one more with `quarter_turns`, and six more
+            with `stain_jitter`.
 
         Returns
         -------
         PIL.Image.Image
-            A picture of the same size.
+            An image of the same size.
         """
         horizontal, vertical, turn = rng.random(3)
         if horizontal < self.horizontal_flip:

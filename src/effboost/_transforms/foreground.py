@@ -1,4 +1,4 @@
-"""Where in a picture the cell is."""
+"""Detection of the cell in an image."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _MARGIN: Final = 0.1
 
 
 def crop_foreground(image: Image.Image) -> Image.Image:
-    """Cut out the square around the cell, with a margin.
+    """Crop an image to a square around the cell, with a margin.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        A picture in mode RGB.
+        An image in mode RGB.
 
     Returns
     -------
     PIL.Image.Image
-        The part of it; the whole where no cell is found. The square is moved, and last cut, where
-        it would leave the picture: nothing is padded.
+        The cropped image; the whole image if no cell is found. If the square extends beyond the
+        image, it is moved and, if that is not enough, cut; nothing is padded.
     """
     grey = np.asarray(image.convert("L"))
     bright = grey > otsu_threshold(grey)
@@ -52,7 +52,7 @@ def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
     Returns
     -------
     (left, top, right, bottom) or None
-        In pixels; None where it would be below 8 x 8 pixels.
+        In pixels; None if it would be below 8 x 8 pixels.
     """
     parts, n_parts = label(foreground)
     if n_parts == 0:
@@ -64,7 +64,7 @@ def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
 
 
 def otsu_threshold(grey: npt.NDArray[np.uint8]) -> int:
-    """Return the grey level that leaves the least variance below and above it.
+    """Return the grey level with the lowest variance within the parts below and above it.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def otsu_threshold(grey: npt.NDArray[np.uint8]) -> int:
     Returns
     -------
     int
-        The largest level of the darker part; of a picture of one level, this level.
+        The largest level of the darker part; if the image has only one level, this level.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What happens to an image before the network, described by plain data."""
+"""Preparation of an image for the network, described by plain data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ImageTransform"]
 
 _PADDED: Final = (
     "images smaller than crop_size={0} x {0} are padded with black, as torchvision's CenterCrop "
-    "does; crop_size=None takes each image whole"
+    "does; crop_size=None uses whole images"
 )
 # Side in pixels up to which the padded square is drawn whole.
 _MAX_CANVAS: Final = 4096
@@ -31,7 +31,7 @@ _Triple = tuple[float, float, float]
 
 
 class ImageTransform(ParameterSet):
-    """Crop, resize and normalise: from an image to the input of the network.
+    """Preparation of images for the network: crop, resize and normalisation.
 
     By default the steps are those of the paper. They equal torchvision's `CenterCrop`, `Resize`
     (bilinear, antialiased), `ToDtype(scale=True)` and `Normalize` within one grey level.
@@ -39,26 +39,26 @@ class ImageTransform(ParameterSet):
     Parameters
     ----------
     crop_size : int or None, default=448
-        Side of the centre crop, in pixels. Smaller images are padded with black. None crops
-        nothing: the whole image is resized, and an oblong one is squeezed into a square.
+        Side of the centre crop, in pixels. Smaller images are padded with black. With None, the
+        whole image is resized, and an oblong image is distorted to a square.
     image_size : int, default=224
-        Side of the square that the network takes, in pixels.
+        Side of the square input of the network, in pixels.
     normalize : {"unit", "imagenet", "backbone"} or (mean, std), default="unit"
-        "unit" scales pixels to [0, 1], as in the paper. The others then subtract a mean and divide
-        by a standard deviation, channel by channel: those of ImageNet; those that the weights of
-        the backbone were trained with; or two tuples of 3 floats.
+        "unit" scales pixels to [0, 1], as in the paper. The others then subtract a mean from each
+        channel and divide it by a standard deviation: those of ImageNet ("imagenet"), those that
+        the weights of the backbone were trained with ("backbone"), or two tuples of 3 floats.
     stain : {"reinhard", "macenko"} or None, default=None
         Normalise the colours of the stains before the crop. "reinhard": the mean and standard
         deviation of the stained pixels in the l-alpha-beta space [1]_; "macenko": the colours of
-        the two stains, and the amount of each at its 99th percentile [2]_. The target is the look
-        of Wright-stained white cells, the same for all images. Black pixels stay black, and an
-        image without stain, or of one colour, is not changed.
+        the two stains, and the amount of each at its 99th percentile [2]_. The target is that of
+        Wright-stained white cells, the same for all images. Black pixels stay black, and an image
+        without stain, or of one colour, is not changed.
     foreground : bool, default=False
-        First cut out the cell: a square around the largest connected region that Otsu's
-        threshold [3]_ separates from the background, with a margin of a tenth on each side. The
-        background, dark or bright, is what most of the image's border shows. An image in which
-        no cell of at least 8 x 8 pixels is found is not cropped. With a `crop_size` the cell is
-        then cropped or padded to that; None scales each cell to `image_size`.
+        First crop to the cell: a square around the largest connected region that Otsu's threshold
+        [3]_ separates from the background, with a margin of a tenth on each side. The dark or the
+        bright part is the background, depending on which covers more of the image's border. If no
+        cell of at least 8 x 8 pixels is found, the image is not cropped. After that, `crop_size`
+        crops or pads the square; with ``crop_size=None``, each cell is scaled to `image_size`.
 
     See Also
     --------
@@ -119,17 +119,17 @@ class ImageTransform(ParameterSet):
             raise ValueError(f"normalize={self.normalize!r}; standard deviations must be above 0")
 
     def resolve(self, mean: _Triple, std: _Triple) -> ImageTransform:
-        """Return this transform with numbers for the name of its normalisation.
+        """Return a copy of this transform whose normalisation is given by numbers.
 
         Parameters
         ----------
         mean, std : tuple of 3 floats
-            What ``normalize="backbone"`` means.
+            The values for ``normalize="backbone"``.
 
         Returns
         -------
         ImageTransform
-            A transform of its own, which later changes of this one do not reach.
+            The copy; later changes of this transform do not affect it.
         """
         names = {"unit": _UNIT, "imagenet": _IMAGENET, "backbone": (mean, std)}
         given = self.normalize
@@ -143,7 +143,7 @@ class ImageTransform(ParameterSet):
         )
 
     def prepare(self, image: Image.Image) -> Image.Image:
-        """Cut out the cell, normalise its stains, crop and resize, as far as each is set.
+        """Crop to the cell, normalise stains, crop to the centre and resize, as far as requested.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class ImageTransform(ParameterSet):
         return np.ascontiguousarray(np.moveaxis(normalized, -1, 1))
 
     def describe(self) -> dict[str, Any]:
-        """Return the transform as plain values, as files and caches keep it."""
+        """Return the transform as plain values, in the form that files and caches store."""
         mean, std = ([float(value) for value in part] for part in self.mean_and_std)
         return {
             "crop_size": self.crop_size,
@@ -234,8 +234,8 @@ def _crop_and_resize(image: Image.Image, side: int, size: tuple[int, int]) -> Im
 def _pad_and_resize(image: Image.Image, side: int, target: int) -> Image.Image:
     """Centre an image on a black square of `side` pixels, and resize that to `target` pixels.
 
-    Only the part of the square that the image reaches is ever drawn, so that a large square takes
-    no memory. The result differs from that of drawing all of it by at most two grey levels.
+    Only the part of the square that contains the image is drawn, so that a large square takes no
+    memory. The result differs by at most two grey levels from that of the whole square.
     """
     scale = side / target
     reach = max(scale, 1.0)  # of the bilinear filter, in pixels of the square

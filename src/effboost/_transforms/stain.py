@@ -1,4 +1,4 @@
-"""Stains of a picture: brought to one look, or varied at random."""
+"""Stains of an image: normalised, or varied at random."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ _HED: Final = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.7
 
 
 def normalize_stain(image: Image.Image, method: str) -> Image.Image:
-    """Bring the stains of a picture to the look of a fixed reference.
+    """Normalise the stains of an image to those of a fixed reference.
 
-    Black pixels stay black: they were cut away. A picture in which no stain is found stays as
-    it is.
+    Black pixels, which were cut away, stay black. An image in which no stain is found is not
+    changed.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        A picture in mode RGB.
+        An image in mode RGB.
     method : {"reinhard", "macenko"}
         How; see `STAINS`.
 
     Returns
     -------
     PIL.Image.Image
-        A picture of the same size.
+        An image of the same size.
     """
     pixels = np.asarray(image)
     seen = pixels.max(axis=2) > _BLACK
@@ -85,16 +85,16 @@ def jitter_stain(image: Image.Image, strength: float, rng: np.random.Generator) 
     Parameters
     ----------
     image : PIL.Image.Image
-        A picture in mode RGB. Its black pixels stay black.
+        An image in mode RGB. Its black pixels stay black.
     strength : float
-        Largest change of a stain: of its amount as a share, and of what is added to it.
+        Largest relative change of the amount of a stain, and largest number added to it.
     rng : numpy.random.Generator
-        Where the six random numbers come from.
+        Source of the six random numbers.
 
     Returns
     -------
     PIL.Image.Image
-        A picture of the same size.
+        An image of the same size.
     """
     factor, added = rng.uniform(-strength, strength, (2, 3))
     pixels = np.asarray(image)
@@ -105,7 +105,7 @@ def jitter_stain(image: Image.Image, strength: float, rng: np.random.Generator) 
 
 
 def _reinhard(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
-    """Return all colours, shifted and scaled to the mean and spread of the reference."""
+    """Shift and scale colours to the mean and standard deviation of the reference."""
     opponent = np.log10(np.exp(-absorbance) @ _TO_CONES.T) @ _TO_OPPONENT.T
     means, spreads = opponent[stained].mean(axis=0), opponent[stained].std(axis=0)
     if spreads.min() < _LEAST_SPREAD:
@@ -117,7 +117,7 @@ def _reinhard(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | 
 
 
 def _macenko(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | None:
-    """Return all colours with the two stains that they are made of replaced by the reference's."""
+    """Replace the two stains that the colours consist of by those of the reference."""
     stains = _find_stains(absorbance[stained])
     if stains is None:
         return None
@@ -129,7 +129,7 @@ def _macenko(absorbance: _Floats, stained: npt.NDArray[np.bool_]) -> _Floats | N
 
 
 def _find_stains(absorbance: _Floats) -> _Floats | None:
-    """Return the absorption of two stains, the bluer one first, or None where there is only one."""
+    """Return the absorption of two stains, the bluer one first, or None if there is only one."""
     _, vectors = np.linalg.eigh(absorbance.T @ absorbance)
     # All absorb, so that all angles lie within a right angle of the first axis.
     plane = vectors[:, :0:-1] * np.where(vectors[:, 2].sum() < 0, -1, 1)

@@ -1,4 +1,4 @@
-"""The orientations in which a picture is shown to the network for its features."""
+"""The orientations of an image for which features are computed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["ORIGINAL", "Views"]
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """How a picture is shown to the network for its features, and what becomes of the views.
+    """The views of an image for which features are computed, and whether these are averaged.
 
     Parameters
     ----------
     dihedral : bool
-        Show it in its eight orientations, quarter turns and their mirror images, instead of as
-        it is.
+        Whether there are eight views, the quarter turns and their mirror images, instead of one.
     average : bool, default=True
-        Give the mean of the views' features; or all of them, one after another.
+        Whether the features of the views are averaged; otherwise, they are returned one after
+        another.
     """
 
     dihedral: bool
@@ -29,18 +29,18 @@ class Views:
 
     @property
     def count(self) -> int:
-        """Number of views of a picture."""
+        """Number of views of an image."""
         return 8 if self.dihedral else 1
 
     def show(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
-        """Return the views of a square picture of shape (h, w, 3), the picture itself first."""
+        """Return the views of a square image of shape (h, w, 3), the image itself first."""
         if not self.dihedral:
             return [picture]
         turned = [np.rot90(picture, quarter) for quarter in range(4)]
         return turned + [view[:, ::-1] for view in turned]
 
     def turn_back(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the mean of the views' feature maps, (count, d, h, w), as the picture lies."""
+        """Turn the feature maps of the views, (count, d, h, w), back, and return their mean."""
         if not self.dihedral:
             return maps[0]
         turned = [*maps[:4], *maps[4:, :, :, ::-1]]
@@ -48,7 +48,7 @@ class Views:
         return np.mean(upright, axis=0, dtype=np.float32)
 
     def gather(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Make one row of each picture's rows, of shape (n_pictures * count, n_features)."""
+        """Return one row for each image, from rows of shape (n_images * count, n_features)."""
         if self.count == 1:
             return rows
         of_picture = rows.reshape(-1, self.count, rows.shape[1])

@@ -1,4 +1,4 @@
-"""What a classifier decides, and with which probabilities."""
+"""Predicted classes of a classifier, and their probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 def most_probable(
     classes: npt.NDArray[Any], probabilities: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[Any]:
-    """Return the class of the largest probability of each row; of equal ones, the first.
+    """Return the class with the largest probability in each row; the first one if some are equal.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def most_probable(
 
 
 class MostProbableMixin:
-    """Mixin for classifiers of images that decide for the most probable class."""
+    """Mixin for classifiers of images that predict the most probable class."""
 
     classes_: Any
 
@@ -59,10 +59,10 @@ class MostProbableMixin:
 
 
 def predict_both(clf: Any, X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Return what a classifier predicts, and its probabilities; None where it has none.
+    """Return the predicted classes and the probabilities, which are None if there are none.
 
-    The labels are those of its own `predict`, which need not be the most probable classes. Images
-    pass through the network once for both.
+    The classes are those of its own `predict`, which are not always the most probable ones.
+    Features are computed once for both.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def check_probabilities(probabilities: npt.NDArray[Any], clf: Any) -> None:
     Raises
     ------
     UnsupportedInputError
-        If it is not probabilities of the classes.
+        If the values are not probabilities of the classes.
     """
     fault = find_fault(probabilities, len(probabilities), len(clf.classes_))
     if fault is not None:

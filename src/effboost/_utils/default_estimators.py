@@ -12,10 +12,10 @@ __all__ = ["NestedDefaults", "seed_children"]
 
 
 class NestedDefaults(BaseEstimator):
-    """An estimator of estimators whose short forms can be searched by nested name.
+    """Base class of estimators with parameters that have a short form and nested names.
 
-    Classes list in `_defaults`, for each such parameter, the values that stand for an estimator,
-    and what builds the estimator of each.
+    For each such parameter, `_defaults` of a class lists the short forms, and a function that
+    builds the estimator for each.
     """
 
     _defaults: ClassVar[dict[str, dict[Hashable, Callable[[], Any]]]] = {}
@@ -77,7 +77,7 @@ class NestedDefaults(BaseEstimator):
         return vars(self).get(name, getattr(self, name, None))
 
     def _with_defaults(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters with estimators for the short forms that nested names change."""
+        """Return the parameters; short forms whose nested parameters are set become estimators."""
         for name in self._defaults:
             prefix = f"{name}__"
             nested = {key for key in params if key.startswith(prefix)}
@@ -108,7 +108,7 @@ class NestedDefaults(BaseEstimator):
         return None
 
     def _child(self, name: str) -> Any:
-        """Return an unfitted copy of a nested estimator, or what a short form stands for."""
+        """Return an unfitted copy of a nested estimator, or the one for a short form."""
         value = self._parameter(name)
         default = self._default(name, value)
         if default is not None:
@@ -125,7 +125,7 @@ def seed_children(children: list[Any], rng: np.random.RandomState) -> None:
 
 
 class _State:
-    """The parameters of an estimator and of all that are nested in it, to go back to."""
+    """The parameters of an estimator and of all nested ones, to restore them."""
 
     def __init__(self, estimator: Any):
         self._kept: list[tuple[Any, dict[str, Any]]] = []
@@ -146,7 +146,7 @@ class _State:
                     self._keep(one, seen)
 
     def restore(self) -> None:
-        """Restore the parameters of all of them."""
+        """Restore the parameters of all estimators."""
         for estimator, state in self._kept:
             vars(estimator).clear()
             vars(estimator).update(state)

@@ -1,4 +1,4 @@
-"""torch's device and seed, and what it shares between all threads of a process."""
+"""torch's device and seed, and access to what all threads of a process share in torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["check_precision", "computing", "draw_seed", "resolve_device", "seede
 
 
 def resolve_device(device: str | torch.device, *, or_cpu: bool = False) -> torch.device:
-    """Turn "auto" into the GPU if there is one, else the CPU; check any other choice.
+    """Resolve "auto" to the GPU if there is one, else to the CPU; check any other device.
 
-    With `or_cpu`, a GPU that is not there gives the CPU and a warning: a model that was fitted
-    on one must be of use elsewhere.
+    With `or_cpu`, a missing GPU is replaced by the CPU, with a warning, so that a model that was
+    fitted on a GPU can be used elsewhere.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,7 +58,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def draw_seed(random_state: object) -> int:
-    """Draw one torch seed from whatever scikit-learn takes as a random state."""
+    """Draw a torch seed from a random state in any form that scikit-learn takes."""
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
@@ -71,7 +71,7 @@ class _GlobalGenerator:
 
     @contextmanager
     def borrow(self) -> Iterator[None]:
-        """Change them in a block; afterwards they are as they were."""
+        """Change the settings in a block, and restore them at its end."""
         with self._lock:
             kept = self._own.__dict__.setdefault("kept", [])
             kept.append(_read_state())
@@ -83,7 +83,7 @@ class _GlobalGenerator:
                     _write_state(state)
 
     def hand_on(self) -> None:
-        """Let threads that wait borrow them first, if this one has borrowed them."""
+        """If this thread has borrowed the settings, let waiting threads borrow them first."""
         if not (self._lock.is_mine() and self._lock.is_wanted()):
             return
         own, kept = _read_state(), self._own.kept
@@ -117,11 +117,10 @@ _MODULES: Final = SharedLock()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch in a block, and record gradients there whatever the caller has switched off.
+    """Seed torch in a block, and record gradients there even if the caller has disabled them.
 
-    torch's layers draw from one generator for the whole process. Threads therefore take turns
-    here; `computing` is where a block that takes long lets others go first. Afterwards the
-    generator is as it was.
+    torch's layers draw from one generator for the whole process. Threads therefore take turns; in a
+    long block, `computing` lets other threads go first. At the end, the generator is restored.
     """
     with _GENERATOR.borrow(), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
@@ -143,8 +142,7 @@ def computing() -> Iterator[None]:
 def tracing() -> Iterator[None]:
     """Trace or export a network in a block, while none runs in another thread.
 
-    For as long as that takes, torch.fx and torch.export change what calling any module of the
-    process does.
+    Meanwhile, torch.fx and torch.export change the calls of all modules of the process.
     """
     with _MODULES.alone(), _full_precision():
         yield

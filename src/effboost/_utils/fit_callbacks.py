@@ -1,4 +1,4 @@
-"""Epochs and boosting rounds as tasks that scikit-learn's callbacks are told of."""
+"""Epochs and boosting rounds as tasks of scikit-learn's callbacks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class CallbackSteps:
     Attributes
     ----------
     name : str
-        What callbacks call a step.
+        The name of a step for callbacks.
     estimator : estimator
-        The one that is fitted.
+        The estimator that is fitted.
     context : sklearn.callback.CallbackContext
         The task that the steps are part of.
     data : dict
-        "X", "y" and "metadata", as hooks take them.
+        "X", "y" and "metadata", in the form that hooks take.
     stopped : bool
-        Whether a callback has asked for no further step.
+        Whether a callback has requested a stop.
     """
 
     name: str
@@ -35,23 +35,23 @@ class CallbackSteps:
     stopped: bool = False
 
     def begin(self) -> None:
-        """Tell callbacks that a step begins."""
+        """Call the callbacks at the start of a step."""
         self._task = self.context.subcontext(task_name=self.name)
         self._task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def end(self, fitted: Callable[[], dict[str, Any]] | None = None) -> bool:
-        """Tell callbacks that a step has ended.
+        """Call the callbacks at the end of a step.
 
         Parameters
         ----------
         fitted : callable, default=None
-            Gives the attributes that the estimator would have if this were its last step; called
-            only for callbacks that look at them.
+            Returns the fitted attributes that the estimator would have if this were its last step;
+            called only if a callback uses them.
 
         Returns
         -------
         bool
-            Whether a callback wants this to be the last step.
+            Whether a callback requests that this is the last step.
         """
         self.stopped = self._task.call_on_fit_task_end(
             estimator=self.estimator, reconstruction_attributes=fitted, **self.data
@@ -60,7 +60,7 @@ class CallbackSteps:
 
 
 def callback_data(X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
-    """Return the arguments of `fit` as scikit-learn's hooks take them."""
+    """Return the arguments of `fit` in the form that scikit-learn's hooks take."""
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     return {"X": X, "y": y, "metadata": metadata}
 
@@ -69,7 +69,7 @@ def callback_data(X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
 def subtask(
     parent: Any, name: str, estimator: Any, *, child: Any = None, max_subtasks: int = 0
 ) -> Iterator[Any]:
-    """Tell callbacks of one part of a fit; of a child's own tasks, too, where one is fitted."""
+    """Call the callbacks for one part of a fit, also for the tasks of a child that is fitted."""
     context = parent.subcontext(task_name=name, max_subtasks=max_subtasks)
     with nullcontext() if child is None else context.propagate_callback_context(child):
         context.call_on_fit_task_begin(estimator=estimator)

@@ -12,7 +12,7 @@ __all__ = ["limit_threads_after_fork"]
 
 
 class _Forks:
-    """What is known of the forks that led to this process."""
+    """State of the forks that led to this process."""
 
     is_child = False
     torch_is_limited = False
@@ -29,10 +29,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def limit_threads_after_fork() -> None:
-    """Let torch, XGBoost and scikit-learn compute in one thread, in a forked child.
+    """Make torch, XGBoost and scikit-learn compute in one thread in a forked child.
 
-    The threads of GNU OpenMP do not come along into a child, where it waits for them for ever
-    unless it is told to use one thread. Whether the parent had such threads is not known.
+    A forked child does not have the threads of GNU OpenMP, but OpenMP would wait for them forever,
+    unless it is set to use one thread. Whether the parent had such threads is not known.
     """
     if not _Forks.is_child or hasattr(_Forks.limited, "done"):
         return

@@ -1,4 +1,4 @@
-"""Locks for what all threads of a process share. In a forked child nobody else holds them."""
+"""Locks for what all threads of a process share. In a forked child, no other thread holds them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCKS: Final[weakref.WeakSet[_Forkable]] = weakref.WeakSet()
 
 
 class _Forkable:
-    """A lock that a forked child finds free, unless the thread that forked holds it."""
+    """A lock that is free in a forked child, unless the thread that forked holds it."""
 
     def __init__(self) -> None:
         self.reset()
@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 class ForkableLock(_Forkable):
-    """A lock that is held by one thread at a time, and by that one more than once."""
+    """A reentrant lock."""
 
     _owner: int | None = None
     _depth = 0
@@ -63,7 +63,7 @@ class ForkableLock(_Forkable):
 class QueuedLock(_Forkable):
     """A reentrant lock that threads get in the order in which they asked for it.
 
-    Other than with Python's own, a thread that hands it on does not get it again before those
+    Unlike with Python's own lock, a thread that hands it on gets it again only after the threads
     that wait for it.
     """
 
@@ -122,7 +122,7 @@ class QueuedLock(_Forkable):
 
 
 class SharedLock(_Forkable):
-    """A lock that many threads hold together, or one alone; that one does not wait for new ones."""
+    """A lock that many threads hold together, or one alone; new sharers wait for that one."""
 
     _owner: int | None = None
 
@@ -165,7 +165,7 @@ class SharedLock(_Forkable):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the lock alone. A thread that shares it cannot: it would wait for itself."""
+        """Hold the lock alone. An error in a thread that shares it, which would wait for itself."""
         if self._owner == threading.get_ident():
             yield
             return
@@ -194,8 +194,8 @@ _FILTERS: Final = ForkableLock()
 def ignore_warnings(category: type[Warning] = Warning) -> Iterator[None]:
     """Ignore warnings in a block.
 
-    Python's filters belong to the whole process: two threads that change them at a time can
-    leave them changed for good.
+    Python's filters belong to the whole process: if two threads change them at the same time, they
+    can remain changed.
     """
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore", category)

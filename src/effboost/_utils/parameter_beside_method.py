@@ -10,9 +10,9 @@ __all__ = ["ParameterBesideMethod"]
 
 
 class ParameterBesideMethod:
-    """A method under whose name instances also keep a parameter.
+    """A method with the same name as a parameter that instances store.
 
-    Looking the name up finds the method; setting it stores the parameter in the instance's
+    Reading the attribute returns the method; setting it stores the parameter in the instance's
     dictionary, where `NestedDefaults.get_params` finds it.
 
     Parameters

@@ -13,7 +13,7 @@ __all__ = ["ParameterSet"]
 class ParameterSet(NestedDefaults):
     """Parameters that belong together, with `get_params`, `set_params`, `clone` and equality.
 
-    As estimators do, it takes any values and checks them when it is used.
+    As in estimators, values are checked when they are used, not in the constructor.
     """
 
     def check(self) -> Self:
@@ -22,12 +22,12 @@ class ParameterSet(NestedDefaults):
         Returns
         -------
         self : object
-            The same.
+            The object itself.
 
         Raises
         ------
         ValueError, TypeError
-            If a value is out of range, or has no effect beside the others.
+            If a value is out of range, or has no effect in combination with the others.
         """
         self._validate_params()
         for name in self._defaults:

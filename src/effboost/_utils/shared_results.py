@@ -1,7 +1,7 @@
 """Results that several calls on the same images share, instead of computing them again.
 
-`predict` and `predict_proba` of one classifier need the same features. Calling both is the only
-way to its own decision and its probabilities, whatever class it is and whatever wraps it.
+`predict` and `predict_proba` of one classifier need the same features. Calling both is the only way
+to get its own predictions and its probabilities for any classifier, also inside another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHARED: ContextVar[_Results | None] = ContextVar("shared_results", default=None
 
 @contextmanager
 def share_results() -> Iterator[None]:
-    """Share results among the calls in a ``with`` block, in this thread; then drop them.
+    """Share results between the calls in a ``with`` block of this thread; then drop them.
 
     A block inside another shares its results with it.
     """
@@ -42,9 +42,9 @@ def compute_once(owners: tuple[Any, ...], name: Hashable, compute: Callable[[], 
     owners : tuple of objects
         What the result depends on, compared by identity.
     name : hashable
-        What is computed of them.
+        The name of the result.
     compute : callable
-        Returns the result. Outside a block it is called each time.
+        Returns the result. Outside a block, it is called each time.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The networks that turn a picture into features."""
+"""The networks that compute features of an image."""
 
 from effboost.backbones._build import build_backbone, feature_width, network_digest
 from effboost.backbones._specs import BACKBONES, BackboneSpec, get_backbone_spec

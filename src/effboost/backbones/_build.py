@@ -1,4 +1,4 @@
-"""The building of networks, and what is asked of a built one."""
+"""Construction of networks, their width and their digest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from effboost._utils.device import computing, seeded
+from effboost.backbones._efficientnet_lite import EfficientNetLite
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._weights import load_into, read_imagenet_weights, read_weight_file
 
@@ -35,20 +36,20 @@ def build_backbone(
     spec : BackboneSpec
         Which network.
     weights : "imagenet", path or None
-        The weights that torchvision publishes; a ``.pth`` or ``.safetensors`` file; or None for
+        The published weights (see `BackboneSpec`); a ``.pth`` or ``.safetensors`` file; or None for
         random ones, drawn from `seed`.
     seed : int
         Seed of the random weights. The state of torch's global generator does not change.
     keep_head : bool, default=True
-        Whether the file must contain the weights of the classifier, too. If False, its classifier
-        may have another number of classes.
+        Whether the file must also contain the weights of the classification layer. If False, that
+        layer may be missing or have another number of classes.
     progress : bool, default=False
         Show the progress of a download.
 
     Returns
     -------
     torch.nn.Module
-        The network, classifier included, in evaluation mode.
+        The network with its classification layer, in evaluation mode.
 
     Raises
     ------
@@ -63,11 +64,14 @@ def build_backbone(
         module = spec.build()
     head = None if keep_head else spec.head_of(module)
     unneeded = spec.fresh if head is None else (*spec.fresh, head)
-    if weights == "imagenet":
-        state = read_imagenet_weights(spec, progress=progress)
+    if weights is not None:
+        if weights == "imagenet":
+            state = read_imagenet_weights(spec, progress=progress)
+        else:
+            state = read_weight_file(weights)
+        if isinstance(module, EfficientNetLite):
+            state = module.rename_weights(state)
         load_into(module, state, spec.name, unneeded=unneeded)
-    elif weights is not None:
-        load_into(module, read_weight_file(weights), spec.name, unneeded=unneeded)
     # Inception and GoogLeNet have auxiliary classifiers for training from scratch.
     for name, off in (("AuxLogits", None), ("aux1", None), ("aux2", None), ("aux_logits", False)):
         if hasattr(module, name):
@@ -76,7 +80,7 @@ def build_backbone(
 
 
 def feature_width(module: nn.Module, image_size: int) -> int:
-    """Count the features of one image of this size.
+    """Return the number of features of an image of this size.
 
     Raises
     ------
@@ -89,15 +93,15 @@ def feature_width(module: nn.Module, image_size: int) -> int:
 def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> str:
     """Hash a network: its design, its weights, and the versions of the packages that run it.
 
-    A network built by the user's own code is run once: its features of a known image depend on
-    the code of its ``forward``, which nothing else shows.
+    A network built by the user's own code is run on a fixed image. Its features are included in the
+    hash, since the code of its ``forward`` cannot be hashed.
 
     Parameters
     ----------
     module : torch.nn.Module
         The network, up to its features.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
     image_size : int
         Side of its images, in pixels.
 

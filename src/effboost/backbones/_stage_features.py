@@ -51,14 +51,14 @@ POOLINGS: Final = {
 
 
 class StageFeatures(nn.Module):
-    """A network's own features, and after them what is pooled from maps on the way there.
+    """A network's own features, followed by pooled maps of its stages.
 
     Parameters
     ----------
     body : torch.nn.Module
         Returns a dictionary: "features", of shape (b, d), and maps of shape (b, c, h, w).
     pooled : sequence of (str, str)
-        The name of a map, and how it is pooled.
+        Pairs of the name of a map and how it is pooled.
     """
 
     def __init__(self, body: nn.Module, pooled: Sequence[tuple[str, str]]):
@@ -82,32 +82,32 @@ def append_stages(
 ) -> nn.Module:
     """Build a network that returns features of its stages after its own.
 
-    The map of a stage (`list_stages`) is the last one that its child, or a child without
-    parameters after it, returns.
+    The map of a stage (`list_stages`) is the last map that is returned by its child, or by a child
+    without parameters that follows.
 
     Parameters
     ----------
     module : torch.nn.Module
         The network, up to its features. It is not changed, and shares its weights.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
     extra : None, "stages" or sequence of (int, str)
         The stage, -1 for the last one, and how its map is pooled: "avg", "max", "std" or "gem"
-        (generalised mean, of power 3). "stages" means mean and standard deviation at five
-        earlier widths, or as many as there are: of consecutive stages whose maps have as many
-        channels, the last one; without the stages of the network's last width.
+        (generalised mean, of power 3). "stages" is a short form: consecutive stages whose maps have
+        the same number of channels form a group; mean and standard deviation of the last stage of
+        each of the five groups before the last group are appended, or of fewer if there are fewer.
     image_size : int
-        Side in pixels of the images that the network sees.
+        Side in pixels of the input of the network.
 
     Returns
     -------
     torch.nn.Module
-        The network itself where nothing is added.
+        The network with the further features; `module` itself if there are none.
 
     Raises
     ------
     UnsupportedInputError
-        If there is no such stage, or torch.fx cannot take the network apart.
+        If there is no such stage, or torch.fx cannot trace the network.
     """
     if not extra:
         return module
@@ -135,32 +135,33 @@ def append_stages(
 def renumber_stages(
     module: nn.Module, spec: BackboneSpec, extra: Sequence[Pooled], image_size: int
 ) -> tuple[Pooled, ...]:
-    """Translate pairs that count widths, as model files did, to pairs that count stages.
+    """Translate pairs of older model files, which count widths, to pairs that count stages.
 
     Parameters
     ----------
     module, spec, image_size
         See `append_stages`.
     extra : sequence of (int, str)
-        Pairs whose numbers count runs of stages with as many channels.
+        Pairs whose numbers count groups of consecutive stages with the same number of channels.
 
     Returns
     -------
     tuple of (int, str)
-        The same maps by the numbers of their stages.
+        Pairs for the same maps, with the numbers of their stages.
     """
     stages = _find_maps(module, spec, image_size)
     ends = _end_widths(stages)
     whole = [end.stage for end in ends if end == stages[end.stage][-1]]
     if len(whole) < len(ends) or any(not -len(ends) <= width <= -1 for width, _ in extra):
         raise UnsupportedInputError(
-            f"extra_features={tuple(extra)!r} counts widths of {spec.name!r}, which has other ones"
+            f"extra_features={tuple(extra)!r} does not fit {spec.name!r}, which has {len(ends)} "
+            "widths, counted from -1"
         )
     return tuple((whole[width], pooling) for width, pooling in extra)
 
 
 class _Map(NamedTuple):
-    """A child that returns a map, the number of its stage, and that of its channels."""
+    """A child that returns a map, the number of its stage, and its number of channels."""
 
     name: str
     stage: int
@@ -201,7 +202,7 @@ def _find_maps(module: nn.Module, spec: BackboneSpec, image_size: int) -> list[l
 
 
 def _end_widths(stages: Sequence[Sequence[_Map]]) -> list[_Map]:
-    """List the last map of each run of maps with as many channels."""
+    """List the last map of each group of consecutive maps with the same number of channels."""
     maps = [one for maps in stages for one in maps]
     following = [*(one.n_channels for one in maps[1:]), 0]
     return [one for one, n in zip(maps, following, strict=True) if one.n_channels != n]

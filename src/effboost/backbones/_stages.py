@@ -1,4 +1,4 @@
-"""The stages of a network: what is trained from, and what features are taken from."""
+"""The stages of a network, for `trainable` and `extra_features`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
-    """Remove the classifier, in place, so that the network returns its input: the features."""
+    """Remove the classification layer in place, so that the network returns its features."""
     head = spec.head_of(module)
     if head is not None:
         module.set_submodule(head, RemovedHead())
@@ -25,7 +25,7 @@ def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
 
 
 def list_children(module: nn.Module) -> dict[str, nn.Module]:
-    """List the children of a network by name; those of ``features`` one by one."""
+    """List the children of a network by name; a child ``features`` is replaced by its children."""
     children: dict[str, nn.Module] = {}
     for name, child in module.named_children():
         if name == "features":
@@ -36,19 +36,19 @@ def list_children(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
-    """Cut a network into stages, from the picture to the features.
+    """Divide a network into stages, from the image to the features.
 
     A stage is a child of the network that has parameters; a child called ``features``
-    (EfficientNet, MobileNet, VGG, DenseNet, ...) counts by its own children. The classifying
-    layer belongs to no stage. `ImageFeaturizer` counts stages from the last one, in `trainable`
-    as in `extra_features`.
+    (EfficientNet, MobileNet, VGG, DenseNet, ...) is replaced by its own children. The
+    classification layer belongs to no stage. The parameters `trainable` and `extra_features` count
+    stages from the last one.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The network, with or without its classifier.
+        The network, with or without its classification layer.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
 
     Returns
     -------
@@ -69,8 +69,8 @@ def name_stages(module: nn.Module, spec: BackboneSpec) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        The child that has parameters, and those without any that follow it, such as its
-        activation and pooling.
+        For each stage, the child that has parameters, and the children without parameters that
+        follow it, such as activation and pooling.
     """
     head = _find_head(module, spec)
     stages: list[list[str]] = []
@@ -89,17 +89,17 @@ def _find_head(module: nn.Module, spec: BackboneSpec) -> nn.Module | None:
 
 
 def list_frozen(module: nn.Module, spec: BackboneSpec, n_last: int) -> list[nn.Module]:
-    """List the modules that stay as they are when only the last stages are trained.
+    """List the modules that do not change if only the last stages are trained.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The network, with its classifier.
+        The network, with its classification layer.
     spec : BackboneSpec
-        What is known about it.
+        Specification of the network.
     n_last : int
-        Number of stages at the end that are trained. Their modules, the classifying layer, and
-        modules without parameters are not listed.
+        Number of last stages that are trained. Their modules, the classification layer, and modules
+        without parameters are not listed.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def list_frozen(module: nn.Module, spec: BackboneSpec, n_last: int) -> list[nn.M
 def list_unfrozen(
     module: nn.Module, spec: BackboneSpec, frozen: list[nn.Module]
 ) -> list[list[nn.Module]]:
-    """List the stages that are trained, given the frozen modules (`list_frozen`).
+    """List the stages that are trained, given the frozen modules (see `list_frozen`).
 
     Parameters of the network itself, such as a class token, belong to the first stage.
     """

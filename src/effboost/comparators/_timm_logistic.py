@@ -24,9 +24,9 @@ def timm_logistic(
 ) -> HybridClassifier:
     """Build a baseline: logistic regression on the features of a frozen timm network.
 
-    This is how embetter does it, with the default network of its encoder. Unlike there, the whole
-    image is resized bilinearly; embetter crops the centre of a slightly larger one. It follows no
-    paper, so nothing is assumed.
+    This is the approach of embetter, with the default network of its encoder. Here, the whole image
+    is resized bilinearly; embetter crops the centre of a slightly larger image. The baseline is not
+    from a paper, so nothing is assumed.
 
     The default network has 5,483,032 parameters with its 1000-class head.
 

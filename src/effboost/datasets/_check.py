@@ -71,7 +71,8 @@ def check_images(
         Also find images that are smaller than this, in pixels.
     max_distance : float, default=3.0
         Largest difference between near duplicates in grey levels: root mean square over the
-        16 x 16 parts of the images. None finds only files with identical bytes.
+        16 x 16 parts of the images, without an even background that both share, such as the
+        black around segmented cells. None finds only files with identical bytes.
     progress : bool, default=False
         Show a progress bar on stderr.
 

@@ -18,7 +18,14 @@ from effboost._images import ImageSequence
 from effboost.exceptions import DatasetError, IncompleteDataWarning
 from effboost.model_selection import subject_split
 
-__all__ = ["find_training_folder", "is_cnmc", "load_cnmc", "split_cnmc_preliminary"]
+__all__ = [
+    "TARGET_NAMES",
+    "CnmcImage",
+    "is_cnmc",
+    "list_training_images",
+    "load_cnmc",
+    "split_cnmc_preliminary",
+]
 
 # Each phase's folder: in the mirrors that reorganised the release, then in the archive's own.
 _FOLDERS: Final = {
@@ -37,13 +44,28 @@ _NAME: Final = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)\.bmp", re.IGNORECASE)
 _MERGED: Final = (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10"))
 # Numbers of final-phase images that are identical; their subjects are unknown.
 _MERGED_FINAL: Final = (("581", "914"), ("972", "2217"))
-_GROUP_OF: Final = {name: "+".join(names) for names in _MERGED for name in names}
+# Those with images of the same cell, in files that differ, as well. Found by `check_images` in
+# fold 0 and a third of fold 2; there may be more.
+_SIMILAR: Final = (
+    ("17", "20", "21"),
+    ("51", "75", "78"),
+    ("H2", "H4", "H5", "H6", "H7"),
+    ("H3", "H10"),
+)
+_GROUPS_OF: Final = {
+    merge: {name: "+".join(names) for names in merged for name in names}
+    for merge, merged in (("identical", _MERGED), ("similar", _SIMILAR))
+}
 _FINAL_GROUP_OF: Final = {name: "+".join(names) for names in _MERGED_FINAL for name in names}
+# The names of targets 0 and 1.
+TARGET_NAMES: Final = ("HEM", "ALL")
 # Final-phase images show the cell in the centre of a larger frame.
 _FRAME: Final = 450
 
 
-class _Image(NamedTuple):
+class CnmcImage(NamedTuple):
+    """An image of C-NMC 2019 on disk."""
+
     path: str
     target: int
     subject: str
@@ -52,8 +74,10 @@ class _Image(NamedTuple):
     split: str
 
 
-def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
-    """Find the images of the C-NMC 2019 challenge on disk; none is opened.
+def load_cnmc(
+    root: str | os.PathLike[str], split: str = "train", *, merge: str = "identical"
+) -> Bunch:
+    """Find the images of the C-NMC 2019 challenge on disk, without opening them.
 
     The data set holds segmented cells on black, stain-normalised by its owners, from subjects
     with acute lymphoblastic leukemia (ALL) and healthy ones (HEM). It has to be downloaded by
@@ -62,12 +86,14 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     Parameters
     ----------
     root : path
-        The folder that holds the phases' folders: either ``C-NMC_training_data``,
-        ``C-NMC_test_prelim_phase_data`` and ``C-NMC_test_final_phase_data``, as the archive
-        names them, or ``training_data``, ``validation_data`` and ``testing_data``, as a public
-        mirror does.
+        The folder that contains the folders of the phases: either ``C-NMC_training_data``,
+        ``C-NMC_test_prelim_phase_data`` and ``C-NMC_test_final_phase_data``, as in the archive, or
+        ``training_data``, ``validation_data`` and ``testing_data``, as in a public mirror.
     split : {"train", "preliminary", "final", "all"}, default="train"
         Which phase. The final one has no labels.
+    merge : {"identical", "similar"}, default="identical"
+        Subjects who share images are one group: those with identical files, as published; or also
+        those with files that differ, but show the same cell (17 with 20 and 21, H7 with H2).
 
     Returns
     -------
@@ -99,7 +125,8 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
     Notes
     -----
     The official folds separate the subjects, but 94 pairs of byte-identical training images, under
-    different subjects, are in different folds. Split by the 66 `groups` of the training images
+    different subjects, are in different folds, and so are images of the same cell whose files
+    differ (``merge="similar"``). Split by the 66 `groups` of the training images
     instead of by `fold`.
 
     References
@@ -118,13 +145,21 @@ def load_cnmc(root: str | os.PathLike[str], split: str = "train") -> Bunch:
         raise DatasetError(
             f"{str(folder)!r} is not a folder; give the folder that contains the phases of C-NMC"
         )
+    if merge not in _GROUPS_OF:
+        raise ValueError(f'merge={merge!r} must be "identical" or "similar"')
     if split not in (*_FOLDERS, "all"):
         raise ValueError(f'split={split!r} must be "train", "preliminary", "final" or "all"')
     phases = list(_FOLDERS) if split == "all" else [split]
     folders = {phase: _find_folder(folder, phase) for phase in phases}
     found = [image for phase in phases for image in _LIST[phase](folders[phase])]
     _check_complete(found, phases)
-    return _make_bunch(found)
+    group_of = _GROUPS_OF[merge]
+    return _make_bunch(
+        [
+            image._replace(group=group_of.get(image.subject, image.subject or image.group))
+            for image in found
+        ]
+    )
 
 
 def split_cnmc_preliminary(
@@ -137,11 +172,11 @@ def split_cnmc_preliminary(
     data : Bunch
         The result of `load_cnmc` for "preliminary" or "all".
     by : {"subject", "image"}, default="subject"
-        "image" is the paper's split: images of one subject are in both halves, so that a model
-        chosen on the validation half looks better on the test half than it is. "subject" keeps
+        "image" is the paper's split. Images of one subject are then in both halves, so a model that
+        is selected on the validation half gets too good results on the test half. "subject" keeps
         subjects together.
     random_state : int, RandomState instance or None, default=None
-        Draws the halves.
+        Controls which images are in which half.
 
     Returns
     -------
@@ -163,10 +198,22 @@ def split_cnmc_preliminary(
     return rows[parts.train], rows[parts.test]
 
 
-def find_training_folder(root: Path) -> Path | None:
-    """Return the folder with the folds of C-NMC 2019, None if there is none."""
-    folders = (root / name for name in _FOLDERS["train"])
-    return next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
+def list_training_images(root: Path) -> list[CnmcImage] | None:
+    """List the training images of C-NMC 2019; None if a folder is not laid out like it.
+
+    Parameters
+    ----------
+    root : path
+        The folder that `load_cnmc` takes, or the folder of the training images in it.
+    """
+    names = _FOLDERS["train"]
+    folders = [root / name for name in names] + [root] * (root.name in names)
+    folder = next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
+    if folder is None:
+        return None
+    found = _list_train(folder)
+    _check_complete(found, ["train"])
+    return found
 
 
 def is_cnmc(root: str | os.PathLike[str]) -> bool:
@@ -184,18 +231,25 @@ def _find_folder(root: Path, phase: str) -> Path:
     )
 
 
-def _list_train(folder: Path) -> list[_Image]:
+def _list_train(folder: Path) -> list[CnmcImage]:
     found = []
     for fold in range(3):
         for path in sorted((folder / f"fold_{fold}").rglob("*.bmp")):
             subject, target = _parse_name(path.name, str(path))
             found.append(
-                _Image(str(path), target, subject, _GROUP_OF.get(subject, subject), fold, "train")
+                CnmcImage(
+                    str(path),
+                    target,
+                    subject,
+                    _GROUPS_OF["identical"].get(subject, subject),
+                    fold,
+                    "train",
+                )
             )
     return found
 
 
-def _list_preliminary(folder: Path) -> list[_Image]:
+def _list_preliminary(folder: Path) -> list[CnmcImage]:
     table = next((p for p in (folder.parent / _LABELS, folder / _LABELS) if p.is_file()), None)
     if table is None:
         raise DatasetError(
@@ -217,11 +271,11 @@ def _list_preliminary(folder: Path) -> list[_Image]:
             path = folder / row["new_names"]
             if path.is_file():
                 found.append(
-                    _Image(
+                    CnmcImage(
                         str(path),
                         target,
                         subject,
-                        _GROUP_OF.get(subject, subject),
+                        _GROUPS_OF["identical"].get(subject, subject),
                         -1,
                         "preliminary",
                     )
@@ -229,10 +283,12 @@ def _list_preliminary(folder: Path) -> list[_Image]:
     return found
 
 
-def _list_final(folder: Path) -> list[_Image]:
+def _list_final(folder: Path) -> list[CnmcImage]:
     paths = sorted(folder.glob("*.bmp"), key=lambda path: (len(path.stem), path.stem))
     return [
-        _Image(str(path), -1, "", f"final {_FINAL_GROUP_OF.get(path.stem, path.stem)}", -1, "final")
+        CnmcImage(
+            str(path), -1, "", f"final {_FINAL_GROUP_OF.get(path.stem, path.stem)}", -1, "final"
+        )
         for path in paths
     ]
 
@@ -250,7 +306,7 @@ def _parse_name(name: str, where: str) -> tuple[str, int]:
     return match[1].upper(), int(match[2].lower() == "all")
 
 
-def _check_complete(found: Iterable[_Image], phases: list[str]) -> None:
+def _check_complete(found: Iterable[CnmcImage], phases: list[str]) -> None:
     phase_of = [image.split for image in found]
     wrong = [
         f"{phase_of.count(phase)} of {_RELEASED[phase]} {phase} images"
@@ -267,15 +323,15 @@ def _check_complete(found: Iterable[_Image], phases: list[str]) -> None:
         )
 
 
-def _make_bunch(found: list[_Image]) -> Bunch:
-    columns: dict[str, Any] = dict(zip(_Image._fields, zip(*found, strict=True), strict=True))
+def _make_bunch(found: list[CnmcImage]) -> Bunch:
+    columns: dict[str, Any] = dict(zip(CnmcImage._fields, zip(*found, strict=True), strict=True))
     paths = np.array(columns["path"], dtype=object)
     groups = np.array(columns["group"])
     return Bunch(
         paths=paths,
         images=ImageSequence(paths, groups=groups, frame=_FRAME),
         target=np.array(columns["target"]),
-        target_names=["HEM", "ALL"],
+        target_names=list(TARGET_NAMES),
         subjects=np.array(columns["subject"]),
         groups=groups,
         fold=np.array(columns["fold"]),

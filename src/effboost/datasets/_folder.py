@@ -41,6 +41,8 @@ def load_image_folder(
     - A folder with class folders: each subfolder is a class and contains its images, at any depth.
     - A folder whose subfolders are named like splits ("train", "val", "test", "fold_0",
       "training_data", ...), each with one of the other layouts.
+    - The folder of C-NMC 2019 (see `load_cnmc`): its training images, with the classes "ALL" and
+      "HEM", subjects who share images as one group, and the official folds as splits.
 
     Links to files and folders are followed.
 

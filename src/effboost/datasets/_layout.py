@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from effboost.datasets._cnmc import find_training_folder
+from effboost.datasets._cnmc import TARGET_NAMES, CnmcImage, list_training_images
 from effboost.datasets._files import find_images
 from effboost.datasets._table import (
     TABLE,
@@ -100,7 +100,8 @@ def read_folder(folder: Path, columns: Columns, *, strict: bool) -> FolderData:
     """Find the images of a folder with their classes, subjects and splits.
 
     The folder has a table, or class folders, or folders that are named like splits ("train",
-    "test", "fold_0", ...), each with one of these layouts.
+    "test", "fold_0", ...), each with one of these layouts; or it is that of C-NMC 2019, of which
+    the training images are read, with their merged subjects.
 
     Parameters
     ----------
@@ -117,6 +118,10 @@ def read_folder(folder: Path, columns: Columns, *, strict: bool) -> FolderData:
     DatasetError
         If the layout is ambiguous, or a table cannot be read.
     """
+    if not (folder / TABLE).is_file():
+        cnmc = list_training_images(folder)
+        if cnmc is not None:
+            return _read_cnmc(folder, cnmc, columns)
     images, others = find_images(folder)
     parts = _find_parts(folder, images, "")
     if strict and parts[0].split and not any(_has_labels(part) for part in parts):
@@ -132,6 +137,23 @@ def read_folder(folder: Path, columns: Columns, *, strict: bool) -> FolderData:
         for part in parts
     ]
     return dataclasses.replace(join_folders(found), others=others)
+
+
+def _read_cnmc(folder: Path, images: list[CnmcImage], columns: Columns) -> FolderData:
+    """Read the training images of C-NMC 2019; their folds are the splits."""
+    if (columns.target, columns.group, columns.split) != (None, None, None):
+        raise DatasetError(
+            f"{str(folder)!r} is C-NMC 2019, whose classes, subjects and folds are known: leave "
+            "out target, group and split"
+        )
+    return FolderData(
+        paths=np.array([image.path for image in images], dtype=object),
+        target=np.array([TARGET_NAMES[image.target] for image in images]),
+        groups=np.array([image.group for image in images]),
+        split=np.array([f"fold_{image.fold}" for image in images]),
+        lines=np.zeros(len(images), dtype=np.intp),
+        table={},
+    )
 
 
 def join_folders(found: list[FolderData]) -> FolderData:
@@ -183,12 +205,6 @@ def _find_parts(folder: Path, images: list[Path], split: str) -> list[_Part]:
     """Return the subfolders that are splits, or the folder itself if there are none."""
     if (folder / TABLE).exists():
         return [_Part(split, folder, images)]
-    training = find_training_folder(folder)
-    if training is not None:
-        raise DatasetError(
-            f"{str(folder)!r} has the folders of C-NMC 2019: read it by load_cnmc, or read one "
-            f"of its folders, such as {str(training)!r}"
-        )
     below: dict[str, list[Path]] = {
         place.parent.name: [] for place in sorted(folder.glob(f"*/{TABLE}")) if _is_split(place)
     }

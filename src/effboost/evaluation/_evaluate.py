@@ -77,18 +77,18 @@ def evaluate(
     y : array-like of shape (n_samples,)
         The labels.
     groups : array-like of shape (n_samples,), default=None
-        The subject of each image. None takes the groups that an `ImageSequence` carries, or else
-        treats each image as its own subject. They are passed to ``fit`` where it takes them, and
-        the images carry them. Splits inside `estimator` use them: a number of folds as ``cv`` of
-        a search or a stack keeps subjects whole, too.
+        The subject of each image. None uses the groups of an `ImageSequence`; without groups, each
+        image is its own subject. The groups are passed to ``fit`` if it takes them, and as groups
+        of the images. Splits inside `estimator` use them: if ``cv`` of a search or a stack is a
+        number of folds, these keep subjects together, too.
     cv : int, splitter, iterable of (train, test) or "prefit", default=5
-        Number of `subject_folds`; or other folds, such as a scikit-learn splitter. Each image
-        must be tested exactly once. "prefit" tests `estimator` as it is, already fitted, on
-        images that it has not seen; `effboost.model_selection.check_leakage` compares them with
-        those that it was fitted on.
+        Number of `subject_folds`; or other folds, such as a scikit-learn splitter. Each image must
+        be tested exactly once. "prefit" tests a fitted `estimator` as it is. `X` must then be
+        images that it was not fitted on; `effboost.model_selection.check_leakage` can check this.
     pos_label : label, default=None
-        The positive class, such as the disease: adds its sensitivity at 95 % specificity and the
-        reverse. With more than two classes, the others are the negative class.
+        The positive class, such as the disease. If given, the report includes its sensitivity at 95
+        % specificity and the reverse. With more than two classes, all others together are the
+        negative class.
     check_leakage : bool, default=True
         Raise if a subject or an image is on both sides of a fold. Set to False only to show what
         leakage does.
@@ -99,7 +99,7 @@ def evaluate(
     return_estimator : bool, default=False
         Keep the fitted classifier of each fold in the report.
     random_state : int, RandomState instance or None, default=0
-        Draws the folds and the bootstrap samples.
+        Controls the folds and the bootstrap samples.
     verbose : int, default=0
         1 shows a progress bar over the folds on stderr.
 
@@ -115,7 +115,7 @@ def evaluate(
     SplitError
         If the images cannot be split by subject, or `cv` does not test each image once.
     ImageDecodeError, UnsupportedInputError
-        If the images cannot be read, a fitted estimator knows none of the classes of `y`, or
+        If the images cannot be read, the classes of `y` are all unknown to a fitted estimator, or
         ``predict_proba`` returns values that are not probabilities.
 
     Warns
@@ -218,7 +218,7 @@ def _make_folds(cv: Any, sample: LabelledSample, rng: np.random.RandomState) -> 
 
 
 class _Reporter:
-    """Makes reports of predictions for one sample, all by the same bootstrap draws."""
+    """Builder of reports on one sample, all with the same bootstrap draws."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class LabelledSample:
     Attributes
     ----------
     images : ImageSequence
-        The images; they carry their groups, where these are known.
+        The images, with their groups if these are known.
     labels : ndarray of shape (n_samples,)
         Their labels.
     classes : ndarray of shape (n_classes,)
@@ -48,7 +48,7 @@ class LabelledSample:
 
     @property
     def subjects(self) -> npt.NDArray[Any]:
-        """The subject of each image: itself, where none are known."""
+        """The subject of each image; each image is its own subject if none are known."""
         return np.arange(len(self.labels)) if self.groups is None else self.groups
 
     @property
@@ -104,7 +104,7 @@ class OutOfFold:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """The classifiers of the folds, with their curves of training where they have some."""
+    """The classifiers of the folds, with their training curves if they have any."""
 
     models: tuple[Any, ...]
 
@@ -127,7 +127,7 @@ def predict_folds(
     own : OutOfFold
         The predictions.
     cnn : OutOfFold or None
-        Those of the fine-tuned network alone, where the classifiers have one.
+        Those of the fine-tuned network alone, if the classifiers have one.
     fitted : Fitted
         The classifiers.
     """
@@ -157,7 +157,7 @@ def _fit(estimator: Any, sample: LabelledSample, train: npt.NDArray[np.intp]) ->
 
 
 def _split_by_carried_groups(model: Any) -> None:
-    """Let a `cv` in an estimator of images split by the groups that the images carry."""
+    """Make each `cv` in an estimator of images split by the groups of the images."""
     # What effboost's own estimators hold sees no images.
     own = HybridClassifier, CNNClassifier, ImageFeaturizer
     for node, _ in list(find_splitters(model, skip=own)):

@@ -1,4 +1,4 @@
-"""The result of an evaluation as numbers, text, JSON and pictures."""
+"""The result of an evaluation as numbers, text, JSON and figures."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ class EvaluationReport:
     ----------
     metrics : dict of str to Metric
         "accuracy", "weighted_f1"; for a classifier with probabilities, "auroc" (for more than two
-        classes one against the rest, averaged over the classes), "log_loss" and
-        "calibration_error" (`effboost.metrics.expected_calibration_error`), and with `pos_label`
+        classes one against the rest, averaged over the classes), "log_loss" and "calibration_error"
+        (`effboost.metrics.expected_calibration_error`), and with `pos_label`
         "sensitivity_at_95_specificity" and "specificity_at_95_sensitivity"; if each subject has
         images of one class only, "subject_accuracy" and, with probabilities, "subject_auroc". The
-        class of a subject is that of its mean probabilities, or, without probabilities or where
-        the most probable class is not always the predicted one, the class predicted most often.
+        predicted class of a subject is the one with the highest mean probability. It is the class
+        predicted most often if there are no probabilities, or if the most probable class is not
+        always the predicted one.
     per_class : dict of str to dict of str to Metric
         "precision", "recall" and "f1" of each class.
     support : dict of str to int
@@ -72,8 +73,7 @@ class EvaluationReport:
     seconds : float
         Time for all folds.
     prefit : bool
-        Whether one model, fitted before, was tested on all images, instead of one model for each
-        fold.
+        Whether one fitted model was tested on all images, instead of one model for each fold.
     cnn : EvaluationReport or None
         The fine-tuned network alone, on the same folds; None where there is none.
     gain : Metric or None

@@ -1,4 +1,4 @@
-"""The decision of a hybrid's boosted trees, attributed to positions of the picture."""
+"""The decision of a hybrid's boosted trees, attributed to positions of the image."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _TOLERANCE: Final = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Attribution:
-    """The contribution of each position of a picture to a classifier's decision.
+    """The contribution of each position of an image to a classifier's decision.
 
     Attributes
     ----------
     maps : ndarray of shape (n_samples, n_outputs, h, w), float64
-        The contribution of each position to the margin. Two classes have one output, the margin
-        of the second one; more classes have one output each. `hybrid_attribution`: positions of
-        the last feature map, on the picture that the network sees, and
-        ``maps.sum(axis=(2, 3)) + base`` equals ``margin``. `occlusion_attribution`: pixels of
-        the whole image, each with the contribution of its superpixel; these do not add up.
+        The contribution of each position to the margin. Two classes have one output, the margin of
+        the second one; more classes have one output each. `hybrid_attribution`: positions of the
+        last feature map of the prepared image; ``maps.sum(axis=(2, 3)) + base`` equals ``margin``.
+        `occlusion_attribution`: pixels of the whole image, each with the contribution of its
+        superpixel; these do not add up to the margin.
     base : ndarray of shape (n_samples, n_outputs), float64
         `hybrid_attribution`: the expected margin over the training images, as TreeSHAP defines
         it. `occlusion_attribution`: the margin of the image with every superpixel hidden.
@@ -48,8 +48,8 @@ class Attribution:
     method : str
         "TreeSHAP" (`hybrid_attribution`) or "occlusion" (`occlusion_attribution`).
     classes : ndarray of shape (n_classes,) or None
-        All classes of the classifier. With two of them, the negated output is that of the first
-        one.
+        All classes of the classifier. With two classes, the negated output is that of the first
+        class.
     """
 
     maps: _Floats
@@ -81,13 +81,12 @@ class Attribution:
         Parameters
         ----------
         height, width : int
-            Size in pixels, such as that of the picture that the network saw.
+            Size in pixels, such as that of the prepared image.
 
         Returns
         -------
         ndarray of shape (n_samples, n_outputs, height, width), float32
-            The contribution per position of the feature map, at each pixel. Enlarged maps do not
-            add up to the margin.
+            The interpolated contributions. Enlarged maps do not add up to the margin.
         """
         n, k = self.maps.shape[:2]
         enlarged = np.empty((n, k, height, width), dtype=np.float32)
@@ -111,8 +110,8 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     training images. The contributions of all positions and the base add up to the margin.
 
     With `background`, each position is compared with the mean at the same position instead. If
-    cells lie in the middle of their pictures, their surroundings then are not marked merely
-    because they differ from the average of cell and surroundings.
+    cells are in the middle of their images, their surroundings are then not marked merely because
+    they differ from the average of cell and surroundings.
 
     Parameters
     ----------
@@ -137,20 +136,20 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
 
     See Also
     --------
-    occlusion_attribution : Explains any classifier, by hiding parts of the picture.
+    occlusion_attribution : Explains any classifier, by hiding parts of the image.
     grad_cam : Explains the softmax of the network.
 
     Notes
     -----
-    If the mean of a channel is close to its mean in training, the shares of the positions would
-    be large and cancel each other. Let d be the difference of these means, and v the variance of
-    the deviations over the n positions. Only the part d² / (d² + v / n) of the contribution of
-    the feature is split that way; the rest is split by the absolute values of the deviations.
-    The shares are bounded, and tend to the latter as d tends to 0.
+    If the mean of a channel is close to its mean in training, the shares of the positions would be
+    large and cancel each other. Let d be the difference of these means, and v the variance of the
+    deviations over the n positions. Only the part d² / (d² + v / n) of the contribution of the
+    feature is split that way; the rest is split by the absolute values of the deviations. The
+    shares are bounded, and tend to those by absolute values as d tends to 0.
 
     A map shows what the booster used, not what is true of the disease. TreeSHAP weights the
-    branches of each tree by the training images in them. A position depends on more of the
-    picture than its own square.
+    branches of each tree by the training images in them. The value at a position depends on a
+    larger part of the image than its own square.
 
     References
     ----------

@@ -39,8 +39,8 @@ class ClassActivation:
     Attributes
     ----------
     maps : ndarray of shape (n_samples, image_size, image_size), float32
-        From 0 to 1 within each image, on the picture that the network sees. They have no unit:
-        maps of two images cannot be compared, and evidence against the class is not shown.
+        Values from 0 to 1 for each pixel of the prepared image. They have no unit: maps of two
+        images cannot be compared, and evidence against the class is not shown.
     targets : ndarray of shape (n_samples,)
         The class of each map; for "eigen_cam", which does not depend on a class, the predicted
         one.
@@ -79,9 +79,9 @@ def grad_cam(
     X : images, n_samples of them
         In any form that `ImageSequence` takes.
     method : {"grad_cam", "grad_cam++", "eigen_cam"}, default="grad_cam"
-        Channels weighted by their mean gradient; by gradients of higher order, which suits
-        several objects in a picture; or the first principal component of the activations, which
-        does not depend on a class.
+        "grad_cam" weights channels by their mean gradient; "grad_cam++" by gradients of higher
+        order, which suits several objects in an image; "eigen_cam" is the first principal component
+        of the activations, which does not depend on a class.
     layer : str, default=None
         Dotted name of the layer whose output is explained, such as "features.5". None takes, for
         an EfficientNet, the last layer before the final 1 x 1 convolution (the paper's 7th,

@@ -29,16 +29,16 @@ _APART: Final = 0.16  # how far the hybrid and its network stand from the middle
 class ExtractorComparisonDisplay:
     """A metric of several evaluations with its intervals, the best on top.
 
-    This is the paper's Table 1 as a picture. Build it by `from_reports`.
+    This is the paper's Table 1 as a figure. Create it with `from_reports`.
 
     Parameters
     ----------
     names : sequence of str
-        The names of what is compared, in the order in which they are drawn, from the top.
+        The names of the extractors, in the order in which they are drawn, from the top.
     values, lows, highs : ndarray of shape (n_names,), float64
-        The metric and the limits of its interval. NaN where it is not defined.
+        The metric and the limits of its interval. NaN if it is not defined.
     cnn_values, cnn_lows, cnn_highs : ndarray of shape (n_names,), float64
-        The same of the network alone. NaN where there is none.
+        The same for the network alone. NaN if there is none.
     metric : str
         Name of the metric.
     confidence : float
@@ -47,7 +47,7 @@ class ExtractorComparisonDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The picture, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 

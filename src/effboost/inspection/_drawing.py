@@ -44,9 +44,9 @@ def style_of(position: int) -> dict[str, str]:
 
 
 def as_names(values: Iterable[Any]) -> list[str]:
-    """Turn names of users into single lines of bounded width, of printable characters.
+    """Shorten the user's names to single lines of printable characters.
 
-    Artists show them with ``parse_math=False``: a name is never a formula.
+    Artists draw them with ``parse_math=False``, so that a name is never read as a formula.
     """
     return [_as_name(str(value)) for value in values]
 
@@ -65,7 +65,7 @@ def check_lengths(**named: Any) -> None:
     Raises
     ------
     UnsupportedInputError
-        If lengths differ, or there is nothing.
+        If lengths differ, or are 0.
     """
     lengths = {name: len(values) for name, values in named.items() if values is not None}
     if len(set(lengths.values())) > 1:

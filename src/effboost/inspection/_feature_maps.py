@@ -61,10 +61,10 @@ class FeatureMaps:
         Returns
         -------
         features : ndarray of shape (n_samples, n_features), float32, or None
-            The features; None if another runtime than torch computes them.
+            The features; None if a runtime other than torch computes them.
         maps : ndarray of shape (n_samples, n_features, h, w), float32
             The maps; their means over h and w are the features. For several views, the mean of
-            their maps, each turned back first.
+            their maps after each is turned back.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class _OnnxReader:
 
 
 def _list_maps(graph: bytes, width: int) -> list[str]:
-    """List the values of a graph that may be the maps, in the order of computation."""
+    """List the values in a graph that may be the feature maps, in the order of computation."""
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
@@ -156,9 +156,9 @@ def _list_maps(graph: bytes, width: int) -> list[str]:
 
 
 def _choose_maps(sizes: dict[_Key, int]) -> list[_Key]:
-    """Return the maps of several positions; if there are none, those of one position.
+    """Return the maps with several positions; if there are none, those with one position.
 
-    A single position after several may come from their mean, or from any other pooling.
+    A map with one position after one with several may be their mean, or any other pooling.
     """
     several = [key for key, n_positions in sizes.items() if n_positions > 1]
     return several or [key for key, n_positions in sizes.items() if n_positions == 1]

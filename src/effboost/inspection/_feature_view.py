@@ -35,10 +35,11 @@ _GOLDEN: Final = (5**0.5 - 1) / 2
 class FeatureViewDisplay:
     """Features of images in two dimensions, coloured by class and by subject.
 
-    If images cluster by subject rather than by class, the features depend more on the patient,
-    or on the patient's smear, than on the disease. The mean silhouettes
+    If images cluster by subject rather than by class, the features depend more on the patient, or
+    on the patient's smear, than on the disease. The mean silhouettes
     (`sklearn.metrics.silhouette_score`) of images grouped by class and by subject measure this
-    without the distortion of two dimensions. Build it by `from_estimator` or `from_features`.
+    without the distortion of a projection to two dimensions. Create it with `from_estimator` or
+    `from_features`.
 
     Parameters
     ----------
@@ -49,22 +50,22 @@ class FeatureViewDisplay:
     groups : ndarray of shape (n_samples,)
         The subject of each image.
     silhouette_by_class, silhouette_by_subject : float or None
-        -1 (mixed) to 1 (separate); None if there is one group, or one image in each.
+        -1 (mixed) to 1 (separate); None if there is only one group, or one image in each group.
     axis_labels : tuple of two str
         The labels of the axes.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (2,)
-        The pictures, by class and by subject, after `plot`.
+        The axes, by class and by subject, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 
     Notes
     -----
-    Features are standardised and reduced to at most 50 principal components, which the
-    silhouettes and UMAP are computed from. The time for the silhouettes grows with the square of
-    the number of images: seconds for ten thousand.
+    Features are standardised and reduced to at most 50 principal components. The silhouettes and
+    UMAP are computed from these. The time for the silhouettes grows with the square of the number
+    of images: seconds for ten thousand.
 
     Examples
     --------
@@ -112,14 +113,15 @@ class FeatureViewDisplay:
         Parameters
         ----------
         estimator : HybridClassifier, ImageFeaturizer or other transformer
-            Fitted. Fine-tuned features look better on the training images than on others.
+            Fitted. Fine-tuned features separate classes better on the training images than on
+            others.
         X : images, n_samples of them
             In any form that the estimator takes.
         y : array-like of shape (n_samples,)
             Their classes.
         groups : array-like of shape (n_samples,), default=None
-            Their subjects. None takes those of an `ImageSequence`, or else treats each image as
-            its own subject.
+            Their subjects. None uses the groups of an `ImageSequence`; without groups, each image
+            is its own subject.
         method : {"pca", "umap"}, default="pca"
             See `from_features`.
         random_state : int, RandomState instance or None, default=0
@@ -173,7 +175,7 @@ class FeatureViewDisplay:
         Parameters
         ----------
         features : array-like of shape (n_samples, n_features)
-            Two or more, of three or more images.
+            Two features or more, of three images or more.
         y : array-like of shape (n_samples,)
             The class of each image.
         groups : array-like of shape (n_samples,), default=None

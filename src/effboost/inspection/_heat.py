@@ -30,10 +30,10 @@ _CONTOUR: Final = 0.5
 def explain(
     clf: Any, X: Any, method: str = "auto", background: Any = None
 ) -> tuple[_Pictures, Attribution]:
-    """Attribute decisions by what suits the classifier; return the pictures below the maps, too.
+    """Attribute decisions by a method that suits the classifier; also return the images to draw.
 
-    "auto" means TreeSHAP where the margin can be split exactly over several positions, and
-    occlusion elsewhere.
+    "auto" means TreeSHAP if the margin can be split exactly over several positions, and occlusion
+    otherwise.
     """
     if method not in _METHODS:
         raise UnsupportedInputError(f"method={method!r} must be one of {list(_METHODS)}")
@@ -69,21 +69,21 @@ def _network_pictures(featurizer: Any, X: Any) -> _Pictures:
 
 
 class AttributionDisplay:
-    """Heat maps of what supports a class in each picture, and what contradicts it.
+    """Heat maps of what supports a class in each image, and what contradicts it.
 
-    Build it by `from_estimator`, or by `from_attribution`.
+    Create it with `from_estimator` or `from_attribution`.
 
     Parameters
     ----------
     pictures : ndarray of shape (n_samples, height, width, 3), uint8
-        The pictures below the maps.
+        The images to draw below the maps.
     attribution : Attribution
         The maps.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_samples,)
-        The pictures with heat, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 
@@ -123,10 +123,10 @@ class AttributionDisplay:
         clf : classifier
             Fitted, on images.
         X : images, n_samples of them
-            In any form that `ImageSequence` takes. All maps and pictures are in memory at once.
+            In any form that `ImageSequence` takes. All maps and images are in memory at once.
         method : {"auto", "tree_shap", "occlusion"}, default="auto"
-            "tree_shap" is `hybrid_attribution`; "occlusion" is `occlusion_attribution`; "auto"
-            takes the second where the first is not possible. The titles name the method.
+            "tree_shap" is `hybrid_attribution`; "occlusion" is `occlusion_attribution`; "auto" is
+            "tree_shap" if that is possible, otherwise "occlusion". The titles name the method.
         background : images, default=None
             Some training images for `hybrid_attribution`.
         output : label, default=None
@@ -150,12 +150,12 @@ class AttributionDisplay:
     def from_attribution(
         cls, pictures: _Pictures, attribution: Attribution, *, output: Any = None, ax: Any = None
     ) -> Self:
-        """Draw attributions that are computed already.
+        """Draw attributions that were computed before.
 
         Parameters
         ----------
         pictures : array-like of shape (n_samples, height, width, 3), uint8
-            The pictures below the maps: see `Attribution`.
+            The images to draw below the maps: see `Attribution`.
         attribution : Attribution
             The maps.
         output : label, default=None
@@ -171,7 +171,7 @@ class AttributionDisplay:
         return cls(np.asarray(pictures), attribution).plot(ax, output=output)
 
     def plot(self, ax: Any = None, *, output: Any = None) -> Self:
-        """Draw the pictures with their heat, all on one scale.
+        """Draw the images with their heat maps, all on one scale.
 
         Parameters
         ----------
@@ -221,7 +221,7 @@ class CAMDisplay:
 
     They do not explain the decision of a hybrid, which its booster makes.
 
-    Build it by `from_estimator`, or by `from_activation`.
+    Create it with `from_estimator` or `from_activation`.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ class CAMDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_samples,)
-        The pictures with heat, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
     """
@@ -275,7 +275,7 @@ class CAMDisplay:
     def from_activation(
         cls, pictures: _Pictures, activation: ClassActivation, *, ax: Any = None
     ) -> Self:
-        """Draw class activations that are computed already.
+        """Draw class activations that were computed before.
 
         Parameters
         ----------
@@ -294,7 +294,7 @@ class CAMDisplay:
         return cls(np.asarray(pictures), activation).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw the pictures with their heat.
+        """Draw the images with their heat maps.
 
         Parameters
         ----------
@@ -319,7 +319,7 @@ class CAMDisplay:
             heat = enlarge(found.maps[i], height, width)
             image = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY)
             bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
-            bar.set_label("activation, relative to the picture's largest")
+            bar.set_label("activation, relative to the image's largest")
             axes.set_title(
                 f"{found.targets[i]}, by the network's own softmax\n{found.method} at "
                 f"{found.layer}",
@@ -342,7 +342,7 @@ def _check_pictures(pictures: _Pictures, n: int) -> None:
 def _choose_outputs(
     found: Attribution, output: Any
 ) -> tuple[list[Any], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """Choose the class to explain for each image, its output, and the sign of that."""
+    """Choose the class to explain for each image, its output, and the sign of the output."""
     n, outputs = len(found.maps), found.outputs.tolist()
     classes = outputs if found.classes is None else found.classes.tolist()
     if output is not None and output not in classes:
@@ -361,7 +361,7 @@ def _choose_outputs(
 
 
 def _prepare_axes(ax: Any, pictures: _Pictures) -> tuple[npt.NDArray[Any], Any]:
-    """Return an Axes for the heat of each picture; in a new figure, draw the picture beside it."""
+    """Return an Axes for each heat map; in a new figure, draw the image beside it."""
     if ax is not None:
         given = list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
         if len(given) != len(pictures):

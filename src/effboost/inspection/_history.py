@@ -18,10 +18,10 @@ _LINES: Final = {"train": _TRAIN, "valid": _VALIDATION, "validation": _VALIDATIO
 class TrainingHistoryDisplay:
     """The training of a network and a booster, one line for each fit.
 
-    The left picture is the accuracy of the network by epoch (the paper's Figure 6), the right
-    one the error of XGBoost by round (its Figure 8). Build it by `from_estimator` or
-    `from_report`. scikit-learn's `~sklearn.model_selection.LearningCurveDisplay` is something
-    else: scores by the number of training images.
+    The left axes show the accuracy of the network by epoch (the paper's Figure 6), the right axes
+    the error of XGBoost by round (its Figure 8). Create it with `from_estimator` or `from_report`.
+    scikit-learn's `~sklearn.model_selection.LearningCurveDisplay` shows something else: scores by
+    the number of training images.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class TrainingHistoryDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (2,)
-        The pictures, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 
@@ -143,7 +143,7 @@ class TrainingHistoryDisplay:
 
 
 def _label(ax: Any, parts: Sequence[str]) -> None:
-    """Label the lines once for all fits; write so if nothing was recorded."""
+    """Label the lines once for all fits, or write that nothing was recorded."""
     ax.xaxis.get_major_locator().set_params(integer=True)
     drawn = {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata())}
     found = [part for part in parts if _LINES[part]["color"] in drawn]

@@ -1,4 +1,4 @@
-"""The attribution of a decision by hiding parts of the picture."""
+"""The attribution of a decision by hiding parts of the image."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def occlusion_attribution(
 ) -> Attribution:
     """Hide the superpixels of an image one by one, and measure the change of the decision.
 
-    This needs only probabilities, so it explains any classifier, at the cost of about
-    `n_segments` predictions an image. Unlike in `hybrid_attribution`, each part is examined
-    alone, so the values do not add up to the decision; and the classifier sees pictures unlike
-    those of a microscope.
+    This needs only probabilities, so it explains any classifier, at the cost of about `n_segments`
+    predictions per image. Unlike in `hybrid_attribution`, each part is hidden alone, so the values
+    do not add up to the margin; and the classifier gets images unlike those of a microscope.
 
     Parameters
     ----------
@@ -44,8 +43,8 @@ def occlusion_attribution(
     n_segments : int, default=50
         Approximate number of superpixels in each image, found by SLIC.
     fill : "border", "blur" or tuple of 3 ints, default="border"
-        What replaces hidden parts: the median colour of the border of the image, which is what
-        surrounds a cell; the image, strongly blurred; or one colour (R, G, B from 0 to 255).
+        What replaces hidden parts: the median colour of the border of the image, which usually
+        surrounds the cell; the image, strongly blurred; or one colour (R, G, B from 0 to 255).
 
     Returns
     -------
@@ -57,8 +56,8 @@ def occlusion_attribution(
     Raises
     ------
     UnsupportedInputError
-        If the classifier has neither, its scores are not those of the classes, or an argument is
-        out of range.
+        If the classifier has neither method, does not return one score for each class, or an
+        argument is out of range.
     ImageDecodeError
         If an image cannot be read.
     MissingDependencyError
@@ -125,7 +124,7 @@ def _check_scores(clf: Any, images: ImageSequence) -> None:
 def _occlude(
     clf: Any, image: Image.Image, slic: Any, n_segments: int, fill: str | tuple[int, int, int]
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Compute the map of each output, its margin with all hidden, and that with nothing hidden."""
+    """Compute the map of each output, and its margin with all parts hidden and with none hidden."""
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     segments = slic(np.asarray(small), n_segments=n_segments, start_label=1)
     names = np.unique(segments)

@@ -23,10 +23,10 @@ class ReliabilityDisplay:
     """The accuracy of a classifier by its confidence.
 
     The confidence is the probability of the predicted class; it is grouped into the bins of
-    `effboost.metrics.expected_calibration_error`. Dots below the diagonal are overconfident.
-    This works for two and more classes; scikit-learn's
-    `~sklearn.calibration.CalibrationDisplay` takes two, and draws the probability of the second.
-    Build it by `from_estimator`, `from_predictions` or `from_report`.
+    `effboost.metrics.expected_calibration_error`. In bins below the diagonal, the classifier is
+    over-confident. This works for two and more classes; scikit-learn's
+    `~sklearn.calibration.CalibrationDisplay` takes two, and shows the probability of the second.
+    Create it with `from_estimator`, `from_predictions` or `from_report`.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ReliabilityDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The picture, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 
@@ -146,7 +146,7 @@ class ReliabilityDisplay:
         Raises
         ------
         UnsupportedInputError
-            If lengths differ, columns are not those of the classes, or a value is not a
+            If lengths differ, the columns do not match the classes, or a value is not a
             probability.
         """
         check_lengths(y_true=y_true, y_prob=y_prob)

@@ -25,7 +25,7 @@ __all__ = ["HTMLReport", "report"]
 class HTMLReport:
     """A report on an evaluation.
 
-    Build it by `from_estimator`, by `from_evaluation`, or by `report`.
+    Create it with `from_estimator`, `from_evaluation` or `report`.
 
     Attributes
     ----------
@@ -67,13 +67,13 @@ class HTMLReport:
         X, y, groups
             Images that the classifier has not seen, their labels and subjects. See `evaluate`.
         cv : "prefit", int, splitter or iterable of (train, test), default="prefit"
-            "prefit" tests `clf` as it is; anything else cross-validates it, see `evaluate`.
+            "prefit" tests the fitted `clf`; anything else cross-validates it, see `evaluate`.
         X_train, groups_train : images and subjects, default=None
-            What `clf` was fitted on, with cv="prefit". The report then says whether a subject or
-            an image is in both the training and the test data, and heat maps compare with the
-            training images.
+            What `clf` was fitted on, with cv="prefit". The report then says whether a subject or an
+            image is in both the training and the test data, and heat maps use training images as
+            `background` of `hybrid_attribution`.
         pos_label : label, default=None
-            The class to detect; adds two operating points.
+            The positive class; if given, the report includes the two operating points.
         title : str, default=None
             Heading of the report.
         n_mistakes : int, default=8
@@ -209,9 +209,9 @@ def report(
 ) -> HTMLReport:
     """Evaluate a classifier and write one HTML file about it.
 
-    The file contains its pictures and styles, and no scripts. Its sections are the tested images
-    and subjects, results with intervals, the confusion matrix, results by subject, the most
-    confident errors with heat maps, calibration, leakage, settings and versions, and limits.
+    The file contains its images and styles, and no scripts. Its sections are the tested images and
+    subjects, results with intervals, the confusion matrix, results by subject, the most confident
+    errors with heat maps, calibration, leakage, settings and versions, and limits.
 
     Parameters
     ----------

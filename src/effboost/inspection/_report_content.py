@@ -239,7 +239,7 @@ def _show_mistakes(
     training: ImageSequence | None,
     n_mistakes: int,
 ) -> dict[str, Any]:
-    """Describe the most confident errors with pictures, and how these are explained."""
+    """Describe the most confident errors with images, and how these are explained."""
     wrong = np.flatnonzero(found.y_true != found.y_pred)
     sure = None if found.probabilities is None else found.probabilities.max(axis=1)
     if sure is not None:

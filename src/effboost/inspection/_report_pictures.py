@@ -1,4 +1,4 @@
-"""The pictures of a report, as data URLs."""
+"""The figures of a report, as data URLs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _draw_alone(ax: Any, picture: npt.NDArray[np.uint8]) -> None:
 
 
 def picture_subjects(found: EvaluationReport) -> dict[str, str] | None:
-    """Draw the accuracy of each subject, unless there is one subject, or one for each image."""
+    """Draw the accuracy of each subject, unless there is one subject, or one image of each."""
     names = np.unique(found.groups)
     if len(names) in (1, len(found.groups)):
         return None
@@ -122,7 +122,7 @@ def _render(
     style: Mapping[str, Any],
     **options: Any,
 ) -> bytes:
-    """Draw on a figure that pyplot does not know, so that no window shows it."""
+    """Draw on a figure that pyplot does not manage, so that no window shows it."""
     matplotlib = load_extra("matplotlib", "report")
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # Names may be in a script that the font lacks; the tables show them.

@@ -34,8 +34,8 @@ _AREAS: Final = 12.0, 110.0  # of the smallest and largest dots, in square point
 class SubjectDisplay:
     """Accuracy on the images of each subject, the worst first.
 
-    The accuracy over all images hides a patient whose cells are all classified wrongly. Build it
-    by `from_estimator`, `from_predictions` or `from_report`.
+    The accuracy over all images does not show that all cells of a patient are misclassified. Create
+    it with `from_estimator`, `from_predictions` or `from_report`.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class SubjectDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The picture, after `plot`.
+        The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
 
@@ -172,7 +172,7 @@ class SubjectDisplay:
         return cls.from_predictions(report.y_true, report.y_pred, report.groups, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw one row for each subject; of too many to read, some are labelled.
+        """Draw one row for each subject; if there are too many to read, only some are labelled.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A classifier that is read from an ONNX file and computed by onnxruntime alone."""
+"""A classifier that runs an exported ONNX file by onnxruntime."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["OnnxClassifier"]
 class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEstimator):
     """Classify images by a model that `export_onnx` wrote, without torch.
 
-    It comes fitted: the file is read when it is first needed. It imports only numpy, Pillow,
-    scikit-learn and onnxruntime.
+    It is already fitted: the file is read when it is first needed. Only numpy, Pillow, scikit-learn
+    and onnxruntime are imported.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
     classes_ : ndarray of shape (n_classes,)
         The labels.
     n_features_in_ : int
-        Number of columns of `X`; only where the model was fitted on one image per row.
+        Number of columns of `X`; exists only if the model was fitted on one image per row.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Names of the columns; only where the model was fitted on a table with names.
+        Names of the columns; exists only if the model was fitted on a table with names.
 
     See Also
     --------
@@ -49,13 +49,13 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
     Notes
     -----
     Images are decoded as everywhere in effboost; the graph crops and resizes them as
-    `ImageTransform` does, to the bit. The probabilities equal those of the exported model up to
-    rounding, if that uses onnxruntime, too. The probabilities of an image never depend on the
-    other images, to the bit. Memory is needed for the model, for a few images and the network's
-    maps for one of them in each thread, and for the probabilities.
+    `ImageTransform` does, to the bit. If the exported model also uses onnxruntime, the
+    probabilities equal those of the model up to rounding. The probabilities of an image never
+    depend on the other images, to the bit. Memory is needed for the model, for a few images, for
+    the activations of one image in each thread, and for the probabilities.
 
     A file cannot run code. Files that name other files, or operators that are not standard, are
-    refused. A file from a stranger can still be wrong, or slow.
+    refused. A file from an untrusted source can still give wrong results, or be slow.
 
     A pickle of a classifier contains the whole file.
 
@@ -79,7 +79,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         self.path = path
 
     def fit(self, X: Any, y: Any = None) -> NoReturn:
-        """Raise an error: the classifier comes fitted with its file.
+        """Raise an error: the classifier is already fitted.
 
         Parameters
         ----------
@@ -115,8 +115,8 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         ModelFileError
             If the file is damaged, was not exported by effboost, or contains more than an export.
         UnsupportedInputError, ImageDecodeError
-            If `X` is of an unknown form, or an image cannot be read, or the model gives something
-            other than probabilities for it.
+            If `X` is of an unknown form, an image cannot be read, or the outputs of the model for
+            it are not probabilities.
         """
         self._validate_params()
         model = self._open()
@@ -140,7 +140,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
 
     @property
     def n_features_in_(self) -> int:
-        """Number of columns of `X`, where the model was fitted on one image per row."""
+        """Number of columns of `X`, if the model was fitted on one image per row."""
         shape = self._open().description.image_shape
         if shape is None:
             raise AttributeError("images have no columns; the model was not fitted on rows")
@@ -148,7 +148,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
 
     @property
     def feature_names_in_(self) -> npt.NDArray[np.object_]:
-        """Names of the columns of `X`, where the model was fitted on a table with names."""
+        """Names of the columns of `X`, if the model was fitted on a table with names."""
         names = self._open().description.feature_names
         if names is None:
             raise AttributeError("the model was not fitted on a table with names of columns")
@@ -163,7 +163,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         return ImageSequence(rows, image_shape=image_shape)
 
     def _open(self) -> OnnxModel:
-        """Return the model of the file, which is read once."""
+        """Return the model, whose file is read once."""
         model: OnnxModel | None = self.__dict__.get("_model")
         if model is None or model.name != os.fspath(self.path):
             model = self._model = OnnxModel.read(self.path)

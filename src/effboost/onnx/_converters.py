@@ -26,8 +26,8 @@ _Converter = Callable[[Any, Any, Any], None]
 def load_converters() -> dict[type, _Converter]:
     """Import the converters, and return those that replace skl2onnx's own.
 
-    XGBoost's and effboost's are registered for the whole process: skl2onnx has no other way for
-    classifiers inside of compositions.
+    Converters for XGBoost's and effboost's classifiers are registered for the whole process:
+    skl2onnx has no other way to convert classifiers inside others.
     """
     skl2onnx = load_extra("skl2onnx", "export")
     shapes = load_extra("skl2onnx.common.shape_calculator", "export")
@@ -49,8 +49,8 @@ def load_converters() -> dict[type, _Converter]:
 def _convert_booster(scope: Any, operator: Any, container: Any) -> None:
     """Convert a booster by onnxmltools, and correct its base score.
 
-    If the first tree is a leaf and there are two classes, onnxmltools takes the probability of the
-    base score for its logit. Can be removed when onnxmltools (after 1.16) does not.
+    If the first tree is a leaf and there are two classes, onnxmltools uses the probability of the
+    base score instead of its logit. Can be removed when onnxmltools (after 1.16) uses the logit.
     """
     common = load_extra("onnxmltools.convert.xgboost.common", "export")
     xgboost = load_extra("onnxmltools.convert.xgboost.operator_converters.XGBoost", "export")

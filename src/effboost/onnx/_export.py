@@ -33,17 +33,17 @@ def export_onnx(
 ) -> Path:
     """Write a fitted classifier as one ONNX graph, from the image to the class.
 
-    The graph contains crop, resize, normalisation, the network, the classifier on its features
-    and the labels; `OnnxClassifier` or any other ONNX runtime computes it without torch. Its input
-    is one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes)
-    and "label" (1,).
+    The graph contains crop, resize, normalisation, the network, the classifier on its features and
+    the labels. `OnnxClassifier` or any other ONNX runtime can run it without torch. Its input is
+    one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes) and
+    "label" (1,).
 
     Parameters
     ----------
     model : HybridClassifier or CNNClassifier
         The fitted classifier. The head of a hybrid must have `predict_proba` and a converter:
-        XGBoost's trees, most classifiers of scikit-learn, and pipelines, soft votes and
-        calibrated compositions of them.
+        XGBoost's trees, most classifiers of scikit-learn, and pipelines, soft votes and calibrated
+        classifiers that consist of these.
     path : path
         The ``.onnx`` file to write, or the folder.
     standalone : bool, default=False
@@ -54,12 +54,12 @@ def export_onnx(
     Returns
     -------
     Path
-        The file or folder. It is written whole or not at all.
+        The file or folder. It is written completely or not at all.
 
     Raises
     ------
     UnsupportedInputError
-        If the model is of another kind, or its head cannot be exported, or its transform has a
+        If the model is of another class, its head cannot be exported, or its transform has a
         foreground crop or stain normalisation.
     RuntimeUnavailableError
         If its network cannot be exported.
@@ -124,7 +124,7 @@ def _build(model: Any) -> onnx.ModelProto:
 
 
 def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:
-    """Return a part of the graph without the exporter's notes, such as paths of this machine."""
+    """Return a part of the graph without the exporter's metadata, such as paths of this machine."""
     graph.name = name
     del graph.value_info[:], graph.metadata_props[:]
     for noted in (*graph.node, *graph.initializer, *graph.input, *graph.output):

@@ -38,16 +38,16 @@ _LABEL_TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What an exported file tells of its model.
+    """Metadata of an exported model.
 
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
         The labels.
     image_shape : tuple or None
-        Height, width and channels where images come as numeric rows.
+        Height, width and channels if images are numeric rows.
     feature_names : ndarray of shape (n_features,), object, or None
-        The names of the columns of these rows, where the model was fitted on a table with names.
+        The names of the columns of these rows, if the model was fitted on a table with names.
     """
 
     classes: npt.NDArray[Any]
@@ -61,16 +61,16 @@ def describe(
     image_shape: tuple[int, ...] | None,
     feature_names: npt.NDArray[np.object_] | None = None,
 ) -> dict[str, str]:
-    """Describe an exported model as metadata, all of them text.
+    """Describe an exported model as metadata, whose values are strings.
 
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
         The labels.
     transform : ImageTransform
-        What happens to an image before the network.
+        The preparation of images.
     image_shape : tuple or None
-        Height, width and channels where images come as numeric rows.
+        Height, width and channels if images are numeric rows.
     feature_names : ndarray of shape (n_features,), default=None
         The names of the columns of these rows.
     """
@@ -150,7 +150,7 @@ def _read_names(
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Read an ONNX file of any content.
+    """Read the bytes of an ONNX file, without checking its content.
 
     Raises
     ------

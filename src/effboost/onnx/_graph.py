@@ -62,12 +62,13 @@ def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
     network : ModelProto
         From "pixels" to "features".
     n_views : {1, 8}
-        One view is the image as it is.
+        1 uses only the image itself.
 
     Returns
     -------
     ModelProto
-        With the same input and output. It has the weights once, and computes one view at a time.
+        A network with the same input and output. It contains the weights once, and computes one
+        view at a time.
     """
     if n_views == 1:
         return network
@@ -104,7 +105,7 @@ def join(*models: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def as_model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    """Make a part of a graph, with the versions of all parts and with names of its own."""
+    """Make a part of a graph, with the versions of all parts and its own names."""
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
     _rename(graph, f"{graph.name}/", {value.name for value in (*graph.input, *graph.output)})
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)

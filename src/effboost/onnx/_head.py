@@ -48,12 +48,12 @@ head (float[1, {width}] features) => (float[1, {k}] scores)
 
 
 def linear_head(head: Any, width: int, k: int) -> onnx.ModelProto:
-    """Build the graph of a network's own classifier, from "features" to "scores".
+    """Build the graph of a network's own classification layer, from "features" to "scores".
 
     Parameters
     ----------
     head : torch.nn.Linear or None
-        The layer that classifies; None if the first features are its outputs.
+        The classification layer; None if the first features are already its outputs.
     width, k : int
         Number of features and of classes.
     """
@@ -68,12 +68,12 @@ def linear_head(head: Any, width: int, k: int) -> onnx.ModelProto:
 
 
 def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelProto:
-    """Convert a fitted classifier, and check that its graph gives the same probabilities.
+    """Convert a fitted classifier, and check that the graph returns the same probabilities.
 
     Parameters
     ----------
     classifier : classifier
-        One of XGBoost's or scikit-learn's, fitted on labels 0 to k - 1.
+        A classifier of XGBoost or scikit-learn, fitted on labels 0 to k - 1.
     means : ndarray of shape (n_features,)
         Means of the features that it was fitted on. The check uses features around them.
 
@@ -85,7 +85,7 @@ def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelP
     Raises
     ------
     UnsupportedInputError
-        If it has no probabilities, cannot be converted, or gives others as a graph.
+        If it has no probabilities, cannot be converted, or its graph returns other probabilities.
     MissingDependencyError
         If the converters are not installed.
     """
@@ -96,7 +96,10 @@ def convert_head(classifier: Any, means: npt.NDArray[np.float64]) -> onnx.ModelP
         )
     if isinstance(_last_step(classifier), SVC | NuSVC):
         # Its probabilities come from another model than its decision.
-        raise _refuse(classifier, "a support vector machine does not decide by its probabilities")
+        raise _refuse(
+            classifier,
+            "a support vector machine does not predict by its probabilities",
+        )
     load_converters()
     try:
         with warnings.catch_warnings():
@@ -123,17 +126,19 @@ def _compare(
     difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
     # Not `>`: a difference of NaN counts, too.
     if not difference <= _TOLERANCE:
-        raise _refuse(classifier, f"its graph gives other probabilities (by {difference:.2g})")
+        raise _refuse(
+            classifier, f"its graph returns other probabilities (difference {difference:.2g})"
+        )
     chosen = expected[np.arange(len(expected)), classifier.predict(probes)]
     if (chosen < expected.max(axis=1) - _TOLERANCE).any():
-        raise _refuse(classifier, "it does not predict the class of the highest probability")
+        raise _refuse(classifier, "it does not predict the class with the highest probability")
 
 
 def _refuse(classifier: Any, reason: str) -> UnsupportedInputError:
     return UnsupportedInputError(
         f"{type(classifier).__name__} cannot be exported: {reason}. XGBClassifier with "
         "booster='gbtree', linear models, forests, and pipelines, soft votes and calibrated "
-        "compositions of them can be exported"
+        "classifiers that consist of these can be exported"
     )
 
 
@@ -165,6 +170,6 @@ def _run(model: onnx.ModelProto, rows: npt.NDArray[np.float32]) -> npt.NDArray[n
 
 
 def _make_probes(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Draw rows around the means, spread as widely as the means are from zero."""
+    """Draw rows around the means, whose spread is the distance of the means from zero."""
     noise = np.random.default_rng(0).normal(size=(_N_PROBES, len(means)))
     return (means + noise * np.abs(means)).astype(np.float32)

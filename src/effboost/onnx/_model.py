@@ -18,7 +18,7 @@ __all__ = ["OnnxModel"]
 
 
 class OnnxModel:
-    """An exported model, one image a call. Threads may call it at the same time.
+    """An exported model, which takes one image per call. Threads may call it at the same time.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class OnnxModel:
         Raises
         ------
         ModelFileError
-            If the graph cannot be computed.
+            If the graph cannot be run.
         """
         try:
             (scores,) = self._session.run(["probabilities"], {"image": image})
@@ -77,7 +77,7 @@ def _start(content: bytes) -> Any:
 
 
 def _read(session: Any) -> Description:
-    """Read the metadata, and check that the graph has inputs and outputs to match."""
+    """Read the metadata, and check that the graph has matching inputs and outputs."""
     try:
         metadata = session.get_modelmeta().custom_metadata_map
         inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}

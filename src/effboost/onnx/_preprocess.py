@@ -157,7 +157,7 @@ _PASS: Final = """
 def preprocess(transform: ImageTransform) -> onnx.ModelProto:
     """Build the graph from "image" (h, w, 3) to "pixels" (1, s, s, 3), both uint8.
 
-    It equals `ImageTransform.resize` to the bit.
+    It equals `ImageTransform.prepare` to the bit.
 
     Raises
     ------

@@ -48,7 +48,7 @@ _IMPORT: Final = re.compile(r"^( *from )effboost(?=\.)", re.MULTILINE)
 def write_folder(
     path: str | os.PathLike[str], graph: bytes, classes: npt.NDArray[Any], backbone: str
 ) -> Path:
-    """Write ``model.onnx`` with a script that runs it, whole or not at all.
+    """Write ``model.onnx`` with a script that runs it, completely or not at all.
 
     Parameters
     ----------

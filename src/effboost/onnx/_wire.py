@@ -1,9 +1,9 @@
 """A strict reader of ONNX files, without the package onnx.
 
-onnxruntime reads data from other files that a model names, and reserves memory for what a tensor
-declares. Readers of Protocol Buffers differ in what they make of unusual bytes: tags of more than
-32 bits, repeated fields, unknown fields. Here, all of these are refused, and what was read is
-written anew, so that a runtime reads nothing else.
+onnxruntime reads data from other files that a model names, and reserves memory for the size that a
+tensor declares. Readers of Protocol Buffers interpret unusual bytes differently: tags of more than
+32 bits, repeated fields, unknown fields. Here, all of these are refused, and the content that was
+read is written again, so that a runtime reads nothing else.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ _DIMS: Final = 1
 
 
 def read_plain(content: bytes) -> bytes:
-    """Read an ONNX file that stands alone: one graph, standard operators, its own data.
+    """Read a self-contained ONNX file: one graph, standard operators, its own data.
 
     Nothing is run.
 
@@ -149,7 +149,7 @@ def read_plain(content: bytes) -> bytes:
     Returns
     -------
     bytes
-        What was read, written anew.
+        The content that was read, written again.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def read_plain(content: bytes) -> bytes:
 
 
 def read_metadata(content: bytes) -> dict[str, str]:
-    """Read the metadata of an ONNX file; the graph is not looked at.
+    """Read the metadata of an ONNX file, without reading the graph.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
 
 
 def _integer(data: memoryview, at: int) -> tuple[int, int]:
-    """Read an integer of seven bits a byte; return it and where the next field starts."""
+    """Read an integer of seven bits per byte; return it and the start of the next field."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]
@@ -282,7 +282,7 @@ def _integer(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """Return the integers of a repeated field, which come one by one or packed."""
+    """Return the integers of a repeated field, which are stored one by one or packed."""
     if isinstance(value, int):
         return [value]
     found, at = [], 0
@@ -297,7 +297,7 @@ def _tag(number: int, wire: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Write an integer in as few bytes as it needs."""
+    """Write an integer in as few bytes as possible."""
     digits = bytearray()
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)

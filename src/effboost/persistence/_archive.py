@@ -36,14 +36,14 @@ _FIXED: Final = (
 class Archive:
     """The members of a zip file, each read whole and within a limit.
 
-    Members are stored uncompressed, one directly after the other. So none is larger than the
-    file, none overlaps another, and every byte belongs to one. Zip files that are valid but
-    differ in any byte from what `write_archive` makes of the same members are refused.
+    Members are stored uncompressed, one directly after the other. So no member is larger than the
+    file, members do not overlap, and every byte belongs to a member. A valid zip file is refused if
+    it differs in any byte from what `write_archive` writes for the same members.
 
     Parameters
     ----------
     stream : binary file
-        Open for reading, and seekable.
+        Opened for reading, and seekable.
     max_members : int
         How many members it may have.
 

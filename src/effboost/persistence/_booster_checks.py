@@ -68,8 +68,8 @@ def check_booster(content: bytes) -> None:
     Raises
     ------
     RefusedError
-        If it is not as XGBoost writes one, or has what effboost does not use: categorical splits,
-        several targets, an objective that is not for classification.
+        If it is not in the form that XGBoost writes, or contains what effboost does not use:
+        categorical splits, several targets, an objective that is not for classification.
     """
     model = check_fields(parse_ubjson(content), "the booster", {"learner": dict, "version": list})
     if len(model["version"]) != 3 or not all(type(part) is int for part in model["version"]):
@@ -193,7 +193,7 @@ def _check_trees(model: dict[str, Any], n_features: int, n_groups: int) -> int:
     n_trees = len(model["trees"])
     n_parallel = _count(counts, "num_parallel_tree")
     if _count(counts, "num_trees") != n_trees or not 1 <= n_parallel <= max(n_trees, 1000):
-        raise RefusedError("the booster counts other trees than it has")
+        raise RefusedError("the booster declares a wrong number of trees")
     if n_groups > max(n_trees, _MAX_CLASSES):
         raise RefusedError(f"the booster has {n_groups:,} classes and {n_trees:,} trees")
     groups = _ints(model, "tree_info", n_trees)
@@ -225,7 +225,7 @@ def _check_tree(tree: Any, number: int, n_features: int) -> None:
     pruned = splits == _NONE
     expected = {"num_deleted": pruned.sum(), "num_feature": n_features, "num_nodes": n}
     if tree["id"] != number or any(_count(counts, k) != v for k, v in expected.items()) or not n:
-        raise RefusedError(f"{what} counts other nodes or features than it has")
+        raise RefusedError(f"{what} declares wrong numbers of nodes or features")
     if "size_leaf_vector" in counts and _count(counts, "size_leaf_vector") > 1:
         raise RefusedError(f"{what} has several targets")
     if (

@@ -42,11 +42,11 @@ def describe_booster(estimator: Any) -> tuple[dict[str, Any], bytes | None, list
     Returns
     -------
     description : dict
-        Its class, parameters and metrics, as JSON has them.
+        Its class, parameters and metrics, as values of JSON.
     content : bytes or None
-        Its trees as UBJ; None where it is not fitted.
+        Its trees as UBJ; None if it is not fitted.
     dropped : list of str
-        Names of parameters that are code, and matter for training alone.
+        Names of parameters that are code and only matter for training.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def build_booster(description: Any, content: bytes | None, what: str) -> Any:
     Raises
     ------
     RefusedError
-        If its parameters or its trees are not as XGBoost makes them.
+        If its parameters or trees are not valid for XGBoost.
     """
     fitted = {} if content is None else {"evals_result": (dict, type(None))}
     check_fields(description, what, {"kind": str, "params": dict, **fitted})

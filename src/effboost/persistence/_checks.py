@@ -28,18 +28,18 @@ _PROBE_SCALES: Final = (0, 1, 1, 1, 1, 1, 1, 1, 1, 10, 100)
 
 
 def pin_jobs(estimator: Any) -> None:
-    """Let an estimator from a file work in one process, wherever it asks for more."""
+    """Limit an estimator from a file, and those inside it, to one process."""
     if vars(estimator).get("n_jobs") is not None:
         estimator.n_jobs = 1
 
 
 def check_estimator(estimator: Any) -> None:
-    """Check the attributes of an estimator, those of the ones inside it aside.
+    """Check the attributes of an estimator, except those of the estimators inside it.
 
     Parameters
     ----------
     estimator : object
-        An estimator, fitted or not, or another object that a head consists of.
+        An estimator, fitted or not, or another part of a head.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def check_head(head: Any, n_features: int, n_classes: int) -> list[Any]:
     head : estimator
         A classifier whose parts have passed `check_estimator` or `check_booster`.
     n_features, n_classes : int
-        What it decides on, and between how many classes.
+        Number of features and of classes.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def check_head(head: Any, n_features: int, n_classes: int) -> list[Any]:
     Raises
     ------
     RefusedError
-        If they do not.
+        If they do not agree.
     """
     composition = _Composition()
     composition.check_classifier(head, n_features, n_classes)
@@ -98,9 +98,9 @@ def check_head(head: Any, n_features: int, n_classes: int) -> list[Any]:
 
 
 def try_head(head: Any, means: npt.NDArray[np.float64], n_classes: int) -> None:
-    """Check a head as a whole, and let it predict some rows of features around their means.
+    """Check that a head can predict some rows of features around their means.
 
-    What the schemas cannot tell, such as parameters that do not go together, shows here and not
+    Faults that the schemas cannot detect, such as contradictory parameters, are found here and not
     at the first image.
 
     Parameters
@@ -115,7 +115,7 @@ def try_head(head: Any, means: npt.NDArray[np.float64], n_classes: int) -> None:
     Raises
     ------
     RefusedError
-        If its parts do not fit each other, or it fails, or gives values that are not
+        If its parts do not fit each other, it fails, or it returns values that are not
         probabilities.
     """
     boosters = check_head(head, len(means), n_classes)
@@ -136,7 +136,7 @@ def try_head(head: Any, means: npt.NDArray[np.float64], n_classes: int) -> None:
 
 @contextmanager
 def _single_threaded(boosters: list[Any]) -> Iterator[None]:
-    """Let boosters work in the calling thread, after which a fork would hang otherwise."""
+    """Make boosters compute in the calling thread; otherwise, a later fork would hang."""
     jobs = [booster.n_jobs for booster in boosters]
     for booster in boosters:
         booster.n_jobs = 1
@@ -290,7 +290,7 @@ class _Composition:
     def check_classifier(
         self, head: Any, n_features: int | None, n_classes: int, *, some: bool = False
     ) -> None:
-        """Check a classifier and those inside; `some` allows that classes are missing."""
+        """Check a classifier and those inside it; with `some`, classes may be missing."""
         self._count(head)
         kind = type(head).__name__
         if isinstance(head, load_xgboost().XGBModel):
@@ -374,7 +374,7 @@ def _list_parts(
         _check_classes(head.le_, k)
         named = [part for _, part in head.estimators if not isinstance(part, str)]
         if len(named) != len(head.estimators_):
-            raise RefusedError(f"a {kind} has other estimators than it names")
+            raise RefusedError(f"the estimators of a {kind} do not match their names")
     elif kind == "StackingClassifier":
         yield from ((part, width, k, False) for part in _some(head.estimators_, kind))
         yield head.final_estimator_, None, k, False
@@ -432,7 +432,7 @@ def _check_classes(estimator: Any, n_classes: int, *, some: bool = False) -> Non
         if some and np.isin(classes, expected).all() and (np.diff(classes) > 0).all():
             return
     raise RefusedError(
-        f"a {type(estimator).__name__} decides between {str(classes)[:80]}; expected the numbers "
+        f"a {type(estimator).__name__} has the classes {str(classes)[:80]}; expected the numbers "
         f"0 to {n_classes - 1}"
     )
 

@@ -251,9 +251,8 @@ class Construction:
     ) -> tuple[torch.nn.Module, torch.nn.Module | None, dict[str, torch.Tensor]]:
         """Build the network with its weights.
 
-        It is built without memory first, and takes the tensors of the file as they are once they
-        were found to fit: a file cannot make a network take memory for weights that it does not
-        have.
+        It is first built without memory, and gets the tensors of the file after they were found to
+        match: so a file cannot cause memory to be reserved for weights that it does not contain.
 
         Returns
         -------
@@ -281,14 +280,14 @@ class Construction:
 
 
 def _share_stages(prototype: Any, fitted: ImageFeaturizer, model: dict[str, Any]) -> None:
-    """Let the parameter `featurizer` count stages as `featurizer_` does."""
+    """Make `extra_features` of `featurizer` count stages as that of `featurizer_` does."""
     described = (model["featurizer"] or {}).get("params", {}).get("extra_features")
     if described == model["featurizer_"]["params"].get("extra_features") and prototype is not None:
         prototype.extra_features = fitted.extra_features
 
 
 def _build_module(featurizer: ImageFeaturizer, what: str, *, weightless: bool) -> torch.nn.Module:
-    """Build a featurizer's network, with random weights or without any."""
+    """Build a featurizer's network, with random weights or without memory for weights."""
     twin = copy.copy(featurizer)
     twin.weights = None
     try:
@@ -324,7 +323,9 @@ def _decode_spec(fields: Any, what: str) -> BackboneSpec:
     try:
         spec = BackboneSpec(**values)
     except TypeError as error:
-        raise RefusedError(f"{what}: its backbone is described otherwise ({error})") from error
+        raise RefusedError(
+            f"{what}: the description of its backbone is not valid ({error})"
+        ) from error
     if not (
         isinstance(spec.name, str)
         and isinstance(spec.family, str)
@@ -337,7 +338,7 @@ def _decode_spec(fields: Any, what: str) -> BackboneSpec:
         and all(isinstance(option, tuple) and len(option) == 2 for option in spec.options)
         and all(isinstance(name, str) for name, _ in spec.options)
     ):
-        raise RefusedError(f"{what}: its backbone is described otherwise")
+        raise RefusedError(f"{what}: the description of its backbone is not valid")
     return spec
 
 
@@ -377,7 +378,7 @@ def _check_head(head: Any, n_classes: int) -> None:
     except Exception as error:
         raise RefusedError("its head is not fitted") from error
     if not fits:
-        raise RefusedError("its head decides between other classes than the model has")
+        raise RefusedError("its head has other classes than the model")
 
 
 def _set_output(estimator: Any, described: Any) -> None:
@@ -394,7 +395,7 @@ def _set_output(estimator: Any, described: Any) -> None:
 
 
 def _check_transform(featurizer: ImageFeaturizer, described: dict[str, Any], what: str) -> None:
-    """Check that the parameters give the transform that the model was fitted with."""
+    """Check that the parameters result in the transform that the model was fitted with."""
     own = featurizer.transform_.describe()
     # The first files were written before there were stains and foreground.
     if {"stain": None, "foreground": False} | described != own:

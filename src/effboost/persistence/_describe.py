@@ -40,7 +40,7 @@ class Described:
     Attributes
     ----------
     model : dict
-        What can be written as JSON.
+        The description as values of JSON.
     modules : dict of str to torch.nn.Module
         Its networks.
     tensors : dict of str to torch.Tensor
@@ -48,7 +48,7 @@ class Described:
     members : dict of str to bytes
         Its heads.
     dropped : list of str
-        Parameters that are code and matter for training alone.
+        Parameters that are code and only matter for training.
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -171,7 +171,7 @@ def _describe_backbone(backbone: Any) -> Any:
 
 
 def _describe_params(estimator: BaseEstimator, described: Described) -> dict[str, Any]:
-    """Encode parameters; one that is code is replaced by its default, and noted."""
+    """Encode parameters; those that are code are replaced by their defaults, and listed."""
     params = {}
     defaults = inspect.signature(type(estimator)).parameters
     for name, value in estimator.get_params(deep=False).items():

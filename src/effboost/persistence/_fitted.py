@@ -1,4 +1,4 @@
-"""The fitted state of a featurizer from a file, and checks of what it says about itself."""
+"""The fitted state of a featurizer from a file, and checks of its values."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
 
 
 def check_settings(featurizer: ImageFeaturizer, what: str) -> None:
-    """Check the parameters that predictions read and scikit-learn's constraints leave open.
+    """Check the parameters that predictions use and that scikit-learn's constraints do not cover.
 
     Raises
     ------
     RefusedError
-        If no featurizer could be used with them.
+        If a featurizer cannot be used with them.
     """
     device, shape = featurizer.device, featurizer.image_shape
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
@@ -64,12 +64,12 @@ def check_history(history: Any, what: str) -> None:
 
 
 def check_seen(featurizer: ImageFeaturizer, what: str) -> None:
-    """Check the columns that a featurizer has seen, where each row was an image.
+    """Check the columns that a featurizer has seen, if it was fitted on one image per row.
 
     Raises
     ------
     RefusedError
-        If their number or their names do not fit the shape of an image.
+        If their number or their names do not match the shape of an image.
     """
     seen = vars(featurizer)
     count, names = seen.get("n_features_in_"), seen.get("feature_names_in_")
@@ -89,7 +89,7 @@ def check_seen(featurizer: ImageFeaturizer, what: str) -> None:
 def renumber_extra_features(
     featurizer: ImageFeaturizer, module: torch.nn.Module, what: str
 ) -> None:
-    """Let the pairs of `extra_features` count stages; those of older files count widths.
+    """Make the pairs of `extra_features` count stages; those of older files count widths.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def set_fitted_state(
     fitted: tuple[torch.nn.Module | None, list[dict[str, float]], Any],
     what: str,
 ) -> None:
-    """Make a featurizer a fitted one, without running its network.
+    """Set the fitted attributes of a featurizer, without running its network.
 
     Parameters
     ----------
@@ -140,15 +140,15 @@ def set_fitted_state(
     widths : (int or None, int)
         The number of the network's own features, if known, and of all features.
     fitted : (torch.nn.Module or None, list of dict, ndarray or None)
-        The layer that classifies, the history and the classes.
+        The classification layer, the history and the classes.
     what : str
         The featurizer's name in error messages.
 
     Raises
     ------
     RefusedError
-        If the network has other features, does not take images of the size, or would need too
-        much memory for one.
+        If the network has another number of features, does not take images of this size, or would
+        need too much memory for one.
     """
     own_width, width = widths
     spec, image_size = _check_network(featurizer, what)

@@ -1,4 +1,4 @@
-"""Heads: XGBoost's as UBJ, scikit-learn's by skops, with the boosters in those as UBJ, too."""
+"""Heads: boosters of XGBoost as UBJ, also inside others; all else by skops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HeadFiles = dict[str, bytes]
 
 
 class BoosterSlot:
-    """Placeholder in a scikit-learn estimator for a booster, which is stored apart as UBJ.
+    """Placeholder in a scikit-learn estimator for a booster, which is stored separately as UBJ.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class BoosterSlot:
 
 
 def write_heads(heads: Mapping[str, Any]) -> tuple[dict[str, Any], HeadFiles, list[str]]:
-    """Describe classifiers, fitted or not, by plain data and members of a model file.
+    """Convert classifiers, fitted or not, to plain data and members of a model file.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _member(number: int) -> str:
 
 
 def _walk(root: Any) -> Iterator[Any]:
-    """Yield every object that is reached from one, each once; nothing inside a booster."""
+    """Yield every object that can be reached from one, each once; nothing inside a booster."""
     seen, stack = {id(root)}, [root]
     while stack:
         part = stack.pop()
@@ -215,7 +215,7 @@ def _add_parameters(estimator: Any) -> None:
 
 
 def _check_parts(heads: Any) -> None:
-    """Check every estimator that is reached from some heads."""
+    """Check every estimator that can be reached from some heads."""
     for part in _walk(heads):
         if is_booster(part):
             continue

@@ -1,4 +1,4 @@
-"""From a file to a fitted model, without running anything in it."""
+"""Loading of a fitted model from a file, without running code from it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ def load(
 ) -> Any:
     """Read a model that `save` wrote.
 
-    No code of the file is run, whoever wrote it: nothing in it is a pickle, and its classes are
-    those of a list that effboost keeps. Hashes, sizes, shapes and numbers are checked before
-    anything is built from them. The head then predicts a few rows of features; the network is not
-    run.
+    No code from the file is run, whoever wrote it: nothing in it is unpickled, and only classes of
+    a fixed list are built. Hashes, sizes, shapes and numbers are checked before anything is built
+    from them. The head then predicts a few rows of features as a check; the network is not run.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def load(
     Returns
     -------
     HybridClassifier, CNNClassifier, ImageFeaturizer or EfficientNetFeaturizer
-        The model, fitted. It predicts the same, to the bit on the same machine.
+        The fitted model. On the same machine, it predicts the same as the saved one, to the bit.
 
     Raises
     ------
@@ -73,8 +72,8 @@ def load(
 
     ``n_jobs`` of heads is 1 after loading, unless it is None.
 
-    With onnxruntime, the network is exported when the first image is predicted, which takes
-    seconds, as after `fit`.
+    With onnxruntime, the network is exported before the first prediction, which takes seconds, as
+    after `fit`.
     """
     if device is not None:
         resolve_device(device, or_cpu=True)

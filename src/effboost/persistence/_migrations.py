@@ -1,4 +1,4 @@
-"""Manifests of former formats, made into those of the format behind."""
+"""Conversion of manifests of older formats to the next format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _METRICS: Final = (["error", "logloss"], ["merror", "mlogloss"])
 
 
 def _nest_parameters(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Make a manifest of format 1 one of format 2."""
+    """Convert a manifest of format 1 to format 2."""
     model = manifest.get("model")
     if not isinstance(model, dict):
         return manifest

@@ -1,4 +1,4 @@
-"""What the attributes of an estimator must look like, as small rules that are combined."""
+"""Rules for the attributes of an estimator, which can be combined."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def array(
     low, high : float
         The smallest and the largest value.
     above : float, optional
-        A bound that no value may reach.
+        An exclusive lower bound.
     finite : bool, default=True
         Whether NaN and infinity are refused. If False, values are not compared with bounds.
     dtype : dtype, optional
-        The only dtype that it may have, and then in C order: compiled code takes no other.
+        The only dtype that it may have. The array must then be in C order, as compiled code needs.
     """
 
     def check(value: Any, dims: Dims, what: str) -> None:
@@ -135,7 +135,7 @@ def word(*choices: str) -> Rule:
 
 
 def record(value: Any, dims: Dims, what: str) -> None:
-    """Check what was noted in training and no prediction reads: plain data, whatever it says."""
+    """Check a record of the training that predictions do not use: any plain data."""
     if not is_plain(value):
         raise RefusedError(f"{what} contains something other than numbers and strings")
 

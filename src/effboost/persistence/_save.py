@@ -1,4 +1,4 @@
-"""From a fitted model to a file."""
+"""Saving of a fitted model to a file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ __all__ = ["save"]
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> Path:
-    """Write a fitted model to a file that is loaded without running code from it.
+    """Write a fitted model to a file that can be loaded without running code from it.
 
     The file is a zip of a JSON manifest, the network's weights (safetensors), boosted trees (UBJ)
-    and, for heads of scikit-learn, a skops file. It is written in one step: an error, a killed
-    process or a power cut leaves the previous file as it was, and never half of a new one.
+    and, for heads of scikit-learn, a skops file. It is written in one step: after an error, a
+    killed process or a power failure, the previous file is unchanged, and there is no incomplete
+    file.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
     Warns
     -----
     ModelFileWarning
-        If a parameter is code that matters for training alone (callbacks, a custom optimizer or
+        If a parameter is code that only matters for training (callbacks, a custom optimizer or
         augmentation), or a random generator. The loaded model has its default instead.
 
     See Also

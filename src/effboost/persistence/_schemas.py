@@ -36,12 +36,12 @@ __all__ = ["SCHEMAS", "Schema", "attribute_names", "find_schema"]
 
 @dataclass(frozen=True)
 class Schema:
-    """What an estimator has besides its parameters.
+    """The attributes of an estimator besides its parameters.
 
     Attributes
     ----------
     fitted : mapping of str to Rule
-        Attributes that it has as soon as it is fitted.
+        Attributes that it always has after `fit`.
     optional : mapping of str to Rule
         Attributes that it may have.
     """

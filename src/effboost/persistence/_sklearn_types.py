@@ -1,11 +1,11 @@
 """The types that may be in a skops file of heads, by the names that they have there.
 
-The list is effboost's own and shorter than that of skops: the types that have a schema. Not among
-them is what contains functions, is not used in heads, or has no schema (nearest neighbours,
-scikit-learn's gradient boosting).
+The list is effboost's own and shorter than that of skops: the types that have a schema. Types that
+contain functions, are not used in heads, or have no schema (nearest neighbours, scikit-learn's
+gradient boosting) are not in it.
 
 Files name types by the public module that users import them from, because private modules move. A
-few types have none, and go by the module that defines them.
+few types have no public module, and are named by the module that defines them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ FORMER_MODULES: Final = {
 
 
 def public_module(module: str, name: str) -> str:
-    """Return the public module that a type is imported from, or `module` where there is none.
+    """Return the public module that a type is imported from, or `module` if there is none.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The tree of types in a skops file, checked and written anew before skops sees it."""
+"""The tree of types in a skops file, checked and written again before skops reads it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _STRING_TYPE: Final = {"__class__": "str", "__module__": "builtins", "__loader__
 
 
 def rebuild_skops(content: bytes) -> bytes:
-    """Check a skops file down to each array, and write what was understood to a new one.
+    """Check a skops file down to each array, and write the checked content to a new file.
 
-    skops makes what the new file says, so nothing in the old one can be read in two ways. Only
-    types and attributes that effboost knows are in it, types stand under their present names, and
-    what skops would share between two places is shared in one way only.
+    skops only reads the new file, so that it cannot interpret anything in the old one differently.
+    The new file contains only types and attributes that effboost knows, with the current names of
+    types. Objects that skops would share between two places are shared in only one way.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def rebuild_skops(content: bytes) -> bytes:
 
 
 def _list_files(schema: _Node) -> set[str]:
-    """List the arrays that nodes name: of trees in two places, skops writes and names two sets."""
+    """List the arrays that nodes name; for trees in two places, skops writes and names two sets."""
     found: set[str] = set()
     stack: list[Any] = [schema]
     while stack:
@@ -97,7 +97,7 @@ def _list_files(schema: _Node) -> set[str]:
 
 
 class _SchemaReader:
-    """Reads nodes of a schema, and returns those that skops is to read.
+    """Reader of the nodes of a schema, which returns the nodes for skops.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class _SchemaReader:
         }
 
     def read(self, node: Any, depth: int, owner: str = "", key: str = "") -> _Node:
-        """Read a node and all below it; `key` is the attribute of `owner` that it is."""
+        """Read a node and all below it; the node is the attribute `key` of `owner`."""
         loader, name = node["__loader__"], _type_name(node)
         if depth > _MAX_DEPTH:
             raise RefusedError(f"{_FILE} is nested too deeply")
@@ -211,7 +211,7 @@ class _SchemaReader:
         return known
 
     def _look_at(self, file: str) -> tuple[np.dtype[Any], tuple[int, ...], bytes]:
-        """Return dtype, shape and bytes of an array that no other node has."""
+        """Return dtype, shape and bytes of an array that belongs to one node only."""
         if file in self.used or file not in self._members:
             raise RefusedError(
                 f"{_FILE}: the array {quote_name(str(file))} is missing or used twice"
@@ -221,7 +221,7 @@ class _SchemaReader:
         return (*_check_npy(content, f"{_FILE}: {quote_name(file)}"), content)
 
     def _read_tree(self, node: _Node, depth: int) -> _Node:
-        """Read a decision tree; building one of the wrong parts crashes the process."""
+        """Read a decision tree; building a tree from wrong parts would crash the process."""
         n_features, counts, n_outputs = node["__reduce__"]["args"]["content"]
         state = node["content"]["content"]
         if state.keys() != {"max_depth", "node_count", "nodes", "values"}:
@@ -265,7 +265,7 @@ def _type_name(node: Any) -> str:
 
 
 def _clean(node: Any) -> _Node:
-    """Return what names the type of a node, without its number and its content."""
+    """Return the fields that name the type of a node, without its number and its content."""
     module, _, name = _type_name(node).rpartition(".")
     return {"__class__": name, "__module__": module, "__loader__": node["__loader__"]}
 
@@ -305,7 +305,7 @@ def _dict(node: _Node, key_types: list[_Node], content: dict[str, _Node]) -> _No
 
 
 def _check_npy(content: bytes, what: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Check that an array is as large as it says, and has numbers or text alone.
+    """Check that an array is as large as its header says, and contains only numbers or text.
 
     Returns
     -------

@@ -27,16 +27,16 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     Parameters
     ----------
     path : str or path
-        A file that `save` or `export_onnx` wrote; the latter by its suffix ``.onnx``.
+        A file that `save` or, with the suffix ``.onnx``, `export_onnx` wrote.
 
     Returns
     -------
     dict
         Plain data: "kind", "format", "classes", "backbone", "features" (their number), "image"
-        (crop, size and normalisation), "epochs", "heads", "parameters" (by nested name; of
-        boosters those that are set), "made_with" (versions), "members" and "bytes". What a model
-        does not have is None. Of an ONNX file "kind", "format", "classes", "image", "made_with"
-        and "bytes". These are the file's own statements: only `load` verifies them.
+        (crop, size and normalisation), "epochs", "heads", "parameters" (by nested name; for
+        boosters, only those that are set), "made_with" (versions), "members" and "bytes". Entries
+        that a model does not have are None. For an ONNX file: "kind", "format", "classes", "image",
+        "made_with" and "bytes". The content is not verified; only `load` does that.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Weights as safetensors, compared with the network before any of them is read."""
+"""Weights as safetensors, compared with the network before they are read."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ _DTYPES: Final = {
 class Shapes(TorchFunctionMode):
     """A context in which layers are built without memory for their weights.
 
-    torch's own "meta" device would also reach tensors that torchvision computes the widths of
-    RegNets with. Networks of too many layers, or with large tensors besides their weights, are
-    refused before they take memory.
+    torch's own "meta" device would also apply to the tensors from which torchvision computes the
+    widths of RegNets. Networks with too many layers, or with large tensors besides their weights,
+    are refused before memory is reserved.
     """
 
     _MAKERS: Final = (torch.empty, torch.zeros, torch.ones)
@@ -79,7 +79,7 @@ class Shapes(TorchFunctionMode):
 
 
 class Activations(TorchFunctionMode):
-    """A context in which a network without memory must not give large maps."""
+    """A context in which a network without memory must not return large maps."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -92,7 +92,7 @@ class Activations(TorchFunctionMode):
 
 
 def _largest_result(func: Any, args: Any) -> int:
-    """Estimate how many values a function of torch may give, from its arguments."""
+    """Estimate how many values a function of torch may return, from its arguments."""
     if func in (torch.arange, torch.linspace, torch.eye, torch.full, torch.rand, torch.randn):
         numbers = [arg for arg in args if isinstance(arg, int | float)]
         return int(max(map(abs, numbers), default=0))
@@ -114,7 +114,7 @@ def list_shapes(parts: Mapping[str, nn.Module]) -> dict[str, _Shape]:
 
 
 def list_all_tensors(module: nn.Module) -> list[torch.Tensor]:
-    """List every tensor of a module, those outside of its state dict included."""
+    """List every tensor of a module, including those outside its state dict."""
     plain = [value for part in module.modules() for value in vars(part).values()]
     return [
         *module.parameters(),
@@ -124,7 +124,7 @@ def list_all_tensors(module: nn.Module) -> list[torch.Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], part: str) -> None:
-    """Put the tensors of a checked file into a module, those under the name of its part."""
+    """Load those tensors of a checked file into a module that have the prefix of its part."""
     # A state dict also has the versions of layers, without which MNASNet does not load it.
     state = module.state_dict()
     for name in state:
@@ -149,7 +149,7 @@ def check_tensors(content: bytes, expected: Mapping[str, _Shape]) -> None:
     Raises
     ------
     RefusedError
-        If one is missing or unknown, or of another type or shape, or if they do not fill the file.
+        If a tensor is missing, unknown, or of another type or shape, or the file has other bytes.
     """
     found, what = _read_header(content), "network.safetensors"
     for name in expected:

@@ -1,4 +1,4 @@
-"""The nodes of decision trees, which compiled code follows without looking."""
+"""The nodes of decision trees, which compiled code follows without checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_paths(what: str, left: _Ints, right: _Ints) -> int:
     what : str
         The tree's name in error messages.
     left, right : ndarray of shape (n_nodes,)
-        The children of each node, of a higher number than its own; -1 for those of a leaf.
+        The children of each node, whose numbers are higher than its own; -1 for leaves.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Parameters as typed JSON: what comes back is what was there, type included."""
+"""Parameters as typed JSON, which keeps values and types."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _MAX_ARRAY_BYTES: Final = 2**26
 
 
 class NotPlainError(Exception):
-    """A value is neither a number nor a string nor made of them."""
+    """A value is neither a number, nor a string, nor a container of these."""
 
 
 def encode(value: Any) -> Any:
-    """Describe a value by what JSON has.
+    """Encode a value as JSON.
 
     Raises
     ------
     NotPlainError
-        If it is code, or of a class whose values are not known to be plain.
+        If it is code, or of a class that may contain code.
     """
     kind = type(value)
     if value is None or kind in (bool, int, str):
@@ -71,14 +71,14 @@ def decode(value: Any, what: str) -> Any:
     Raises
     ------
     RefusedError
-        If `encode` does not return anything like this.
+        If `encode` cannot have returned it.
     """
     if isinstance(value, list):
         return [decode(item, what) for item in value]
     if not isinstance(value, dict):
         return value
     if len(value) != 1:
-        raise RefusedError(f"{what} is of no known kind")
+        raise RefusedError(f"{what} is of an unknown kind")
     kind, content = next(iter(value.items()))
     if kind in _GROUPS:
         return _decode_group(kind, content, what)
@@ -87,7 +87,7 @@ def decode(value: Any, what: str) -> Any:
     try:
         return _DECODERS[kind](content, what)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise RefusedError(f"{what} is no {kind}") from error
+        raise RefusedError(f"{what} is not a valid {kind}") from error
 
 
 def is_group(value: Any) -> bool:

@@ -149,7 +149,12 @@ def load_data(
                 nothing,
                 np.sort(test),
             ),
-            Split("honest", "subject-wise", f"a quarter is tested, split {honest}", *parts),
+            Split(
+                "honest",
+                "subject-wise",
+                f"a quarter of the images is tested, split {honest}",
+                *parts,
+            ),
         ),
     )
 

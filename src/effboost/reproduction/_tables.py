@@ -30,7 +30,7 @@ _RESOURCES: Final[dict[str, _Resource]] = {
     "parameters": lambda r: f"{r.parameters:,}",
     "training, s": lambda r: f"{r.train_seconds:.1f}",
     "one image, ms": lambda r: f"{r.single_ms:.1f}",
-    "of many, ms": lambda r: f"{r.batch_ms:.1f}",
+    "per image in a batch, ms": lambda r: f"{r.batch_ms:.1f}",
     "file, MB": lambda r: f"{(r.size_bytes or 0) / 1e6:.1f}",
 }
 
@@ -38,7 +38,7 @@ _RESOURCES: Final[dict[str, _Resource]] = {
 def table_of_systems(results: _Results, splits: Sequence[Split]) -> _Table:
     """Build Tables 1 and 3: a header, and a row for each system."""
     measured = [f"{name}, {split.title}" for split in splits for name in _METRICS.values()]
-    rows = [["system", "whose", "in the paper", "network", "reported", *measured, *_RESOURCES]]
+    rows = [["system", "authors", "in the paper", "network", "reported", *measured, *_RESOURCES]]
     for name, found in results.items():
         system = COMPARATORS[name]
         reported = ", ".join(f"{_REPORTED[r.metric]} {r.value:.3f}" for r in system.reported)

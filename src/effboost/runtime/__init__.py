@@ -1,4 +1,4 @@
-"""Runtimes, which compute the features of pixels by a network."""
+"""Runtimes, which run a network on pixels and return its features."""
 
 from effboost.runtime._export import export_graph
 from effboost.runtime._onnx import OnnxRuntime

@@ -1,4 +1,4 @@
-"""The export of a torch network to an ONNX graph that takes pixels."""
+"""Export of a torch network to an ONNX graph that takes pixels."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _N_PROBES: Final = 8
 
 
 def export_graph(module: nn.Module, transform: ImageTransform) -> bytes:
-    """Export a network, normalisation included, and check that it still computes the same.
+    """Export a network with its normalisation, and check that the graph computes the same.
 
     Parameters
     ----------
     module : torch.nn.Module
         The network; it is not changed.
     transform : ImageTransform
-        The size of the pictures, and their normalisation.
+        The size of the prepared images, and their normalisation.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """Let the exporter log errors alone in a block that one thread enters at a time."""
+    """Make the exporter log only errors in a block, which one thread enters at a time."""
     loggers = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -119,7 +119,7 @@ def _errors_only() -> Iterator[None]:
 
 
 def _make_probe(side: int, number: int) -> npt.NDArray[np.uint8]:
-    """Draw a picture of noise: bright, dim and dark in turn."""
+    """Draw an image of noise: bright, dim and dark in turn."""
     brightest = 256 >> (2 * (number % 3))
     rng = np.random.default_rng(number)
     return rng.integers(0, brightest, (1, side, side, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The runtime of onnxruntime: one image a call, one thread an image."""
+"""The onnxruntime runtime: one image per call, one thread per image."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["OnnxRuntime"]
 
 
 class OnnxRuntime:
-    """Run an exported network by onnxruntime on the CPU.
+    """Runtime that runs an exported network by onnxruntime on the CPU.
 
-    Each call computes in the thread that makes it and starts no other: no thread spins between
+    Each call computes in the calling thread and starts no other threads. So no thread spins between
     calls, and the number of cores does not change the result.
 
     Parameters
@@ -35,6 +35,6 @@ class OnnxRuntime:
         return self.run_all(pixels)[0]
 
     def run_all(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Compute every output of the graph: the features, and further ones if it has any."""
+        """Compute all outputs of the graph: the features, and further outputs if there are any."""
         outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"pixels": pixels})
         return outputs

@@ -1,4 +1,4 @@
-"""The runtime of OpenVINO: one image a call, one thread an image."""
+"""The OpenVINO runtime: one image per call, one thread per image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEFT_BEHIND: Final[list[Any]] = []
 
 
 class OpenVinoRuntime:
-    """Run an exported network by OpenVINO on the CPU, in float32.
+    """Runtime that runs an exported network by OpenVINO on the CPU, in float32.
 
     Parameters
     ----------
@@ -49,6 +49,9 @@ class OpenVinoRuntime:
         core = openvino.Core()
         self._model = core.compile_model(core.read_model(self._graph), "CPU", settings)
         self._requests = threading.local()
+        # The first inference of a process sets up what its Python bindings share. Two threads
+        # that do so at once can wait for each other for ever.
+        self._model.create_infer_request().infer([np.zeros(self._model.input(0).shape, np.uint8)])
         self._process = os.getpid()
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -11,17 +11,17 @@ __all__ = ["Runtime"]
 
 
 class Runtime(Protocol):
-    """A loaded network that computes features.
+    """Interface of runtimes: a loaded network that computes features.
 
     Attributes
     ----------
     name : str
-        Its name as a value of the parameter `runtime` of `ImageFeaturizer`.
+        Its name, a value of the parameter `runtime` of `ImageFeaturizer`.
     batch_size : int
-        Number of images that `run` takes, always the same: the arithmetic for an image then
-        never depends on how many others there are.
+        Number of images that `run` takes. It is constant, so that the arithmetic for an image never
+        depends on the number of other images.
     n_workers : int
-        Number of threads that may use it at a time, each decoding its images and calling `run`.
+        Number of threads that may use it at the same time; each decodes images and calls `run`.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Runtime(Protocol):
         Parameters
         ----------
         pixels : ndarray of shape (batch_size, image_size, image_size, 3), uint8
-            Resized RGB pictures.
+            Prepared RGB images.
 
         Returns
         -------
         ndarray of shape (batch_size, n_features), float32
-            The features. Row i depends on picture i alone, to the bit.
+            The features. Row i depends only on image i, to the bit.
         """
         ...

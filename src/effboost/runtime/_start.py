@@ -1,4 +1,4 @@
-"""The choice of a runtime."""
+"""Choice and start of a runtime."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def start_runtime(
     Parameters
     ----------
     choice : {"auto", "torch", "onnxruntime", "openvino"}
-        "auto" takes torch on a GPU and onnxruntime on a CPU; where the network cannot be
-        exported, torch, with a warning.
+        "auto" is torch on a GPU and onnxruntime on a CPU; if the network cannot be exported, it is
+        torch, with a warning.
     module : torch.nn.Module
         The network.
     transform : ImageTransform
@@ -67,7 +67,7 @@ def start_runtime(
     RuntimeUnavailableError
         If a runtime was chosen by name and cannot run this network.
     MissingDependencyError
-        If it is not installed.
+        If the chosen runtime is not installed.
     """
     name = plan_runtime(choice, device)
     if name == "torch":

@@ -1,4 +1,4 @@
-"""The runtime of torch: batch norms fused into convolutions, channels last."""
+"""The torch runtime: batch norms folded into convolutions, channels last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TorchRuntime", "fused"]
 
 
 class TorchRuntime:
-    """Run a network by torch.
+    """Runtime that runs a network by torch.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class TorchRuntime:
     device : torch.device
         Where to compute.
     batch_size : int, default=8
-        Images a call. Eight of them keep the activations of EfficientNet-B0 near the caches of
-        a CPU; a larger batch is slower there.
+        Images per call. With eight, the activations of EfficientNet-B0 fit into the caches of a
+        CPU; larger batches are slower there.
     """
 
     name = "torch"

@@ -1,10 +1,10 @@
-"""Classify images by model.onnx, which lies beside this file.
+"""Classify images by model.onnx, which is in the folder of this file.
 
     python predict.py cells/ slide.bmp --out results.csv
 
-Needs numpy, Pillow and onnxruntime alone. Writes one line for each image: its file, the most
-probable class and the probability of each class. An image that cannot be read is named on
-stderr, the others go on, and the exit status is 1.
+Needs only numpy, Pillow and onnxruntime. Writes one line for each image: its file, the most
+probable class and the probability of each class. If an image cannot be read, an error is printed
+to stderr, the other images are still predicted, and the exit status is 1.
 
 Files are listed, read and checked by the modules in effboost_parts, which are those of effboost.
 """
@@ -34,7 +34,7 @@ from effboost.onnx._model import OnnxModel
 
 
 def main() -> int:
-    """Classify what the command line names."""
+    """Classify the images that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def classify(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) -> int:
-    """Write the table, a line as soon as an image is done; return the exit status."""
+    """Write a line as soon as an image is predicted; return the exit status."""
     status, n_images = 0, 0
     classes = model.description.classes.tolist()
     write_row(out, ["file", "label", *(f"probability_{label}" for label in classes)])
@@ -93,7 +93,7 @@ def classify(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) 
 
 
 def list_images(names: list[str]) -> Iterator[str]:
-    """Yield each file, and of folders all images in them and below, sorted by name."""
+    """Yield each file, and all images in folders, at any depth, sorted by name."""
     for name in names:
         folder = Path(name)
         if not folder.is_dir():
