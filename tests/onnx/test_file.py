@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -53,6 +54,19 @@ def test_pipes_folders_and_huge_files_are_refused(read, tmp_path):
             file.truncate(size)
         with pytest.raises(ModelFileError, match=message):
             read(tmp_path / "sparse.onnx")
+
+
+@pytest.mark.parametrize("start", [b"\x08", b"\x08\x0a", tiny_file, b"\x08\x0a" * 50_000])
+def test_files_that_go_on_in_zeros_are_refused_unread(start, tmp_path):
+    path = tmp_path / "sparse.onnx"
+    with path.open("wb") as file:
+        file.write(start() if callable(start) else start)
+        file.truncate(2_000_000_000)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read in (lambda path: OnnxClassifier(path).classes_, effboost.describe_model):
+        with pytest.raises(ModelFileError, match="is not an ONNX file, or is damaged"):
+            read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100_000  # kilobytes
 
 
 def scale_probabilities(model):

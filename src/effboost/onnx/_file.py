@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from effboost._utils.class_names import are_classes
 from effboost._utils.refusal import RefusedError
+from effboost.onnx._wire import check_outline
 
 if TYPE_CHECKING:
     from effboost._transforms import ImageTransform
@@ -166,8 +167,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     if status.st_size > _MAX_BYTES:
         raise RefusedError(f"has {status.st_size:,} bytes; ONNX files have {_MAX_BYTES:,} at most")
     with Path(path).open("rb") as stream:
-        start = stream.read(1)
-        # Of the version, which is the first field in every file. Files of zeros end here.
-        if start != b"\x08":
-            raise RefusedError("is not an ONNX file, or is damaged")
-        return start + stream.read()
+        # Of files of zeros, for one, nothing else is read.
+        check_outline(stream, status.st_size)
+        stream.seek(0)
+        return stream.read()

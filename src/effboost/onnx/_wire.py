@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
 from effboost._utils.refusal import RefusedError
 
-__all__ = ["read_metadata", "read_plain"]
+__all__ = ["check_outline", "read_metadata", "read_plain"]
 
 _Part = bytes | memoryview
 
@@ -131,9 +131,48 @@ _MAX_DEPTH: Final = 20
 _MAX_TAG: Final = 2**32
 _MAX_INTEGER: Final = 2**64
 _METADATA: Final = 14
+# Of a model: an export has about twenty.
+_MAX_FIELDS: Final = 10_000
+# Bytes of the longest tag with the longest length.
+_MAX_HEAD: Final = 20
 _INPUT: Final = 1
 _OPERATOR: Final = 4
 _DIMS: Final = 1
+
+
+def check_outline(stream: BinaryIO, n_bytes: int) -> None:
+    """Check that a file consists of fields of an ONNX model, without reading their content.
+
+    Parameters
+    ----------
+    stream : binary file
+        The file, at its start.
+    n_bytes : int
+        Its size.
+
+    Raises
+    ------
+    RefusedError
+        If it does not.
+    """
+    known = {*_MESSAGES["model"], *(number for message, number in _NAMED if message == "model")}
+    at = n_fields = 0
+    try:
+        while at < n_bytes:
+            n_fields += 1
+            if n_fields > _MAX_FIELDS:
+                raise IndexError("more fields than a model has")
+            stream.seek(at)
+            head = memoryview(stream.read(_MAX_HEAD))
+            tag, length = _integer(head, 0)
+            if tag >> 3 not in known:
+                raise IndexError("a field that models do not have")
+            value, end = _integer(head, length)
+            at += end + (value if tag & 7 == _BYTES else 0)
+            if tag & 7 not in (_VARINT, _BYTES) or at > n_bytes:
+                raise IndexError("a field of unknown type, or longer than the file")
+    except (IndexError, OverflowError) as error:
+        raise RefusedError("is not an ONNX file, or is damaged or truncated") from error
 
 
 def read_plain(content: bytes) -> bytes:
