@@ -5,6 +5,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import (
@@ -13,10 +14,11 @@ from sklearn.model_selection import (
     cross_validate,
     train_test_split,
 )
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 from skorch.callbacks import Callback
 from xgboost import XGBClassifier
 
@@ -493,3 +495,20 @@ def test_a_head_without_probabilities_averages_its_scores_over_the_views(pixels,
     best = scores.argmax(axis=1) if n_classes == 3 else (scores > 0).astype(int)
     np.testing.assert_array_equal(clf.predict(pixels), best)
     assert (clf.predict(pixels[:, ::-1]) == best).mean() > 0.9
+
+
+def test_a_head_that_gives_no_numbers_is_a_clear_error(pixels, three_classes):
+    """Of a stack, scikit-learn complained that the input of its last member contains NaN."""
+    members = [("a", LogisticRegression()), ("b", GaussianNB())]
+    for head in (LogisticRegression(), StackingClassifier(members, cv=2)):
+        clf = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
+        linear = getattr(clf.classifier_, "estimators_", [clf.classifier_])[0]
+        linear.coef_[:] = np.nan
+        with pytest.raises(UnsupportedInputError, match=r"cannot decide .*NaN"):
+            clf.predict_proba(pixels)
+    with pytest.raises(UnsupportedInputError, match=r"Stacking\w+ cannot decide"):
+        clf.predict(pixels)
+    svm = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(pixels, three_classes)
+    svm.classifier_.intercept_[:] = np.inf
+    with pytest.raises(UnsupportedInputError, match="its scores contain NaN or infinity"):
+        svm.decision_function(pixels)

@@ -18,3 +18,14 @@ def test_the_oldest_set_is_that_of_the_lower_bounds():
         return (*(int(part) for part in version.split(".")), 0, 0)[:3]
 
     assert {n: release(v) for n, v in oldest.items()} == {n: release(v) for n, v in bounds.items()}
+
+
+def test_every_promise_of_the_security_policy_names_a_test_that_exists():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = text.partition("## What is promised")[2].partition("\n## ")[0].split("\n- ")[1:]
+    assert len(promises) > 10
+    for promise in promises:
+        assert re.search(r"test_\w+\.py", promise), promise
+    for name in re.findall(r"`((?:src|tests|test_)[\w/.]*)`", text):
+        where = ROOT / name
+        assert where.exists() or list(ROOT.glob(f"tests/**/{name}")), name

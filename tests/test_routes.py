@@ -6,14 +6,14 @@ folder; in one thread and in four. What cannot go a way is refused there.
 """
 
 import csv
-import importlib.util
 import io
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -174,12 +174,9 @@ def command(model, paths):
 
 
 def standalone(folder, paths):
-    spec = importlib.util.spec_from_file_location("standalone_predict", folder / "predict.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    out = io.StringIO()
-    assert script.classify(onnxruntime.InferenceSession(folder / "model.onnx"), paths, out) == 0
-    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
+    command = [sys.executable, folder / "predict.py", *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
     shares = [[float(v) for k, v in row.items() if k.startswith("probability_")] for row in rows]
     return [row["label"] for row in rows], shares
 

@@ -1,7 +1,20 @@
-"""``python -m effboost``: the same as the ``effboost`` command."""
+"""``python -m effboost``, and the ``effboost`` command."""
 
 import sys
 
-from effboost.cli import main
+__all__ = ["main"]
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line, and end with one line if Ctrl-C interrupts its imports."""
+    try:
+        from effboost.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        print("effboost: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

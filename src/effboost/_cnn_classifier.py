@@ -58,6 +58,8 @@ class CNNClassifier(
         Loss and accuracy of each epoch.
     n_features_in_ : int
         Number of columns seen in `fit`; exists only if `X` has one image per row.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Names of these columns; exists only if `X` is a table with names.
 
     See Also
     --------
@@ -172,6 +174,13 @@ class CNNClassifier(
         """Number of columns seen in `fit`, if `X` has one image per row."""
         check_is_fitted(self)
         return int(self.featurizer_.n_features_in_)
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.object_]:
+        """Names of the columns seen in `fit`, if `X` is a table with names."""
+        check_is_fitted(self)
+        names: npt.NDArray[np.object_] = self.featurizer_.feature_names_in_
+        return names
 
     def _set_fitted_state(self, featurizer: ImageFeaturizer) -> None:
         """Set the fitted attributes from a fine-tuned featurizer."""

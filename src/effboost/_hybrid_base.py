@@ -16,13 +16,14 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import count_rounds
 from effboost._heads.calibration import calibrate_head
 from effboost._heads.fit import fit_head, stops_early
-from effboost._heads.view_averaging import mean_over_views
+from effboost._heads.view_averaging import decide_over_views, mean_over_views
 from effboost._training.config import FineTuning
 from effboost._transforms import Views
 from effboost._utils.compat import DocumentedMixin
 from effboost._utils.default_estimators import NestedDefaults, seed_children
 from effboost._utils.device import resolve_device
 from effboost._utils.fit_callbacks import CallbackSteps, subtask
+from effboost._utils.probabilities import find_fault
 from effboost._validation import LabelledImages
 from effboost.exceptions import UnsupportedInputError
 
@@ -137,10 +138,37 @@ class BaseHybridClassifier(
         return featurizer._compute_features(images, average=self.view_averaging == "features")
 
     def _ask_head(self, method: str, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Return what a method of the classifier returns for the features of images."""
-        if features.ndim == 3:
-            return mean_over_views(self.classifier_, method, features)
-        answers: npt.NDArray[Any] = getattr(self.classifier_, method)(features)
+        """Return what a method of the classifier returns for the features of images.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the classifier fails, or gives something other than probabilities or finite scores:
+            one from a file may have been damaged, or the features lie far from those of `fit`.
+        """
+        head = self.classifier_
+        try:
+            if features.ndim == 2:
+                answers = np.asarray(getattr(head, method)(features))
+            elif method == "predict":
+                answers = decide_over_views(head, features)
+            else:
+                answers = mean_over_views(head, method, features)
+        # Members of compositions check what other members give them.
+        except (ValueError, FloatingPointError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UnsupportedInputError(
+                f"{type(head).__name__} cannot decide on these features: {reason}"
+            ) from error
+        fault = None
+        if method == "predict_proba":
+            fault = find_fault(answers, len(features), len(self.classes_))
+        elif method == "decision_function" and not np.isfinite(answers).all():
+            fault = "its scores contain NaN or infinity"
+        if fault is not None:
+            raise UnsupportedInputError(
+                f"{type(head).__name__} cannot decide on these features: {fault}"
+            )
         return answers
 
     def _children(self, rng: np.random.RandomState) -> tuple[ImageFeaturizer, Any]:

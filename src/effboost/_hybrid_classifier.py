@@ -18,7 +18,6 @@ from effboost._extraction.prepared_images import PreparedImages
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import paper_booster
 from effboost._heads.fit import check_head
-from effboost._heads.view_averaging import decide_over_views
 from effboost._hybrid_base import BaseHybridClassifier
 from effboost._utils.compat import Interval, StrOptions, fit_context
 from effboost._utils.device import draw_seed
@@ -101,6 +100,8 @@ class HybridClassifier(BaseHybridClassifier):
         `X_val` was given or early stopping set some aside; exists only if the head is XGBoost's.
     n_features_in_ : int
         Number of columns seen in `fit`; exists only if `X` has one image per row.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Names of these columns; exists only if `X` is a table with names.
 
     See Also
     --------
@@ -295,11 +296,7 @@ class HybridClassifier(BaseHybridClassifier):
         ndarray of shape (n_samples,)
             A label of `classes_` for each image.
         """
-        features = self._head_features(X)
-        if features.ndim == 3:
-            best = decide_over_views(self.classifier_, features)
-        else:
-            best = self.classifier_.predict(features)
+        best = self._ask_head("predict", self._head_features(X))
         labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
@@ -376,6 +373,13 @@ class HybridClassifier(BaseHybridClassifier):
         """Number of columns seen in `fit`, if `X` has one image per row."""
         check_is_fitted(self)
         return int(self.featurizer_.n_features_in_)
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.object_]:
+        """Names of the columns seen in `fit`, if `X` is a table with names."""
+        check_is_fitted(self)
+        names: npt.NDArray[np.object_] = self.featurizer_.feature_names_in_
+        return names
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._images import ImageSequence, as_images
@@ -98,6 +99,9 @@ def images_for(clf: Any, X: Any) -> ImageSequence:
         return X
     reader = _find_reader(clf)
     if hasattr(reader, "n_features_in_"):
+        if hasattr(reader, "_check_images"):
+            images: ImageSequence = reader._check_images(X, reset=False)
+            return images
         validate_data(reader, X, reset=False, skip_check_array=True)
     shapes = (
         value for name, value in clf.get_params().items() if name.split("__")[-1] == "image_shape"
@@ -111,6 +115,8 @@ def _find_reader(clf: Any) -> Any:
     for name in ("featurizer_", "best_estimator_", "estimator_"):
         if hasattr(clf, name):
             return _find_reader(getattr(clf, name))
+    if isinstance(clf, Pipeline) and hasattr(clf.steps[0][1], "_check_images"):
+        return clf.steps[0][1]
     return clf
 
 

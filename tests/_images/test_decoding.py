@@ -310,3 +310,18 @@ def test_fingerprint_of_broken_pil_image_raises(tmp_path):
         pytest.raises(ImageDecodeError, match="position 0: is damaged"),
     ):
         ImageSequence([picture]).fingerprint(0)
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"RIFF\xff\xff\xff\xffWEBPVP8L", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0"]
+)
+def test_files_larger_than_any_image_are_refused_quickly(head, tmp_path):
+    """Neither read nor hashed."""
+    path = tmp_path / "sparse.webp"
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(10 * 2**30)
+    images = ImageSequence([path])
+    for use in (images.decode, images.fingerprint):
+        with pytest.raises(ImageDecodeError, match="has 10,737,418,240 bytes; files of single"):
+            use(0)

@@ -5,6 +5,7 @@ import pytest
 from numpy.dtypes import StringDType
 
 from effboost import ImageSequence
+from effboost._utils.class_names import are_classes
 from effboost._utils.columns import check_groups, check_label_column, is_missing
 from effboost._validation import check_labels
 from effboost.exceptions import SplitError, UnsupportedInputError
@@ -155,3 +156,38 @@ def test_is_missing_of_single_values():
     missing = [None, np.nan, float("nan"), np.datetime64("NaT"), pd.NaT, pd.NA]
     assert all(map(is_missing, missing))
     assert not any(map(is_missing, ["", "nan", 0, False, np.array([1, 2]), np.inf]))
+
+
+@pytest.mark.parametrize("convert", [list, np.array, lambda names: np.array(names, dtype=object)])
+def test_overlong_names_are_refused(convert):
+    names = convert(["ALL", "H" * 100_000, "HEM"])
+    message = "has a name of 100,000 characters at position 1: shorten it"
+    with pytest.raises(UnsupportedInputError, match=f"y {message}"):
+        check_label_column(names)
+    with pytest.raises(SplitError, match=f"groups {message}"):
+        check_groups(names)
+    assert len(check_label_column(convert(["ALL", "H" * 1000]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "right"),
+    [
+        (["ALL", "HEM"], True),
+        ([1, 3], True),
+        ([False, True], True),
+        ([0.5, 2.0], True),
+        (["HEM", "ALL"], False),
+        (["ALL", "ALL"], False),
+        (["ALL"], False),
+        (["", "ALL"], False),
+        (["ALL", "nan"], False),
+        (["ALL", 3], False),
+        ([1.0, float("nan")], False),
+        (["ALL", "H" * 1001], False),
+        (["ALL", None], False),
+        ("ALL", False),
+        (None, False),
+    ],
+)
+def test_classes_of_files_are_sorted_and_each_once(values, right):
+    assert are_classes(values) == right

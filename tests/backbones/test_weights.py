@@ -4,6 +4,7 @@ import os
 import pickle
 import resource
 import signal
+import time
 
 import pytest
 import safetensors.torch
@@ -264,3 +265,17 @@ def test_missing_weight_file_raises(spec, tmp_path):
         build_backbone(spec, tmp_path, seed=0)
     with pytest.raises(WeightsNotFoundError, match="does not exist"):
         build_backbone(spec, "x" * 300, seed=0)
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(WeightsNotFoundError, match="is a folder or a pipe, not a file"):
+        build_backbone(spec, tmp_path / "pipe.pth", seed=0)
+
+
+@pytest.mark.parametrize("name", ["sparse.pth", "sparse.safetensors", "zip.pth"])
+def test_huge_weight_files_of_zeros_are_refused_quickly(name, spec, tmp_path):
+    with (tmp_path / name).open("wb") as file:
+        file.write(b"PK\x03\x04" if name == "zip.pth" else b"")
+        file.truncate(10 * 2**30)
+    start = time.process_time()
+    with pytest.raises(WeightsError, match="damaged"):
+        build_backbone(spec, tmp_path / name, seed=0)
+    assert time.process_time() - start < 5

@@ -1,13 +1,17 @@
 """What holds for every command: help, exit status, interrupts, broken pipes."""
 
 import argparse
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+from xgboost import XGBClassifier
 
 from effboost.cli import main, make_parser
 from effboost.cli._output import print_facts
@@ -85,6 +89,49 @@ def test_ctrl_c_during_imports_exits_with_130(module, tmp_path):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr.splitlines()[-1]) == (130, "effboost: interrupted")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("module", ["effboost.cli", "argparse", "effboost._utils.escape"])
+def test_ctrl_c_before_the_command_starts_exits_with_130(module):
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "for name in [n for n in sys.modules if n == 'argparse']: del sys.modules[name]\n"
+        "runpy.run_module('effboost', run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "effboost: interrupted\n")
+
+
+def test_the_command_is_the_one_of_python_m():
+    with Path(__file__).parents[2].joinpath("pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["scripts"] == {"effboost": "effboost.__main__:main"}
+
+
+def test_a_full_disk_is_reported_with_the_output(monkeypatch, capsys):
+    def run(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("effboost.cli._explain.run", run)
+    assert main(["explain", "m.effboost", "cells", "--out", "maps"]) == 1
+    assert (
+        capsys.readouterr().err == "effboost: error: [Errno 28] No space left on device: 'maps'\n"
+    )
+
+
+def test_stacks_of_compiled_code_are_not_shown(monkeypatch, capsys):
+    def run(_):
+        XGBClassifier(objective="no:such").fit([[0.0], [1.0]], [0, 1])
+
+    monkeypatch.setattr("effboost.cli._info.run", run)
+    assert main(["info"]) == 1
+    text = capsys.readouterr().err
+    assert "no:such" in text
+    assert "Stack trace" not in text
+    assert ".so" not in text
 
 
 def test_interrupt_converted_to_another_error_exits_with_130(monkeypatch, capsys):

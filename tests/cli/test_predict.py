@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.frozen import FrozenEstimator
@@ -18,7 +19,7 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.svm import SVC
 
 import effboost
-from effboost import HybridClassifier, iter_predictions, presets
+from effboost import HybridClassifier, ImageSequence, iter_predictions, presets
 from effboost.cli import main
 from effboost.cli._predict import _check_same_model
 from effboost.cli._rows import Recorded, make_writer
@@ -46,6 +47,22 @@ def test_predictions_match_the_model(model_file, fitted, new_cells, capsys):
     )
     assert [row["class"] for row in rows] == fitted.predict(paths).tolist()
     assert printed.err == ""
+
+
+def test_models_that_were_fitted_on_rows_read_files_by_every_route(new_cells, tmp_path, capsys):
+    cells = make_blood_cells(n_subjects=4, images_per_subject=4, image_size=40, random_state=0)
+    rows = pd.DataFrame(cells.images.reshape(len(cells.images), -1) / 255).add_prefix("p")
+    clf = presets.frozen("shufflenet_v2_x0_5", weights=None, image_size=32, random_state=0)
+    clf.set_params(featurizer__image_shape=(40, 40, 3), classifier__n_estimators=3)
+    clf.fit(rows, cells.target)
+    paths = list_images(new_cells)
+    expected = clf.predict_proba(ImageSequence(paths))
+    files = [effboost.save(clf, tmp_path / "rows.effboost")]
+    files.append(effboost.export_onnx(clf, tmp_path / "rows.onnx"))
+    for file in files:
+        assert predict(file, new_cells) == 0
+        found = [[float(r["p_ALL"]), float(r["p_HEM"])] for r in read(capsys.readouterr().out)]
+        np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_json_and_tables_equal_csv(model_file, new_cells, capsys):
@@ -196,6 +213,16 @@ def test_resume_continues_after_a_truncated_row(model_file, new_cells, tmp_path,
         part.write_bytes(content[:size])
         assert predict(model_file, new_cells, "--out", part, "--format", kind, "--resume") == 1
         assert part.read_bytes() == content
+
+
+def test_resume_refuses_pipes_and_rows_without_end(onnx_file, new_cells, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert predict(onnx_file, new_cells, "--out", tmp_path / "pipe.csv", "--resume") == 1
+    assert "is not a regular file" in capsys.readouterr().err
+    with (tmp_path / "sparse.csv").open("wb") as file:
+        file.truncate(10 * 2**30)
+    assert predict(onnx_file, new_cells, "--out", tmp_path / "sparse.csv", "--resume") == 1
+    assert "one of its rows has more than 1,048,576 bytes" in capsys.readouterr().err
 
 
 def test_resume_computes_only_missing_images(model_file, new_cells, tmp_path, capsys):

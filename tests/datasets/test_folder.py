@@ -383,6 +383,20 @@ def test_table_that_is_not_utf_8_raises(folder, encoding, target):
     assert message.endswith("save it as UTF-8")
 
 
+def test_pipes_and_huge_files_as_tables_are_refused(folder):
+    """A pipe would wait for a writer, and a file of 10 GB of zeros would be one cell."""
+    table = folder / "labels.csv"
+    table.unlink(missing_ok=True)
+    os.mkfifo(table)
+    with pytest.raises(DatasetError, match="is not a regular file"):
+        load_image_folder(folder)
+    table.unlink()
+    with table.open("wb") as file:
+        file.truncate(10 * 2**30)
+    with pytest.raises(DatasetError, match="has 10,737,418,240 bytes; tables are read up to"):
+        load_image_folder(folder)
+
+
 def test_table_without_any_target_raises(folder):
     write_table(folder, "file,target\na.png,\nb.png,\n")
     assert refusal(folder) == NO_IMAGE.replace("{root}", str(folder))

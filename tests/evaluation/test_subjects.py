@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -208,3 +208,30 @@ def test_rows_of_numbers_are_checked_as_in_predict():
         evaluate(clf, reversed_, target, cv="prefit")
     with pytest.raises(ValueError, match="feature names"):
         next(iter_predictions(clf, reversed_))
+
+
+def test_columns_of_a_former_fit_do_not_matter_to_a_new_one():
+    X = np.random.default_rng(0).integers(0, 256, (24, 12 * 12 * 3)).astype(float) / 255
+    table = pd.DataFrame(X, columns=[f"p{i}" for i in range(X.shape[1])])
+    other = table.rename(columns=lambda name: f"q{name}")
+    target = np.array(["ALL", "HEM"] * 12)
+    clf = HybridClassifier(
+        tiny_featurizer(image_shape=(12, 12, 3)), LogisticRegression(), random_state=0
+    )
+    fresh, fitted = (
+        evaluate(one, other, target, cv=2, check_leakage=False, n_bootstrap=5, random_state=0)
+        for one in (clf, clone(clf).fit(table, target))
+    )
+    np.testing.assert_array_equal(fresh.y_pred, fitted.y_pred)
+
+
+def test_pipelines_check_rows_in_every_route():
+    X = np.random.default_rng(0).integers(0, 256, (24, 12 * 12 * 3)).astype(float) / 255
+    table = pd.DataFrame(X, columns=[f"p{i}" for i in range(X.shape[1])])
+    target = np.array(["ALL", "HEM"] * 12)
+    clf = make_pipeline(tiny_featurizer(image_shape=(12, 12, 3)), LogisticRegression())
+    clf.fit(table, target)
+    text = table.astype(str)
+    assert [p.label for p in iter_predictions(clf, text)] == clf.predict(text).tolist()
+    with pytest.raises(ValueError, match="contains NaN"):
+        next(iter_predictions(clf, table.where(table > 0.2)))

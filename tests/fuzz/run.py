@@ -1,9 +1,9 @@
 """Feed damaged files to effboost, in processes with little memory: `cd tests; python -m fuzz load`.
 
 Prints how many were refused and accepted, and how many crashed the process, took longer than five
-seconds or more than a gigabyte, gave values that are not probabilities, or failed with anything but
-an EffboostError; each of the latter with its number, by which `--case` runs it again. Exits with 1
-if there were any.
+seconds or more than a gigabyte, gave values that are not probabilities or wrong features, or failed
+with anything but an EffboostError; each of the latter with its number, by which `--case` runs it
+again. Exits with 1 if there were any.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What is fuzzed: reading models and heads, ONNX files, and decoding images."""
+"""What is fuzzed: reading models, heads, ONNX files and caches, and decoding images."""
 
 import random
 import tempfile
@@ -11,10 +11,11 @@ import numpy as np
 import effboost
 from common.exported import tiny_file
 from common.heads import features
-from effboost import ImageSequence, OnnxClassifier
+from common.networks import tiny_featurizer
+from effboost import Cache, ImageSequence, OnnxClassifier
 from effboost._utils.probabilities import find_fault
 from effboost._utils.refusal import RefusedError
-from effboost.exceptions import EffboostError
+from effboost.exceptions import CacheWarning, EffboostError
 from effboost.persistence._checks import try_head
 from effboost.persistence._heads import read_heads
 from fuzz.model_seeds import head_seeds, model_seeds
@@ -27,7 +28,7 @@ GOLDEN = HERE.parent / "persistence" / "golden"
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
 # How a case may end. "refused at prediction" is a clear error at the first image.
 GOOD = ("refused", "accepted", "refused at prediction")
-KNOWN = (*GOOD, "not probabilities", "memory", "crash", "hang")
+KNOWN = (*GOOD, "not probabilities", "wrong features", "memory", "crash", "hang")
 
 
 class Target:
@@ -144,6 +145,43 @@ def _change_image(seed, rng, others):
     return seed[0], damage(seed[1], rng, [content for _, content in others]) or b"x"
 
 
+class _CacheTarget(Target):
+    """A cache of features: damage leads to features that are computed again, never to others."""
+
+    def __init__(self):
+        self._featurizer = tiny_featurizer().fit(PICTURES)
+        self._expected = self._featurizer.transform(PICTURES)
+        with tempfile.TemporaryDirectory() as folder:
+            self._featurizer.set_params(cache=folder).transform(PICTURES)
+            super().__init__([Cache(folder)._file.read_bytes()], _change_cache, self._use_cache)
+
+    def _use_cache(self, content, folder):
+        cache = Cache(folder / "cache")
+        Path(cache.folder).mkdir(exist_ok=True)
+        cache.clear()
+        cache._file.write_bytes(content)
+        self._featurizer.set_params(cache=cache)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            # The second time, it finds what the first one wrote.
+            right = [
+                np.array_equal(self._featurizer.transform(PICTURES), self._expected)
+                for _ in range(2)
+            ]
+        if not all(right):
+            return "wrong features"
+        return "refused" if any(w.category is CacheWarning for w in caught) else "accepted"
+
+
+def _change_cache(content, rng, others):
+    if rng.random() < 0.1:
+        return damage(content, rng, others)
+    changed = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
 def _make_models():
     golden = [path.read_bytes() for path in sorted(GOLDEN.glob("*.effboost"))]
     return Target([*golden, *model_seeds()], change_model, _use_model)
@@ -159,6 +197,7 @@ TARGETS = {
     "heads": lambda: Target(head_seeds(), _change_heads, _use_heads),
     "onnx": lambda: Target([tiny_file()], change_onnx, _use_onnx),
     "images": _make_images,
+    "cache": _CacheTarget,
 }
 
 

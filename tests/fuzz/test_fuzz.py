@@ -6,7 +6,7 @@ import pytest
 
 from fuzz.targets import GOOD, run_cases
 
-CASES = [("load", 350), ("heads", 1650), ("onnx", 150), ("images", 600)]
+CASES = [("load", 350), ("heads", 1650), ("onnx", 150), ("images", 600), ("cache", 600)]
 
 
 @pytest.mark.slow
@@ -17,7 +17,8 @@ def test_changed_files_are_refused_or_predict(target, n_cases):
     bad = {number: result for number, result in results.items() if result not in GOOD}
     assert not bad
     counts = Counter(results.values())
-    assert counts["refused"] > n_cases / 4
+    # Most of a cache is free space, and a damaged entry of it is computed again.
+    assert counts["refused"] > n_cases / (100 if target == "cache" else 4)
     assert counts["accepted"] > n_cases / 20
 
 

@@ -6,6 +6,7 @@ import sys
 import joblib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -13,10 +14,19 @@ from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
+from xgboost import XGBClassifier
 
+import effboost
 from common.exported import cells, tiny_file, tiny_hybrid
-from common.networks import tiny_featurizer
-from effboost import HybridClassifier, ImageSequence, OnnxClassifier, evaluate, export_onnx
+from common.networks import TinyNet, tiny_featurizer
+from effboost import (
+    HybridClassifier,
+    ImageSequence,
+    OnnxClassifier,
+    evaluate,
+    export_onnx,
+    iter_predictions,
+)
 from effboost.exceptions import ImageDecodeError, UnsupportedInputError
 
 
@@ -77,8 +87,81 @@ def test_rows_of_numbers_are_images_if_the_model_was_fitted_on_rows(tmp_path):
         got.predict(rows[:, :-1])
 
 
-def test_rows_of_numbers_are_refused_if_the_model_was_fitted_on_images(clf):
+@pytest.fixture(scope="module")
+def table():
+    X, _ = cells()
+    return pd.DataFrame(X.reshape(len(X), -1) / 255, columns=[f"p{i}" for i in range(4800)])
+
+
+@pytest.fixture(scope="module")
+def routes(table, tmp_path_factory):
+    """Return all ways to ask a model that was fitted on a table with names, and the model."""
+    featurizer = tiny_featurizer(image_shape=(40, 40, 3), runtime="onnxruntime")
+    model = HybridClassifier(featurizer, XGBClassifier(n_estimators=5)).fit(table, cells()[1])
+    folder = tmp_path_factory.mktemp("rows")
+    exported = OnnxClassifier(export_onnx(model, folder / "rows.onnx"))
+    loaded = effboost.load(effboost.save(model, folder / "rows.effboost"), backbone=TinyNet)
+    every = {"model": model, "loaded": loaded, "onnx": exported}
+    ways = {name: one.predict_proba for name, one in every.items()}
+    for name, one in every.items():
+        ways[f"{name}, in blocks"] = lambda X, one=one: predict_in_blocks(one, X)
+        ways[f"{name}, evaluated"] = lambda X, one=one: evaluate_fitted(one, X)
+    return ways | {"pickled": pickle.loads(pickle.dumps(exported)).predict_proba}, every
+
+
+def predict_in_blocks(clf, X):
+    return np.stack([p.probabilities for p in iter_predictions(clf, X, block_size=7)])
+
+
+def evaluate_fitted(clf, X):
+    report = evaluate(clf, X, cells()[1][: len(X)], cv="prefit", n_bootstrap=5, check_leakage=False)
+    return report.probabilities
+
+
+FAULTS = {
+    "reversed": (lambda t: t[t.columns[::-1]], "must be in the same order"),
+    "unknown": (lambda t: t.rename(columns={"p0": "q"}), "unseen at fit time:\n- q"),
+    "missing": (lambda t: t.drop(columns="p3"), "now missing:\n- p3"),
+    "more": (lambda t: t.assign(q=0.0), "unseen at fit time:\n- q"),
+    "polars": (lambda t: pl.from_pandas(t[t.columns[::-1]]), "must be in the same order"),
+    "narrow": (lambda t: t.to_numpy()[:, 1:], "has 4799 features, but .* expecting 4800"),
+    "NaN": (lambda t: t.where(t > 0.2), "contains NaN"),
+    "one row": (lambda t: t.to_numpy()[0], "Expected 2D array"),
+    "boolean": (lambda t: t > 0.5, "pixels are of type bool"),
+    "empty": (lambda t: t[:0], "0 sample"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_route_makes_the_same_checks_of_rows(fault, routes, table):
+    change, message = FAULTS[fault]
+    for way in routes[0].values():
+        with pytest.raises(ValueError, match=message):
+            way(change(table))
+
+
+@pytest.mark.parametrize("form", [lambda t: t, pl.from_pandas, lambda t: t.astype(object)])
+def test_every_route_predicts_the_same_for_rows(form, routes, table, recwarn):
+    ways, models = routes
+    expected = models["model"].predict_proba(table)
+    for way in ways.values():
+        assert np.abs(way(form(table)) - expected).max() <= 1e-6
+    assert [str(w.message) for w in recwarn if "feature names" in str(w.message)] == []
+    for model in models.values():
+        assert model.feature_names_in_.tolist() == table.columns.tolist()
+        assert model.n_features_in_ == 4800
+
+
+def test_every_route_warns_of_rows_without_names(routes, table):
+    for way in routes[0].values():
+        with pytest.warns(UserWarning, match="X does not have valid feature names"):
+            way(table.to_numpy())
+
+
+def test_rows_of_numbers_are_refused_otherwise(clf):
     assert not hasattr(clf, "n_features_in_")
+    assert not hasattr(clf, "feature_names_in_")
     with pytest.raises(UnsupportedInputError, match="image_shape"):
         clf.predict(np.zeros((2, 4800)))
 

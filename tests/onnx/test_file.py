@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_pipes_folders_and_huge_files_are_refused(read, tmp_path):
             read(tmp_path / "sparse.onnx")
 
 
+@pytest.mark.parametrize("start", [b"\x08", b"\x08\x0a", tiny_file, b"\x08\x0a" * 50_000])
+def test_files_that_go_on_in_zeros_are_refused_unread(start, tmp_path):
+    path = tmp_path / "sparse.onnx"
+    with path.open("wb") as file:
+        file.write(start() if callable(start) else start)
+        file.truncate(2_000_000_000)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read in (lambda path: OnnxClassifier(path).classes_, effboost.describe_model):
+        with pytest.raises(ModelFileError, match="is not an ONNX file, or is damaged"):
+            read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100_000  # kilobytes
+
+
 def scale_probabilities(model):
     """Multiply the probabilities by 3 before they leave the graph."""
     (last,) = (n for n in model.graph.node if "probabilities" in n.output)
@@ -96,7 +110,7 @@ def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):
     content = bytearray(tiny_file())
     content[position % len(content)] ^= 1 << bit
     with contextlib.suppress(ModelFileError):
-        assert len(OnnxModel("model.onnx", bytes(content)).classes) == 3
+        assert len(OnnxModel("model.onnx", bytes(content)).description.classes) == 3
 
 
 @pytest.mark.parametrize(
@@ -108,6 +122,9 @@ def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):
         ({"classes": "[1, 2"}, "damaged metadata"),
         ({"classes": '["a", "a", "b"]'}, "damaged metadata"),
         ({"classes": '["a"]'}, "damaged metadata"),
+        ({"classes": '["b", "a", "c"]'}, "damaged metadata"),
+        ({"classes": '["", "a", "b"]'}, "damaged metadata"),
+        ({"classes": '["a", "b", "%s"]' % ("c" * 100_000)}, "damaged metadata"),
         ({"classes": "[" * 100_000}, "damaged metadata"),
         ({"classes": '["a", "b"]'}, "gives the probabilities of its 2 classes"),
         ({"classes_dtype": "V1000000000"}, "damaged metadata"),
@@ -119,6 +136,10 @@ def test_a_flipped_bit_is_read_or_refused_by_one_error(position, bit):
         ({"image_shape": "[1e9]"}, "damaged metadata"),
         ({"image_shape": "[1000000000, 1000000000]"}, "damaged metadata"),
         ({"image_shape": "7"}, "damaged metadata"),
+        ({"feature_names": '["a", "b"]'}, "damaged metadata"),
+        ({"feature_names": '["a"]', "image_shape": "[2, 3]"}, "damaged metadata"),
+        ({"feature_names": "[1, 2]", "image_shape": "[1, 2]"}, "damaged metadata"),
+        ({"feature_names": '"ab"', "image_shape": "[1, 2]"}, "damaged metadata"),
     ],
 )
 def test_foreign_and_damaged_metadata_are_refused(change, message, tmp_path):
@@ -145,14 +166,15 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "classes",
-    [["ALL", "HEM"], [3, 7], [False, True], [0.5, 2.0], np.array(["ä", "b"], dtype=object)],
+    [["ALL", "HEM"], [3, 7], [False, True], [0.5, 2.0], np.array(["b", "ä"], dtype=object)],
 )
 def test_classes_keep_their_values_and_dtype(classes):
     classes = np.asarray(classes)
-    got, shape = read_description(describe(classes, ImageTransform(), (8, 9, 3)))
-    np.testing.assert_array_equal(got, classes)
-    assert got.dtype == classes.dtype
-    assert shape == (8, 9, 3)
+    got = read_description(describe(classes, ImageTransform(), (8, 9, 3)))
+    np.testing.assert_array_equal(got.classes, classes)
+    assert got.classes.dtype == classes.dtype
+    assert got.image_shape == (8, 9, 3)
+    assert got.feature_names is None
 
 
 def test_the_metadata_describe_the_model():

@@ -1,10 +1,11 @@
 import csv
 import importlib.util
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 
 from common.exported import cells, tiny_file, tiny_hybrid
 from effboost import ImageSequence, export_onnx
+from effboost.datasets import list_images
+from effboost.exceptions import DroppedRowsWarning, ImageDecodeError
 from effboost.onnx._standalone import write_folder
 
 # Finds nothing but what the requirements name.
@@ -26,6 +29,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 sys.argv = {arguments!r}
+sys.path.insert(0, {folder!r})
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 BLOCKED = ("effboost", "torch", "torchvision", "sklearn", "scipy", "skorch", "xgboost", "onnx")
@@ -38,8 +42,13 @@ def folder(tmp_path_factory):
 
 def predict(folder, *arguments):
     words = [str(folder / "predict.py"), *map(str, arguments)]
-    code = ALONE.format(blocked=BLOCKED, arguments=words)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = ALONE.format(blocked=BLOCKED, arguments=words, folder=str(folder))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
 
 
 def rows_of(text):
@@ -57,6 +66,7 @@ def save_all(folder, suffixes):
 def test_the_folder_contains_all_needed_files(folder):
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
+        "effboost_parts",
         "model.onnx",
         "predict.py",
         "requirements.txt",
@@ -100,12 +110,15 @@ def test_a_broken_image_is_reported_and_the_others_are_classified(folder, tmp_pa
     assert [row["file"] for row in rows] == [str(paths[0]), str(paths[2])]
 
 
-def load_script():
-    path = str(files("effboost.onnx") / "templates" / "predict.py")
-    spec = importlib.util.spec_from_file_location("predict", path)
+@pytest.fixture
+def read_image(folder, monkeypatch):
+    """Return the function by which the script reads files."""
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    return script
+    assert script.Decoder.__module__ == "effboost_parts._images.decoding"
+    return lambda path: script.read_image(script.Decoder(), str(path))
 
 
 def odd_pictures():
@@ -119,6 +132,9 @@ def odd_pictures():
     yield "alpha.png", alpha, {}
     yield "sixteen.png", Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16)), {}
     yield "sixteen.tif", Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16)), {}
+    # 0 is white.
+    deep = Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16))
+    yield "inverted.tif", deep, {"tiffinfo": {262: 0}}
     yield "float.tif", Image.fromarray(rng.random((20, 30), dtype=np.float32)), {}
     yield "grey.png", colour.convert("L"), {}
     yield "grey_alpha.png", alpha.convert("LA"), {}
@@ -130,12 +146,12 @@ def odd_pictures():
 
 
 @pytest.mark.filterwarnings("ignore:.*has several pages")
-@pytest.mark.parametrize("number", range(12))
-def test_unusual_images_are_read_as_by_effboost(number, tmp_path):
+@pytest.mark.parametrize("number", range(13))
+def test_unusual_images_are_read_as_by_effboost(number, read_image, tmp_path):
     name, picture, options = list(odd_pictures())[number]
     picture.save(tmp_path / name, **options)
     expected = ImageSequence([tmp_path / name])[0]
-    np.testing.assert_array_equal(load_script().read_image(tmp_path / name), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / name), expected)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +164,55 @@ def test_unusual_images_are_read_as_by_effboost(number, tmp_path):
     ],
     ids=["small", "bright", "nan", "negative"],
 )
-def test_images_that_effboost_refuses_are_refused(picture, tmp_path):
+def test_images_that_effboost_refuses_are_refused(picture, read_image, tmp_path):
     picture.save(tmp_path / "odd.tif")
-    with pytest.raises(ValueError):  # noqa: PT011 - the same ones, in words of their own
+    with pytest.raises(ImageDecodeError) as error:
         ImageSequence([tmp_path / "odd.tif"])[0]
-    with pytest.raises(ValueError, match="pixels"):
-        load_script().read_image(tmp_path / "odd.tif")
+    with pytest.raises(Exception, match=f"^{re.escape(error.value.reason)}$"):
+        read_image(tmp_path / "odd.tif")
+
+
+def test_files_are_listed_and_written_as_by_effboost(folder, tmp_path):
+    """Suffixes, links, hidden files, and names with line ends or bytes that are not UTF-8."""
+    cells_folder = tmp_path / "cells"
+    paths = save_all(cells_folder, ["png", "jpeg", "jpg"])
+    (elsewhere,) = save_all(tmp_path / "elsewhere", ["bmp"])
+    (cells_folder / "link").symlink_to(elsewhere.parent, target_is_directory=True)
+    (cells_folder / "loop").symlink_to(cells_folder, target_is_directory=True)
+    for name in ("a\rb.png", 'c\n"d", e.PNG', "f.jfif", ".hidden.png", os.fsdecode(b"g\xff.png")):
+        shutil.copyfile(paths[0], cells_folder / name)
+    (cells_folder / "slide.svs").write_bytes(b"x")
+    done = predict(folder, cells_folder, paths[0], "--out", tmp_path / "table.csv")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "warning: 1 files" in done.stderr
+    with (tmp_path / "table.csv").open(newline="", errors="surrogateescape") as file:
+        found = [row["file"] for row in csv.DictReader(file)]
+    with pytest.warns(DroppedRowsWarning):
+        assert found == list_images(cells_folder)
+    assert len(found) == 8
+
+
+def test_dark_images_are_reported_and_the_white_level_can_be_set(folder, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (40, 40), dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "dark.png")
+    done = predict(folder, tmp_path / "dark.png")
+    assert "set --white-level 4095" in done.stderr
+    done = predict(folder, tmp_path / "dark.png", "--white-level", 4095)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = tiny_hybrid().predict_proba(ImageSequence([tmp_path / "dark.png"], white_level=4095))
+    assert float(rows_of(done.stdout)[0]["probability_blast"]) == pytest.approx(
+        expected[0, 0], abs=2e-6
+    )
+
+
+def test_no_images_and_hostile_models_are_one_error(folder, tmp_path):
+    done = predict(folder, tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "there are no images" in done.stderr
+    os.mkfifo(tmp_path / "pipe.onnx")
+    done = predict(folder, tmp_path, "--model", tmp_path / "pipe.onnx")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "is not a regular file" in done.stderr
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
@@ -190,3 +249,22 @@ def test_hostile_labels_are_text_in_the_readme(tmp_path):
     made = write_folder(tmp_path / "model", b"graph", classes, "net")
     text = (made / "README.md").read_text(encoding="utf-8")
     assert r"\<script\>, \$path \`x\`" in text
+
+
+def test_the_error_of_a_full_disk_names_the_folder(tmp_path):
+    """A file that may not grow any further stands for a disk that is full."""
+    code = (
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from effboost.onnx._standalone import write_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_folder(sys.argv[1], bytes(5000), np.array(['a', 'b']), 'net')\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+    )
+    target = tmp_path / "model"
+    command = [sys.executable, "-c", code, str(target)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == f"[Errno 27] File too large: {str(target)!r}\n", result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -90,7 +90,19 @@ def train(model):
     model.training_info.add()
 
 
+def leave_out_an_input(model):
+    """onnxruntime reads address 0 for it."""
+    next(n for n in model.graph.node if n.op_type == "Min").input[1] = ""
+
+
+def leave_out_an_input_in_a_branch(model):
+    nodes = branch_of(model).node
+    nodes.add(op_type="Max", input=[nodes[0].output[0], ""], output=["most"])
+
+
 ATTACKS = {
+    leave_out_an_input: "operator Min without one of its inputs",
+    leave_out_an_input_in_a_branch: "operator Max without one of its inputs",
     store_data_in_another_file: "data in another file",
     store_a_constant_in_another_file: "data in another file",
     say_that_data_is_elsewhere: "data in another file",

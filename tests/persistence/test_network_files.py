@@ -116,7 +116,7 @@ SETTINGS_OF_IMAGES = {
     ),
     "one class twice": (
         lambda m: m["model"].update(classes={"array": ["<U1", ["a", "a"]]}),
-        "one appears twice",
+        "each once",
     ),
     "metrics": (
         lambda m: m["model"].update(evals_result={"dict": [["train", 1]]}),

@@ -23,6 +23,7 @@ __all__ = [
     "check_exif_size",
     "check_is_file",
     "check_memory",
+    "check_side",
     "check_size",
     "check_webp_size",
     "count_bytes_per_pixel",
@@ -38,6 +39,9 @@ PLANAR_CONFIGURATION: Final = 284
 
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
+_MIN_SIDE: Final = 8
+# Of classic TIFF, BMP and WebP. Larger ones would take long to hash.
+_MAX_BYTES: Final = 2**32 - 1
 _LARGE_READ: Final = 2**20
 # No image below the limit of pixels needs larger reads.
 _MAX_READ: Final = 2**29
@@ -48,7 +52,7 @@ _WEBP_BYTES_PER_PIXEL: Final = 17
 
 
 def check_is_file(name: str) -> None:
-    """Check that a path leads to a file that is not empty."""
+    """Check that a path leads to a file that is neither empty nor larger than images are."""
     path = Path(name)
     try:
         if path.is_dir():
@@ -60,8 +64,14 @@ def check_is_file(name: str) -> None:
             raise UnreadableError(f"there is no such file{where}", ImageNotFoundError)
         if not path.is_file():
             raise UnreadableError("is not a regular file")
-        if path.stat().st_size == 0:
+        n_bytes = path.stat().st_size
+        if n_bytes == 0:
             raise UnreadableError("the file is empty (0 bytes)")
+        if n_bytes > _MAX_BYTES:
+            raise UnreadableError(
+                f"has {n_bytes:,} bytes; files of single images have {_MAX_BYTES:,} at most: cut "
+                "it into cells first"
+            )
     except (OSError, ValueError) as error:  # no permission, name too long, null byte
         raise UnreadableError(f"cannot be opened: {error}") from error
 
@@ -97,6 +107,15 @@ def check_size(image: Image.Image) -> None:
         raise UnreadableError(
             "is an uncompressed TIFF with planar channels of more than 8 bits, which Pillow does "
             "not support: save it with interleaved channels"
+        )
+
+
+def check_side(image: Image.Image) -> None:
+    """Check that an image is not too small to be one."""
+    if min(image.size) < _MIN_SIDE:
+        raise UnreadableError(
+            f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x {_MIN_SIDE} are "
+            "needed"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from PIL import Image
 
 from effboost._images.decoding import Decoder
 from effboost._images.errors import UnreadableError
+from effboost._images.limits import check_side
 from effboost._images.sources import (
     FramedSource,
     Handle,
@@ -26,7 +27,6 @@ from effboost.exceptions import UnsupportedInputError
 __all__ = ["ImageSequence", "as_images"]
 
 _Result = TypeVar("_Result")
-_MIN_SIDE: Final = 8
 
 
 class ImageSequence:
@@ -199,11 +199,7 @@ class ImageSequence:
         origin = int(self._index[index])
 
         def use(image: Image.Image) -> Any:
-            if min(image.size) < _MIN_SIDE:
-                raise UnreadableError(
-                    f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x "
-                    f"{_MIN_SIDE} are needed"
-                )
+            check_side(image)
             return image if function is None else function(image)
 
         try:

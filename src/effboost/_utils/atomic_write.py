@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_atomic", "write_atomic"]
+__all__ = ["name_path", "open_atomic", "write_atomic"]
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -17,6 +17,17 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     with open_atomic(path) as file:
         file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
     return Path(path)
+
+
+@contextmanager
+def name_path(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Add a path to system errors without one, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None and path is not None:
+            error.filename = os.fspath(path)
+        raise
 
 
 @contextmanager
@@ -41,17 +52,13 @@ def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     # In the same folder, since renaming is atomic only within a file system.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb+") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        # The error of a full disk does not name the file.
-        if error.errno is not None and error.filename is None:
-            error.filename = str(target)
-        raise
+        with name_path(target):
+            with part.open("xb+") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+            _sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
 

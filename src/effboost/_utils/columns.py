@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import column_or_1d
 
+from effboost._utils.class_names import LONGEST_NAME, MISSING_TEXT, is_missing_text
 from effboost.exceptions import SplitError, UnsupportedInputError
 
-__all__ = ["check_groups", "check_label_column", "is_missing", "is_missing_text"]
+__all__ = ["check_groups", "check_label_column", "is_missing"]
 
 _Column = npt.NDArray[Any]
-# None, NaN, pandas' NA and NaT after a conversion to text.
-_MISSING_TEXT: Final = ("nan", "None", "<NA>", "NaT")
 
 
 def is_missing(value: Any) -> bool:
@@ -24,11 +23,6 @@ def is_missing(value: Any) -> bool:
     # NaN and NaT are not equal to themselves.
     different = value != value
     return isinstance(different, bool | np.bool_) and bool(different)
-
-
-def is_missing_text(text: str) -> bool:
-    """Return whether a text is blank, or a missing value that was converted to text."""
-    return not text.strip() or text in _MISSING_TEXT
 
 
 def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
@@ -49,7 +43,8 @@ def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
     Raises
     ------
     SplitError
-        If their number is wrong, one is missing, or strings are mixed with other values.
+        If their number is wrong, one is missing or overlong, or strings are mixed with other
+        values.
     """
     subjects = _as_column(groups, "groups")
     if n_samples is not None and len(subjects) != n_samples:
@@ -64,6 +59,7 @@ def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
             "name their subjects, or leave them out"
         )
     _check_one_kind(subjects, "groups", SplitError)
+    _check_length(subjects, "groups", SplitError)
     return subjects
 
 
@@ -83,8 +79,8 @@ def check_label_column(y: Any) -> _Column:
     Raises
     ------
     UnsupportedInputError
-        If a label is missing, strings are mixed with other values, or labels are dates or objects
-        other than strings.
+        If a label is missing or overlong, strings are mixed with other values, or labels are dates
+        or objects other than strings.
     """
     labels = _as_column(y, "y", warn=True)
     missing = _find_missing(labels)
@@ -95,6 +91,7 @@ def check_label_column(y: Any) -> _Column:
             "it out"
         )
     _check_one_kind(labels, "y", UnsupportedInputError)
+    _check_length(labels, "y", UnsupportedInputError)
     if labels.dtype.kind in "mM":
         raise UnsupportedInputError(
             f"y has dates or durations ({labels.dtype}) as labels: convert them to strings, for "
@@ -148,7 +145,7 @@ def _find_missing(column: _Column) -> npt.NDArray[np.intp]:
         ]
         return np.flatnonzero(found)
     if kind == "U":
-        return np.flatnonzero((np.strings.strip(column) == "") | np.isin(column, _MISSING_TEXT))
+        return np.flatnonzero((np.strings.strip(column) == "") | np.isin(column, MISSING_TEXT))
     if kind == "f":
         return np.flatnonzero(np.isnan(column))
     return np.flatnonzero(np.isnat(column)) if kind in "mM" else np.empty(0, np.intp)
@@ -165,6 +162,17 @@ def _check_one_kind(column: _Column, name: str, error: type[Exception]) -> None:
             f"{name} mixes strings and other values: {first!r} at position 0, {other!r} at "
             f"position {odd}; convert all of them to strings"
         )
+
+
+def _check_length(column: _Column, name: str, error: type[Exception]) -> None:
+    if column.dtype.kind == "U" and column.dtype.itemsize <= 4 * LONGEST_NAME:
+        return
+    for i, value in enumerate(column if column.dtype.kind in "OU" else ()):
+        if isinstance(value, str) and len(value) > LONGEST_NAME:
+            raise error(
+                f"{name} has a name of {len(value):,} characters at position {i}: shorten it to "
+                f"{LONGEST_NAME:,} or fewer"
+            )
 
 
 def _to_python(value: Any) -> Any:

@@ -157,7 +157,8 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
     """Read a ``.safetensors`` file, or a ``.pth`` or ``.bin`` one without running code in it."""
     path = Path(file)
     if not _is_file(path):
-        what = "is a folder" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
+        exists = os.path.exists(path)  # noqa: PTH110 - of names that are too long, too
+        what = "is a folder or a pipe, not a file" if exists else "does not exist"
         raise WeightsNotFoundError(
             f'the weight file {str(path)!r} {what}; weights is "imagenet", None, or the path of a '
             ".pth, .bin or .safetensors file"

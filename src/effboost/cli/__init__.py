@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import signal
@@ -33,6 +34,8 @@ exit status:
   141  the reader of the output closed it, as `head` does
 """
 _INTERRUPTED, _PIPE_BROKEN = 130, 141
+# A full disk, a quota, the largest size of a file.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 # Matches Python parameters in messages, such as crop_size=None.
 _PARAMETER = re.compile(r"(?<![\w/.'\"-])([a-z_]+)=(None|True|[\d.]*\d|VALUE|'[^']*')")
 
@@ -90,7 +93,7 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
         except (EffboostError, OSError, ValueError) as error:
             if interrupts.seen:
                 raise
-            _print_message("error", error, arguments)
+            _print_message("error", _name_output(error, arguments), arguments)
             return 1
     return int(status or 0)
 
@@ -174,8 +177,18 @@ class _Interrupts:
 
 def _print_message(kind: str, message: Any, arguments: argparse.Namespace) -> None:
     # Names of files, classes and members of model files may contain control characters.
-    lines = map(escape_invisible, _in_options(str(message), arguments).split("\n"))
+    # XGBoost appends the stack of its C++ code.
+    text = str(message).partition("\nStack trace:")[0].rstrip()
+    lines = map(escape_invisible, _in_options(text, arguments).split("\n"))
     print(f"effboost: {kind}: {chr(10).join(lines)}", file=sys.stderr)
+
+
+def _name_output(error: Exception, arguments: argparse.Namespace) -> str:
+    """Name the output in the error of a full disk, which does not."""
+    out = getattr(arguments, "out", None)
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None and out:
+        return f"{error}: {str(out)!r}"
+    return str(error)
 
 
 def _in_options(message: str, arguments: argparse.Namespace) -> str:

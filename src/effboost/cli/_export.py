@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = effboost.load(arguments.model)
     effboost.export_onnx(model, arguments.out, standalone=arguments.standalone)
     written = sorted(arguments.out.iterdir()) if arguments.standalone else [arguments.out]
-    size = sum(file.stat().st_size for file in written)
+    size = sum(file.stat().st_size for file in written if file.is_file())
     facts = [
         ("classes", [str(label) for label in model.classes_.tolist()]),
         ("megabytes", round(size / 1e6, 2)),

@@ -7,11 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from effboost._utils.atomic_write import write_atomic
+from effboost._utils.atomic_write import name_path, write_atomic
 from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
 
@@ -23,24 +22,12 @@ __all__ = [
     "check_new",
     "check_new_folder",
     "check_page",
-    "name_file",
     "print_facts",
     "print_json",
     "write_pages",
     "write_predictions",
     "write_report",
 ]
-
-
-@contextmanager
-def name_file(file: Path | None) -> Iterator[None]:
-    """Add the path to system errors without one, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename is None and file is not None:
-            error.filename = str(file)
-        raise
 
 
 def check_folder(folder: Path) -> None:
@@ -162,7 +149,7 @@ def write_report(
         _save(curves.figure_, folder / f"{stem}_learning_curves.png")
     place = folder / f"{stem}_predictions.csv"
     with (
-        name_file(place),
+        name_path(place),
         place.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         write_predictions(report, file, paths, escape_formulas=escape_formulas)
@@ -182,5 +169,5 @@ def write_predictions(
 
 
 def _save(figure: Any, path: Path) -> None:
-    with name_file(path):
+    with name_path(path):
         figure.savefig(path, dpi=150, bbox_inches="tight")

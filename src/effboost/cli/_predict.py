@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from effboost._utils.atomic_write import name_path
 from effboost.cli._models import keep_bytes, list_inputs, load_model
 from effboost.cli._options import (
     add_command,
@@ -15,7 +16,7 @@ from effboost.cli._options import (
     add_white_level_option,
     positive_number,
 )
-from effboost.cli._output import check_new, name_file
+from effboost.cli._output import check_new
 from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
 
 __all__ = ["add_parser"]
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = list_inputs(arguments.images)
     model = load_model(arguments.model)
     writer = make_writer(arguments.format, model, images, escape_formulas=arguments.escape_formulas)
-    with name_file(arguments.out), ExitStack() as stack:
+    with name_path(arguments.out), ExitStack() as stack:
         recorded = Recorded()
         if arguments.resume and arguments.out.exists():
             recorded = read_recorded(arguments.out, writer)
@@ -177,9 +178,7 @@ def _check_same_model(
 
 
 def _open_images(paths: list[str], white_level: float | None) -> Any:
-    """Return images in a form that the model reads: it checks paths itself."""
-    if white_level is None:
-        return paths
+    """Return images in a form that every model reads, also one that was fitted on rows."""
     from effboost import ImageSequence
 
     return ImageSequence(paths, white_level=white_level)

@@ -17,6 +17,8 @@ __all__ = ["Recorded", "RowWriter", "make_writer", "read_recorded"]
 
 _DIGITS: Final = 6
 _WIDEST: Final = 60
+# Bytes of a row in a file that is continued; a path has up to 4,096.
+_MAX_RECORD: Final = 2**20
 # Images to identify the model by; some may have been removed.
 _SAMPLES: Final = 20
 
@@ -109,9 +111,17 @@ def read_recorded(path: Path, writer: RowWriter) -> Recorded:
 def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
     """Yield the complete rows of a file."""
     record = b""
+    # Before it is opened: opening a pipe waits for a writer.
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} cannot be continued: it is not a regular file")
     with path.open("rb") as file:
-        for line in file:
+        while line := file.readline(_MAX_RECORD):
             record += line
+            if len(record) > _MAX_RECORD:
+                raise ValueError(
+                    f"{str(path)!r} cannot be continued, since one of its rows has more than "
+                    f"{_MAX_RECORD:,} bytes: use another --out, or --force instead of --resume"
+                )
             if record.endswith(b"\n") and writer.is_whole(record):
                 yield record
                 record = b""

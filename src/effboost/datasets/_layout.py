@@ -132,7 +132,7 @@ def read_folder(folder: Path, columns: Columns, *, strict: bool) -> FolderData:
         )
     found = [
         _read_table(part, columns, strict=strict)
-        if (part.folder / TABLE).is_file()
+        if (part.folder / TABLE).exists()
         else _read_class_folders(folder, part, columns, strict=strict)
         for part in parts
     ]
@@ -203,7 +203,7 @@ def find_held_out(split: Iterable[str]) -> list[str]:
 
 def _find_parts(folder: Path, images: list[Path], split: str) -> list[_Part]:
     """Return the subfolders that are splits, or the folder itself if there are none."""
-    if (folder / TABLE).is_file():
+    if (folder / TABLE).exists():
         return [_Part(split, folder, images)]
     below: dict[str, list[Path]] = {
         place.parent.name: [] for place in sorted(folder.glob(f"*/{TABLE}")) if _is_split(place)
@@ -235,7 +235,7 @@ def _is_split(table: Path) -> bool:
 
 
 def _has_labels(part: _Part) -> bool:
-    return (part.folder / TABLE).is_file() or any(len(image.parts) > 1 for image in part.images)
+    return (part.folder / TABLE).exists() or any(len(image.parts) > 1 for image in part.images)
 
 
 # --- a table -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 TABLE: Final = "labels.csv"
+_MAX_BYTES: Final = 2**28
 # The texts that pandas reads as missing values, except for the empty one.
 _MISSING: Final = frozenset(
     (
@@ -79,8 +81,17 @@ def read_table(file: Path) -> tuple[Table, list[int]]:
     Raises
     ------
     DatasetError
-        If the file is not UTF-8, or a row does not match the header.
+        If the file is no regular file, larger than 256 MB, or not UTF-8, or a row does not match
+        the header.
     """
+    status = file.stat()
+    # Before it is opened: opening a pipe waits for a writer.
+    if not stat.S_ISREG(status.st_mode):
+        raise DatasetError(f"{str(file)!r} is not a regular file")
+    if status.st_size > _MAX_BYTES:
+        raise DatasetError(
+            f"{str(file)!r} has {status.st_size:,} bytes; tables are read up to {_MAX_BYTES:,}"
+        )
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows, lines = _read_rows(stream, file)

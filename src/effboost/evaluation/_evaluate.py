@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -135,7 +136,9 @@ def evaluate(
     prefit = isinstance(cv, str) and cv == "prefit"
     if prefit:
         check_is_fitted(estimator)
-    sample = _check_sample(images_for(estimator, X), y, groups)
+    # Columns of a former fit do not matter to one that is fitted anew.
+    reader = estimator if prefit else clone(estimator)
+    sample = _check_sample(images_for(reader, X), y, groups)
     if prefit:
         sample = dataclasses.replace(sample, classes=_join_classes(sample.classes, estimator))
     if pos_label is not None and pos_label not in sample.classes.tolist():

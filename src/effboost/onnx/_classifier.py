@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, ClassVar, NoReturn
 
@@ -38,6 +39,8 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         The labels.
     n_features_in_ : int
         Number of columns of `X`; exists only if the model was fitted on one image per row.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Names of the columns; exists only if the model was fitted on a table with names.
 
     See Also
     --------
@@ -117,11 +120,12 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         """
         self._validate_params()
         model = self._open()
-        images = self._check_images(X, model.image_shape)
+        images = self._check_images(X)
+        n_classes = len(model.description.classes)
 
         def work(index: int) -> npt.NDArray[np.float32]:
             row = model.run(images[index])
-            fault = find_fault(row[None], 1, len(model.classes))
+            fault = find_fault(row[None], 1, n_classes)
             if fault is not None:
                 reason = f"the model cannot predict it, for {fault}; its file may be damaged"
                 raise ImageDecodeError(index, images.path(index), reason)
@@ -132,20 +136,30 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
     @property
     def classes_(self) -> npt.NDArray[Any]:
         """The labels."""
-        return self._open().classes
+        return self._open().description.classes
 
     @property
     def n_features_in_(self) -> int:
         """Number of columns of `X`, if the model was fitted on one image per row."""
-        shape = self._open().image_shape
+        shape = self._open().description.image_shape
         if shape is None:
             raise AttributeError("images have no columns; the model was not fitted on rows")
-        return int(np.prod(shape))
+        return math.prod(shape)
 
-    def _check_images(self, X: Any, image_shape: tuple[int, ...] | None) -> ImageSequence:
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.object_]:
+        """Names of the columns of `X`, if the model was fitted on a table with names."""
+        names = self._open().description.feature_names
+        if names is None:
+            raise AttributeError("the model was not fitted on a table with names of columns")
+        return names
+
+    def _check_images(self, X: Any, *, reset: bool = False) -> ImageSequence:
+        """Return `X` as a sequence of images; rows are checked as by the exported model."""
+        image_shape = self._open().description.image_shape
         if image_shape is None or isinstance(X, ImageSequence):
             return as_images(X)
-        rows = validate_data(self, X, reset=False, dtype="numeric")
+        rows = validate_data(self, X, reset=reset, dtype="numeric")
         return ImageSequence(rows, image_shape=image_shape)
 
     def _open(self) -> OnnxModel:

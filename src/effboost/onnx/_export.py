@@ -48,8 +48,8 @@ def export_onnx(
         The ``.onnx`` file to write, or the folder.
     standalone : bool, default=False
         Write a folder instead: ``model.onnx``, a script ``predict.py`` that classifies files and
-        folders with only numpy, Pillow and onnxruntime, its ``requirements.txt``, and a
-        ``README.md``.
+        folders with only numpy, Pillow and onnxruntime, the modules of effboost that it needs in
+        ``effboost_parts``, its ``requirements.txt``, and a ``README.md``.
 
     Returns
     -------
@@ -112,7 +112,12 @@ def _build(model: Any) -> onnx.ModelProto:
     )
     whole.graph.name = "effboost"
     whole.producer_name, whole.producer_version = "effboost", version("effboost")
-    metadata = describe(model.classes_, featurizer.transform_, featurizer.image_shape)
+    metadata = describe(
+        model.classes_,
+        featurizer.transform_,
+        featurizer.image_shape,
+        getattr(featurizer, "feature_names_in_", None),
+    )
     helper.set_model_props(whole, metadata)
     checker.check_model(whole, full_check=True)
     return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -9,15 +10,19 @@ import stat
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from effboost._transforms import ImageTransform
+from effboost._utils.class_names import are_classes
 from effboost._utils.refusal import RefusedError
+from effboost.onnx._wire import check_outline
 
-__all__ = ["describe", "read_description", "read_file"]
+if TYPE_CHECKING:
+    from effboost._transforms import ImageTransform
+
+__all__ = ["Description", "describe", "read_description", "read_file"]
 
 _FORMAT: Final = 1
 # Of Protocol Buffers.
@@ -32,8 +37,30 @@ _LABEL_TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Metadata of an exported model.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    image_shape : tuple or None
+        Height, width and channels if images are numeric rows.
+    feature_names : ndarray of shape (n_features,), object, or None
+        The names of the columns of these rows, if the model was fitted on a table with names.
+    """
+
+    classes: npt.NDArray[Any]
+    image_shape: tuple[int, ...] | None
+    feature_names: npt.NDArray[np.object_] | None
+
+
 def describe(
-    classes: npt.NDArray[Any], transform: ImageTransform, image_shape: tuple[int, ...] | None
+    classes: npt.NDArray[Any],
+    transform: ImageTransform,
+    image_shape: tuple[int, ...] | None,
+    feature_names: npt.NDArray[np.object_] | None = None,
 ) -> dict[str, str]:
     """Describe an exported model as metadata, whose values are strings.
 
@@ -45,7 +72,10 @@ def describe(
         The preparation of images.
     image_shape : tuple or None
         Height, width and channels if images are numeric rows.
+    feature_names : ndarray of shape (n_features,), default=None
+        The names of the columns of these rows.
     """
+    names = {} if feature_names is None else {"feature_names": json.dumps(feature_names.tolist())}
     kind = {"b": "bool", "f": "float64", "i": "int64", "u": "int64", "O": "object"}
     return {
         "effboost_format": str(_FORMAT),
@@ -54,13 +84,12 @@ def describe(
         "classes_dtype": kind.get(classes.dtype.kind, "str"),
         "transform": json.dumps(transform.describe()),
         "image_shape": json.dumps(image_shape),
+        **names,
     }
 
 
-def read_description(
-    metadata: Mapping[str, str],
-) -> tuple[npt.NDArray[Any], tuple[int, ...] | None]:
-    """Read the classes and the image shape from metadata that `describe` made.
+def read_description(metadata: Mapping[str, str]) -> Description:
+    """Read metadata that `describe` made.
 
     Raises
     ------
@@ -77,7 +106,8 @@ def read_description(
             "newer one"
         )
     try:
-        return _read_classes(metadata), _read_shape(metadata)
+        shape = _read_shape(metadata)
+        return Description(_read_classes(metadata), shape, _read_names(metadata, shape))
     except (KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise RefusedError(f"has damaged metadata ({error})") from error
 
@@ -87,11 +117,9 @@ def _read_classes(metadata: Mapping[str, str]) -> npt.NDArray[Any]:
     if kind not in _LABEL_TYPES:
         raise ValueError(f"labels of type {kind!r:.60}")
     if (
-        not isinstance(values, list)
+        not are_classes(values)
         or not all(type(value) in _LABEL_TYPES[kind] for value in values)
         or not all(math.isfinite(value) for value in values if isinstance(value, float))
-        or len(set(values)) != len(values)
-        or len(values) < 2
     ):
         raise ValueError(f"classes {values!r:.60}")
     return np.array(values, dtype=kind)
@@ -104,6 +132,22 @@ def _read_shape(metadata: Mapping[str, str]) -> tuple[int, ...] | None:
     if len(shape) not in (2, 3) or not all(type(n) is int and 0 < n <= _MAX_SIDE for n in shape):
         raise ValueError(f"image_shape {shape!r:.60}")
     return tuple(shape)
+
+
+def _read_names(
+    metadata: Mapping[str, str], shape: tuple[int, ...] | None
+) -> npt.NDArray[np.object_] | None:
+    if "feature_names" not in metadata:
+        return None
+    names = json.loads(metadata["feature_names"])
+    if (
+        shape is None
+        or not isinstance(names, list)
+        or len(names) != math.prod(shape)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"feature_names {names!r:.60}")
+    return np.array(names, dtype=object)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -123,8 +167,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     if status.st_size > _MAX_BYTES:
         raise RefusedError(f"has {status.st_size:,} bytes; ONNX files have {_MAX_BYTES:,} at most")
     with Path(path).open("rb") as stream:
-        start = stream.read(1)
-        # Of the version, which is the first field in every file. Files of zeros end here.
-        if start != b"\x08":
-            raise RefusedError("is not an ONNX file, or is damaged")
-        return start + stream.read()
+        # Of files of zeros, for one, nothing else is read.
+        check_outline(stream, status.st_size)
+        stream.seek(0)
+        return stream.read()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from effboost._utils.onnx_session import start_session
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError
-from effboost.onnx._file import read_description, read_file
+from effboost.onnx._file import Description, read_description, read_file
 from effboost.onnx._wire import read_plain
 
 __all__ = ["OnnxModel"]
@@ -34,7 +34,7 @@ class OnnxModel:
             # What runs is what was read.
             self._content = read_plain(content)
             self._session = _start(self._content)
-            self.classes, self.image_shape = _read(self._session)
+            self.description = _read(self._session)
         except RefusedError as error:
             raise ModelFileError(name, str(error)) from error.__cause__
 
@@ -76,22 +76,23 @@ def _start(content: bytes) -> Any:
         raise RefusedError(f"is refused by onnxruntime ({_reason(error)})") from error
 
 
-def _read(session: Any) -> tuple[npt.NDArray[Any], tuple[int, ...] | None]:
-    """Read classes and image shape, and check that the graph has matching inputs and outputs."""
+def _read(session: Any) -> Description:
+    """Read the metadata, and check that the graph has matching inputs and outputs."""
     try:
         metadata = session.get_modelmeta().custom_metadata_map
         inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}
         outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
     except UnicodeDecodeError as error:
         raise RefusedError(f"contains damaged text ({error})") from error
-    classes, image_shape = read_description(metadata)
-    expected = ("tensor(float)", [1, len(classes)])
+    description = read_description(metadata)
+    n_classes = len(description.classes)
+    expected = ("tensor(float)", [1, n_classes])
     if inputs != {"image": ("tensor(uint8)", [3])} or outputs.get("probabilities") != expected:
         raise RefusedError(
             f"takes {sorted(inputs)!s:.200} and gives {sorted(outputs)!s:.200}; an export takes an "
-            f"image and gives the probabilities of its {len(classes)} classes"
+            f"image and gives the probabilities of its {n_classes} classes"
         )
-    return classes, image_shape
+    return description
 
 
 def _reason(error: Exception) -> str:

@@ -14,11 +14,35 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
+from effboost._utils.atomic_write import name_path
 from effboost._utils.escape import escape_markdown
 
 __all__ = ["write_folder"]
 
 _NEEDED: Final = ("numpy", "onnxruntime", "pillow")
+# What predict.py imports, so that it lists, reads and checks files as effboost does. None of them
+# imports more than the packages above.
+_MODULES: Final = (
+    "_images/budget.py",
+    "_images/decoding.py",
+    "_images/depth.py",
+    "_images/errors.py",
+    "_images/limits.py",
+    "_utils/class_names.py",
+    "_utils/csv_rows.py",
+    "_utils/escape.py",
+    "_utils/onnx_session.py",
+    "_utils/pillow_compat.py",
+    "_utils/probabilities.py",
+    "_utils/refusal.py",
+    "datasets/_files.py",
+    "exceptions.py",
+    "onnx/_file.py",
+    "onnx/_model.py",
+    "onnx/_wire.py",
+)
+_PARTS: Final = "effboost_parts"
+_IMPORT: Final = re.compile(r"^( *from )effboost(?=\.)", re.MULTILINE)
 
 
 def write_folder(
@@ -49,24 +73,36 @@ def write_folder(
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     part.mkdir()
     try:
-        (part / "model.onnx").write_bytes(graph)
-        templates = files("effboost.onnx") / "templates"
-        shutil.copyfile(str(templates / "predict.py"), part / "predict.py")
-        readme = Template((templates / "README.md").read_text(encoding="utf-8"))
-        filled = readme.substitute(
-            version=version("effboost"),
-            backbone=escape_markdown(backbone),
-            classes=", ".join(escape_markdown(label) for label in classes),
-        )
-        (part / "README.md").write_text(filled, encoding="utf-8")
-        requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
-        (part / "requirements.txt").write_text(requirements, encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        part.rename(target)
+        with name_path(target):
+            (part / "model.onnx").write_bytes(graph)
+            templates = files("effboost.onnx") / "templates"
+            _write_modules(part, (templates / "predict.py").read_text(encoding="utf-8"))
+            readme = Template((templates / "README.md").read_text(encoding="utf-8"))
+            filled = readme.substitute(
+                version=version("effboost"),
+                backbone=escape_markdown(backbone),
+                classes=", ".join(escape_markdown(label) for label in classes),
+            )
+            (part / "README.md").write_text(filled, encoding="utf-8")
+            requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
+            (part / "requirements.txt").write_text(requirements, encoding="utf-8")
+            if target.exists():
+                target.rmdir()
+            part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _write_modules(folder: Path, script: str) -> None:
+    """Write the script and the modules of effboost that it needs, importable without effboost."""
+    texts = {"predict.py": script}
+    for name in _MODULES:
+        texts[f"{_PARTS}/{name}"] = files("effboost").joinpath(name).read_text(encoding="utf-8")
+    for name, text in texts.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_IMPORT.sub(rf"\1{_PARTS}", text), encoding="utf-8")
 
 
 def _requirement(name: str) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
 from effboost._utils.refusal import RefusedError
 
-__all__ = ["read_metadata", "read_plain"]
+__all__ = ["check_outline", "read_metadata", "read_plain"]
 
 _Part = bytes | memoryview
 
@@ -113,11 +113,66 @@ _NAMED: Final[dict[tuple[str, int], str]] = {
     ("tensor", 14): "data in another file",
 }
 _DOMAINS: Final = (b"", b"ai.onnx", b"ai.onnx.ml")
+# Operators with any number of inputs. Of an input without a name, onnxruntime reads address 0.
+_VARIADIC: Final = {
+    b"Concat",
+    b"Einsum",
+    b"FeatureVectorizer",
+    b"Loop",
+    b"Max",
+    b"Mean",
+    b"Min",
+    b"Scan",
+    b"SequenceConstruct",
+    b"SequenceMap",
+    b"Sum",
+}
 _MAX_DEPTH: Final = 20
 _MAX_TAG: Final = 2**32
 _MAX_INTEGER: Final = 2**64
 _METADATA: Final = 14
+# Of a model: an export has about twenty.
+_MAX_FIELDS: Final = 10_000
+# Bytes of the longest tag with the longest length.
+_MAX_HEAD: Final = 20
+_INPUT: Final = 1
+_OPERATOR: Final = 4
 _DIMS: Final = 1
+
+
+def check_outline(stream: BinaryIO, n_bytes: int) -> None:
+    """Check that a file consists of fields of an ONNX model, without reading their content.
+
+    Parameters
+    ----------
+    stream : binary file
+        The file, at its start.
+    n_bytes : int
+        Its size.
+
+    Raises
+    ------
+    RefusedError
+        If it does not.
+    """
+    known = {*_MESSAGES["model"], *(number for message, number in _NAMED if message == "model")}
+    at = n_fields = 0
+    try:
+        while at < n_bytes:
+            n_fields += 1
+            if n_fields > _MAX_FIELDS:
+                raise IndexError("more fields than a model has")
+            stream.seek(at)
+            head = memoryview(stream.read(_MAX_HEAD))
+            tag, length = _integer(head, 0)
+            if tag >> 3 not in known:
+                raise IndexError("a field that models do not have")
+            value, end = _integer(head, length)
+            at += end + (value if tag & 7 == _BYTES else 0)
+            if tag & 7 not in (_VARINT, _BYTES) or at > n_bytes:
+                raise IndexError("a field of unknown type, or longer than the file")
+    except (IndexError, OverflowError) as error:
+        raise RefusedError("is not an ONNX file, or is damaged or truncated") from error
 
 
 def read_plain(content: bytes) -> bytes:
@@ -199,6 +254,8 @@ def _read_message(data: memoryview, message: str, depth: int) -> tuple[list[_Par
             parts.append(_varint(value))
         else:
             parts += [_varint(len(value)), value] if wire == _BYTES else [value]
+    if message == "node":
+        _check_inputs(data)
     # Two values of half a byte are the smallest that ONNX knows.
     if message == "tensor" and n_values > 2 * len(data):
         raise RefusedError(f"declares a tensor of {n_values:,} values and has fewer")
@@ -210,6 +267,17 @@ def _check_value(message: str, number: int, kind: str, value: int | memoryview) 
         raise RefusedError(f"needs operators of {bytes(value[:60])!r}, which are not standard")
     if kind == "zero" and value != 0:
         raise _refuse(message, number)
+
+
+def _check_inputs(node: memoryview) -> None:
+    """Check that operators with any number of inputs have none without a name."""
+    texts = [
+        (number, bytes(value)) for number, _, value in _fields(node) if not isinstance(value, int)
+    ]
+    if (_INPUT, b"") in texts:
+        for number, operator in texts:
+            if number == _OPERATOR and operator in _VARIADIC:
+                raise RefusedError(f"has an operator {operator.decode()} without one of its inputs")
 
 
 def _refuse(message: str, number: int) -> RefusedError:

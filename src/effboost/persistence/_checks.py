@@ -23,6 +23,8 @@ _KERNELS: Final = ("linear", "poly", "rbf", "sigmoid")
 # Of estimators that take part in one prediction, each as often as it does.
 _MAX_PARTS: Final = 20_000
 _PROBE_SEED: Final = 0
+# How far from their means features may lie, in multiples of them.
+_PROBE_SCALES: Final = (0, 1, 1, 1, 1, 1, 1, 1, 1, 10, 100)
 
 
 def pin_jobs(estimator: Any) -> None:
@@ -117,8 +119,9 @@ def try_head(head: Any, means: npt.NDArray[np.float64], n_classes: int) -> None:
         probabilities.
     """
     boosters = check_head(head, len(means), n_classes)
-    noise = np.random.default_rng(_PROBE_SEED).normal(size=(4, len(means)))
-    rows = np.concatenate([means[None], np.zeros_like(means)[None], means + noise * np.abs(means)])
+    noise = np.random.default_rng(_PROBE_SEED).normal(size=(len(_PROBE_SCALES), len(means)))
+    noise *= np.array(_PROBE_SCALES)[:, None]
+    rows = np.concatenate([np.zeros_like(means)[None], means + noise * np.abs(means)])
     rows = np.clip(rows, -1e30, 1e30).astype(np.float32)
     try:
         with np.errstate(all="ignore"), _single_threaded(boosters):

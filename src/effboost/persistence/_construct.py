@@ -17,6 +17,7 @@ from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import ImageTransform
+from effboost._utils.class_names import are_classes
 from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, get_backbone_spec
@@ -365,8 +366,10 @@ def _decode_classes(described: Any) -> np.ndarray[Any, Any]:
     if not isinstance(classes, np.ndarray) or len(classes) < 2:
         raise RefusedError("manifest.json: classes are not an array of two or more")
     labels = classes.tolist()
-    if len({type(label) for label in labels}) > 1 or len(set(labels)) != len(labels):
-        raise RefusedError("manifest.json: classes are not of one type, or one appears twice")
+    if len({type(label) for label in labels}) > 1 or not are_classes(labels):
+        raise RefusedError(
+            "manifest.json: classes are not of one type, sorted, each once and none missing"
+        )
     return classes
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from effboost._utils.class_names import are_classes
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError
 from effboost.onnx._file import read_description, read_file
@@ -59,15 +60,15 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         with file.open("rb") as stream:
             check_is_ours(stream.read(HEAD_BYTES))
             archive = Archive(stream, max_members=_MAX_MEMBERS)
-            manifest = read_manifest(archive)
+            summary = _summarize(read_manifest(archive), archive.sizes)
     except RefusedError as error:
         raise ModelFileError(os.fspath(path), str(error)) from error.__cause__
-    return _summarize(manifest, archive.sizes) | {"bytes": file.stat().st_size}
+    return summary | {"bytes": file.stat().st_size}
 
 
 def _summarize_onnx(content: bytes) -> dict[str, Any]:
     metadata = read_metadata(content)
-    classes, _ = read_description(metadata)
+    classes = read_description(metadata).classes
     try:
         image = json.loads(metadata["transform"])
     except (KeyError, ValueError, RecursionError) as error:
@@ -87,10 +88,13 @@ def _summarize(manifest: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any
     # A featurizer that is saved alone is the model itself.
     featurizer = _part(model, "featurizer_") or model
     history = _plain(featurizer.get("history"))
+    classes = _plain(model.get("classes", featurizer.get("classes")))
+    if classes is not None and not are_classes(classes):
+        raise RefusedError("manifest.json: classes are not sorted, each once, none missing")
     return {
         "kind": manifest["kind"],
         "format": manifest["version"],
-        "classes": _plain(model.get("classes", featurizer.get("classes"))),
+        "classes": classes,
         "backbone": _name_backbone(featurizer.get("backbone")),
         "features": featurizer.get("width"),
         "image": _plain_fields(_part(featurizer, "transform")),

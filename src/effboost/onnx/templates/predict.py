@@ -5,25 +5,32 @@
 Needs only numpy, Pillow and onnxruntime. Writes one line for each image: its file, the most
 probable class and the probability of each class. If an image cannot be read, an error is printed
 to stderr, the other images are still predicted, and the exit status is 1.
+
+Files are listed, read and checked by the modules in effboost_parts, which are those of effboost.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+import io
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
+import numpy.typing as npt
 
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = {"bmp", "dib", "gif", "jpe", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"}
-MIN_SIDE, MAX_PIXELS = 8, 89_478_485
+from effboost._images.decoding import Decoder
+from effboost._images.errors import UnreadableError
+from effboost._images.limits import check_side
+from effboost._utils.csv_rows import write_row
+from effboost._utils.escape import escape_invisible
+from effboost._utils.probabilities import find_fault
+from effboost.datasets._files import find_images, warn_of_others
+from effboost.exceptions import EffboostError
+from effboost.onnx._model import OnnxModel
 
 
 def main() -> int:
@@ -31,65 +38,88 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--out", metavar="FILE", help="CSV to write; default: standard output")
-    parser.add_argument("--model", default=Path(__file__).with_name("model.onnx"))
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    add("--out", metavar="FILE", help="CSV to write; default: standard output")
+    add("--model", default=Path(__file__).with_name("model.onnx"))
+    add(
+        "--white-level",
+        type=float,
+        metavar="VALUE",
+        help="value of white in images with more than 8 bits, such as 4095 for 12 bits",
+    )
     options = parser.parse_args()
-    session = onnxruntime.InferenceSession(options.model, providers=["CPUExecutionProvider"])
-    if not options.out:
-        return classify(session, options.images, sys.stdout)
-    with Path(options.out).open("w", encoding="utf-8", newline="") as out:
-        return classify(session, options.images, out)
+    warnings.simplefilter("always")
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        model, decoder = OnnxModel.read(options.model), Decoder(options.white_level)
+        # File names that are not UTF-8 are written as they are.
+        if options.out:
+            with Path(options.out).open(
+                "w", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as out:
+                return classify(model, decoder, options.images, out)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape", newline="")
+        return classify(model, decoder, options.images, sys.stdout)
+    except (EffboostError, OSError) as error:
+        _print("error", error)
+        return 1
 
 
-def classify(session: onnxruntime.InferenceSession, names: list[str], out: TextIO) -> int:
+def classify(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) -> int:
     """Write a line as soon as an image is predicted; return the exit status."""
-    status = 0
-    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["file", "label", *(f"probability_{label}" for label in classes)])
-    for path in find_images(names):
+    status, n_images = 0, 0
+    classes = model.description.classes.tolist()
+    write_row(out, ["file", "label", *(f"probability_{label}" for label in classes)])
+    # Each image once.
+    for path in dict.fromkeys(list_images(names)):
+        n_images += 1
         try:
-            image = read_image(path)
-        except Exception as error:  # decoders raise many kinds of errors
-            reason = " ".join(str(error).split()) or type(error).__name__
-            print(f"predict.py: error: {str(path)!r}: {reason}", file=sys.stderr)
+            probabilities = model.run(read_image(decoder, path))
+            fault = find_fault(probabilities[None], 1, len(classes))
+            if fault is not None:
+                raise UnreadableError(f"the model cannot predict it, for {fault}")
+        except UnreadableError as error:
+            _print("error", f"{path!r}: {error}")
             status = 1
             continue
-        label, probabilities = session.run(["label", "probabilities"], {"image": image})
-        table.writerow([path, label[0], *(f"{value:.6f}" for value in probabilities[0])])
+        label = classes[probabilities.argmax()]
+        write_row(out, [path, label, *(f"{value:.6f}" for value in probabilities)])
         out.flush()
-    return status
+    if not n_images:
+        _print("error", "there are no images: name image files, or folders with images")
+    return status if n_images else 1
 
 
-def find_images(names: list[str]) -> Iterator[Path]:
+def list_images(names: list[str]) -> Iterator[str]:
     """Yield each file, and all images in folders, at any depth, sorted by name."""
-    for path in map(Path, names):
-        if path.is_dir():
-            found = (p for p in path.rglob("*") if p.suffix[1:].lower() in SUFFIXES)
-            yield from sorted(p for p in found if p.is_file())
-        else:
-            yield path
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            yield name
+            continue
+        images, others = find_images(folder)
+        warn_of_others(others, folder)
+        yield from (str(folder / image) for image in images)
 
 
-def read_image(path: Path) -> np.ndarray[Any, Any]:
+def read_image(decoder: Decoder, path: str) -> npt.NDArray[np.uint8]:
     """Read an image as effboost does: upright, RGB, 8 bits a channel, without transparency."""
-    with Image.open(path, formats=FORMATS) as opened:
-        width, height = opened.size
-        if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
-            raise ValueError(f"is {width} x {height} pixels, too large or too small")
-        image = ImageOps.exif_transpose(opened)
-        grey = np.asarray(image) if image.mode[0] in "IF" else None
-        if grey is None:
-            # Otherwise, transparency would change the colours of a palette.
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")
-            return np.asarray(image.convert("RGB"))
-    largest = 1.0 if grey.dtype.kind == "f" else 65535.0
-    if not (grey.min() >= 0 and grey.max() <= largest):
-        raise ValueError(f"its pixels range from {grey.min()} to {grey.max()}, not 0 to {largest}")
-    scaled = np.rint(grey * (255 / largest)).astype(np.uint8)
-    return np.repeat(scaled[:, :, np.newaxis], 3, axis=2)
+
+    def as_array(image: Any) -> npt.NDArray[np.uint8]:
+        check_side(image)
+        return np.asarray(image)
+
+    return decoder.read_file(path, as_array)
+
+
+def _show_warning(message: Any, *_: Any) -> None:
+    _print("warning", str(message).replace("white_level=", "--white-level "))
+
+
+def _print(kind: str, message: Any) -> None:
+    print(f"predict.py: {kind}: {escape_invisible(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":
