@@ -19,6 +19,7 @@ from _common import (
 )
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from sklearn.base import clone
 
 from effboost import presets
 from effboost.datasets import make_blood_cells
@@ -32,7 +33,8 @@ _BOOTSTRAP = 2000
 def predicted(found):
     """Return each image's map for the predicted class."""
     if found.margin.shape[1] == 1:
-        return found.maps[:, 0] * np.where(found.margin[:, :1] > 0, 1, -1)[..., None]
+        least = 0.5 if found.is_probability else 0.0
+        return found.maps[:, 0] * np.where(found.margin[:, :1] > least, 1, -1)[..., None]
     return found.maps[np.arange(len(found.maps)), found.margin.argmax(axis=1)]
 
 
@@ -94,7 +96,22 @@ def explain(clf, X, background):
     return {name: resized(values, side) for name, values in maps.items()}
 
 
-def compare(clf, X, masks, groups, background, steps):
+def explain_frozen(clf, X, background):
+    """Compute the maps of the recommended hybrid, whose network has no head of its own."""
+    random = clone(clf).set_params(featurizer__weights=None)
+    codes = clf.predict(background)
+    random.fit(background, codes)  # the same decisions, by a network that has learnt nothing
+    maps = {
+        "exact": predicted(hybrid_attribution(clf, X)),
+        "exact, with background": predicted(hybrid_attribution(clf, X, background=background)),
+        "exact, of a network with random weights": predicted(hybrid_attribution(random, X)),
+        "occlusion": predicted(occlusion_attribution(clf, X)),
+        "random": np.random.default_rng(0).normal(size=(len(X), 7, 7)),
+    }
+    return {name: resized(values, X.shape[1]) for name, values in maps.items()}
+
+
+def compare(clf, X, masks, groups, background, steps, explain=explain):
     """Compute a row for each method, and differences between the hybrid's maps and Grad-CAM."""
     maps = explain(clf, X, background)
     chosen = clf.predict_proba(X).argmax(axis=1)
@@ -113,6 +130,8 @@ def compare(clf, X, masks, groups, background, steps):
         {"map": name} | {key: with_interval(v, groups) for key, v in measured.items()}
         for name, measured in measures.items()
     ]
+    if "Grad-CAM of the CNN" not in measures:
+        return rows
     cam = measures["Grad-CAM of the CNN"]
     for name in ("hybrid attribution", "the same, with background"):
         own = measures[name]
@@ -150,6 +169,7 @@ def main():
     add_training_options(parser)
     parser.add_argument("--subjects", type=int, default=40)
     parser.add_argument("--steps", type=int, default=14)
+    parser.add_argument("--recommended", action="store_true", help="the recommended hybrid, frozen")
     parser.set_defaults(image_size=160, epochs=5)
     options = parser.parse_args()
     options.image_size = 64 if options.small else options.image_size
@@ -162,7 +182,12 @@ def main():
         random_state=0,
     )
     split = subject_split(cells.target, cells.groups, test_size=0.3, random_state=0)
-    clf = presets.paper(**network_settings(options), **training_settings(options))
+    own = network_settings(options)
+    if options.recommended:
+        del own["normalize"]
+        clf = presets.recommended(**own)
+    else:
+        clf = presets.paper(**own, **training_settings(options))
     clf.fit(cells.images[split.train], cells.target[split.train], groups=cells.groups[split.train])
     X = cells.images[split.test]
     print(f"accuracy on the test subjects: {clf.score(X, cells.target[split.test]):.3f}")
@@ -174,25 +199,28 @@ def main():
         cells.groups[split.test],
         cells.images[split.train][:64],
         options.steps,
+        explain_frozen if options.recommended else explain,
     )
-    report("attribution", __doc__, rows)
+    suffix = "_recommended" if options.recommended else ""
+    report(f"attribution{suffix}", __doc__, rows)
     images, target, groups = load_data(options, 8, 8, options.image_size)
     images, target = images[:200], target[:200]
     clf.fit(images, target, groups=groups[:200])
     gap = check_complete(clf, images)
     rows = [{"images": len(images), "classes": len(clf.classes_), "largest relative gap": gap}]
-    report("attribution_complete", "Is the map plus the base equal to the margin?", rows)
+    report(f"attribution_complete{suffix}", "Is the map plus the base equal to the margin?", rows)
     rows = []
     for runtime in ("torch", "auto"):
         settings = network_settings(options) | {"image_size": 64 if options.small else 224}
-        frozen = presets.frozen(**settings, runtime=runtime).fit(
-            X[:40], cells.target[split.test][:40]
-        )
+        if options.recommended:
+            del settings["normalize"]
+        preset = presets.recommended if options.recommended else presets.frozen
+        frozen = preset(**settings, runtime=runtime).fit(X[:40], cells.target[split.test][:40])
         seconds = seconds_of(frozen, np.resize(X, (100, *X.shape[1:])))
         rows.append({"runtime": frozen.featurizer_.runtime_} | seconds)
     for row in rows:
         row["ratio to features by torch"] = row["heat maps"] / rows[0]["features"]
-    report("attribution_seconds", "How long do 100 heat maps take?", rows)
+    report(f"attribution_seconds{suffix}", "How long do 100 heat maps take?", rows)
 
 
 if __name__ == "__main__":
