@@ -111,8 +111,8 @@ def test_file_that_is_read_at_once_must_be_below_half_a_gigabyte(tmp_path):
     path = tmp_path / "sparse.webp"
     Image.new("RGB", (20, 20)).save(path)
     with path.open("r+b") as file:
-        file.truncate(10 * 10**9)
-    with pytest.raises(ImageDecodeError, match=r"10\.0 GB of it would have to be read at once"):
+        file.truncate(3 * 10**9)
+    with pytest.raises(ImageDecodeError, match=r"3\.0 GB of it would have to be read at once"):
         ImageSequence([path])[0]
 
 
@@ -120,7 +120,7 @@ def test_large_files_with_small_first_page_are_read(tmp_path):
     path = tmp_path / "sparse.tif"
     Image.new("RGB", (2000, 1000), (1, 2, 3)).save(path)
     with path.open("r+b") as file:
-        file.truncate(10 * 10**9)
+        file.truncate(3 * 10**9)
     assert ImageSequence([path])[0].mean(axis=(0, 1)).tolist() == [1, 2, 3]
 
 

@@ -275,8 +275,8 @@ def test_unsupported_input_raises_with_remedy(X, message):
     ("X", "shape", "message"),
     [
         (np.zeros((2, 10)), (3, 3), r"10 columns, but image_shape=\(3, 3\) needs 9"),
-        (np.zeros((2, 10)), (10,), r"it is \(height, width\)"),
-        (np.zeros((2, 10)), (0, 3), r"it is \(height, width\)"),
+        (np.zeros((2, 10)), (10,), r"must be \(height, width\)"),
+        (np.zeros((2, 10)), (0, 3), r"must be \(height, width\)"),
     ],
 )
 def test_wrong_image_shape_raises(X, shape, message):

@@ -302,7 +302,7 @@ def test_a_class_may_be_missing_from_the_validation_images(pixels, three_classes
             LeakageError,
             "in both parts of the split",
         ),
-        ({"sample_weight": [0] * 24}, UnsupportedInputError, "0 for all images"),
+        ({"sample_weight": [0] * 24}, UnsupportedInputError, "zero for all images"),
         ({"sample_weight": [-1] * 24}, UnsupportedInputError, "0 or more"),
         ({"groups": [1, 2]}, UnsupportedInputError, "groups has 2 values"),
     ],
