@@ -150,6 +150,16 @@ def test_attribution_of_means_over_patches_adds_up(spots, runtime):
     assert (own.argmax(axis=1) == place).mean() > 0.8
 
 
+def test_attribution_of_the_recommended_hybrid_adds_up_with_means_over_patches(spots):
+    X, y, _ = spots
+    settings = {"weights": None, "image_size": 32, "runtime": "torch", "random_state": 0}
+    clf = presets.recommended(SMALL, features="avg_tokens", **settings).fit(X[:24], y[:24])
+    found = hybrid_attribution(clf, X[:2])
+    assert found.maps.shape == (2, 3, 2, 2)
+    total = found.maps.sum(axis=(2, 3)) + found.base
+    np.testing.assert_allclose(total, found.margin, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "features", "message"),
     [
