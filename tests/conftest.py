@@ -5,6 +5,8 @@ import signal
 
 # SciPy reads it when it is imported; without it, scikit-learn skips its check of array API input.
 os.environ["SCIPY_ARRAY_API"] = "1"
+# So does huggingface_hub, which would wait for a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import pytest
