@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from xgboost import XGBClassifier
 
+import effboost.__main__
 from effboost.cli import main, make_parser
 from effboost.cli._output import print_facts
 
@@ -109,6 +110,21 @@ def test_ctrl_c_before_the_command_starts_exits_with_130(module):
 def test_the_command_is_the_one_of_python_m():
     with Path(__file__).parents[2].joinpath("pyproject.toml").open("rb") as file:
         assert tomllib.load(file)["project"]["scripts"] == {"effboost": "effboost.__main__:main"}
+
+
+def test_the_command_of_the_package_runs_and_obeys_ctrl_c(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["effboost", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        effboost.__main__.main()
+    assert ended.value.code == 0
+    assert "effboost" in capsys.readouterr().out
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("effboost.cli.main", interrupt)
+    assert effboost.__main__.main() == 130
+    assert capsys.readouterr().err == "effboost: interrupted\n"
 
 
 def test_a_full_disk_is_reported_with_the_output(monkeypatch, capsys):

@@ -89,7 +89,25 @@ def test_an_unchanged_booster_passes(fitted):
     check_booster(changed(fitted, lambda learner: None))
 
 
+def put_shape(name, value):
+    return lambda learner: learner["learner_model_param"].update({name: value})
+
+
 CHANGES = {
+    "no features": (put_shape("num_feature", "0"), "has 0 features"),
+    "start that is not a number": (put_shape("boost_from_average", "x"), "boost_from_average"),
+    "start that is not finite": (put_shape("base_score", "1e999"), "base score is not a number"),
+    "several targets": (put_shape("num_target", "2"), "several targets"),
+    "objective of two classes": (
+        lambda learner: learner.update(
+            objective={"name": "binary:logistic", "reg_loss_param": {"scale_pos_weight": "1"}}
+        ),
+        "does not fit its number of classes",
+    ),
+    "score of text": (
+        lambda learner: learner["attributes"].update(best_score="x"),
+        "an attribute that XGBoost does not write",
+    ),
     "child far away": (put("left_children", 0, 10**6), "children do not exist"),
     "child before": (put("left_children", 1, 0), "children do not exist"),
     "circle": (put("right_children", 0, 0), "children do not exist"),

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from xgboost import XGBClassifier
 
 from common.heads import HEADS, N_FEATURES, features, fitted_heads
 from effboost._utils.refusal import RefusedError
@@ -270,3 +274,100 @@ def test_trying_a_head_leaves_its_threads_as_they_were():
     try_head(head, np.ones(N_FEATURES), 3)
     assert head.n_jobs is None
     assert '"nthread":"0"' in head.get_booster().save_config()
+
+
+def change(name, **attributes):
+    """Load a head and change its attributes, by functions of what they are."""
+    head = loaded(name)
+    for attribute, convert in attributes.items():
+        setattr(head, attribute, convert(getattr(head, attribute)))
+    return head
+
+
+def scaler(n_features=N_FEATURES):
+    return StandardScaler().fit(features()[0][:, :n_features])
+
+
+COMPOSITIONS = {
+    "transformer": (scaler, "a StandardScaler is not a classifier"),
+    "booster that is not fitted": (XGBClassifier, "a booster is not fitted"),
+    "pipeline without steps": (lambda: change("pipeline", steps=lambda s: []), "has no steps"),
+    "classifier as a step": (
+        lambda: change("pipeline", steps=lambda s: [("x", loaded("tree")), *s]),
+        "a DecisionTreeClassifier is not a transformer",
+    ),
+    "step of another width": (
+        lambda: change("pipeline", steps=lambda s: [("x", scaler(2)), *s[1:]]),
+        f"takes 2 features where {N_FEATURES} are computed",
+    ),
+    "member that is none": (
+        lambda: change("forest", estimators_=lambda e: ["x", *e[1:]]),
+        "contains a str, not an estimator",
+    ),
+    "member that is not fitted": (
+        lambda: change("vote", estimators_=lambda e: [LogisticRegression(), *e[1:]]),
+        "contains a LogisticRegression that is not fitted",
+    ),
+    "too many members": (
+        lambda: change("forest", estimators_=lambda e: [e[0]] * 20_001),
+        "more than 20,000 estimators",
+    ),
+    "no members": (lambda: change("forest", estimators_=lambda e: []), "has no estimators"),
+    "names of other members": (
+        lambda: change("vote", estimators=lambda e: e[:1]),
+        "do not match their names",
+    ),
+    "neither part": (
+        lambda: change("linear boosted", linear_=lambda p: None, trees_=lambda p: None),
+        "neither a linear model nor trees",
+    ),
+    "no scaler": (lambda: change("linear boosted", scaler_=lambda p: None), "has no scaler"),
+    "no calibrators": (
+        lambda: change(
+            "calibrated, sigmoid", calibrated_classifiers_=lambda c: [without_calibrators(c[0])]
+        ),
+        "other calibrators than classes",
+    ),
+    "other calibrators": (
+        lambda: change(
+            "calibrated, sigmoid",
+            calibrated_classifiers_=lambda c: [with_calibrators(c[0], IsotonicRegression())],
+        ),
+        "a calibrator is not a fitted _SigmoidCalibration",
+    ),
+    "other classes": (
+        lambda: change("tree", classes_=lambda c: c[::-1].copy()),
+        "expected the numbers 0 to 2",
+    ),
+}
+
+
+def without_calibrators(calibrated):
+    calibrated.calibrators = []
+    return calibrated
+
+
+def with_calibrators(calibrated, other):
+    calibrated.calibrators = [other] * len(calibrated.calibrators)
+    return calibrated
+
+
+@pytest.mark.parametrize(("make", "message"), COMPOSITIONS.values(), ids=COMPOSITIONS.keys())
+def test_parts_that_do_not_go_together_are_refused(make, message):
+    with pytest.raises(RefusedError, match=message):
+        check_head(make(), N_FEATURES, 3)
+
+
+def test_steps_that_pass_everything_through_are_accepted():
+    head = change("pipeline", steps=lambda s: [("x", "passthrough"), ("y", None), *s])
+    assert check_head(head, N_FEATURES, 3) == []
+
+
+def test_types_without_a_schema_and_folders_of_pickles_are_refused():
+    rows, target = features()
+    neighbours = KNeighborsClassifier().fit(rows, target)
+    with pytest.raises(RefusedError, match="a KNeighborsClassifier cannot be in a model file"):
+        check_estimator(neighbours)
+    head = change("pipeline", memory=lambda m: "folder")
+    with pytest.raises(RefusedError, match="a Pipeline has a memory"):
+        check_estimator(head)
