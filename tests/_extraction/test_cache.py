@@ -6,10 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from common.networks import tiny_featurizer
-from common.unprivileged import without_privileges
+from common.unprivileged import open_folder, without_privileges
 from common.writers import key, write_many
 from effboost import Cache
 from effboost._extraction.cache import digest_of
@@ -172,20 +170,20 @@ def test_entries_of_another_type_are_not_found(tmp_path, column, content):
 
 
 def test_read_only_cache_is_read(monkeypatch):
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Cache(Path(folder))
+    with open_folder() as folder:
+        cache = Cache(folder)
         cache.put({key(0): b"zero"})
         day = time.time() + 10**5
         monkeypatch.setattr(time, "time", lambda: day)
         file_of(cache).chmod(0o444)
-        Path(folder).chmod(0o555)
+        folder.chmod(0o555)
         with without_privileges():
             assert cache.get([key(0), key(1)]) == {key(0): b"zero"}
             assert len(cache) == 1
             with pytest.warns(CacheWarning, match=r"cannot be used .*readonly"):
                 cache.put({key(1): b"one"})
             assert cache.get([key(0), key(1)]) == {key(0): b"zero"}
-        Path(folder).chmod(0o755)
+        folder.chmod(0o755)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database at all, but long enough to be read" * 99])
