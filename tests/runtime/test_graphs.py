@@ -6,11 +6,13 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnxruntime
 import psutil
 import pytest
 import torch
 from torch import nn
 
+import onnx
 from common.networks import TinyNet
 from effboost._transforms import ImageTransform
 from effboost.backbones import BackboneSpec, build_backbone, get_backbone_spec
@@ -165,3 +167,19 @@ def test_exported_graph_does_not_depend_on_the_callers_modes():
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         found = OnnxRuntime(export_graph(module, transform)).run(pictures(1, 24))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_bounds_of_activations_are_constants_that_onnxruntime_fuses(tmp_path):
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU6(), nn.Conv2d(16, 16, 3), nn.ReLU6(), nn.Flatten()
+    )
+    graph = export_graph(network, ImageTransform(None, 12))
+    model = onnx.load_from_string(graph)
+    assert not [node for node in model.graph.node if node.op_type == "CastLike"]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    fused_nodes = onnx.load(tmp_path / "fused.onnx").graph.node
+    assert [node.op_type for node in fused_nodes if "Conv" in node.op_type] == ["FusedConv"] * 2
+    assert not [node for node in fused_nodes if node.op_type == "Clip"]

