@@ -58,7 +58,7 @@ class CNNClassifier(
         Loss and accuracy of each epoch.
     n_features_in_ : int
         Number of columns seen in `fit`; exists only if `X` has one image per row.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (n_columns,), object
         Names of these columns; exists only if `X` is a table with names.
 
     See Also

@@ -108,7 +108,7 @@ class ImageFeaturizer(BaseImageFeaturizer):
         What computes the features.
     n_features_in_ : int
         Number of columns seen in `fit`; exists only if `X` has one image per row.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (n_columns,), object
         Names of these columns; exists only if `X` is a table with names.
 
     See Also

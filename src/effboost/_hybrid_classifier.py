@@ -100,7 +100,7 @@ class HybridClassifier(BaseHybridClassifier):
         `X_val` was given or early stopping set some aside; exists only if the head is XGBoost's.
     n_features_in_ : int
         Number of columns seen in `fit`; exists only if `X` has one image per row.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (n_columns,), object
         Names of these columns; exists only if `X` is a table with names.
 
     See Also

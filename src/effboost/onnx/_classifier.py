@@ -39,7 +39,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         The labels.
     n_features_in_ : int
         Number of columns of `X`; exists only if the model was fitted on one image per row.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (n_columns,), object
         Names of the columns; exists only if the model was fitted on a table with names.
 
     See Also
