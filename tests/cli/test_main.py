@@ -197,3 +197,11 @@ def test_closed_output_exits_with_141(arguments):
     )
     os.close(writing)
     assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("level", ["x", "0", "-1", "inf", "nan"])
+def test_white_level_must_be_a_number_above_0(level, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "cells", f"--white-level={level}"])
+    assert ended.value.code == 2
+    assert f"{level!r} is not a number above 0" in capsys.readouterr().err

@@ -9,8 +9,9 @@ from scipy.special import expit, softmax
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -26,6 +27,7 @@ from effboost.exceptions import UnsupportedInputError
 from effboost.inspection import hybrid_attribution
 from effboost.inspection._attribution import _split
 from effboost.inspection._fields import pool, refine, spread
+from effboost.inspection._margins import explain_margins
 
 PLACES = [(4, 4), (4, 20), (20, 4), (20, 20)]
 
@@ -433,3 +435,35 @@ def test_refined_maps_keep_their_sums_and_places(coarse, fine):
     left = np.zeros((coarse, coarse))
     left[:, 0] = 1
     assert refine(left, fine, fine)[:, -(-fine // coarse) :].sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_unknown_poolings_raise():
+    maps = np.zeros((1, 1, 2, 2), dtype=np.float32)
+    for function in (pool, spread):
+        with pytest.raises(ValueError, match="pooling='median' is unknown"):
+            function(maps, "median")
+
+
+def test_heads_that_are_frozen_or_pass_features_on_are_explained():
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    linear = LogisticRegression().fit(rows, rows[:, 0] > 0)
+    expected = explain_margins(linear, rows, np.zeros(3))
+    for head in (FrozenEstimator(linear), Pipeline([("a", "passthrough"), ("b", linear)])):
+        found = explain_margins(head, rows, np.zeros(3))
+        np.testing.assert_allclose(found.margin, expected.margin)
+        np.testing.assert_allclose(found.coefficients, expected.coefficients)
+
+
+class Doubtful(LogisticRegression):
+    """Its probabilities are not those of its margin."""
+
+    def predict_proba(self, X):
+        return (super().predict_proba(X) + 0.5) / 2
+
+
+def test_probabilities_that_are_not_those_of_the_margin_raise():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    head = LinearBoostedClassifier(linear=Doubtful(), linear_weight=1.0)
+    head.fit(rows, rows[:, 0] > 0)
+    with pytest.raises(UnsupportedInputError, match="not those of its margins"):
+        explain_margins(head, rows.astype(np.float32), np.zeros(3))
