@@ -26,7 +26,7 @@ from effboost.datasets import make_blood_cells
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection import hybrid_attribution
 from effboost.inspection._attribution import _split
-from effboost.inspection._fields import pool, refine, spread
+from effboost.inspection._fields import refine, spread
 from effboost.inspection._margins import explain_margins
 
 PLACES = [(4, 4), (4, 20), (20, 4), (20, 20)]
@@ -420,7 +420,6 @@ def test_fields_have_the_pooled_features_as_means():
     maps[0, 0] = 0.5  # a constant channel has no deviation
     for pooling in ("avg", "std", "max", "gem"):
         expected = POOLINGS[pooling](torch.from_numpy(maps)).numpy()
-        np.testing.assert_allclose(pool(maps, pooling), expected, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(
             spread(maps, pooling).mean(axis=(2, 3)), expected, rtol=1e-4, atol=1e-6
         )
@@ -439,9 +438,8 @@ def test_refined_maps_keep_their_sums_and_places(coarse, fine):
 
 def test_unknown_poolings_raise():
     maps = np.zeros((1, 1, 2, 2), dtype=np.float32)
-    for function in (pool, spread):
-        with pytest.raises(ValueError, match="pooling='median' is unknown"):
-            function(maps, "median")
+    with pytest.raises(ValueError, match="pooling='median' is unknown"):
+        spread(maps, "median")
 
 
 def test_heads_that_are_frozen_or_pass_features_on_are_explained():

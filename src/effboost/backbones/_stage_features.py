@@ -20,7 +20,8 @@ __all__ = ["POOLINGS", "StageFeatures", "append_stages", "renumber_stages"]
 # (stage, pooling): -1 is the last stage.
 Pooled = tuple[int, str]
 
-_GEM_POWER: Final = 3.0
+GEM_POWER: Final = 3.0
+GEM_LEAST: Final = 1e-6
 _N_EARLIER: Final = 5
 
 
@@ -39,8 +40,8 @@ def _deviation(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _generalised_mean(maps: torch.Tensor) -> torch.Tensor:
-    powers = maps.clamp(min=1e-6).pow(_GEM_POWER)
-    return powers.mean(dim=(2, 3)).pow(1 / _GEM_POWER)
+    powers = maps.clamp(min=GEM_LEAST).pow(GEM_POWER)
+    return powers.mean(dim=(2, 3)).pow(1 / GEM_POWER)
 
 
 POOLINGS: Final = {

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["pool", "refine", "spread"]
+from effboost.backbones._stage_features import GEM_LEAST, GEM_POWER
+
+__all__ = ["refine", "spread"]
 
 _Floats = npt.NDArray[np.float32]
-# Those of `effboost.backbones`.
-_GEM_POWER: Final = 3.0
-_GEM_LEAST: Final = 1e-6
-
-
-def pool(maps: _Floats, pooling: str) -> _Floats:
-    """Pool maps of shape (n, c, h, w) over their positions; see `POOLINGS`."""
-    if pooling == "avg":
-        pooled = maps.mean(axis=(2, 3))
-    elif pooling == "max":
-        pooled = maps.max(axis=(2, 3))
-    elif pooling == "std":
-        pooled = maps.std(axis=(2, 3))
-    elif pooling == "gem":
-        powers = np.maximum(maps, _GEM_LEAST) ** _GEM_POWER
-        pooled = powers.mean(axis=(2, 3)) ** (1 / _GEM_POWER)
-    else:
-        raise ValueError(f"pooling={pooling!r} is unknown")
-    return np.asarray(pooled, dtype=np.float32)
 
 
 def spread(maps: _Floats, pooling: str) -> _Floats:
-    """Compute values at the positions whose mean is the pooled feature.
+    """Compute values at the positions whose mean is the pooled feature; see `POOLINGS`.
 
     Parameters
     ----------
@@ -60,9 +43,9 @@ def spread(maps: _Floats, pooling: str) -> _Floats:
         deviation = np.sqrt(squares.mean(axis=(2, 3), keepdims=True))
         return np.divide(squares, deviation, out=np.zeros_like(squares), where=deviation > 0)
     if pooling == "gem":
-        powers = np.maximum(maps, _GEM_LEAST) ** _GEM_POWER
-        mean = powers.mean(axis=(2, 3), keepdims=True) ** (1 / _GEM_POWER)
-        return np.asarray(powers * mean ** (1 - _GEM_POWER), dtype=np.float32)
+        powers = np.maximum(maps, GEM_LEAST) ** GEM_POWER
+        mean = powers.mean(axis=(2, 3), keepdims=True) ** (1 / GEM_POWER)
+        return np.asarray(powers * mean ** (1 - GEM_POWER), dtype=np.float32)
     raise ValueError(f"pooling={pooling!r} is unknown")
 
 
