@@ -6,7 +6,7 @@ import csv
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -151,15 +151,9 @@ def load_cnmc(
         raise ValueError(f'split={split!r} must be "train", "preliminary", "final" or "all"')
     phases = list(_FOLDERS) if split == "all" else [split]
     folders = {phase: _find_folder(folder, phase) for phase in phases}
-    found = [image for phase in phases for image in _LIST[phase](folders[phase])]
+    found = [image for phase in phases for image in _LIST[phase](folders[phase], _GROUPS_OF[merge])]
     _check_complete(found, phases)
-    group_of = _GROUPS_OF[merge]
-    return _make_bunch(
-        [
-            image._replace(group=group_of.get(image.subject, image.subject or image.group))
-            for image in found
-        ]
-    )
+    return _make_bunch(found)
 
 
 def split_cnmc_preliminary(
@@ -211,7 +205,7 @@ def list_training_images(root: Path) -> list[CnmcImage] | None:
     folder = next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
     if folder is None:
         return None
-    found = _list_train(folder)
+    found = _list_train(folder, _GROUPS_OF["identical"])
     _check_complete(found, ["train"])
     return found
 
@@ -231,7 +225,7 @@ def _find_folder(root: Path, phase: str) -> Path:
     )
 
 
-def _list_train(folder: Path) -> list[CnmcImage]:
+def _list_train(folder: Path, group_of: Mapping[str, str]) -> list[CnmcImage]:
     found = []
     for fold in range(3):
         for path in sorted((folder / f"fold_{fold}").rglob("*.bmp")):
@@ -241,7 +235,7 @@ def _list_train(folder: Path) -> list[CnmcImage]:
                     str(path),
                     target,
                     subject,
-                    _GROUPS_OF["identical"].get(subject, subject),
+                    group_of.get(subject, subject),
                     fold,
                     "train",
                 )
@@ -249,7 +243,7 @@ def _list_train(folder: Path) -> list[CnmcImage]:
     return found
 
 
-def _list_preliminary(folder: Path) -> list[CnmcImage]:
+def _list_preliminary(folder: Path, group_of: Mapping[str, str]) -> list[CnmcImage]:
     table = next((p for p in (folder.parent / _LABELS, folder / _LABELS) if p.is_file()), None)
     if table is None:
         raise DatasetError(
@@ -275,7 +269,7 @@ def _list_preliminary(folder: Path) -> list[CnmcImage]:
                         str(path),
                         target,
                         subject,
-                        _GROUPS_OF["identical"].get(subject, subject),
+                        group_of.get(subject, subject),
                         -1,
                         "preliminary",
                     )
@@ -283,7 +277,7 @@ def _list_preliminary(folder: Path) -> list[CnmcImage]:
     return found
 
 
-def _list_final(folder: Path) -> list[CnmcImage]:
+def _list_final(folder: Path, group_of: Mapping[str, str]) -> list[CnmcImage]:
     paths = sorted(folder.glob("*.bmp"), key=lambda path: (len(path.stem), path.stem))
     return [
         CnmcImage(
