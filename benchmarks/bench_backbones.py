@@ -19,8 +19,6 @@ from effboost import ImageSequence, evaluate, presets
 from effboost.backbones import build_backbone, get_backbone_spec
 from effboost.model_selection import SubjectKFold
 
-# The sizes that the networks were trained at.
-SIZES = {"efficientnet_lite1": 240, "efficientnet_lite2": 260}
 METRICS = ("accuracy", "calibration_error", "auroc")
 
 
@@ -39,8 +37,12 @@ def load_images(options):
 
 
 def recipes(name, weights, options):
-    side = options.image_size or SIZES.get(name, 224)
-    settings = {"weights": weights, "image_size": side, "random_state": 0, "crop_size": None}
+    settings = {
+        "weights": weights,
+        "image_size": options.image_size,
+        "random_state": 0,
+        "crop_size": None,
+    }
     # The weights of the shared MobileNetV2 have their batch norms folded in.
     norms = {"freeze_batch_norm": True} if name == "mobilenet_v2" and weights != "imagenet" else {}
     found = {
@@ -133,7 +135,7 @@ def main():
     for given in options.backbones:
         name, _, file = given.partition("=")
         weights = file or "imagenet"
-        side = options.image_size or SIZES.get(name, 224)
+        side = options.image_size or get_backbone_spec(name).image_size
         n_parameters, megabytes = size_of(name, weights)
         speeds = [images_per_second(name, weights, side, n_images, n) for n in (1, 2)]
         for recipe, clf in recipes(name, weights, options).items():
