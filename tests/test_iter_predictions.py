@@ -58,7 +58,8 @@ def test_memory_does_not_grow_with_the_number_of_images(clf, paths):
         return peak
 
     measure(1)
-    growth = measure(40) - measure(10)
+    # A leak shows each time; what another thread of this process happens to allocate does not.
+    growth = min(measure(40) - measure(10) for _ in range(3))
     # A path and its place take some 70 bytes; a picture of 40 x 40 would take 4,800.
     assert growth < 720 * 300
 
