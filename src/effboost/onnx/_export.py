@@ -59,8 +59,8 @@ def export_onnx(
     Raises
     ------
     UnsupportedInputError
-        If the model is of another class, its head cannot be exported, or its transform has a
-        foreground crop or stain normalisation.
+        If the model is of another class, its head cannot be exported, or its transform has
+        ``foreground=True`` or stain normalisation.
     RuntimeUnavailableError
         If its network cannot be exported.
     MissingDependencyError
