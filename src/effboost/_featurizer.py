@@ -63,10 +63,10 @@ class ImageFeaturizer(BaseImageFeaturizer):
         stages of a vision transformer of timm are its blocks, their maps the patch tokens;
         "stages" means the blocks at each quarter of its depth. The network's own softmax does not
         use these features.
-    views : {"original", "dihedral"}, default="original"
-        "dihedral" averages the features over the eight orientations of an image (quarter turns and
-        their mirror images), since cells have no orientation. The network takes eight times as
-        long.
+    views : {"original", "rotations", "dihedral"}, default="original"
+        Average the features over the four quarter turns of an image ("rotations"), or over these
+        and their mirror images ("dihedral"), since cells have no orientation. The network takes
+        four or eight times as long.
     image_shape : tuple (h, w) or (h, w, c), default=None
         Height and width of an image in pixels, and its channels, if `X` has one image per row.
     cache : path, Cache or None, default=None
@@ -169,7 +169,7 @@ class ImageFeaturizer(BaseImageFeaturizer):
         "transform": [StrOptions({"paper"}), ImageTransform],
         "features": [StrOptions({"pooled", "logits", "cls_token", "avg_tokens"}), None],
         "extra_features": [StrOptions({"stages"}), tuple, list, None],
-        "views": [StrOptions({"original", "dihedral"})],
+        "views": [StrOptions({"original", "rotations", "dihedral"})],
         "image_shape": [tuple, list, None],
         "cache": [str, os.PathLike, Cache, None],
         "runtime": [StrOptions(set(RUNTIMES))],

@@ -237,7 +237,7 @@ class BaseImageFeaturizer(
         self, images: PreparedImages, *, average: bool = True
     ) -> npt.NDArray[np.float32]:
         """Compute features: (n_samples, n_features), or (n_samples, n_views, n_features)."""
-        views = Views(self.views == "dihedral", average=average)
+        views = Views(self.views, average=average)
         device = resolve_device(self.device, or_cpu=True)
         features = extract_features(
             images,

@@ -199,9 +199,9 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     True
     """
     check_is_fitted(clf)
-    if clf.view_averaging == "probabilities" and clf.featurizer_.views == "dihedral":
+    if clf.view_averaging == "probabilities" and clf.featurizer_.views != "original":
         raise UnsupportedInputError(
-            'view_averaging="probabilities": the decision is a mean of eight probabilities, not '
+            'view_averaging="probabilities": the decision is a mean over views, not '
             "one margin; effboost.inspection.occlusion_attribution explains any classifier"
         )
     # What cannot be explained is refused before an image is read.

@@ -262,9 +262,7 @@ def preprocess(transform: ImageTransform) -> onnx.ModelProto:
     side, crop_size = transform.side, transform.crop_size
     steps, shape, source = [], ("height", "width"), "image"
     if transform.foreground == "masked":
-        masked = _CROP_MASKED.format(
-            black=BLACK, speck=SPECK, border=MASKED_BORDER, least=MIN_SIDE
-        )
+        masked = _CROP_MASKED.format(black=BLACK, speck=SPECK, border=MASKED_BORDER, least=MIN_SIDE)
         shape, source = ("masked_height", "masked_width"), "masked"
         steps.append(as_model(parser.parse_graph(masked)))
     if crop_size is not None:
