@@ -28,6 +28,7 @@ __all__ = ["describe"]
 SECTIONS: Final = (
     ("tested", "Tested images and subjects"),
     ("numbers", "Results"),
+    ("sites", "Other sites"),
     ("confusion", "Confusion matrix"),
     ("subjects", "Results by subject"),
     ("mistakes", "Most confident errors"),
@@ -89,7 +90,7 @@ def describe(
     """Collect the content of both templates, except for title, date and leakage."""
     found = evaluation
     return {
-        "sections": SECTIONS,
+        "sections": [(name, title) for name, title in SECTIONS if _has_section(name, found)],
         "heading_of": dict(SECTIONS),
         "model": _name_model(found),
         "prefit": found.prefit,
@@ -113,6 +114,8 @@ def describe(
             }
             for name, scores in found.per_class.items()
         ],
+        "sites": _list_sites(found),
+        "falls": _list_falls(found),
         "confusion": _list_confusion(found),
         "subjects": _list_subjects(found),
         "subject_picture": picture_subjects(found),
@@ -127,6 +130,10 @@ def describe(
         "settings": _list_settings(found),
         "limits": _LIMITS,
     }
+
+
+def _has_section(name: str, found: EvaluationReport) -> bool:
+    return name != "sites" or bool(found.sites)
 
 
 def _name_model(found: EvaluationReport) -> str:
@@ -189,6 +196,39 @@ def _list_metrics(found: EvaluationReport) -> list[dict[str, Any]]:
         }
         for name in TITLES
         if name in found.metrics
+    ]
+
+
+def _list_sites(found: EvaluationReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "images": site.n_images,
+            "subjects": site.n_subjects,
+            "numbers": [
+                _show(metric)
+                for metric in (
+                    site.metrics["accuracy"].within,
+                    site.metrics["accuracy"].across,
+                    site.metrics["accuracy"].gap,
+                )
+            ],
+        }
+        for name, site in found.sites.items()
+    ]
+
+
+def _list_falls(found: EvaluationReport) -> list[dict[str, str]]:
+    """List the recalls of classes that fall at a site."""
+    return [
+        {
+            "site": name,
+            "label": label,
+            "within": _show(site.recall[label].within),
+            "across": _show(site.recall[label].across),
+        }
+        for name, site in found.sites.items()
+        for label in site.falling
     ]
 
 
