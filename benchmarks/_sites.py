@@ -16,7 +16,6 @@ PREPARATIONS = {
     "Macenko": {"stain": "macenko"},
     "crop to the cell": {"foreground": True},
 }
-RECIPES = {"paper's head": presets.frozen, "recommended": presets.recommended}
 
 
 def load_white_cells(folder):
@@ -34,13 +33,16 @@ def load_white_cells(folder):
     return paths[kept], target[kept], groups[kept], site[kept]
 
 
-def compute_features(paths, target, recipe, preparation, cache, **settings):
-    """Compute the features of a recipe, or read those of an earlier run."""
-    words = (recipe, preparation, *(str(value) for value in settings.values()))
-    file = cache / ("_".join(words).replace(" ", "-").replace("'", "") + ".npy")
+def compute_features(paths, target, preparation, views, cache, **settings):
+    """Compute the features of `presets.recommended`, or read those of an earlier run.
+
+    The first columns are those of the last stage, which are all that the paper's head uses.
+    """
+    words = (preparation, views, *(str(value) for value in settings.values()))
+    file = cache / ("_".join(words).replace(" ", "-") + ".npy")
     if file.is_file():
         return np.load(file)
-    clf = RECIPES[recipe](random_state=0, **settings, **PREPARATIONS[preparation])
+    clf = presets.recommended(random_state=0, views=views, **settings, **PREPARATIONS[preparation])
     features = clone(clf.featurizer).fit(paths, target).transform(paths)
     cache.mkdir(parents=True, exist_ok=True)
     np.save(file, features)

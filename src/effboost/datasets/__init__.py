@@ -3,6 +3,7 @@
 from effboost.datasets._blood_cells import make_blood_cells
 from effboost.datasets._check import check_image_folder, check_images
 from effboost.datasets._cnmc import load_cnmc, split_cnmc_preliminary
+from effboost.datasets._combine import combine
 from effboost.datasets._findings import DataCheck, Finding
 from effboost.datasets._folder import list_images, load_image_folder
 from effboost.datasets._published import load_published
@@ -15,6 +16,7 @@ __all__ = [
     "PublishedSet",
     "check_image_folder",
     "check_images",
+    "combine",
     "list_images",
     "load_cnmc",
     "load_image_folder",
