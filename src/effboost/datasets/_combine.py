@@ -188,8 +188,8 @@ def _check_classes(
             others = sorted(set().union(*(own for i, own in enumerate(found) if i != where[0])))
             raise DatasetError(
                 f"the class {label!r} is only in {str(sites[where[0]][0])!r}: a model would "
-                f"recognise the source instead. Rename it to a class of the others ({', '.join(others)}), or "
-                f"leave it out by classes={{{label!r}: None}}"
+                "recognise the source instead. Rename it to a class of the others "
+                f"({', '.join(others)}), or leave it out by classes={{{label!r}: None}}"
             )
     if not set().union(*found):
         raise DatasetError("classes leaves out all images")

@@ -16,6 +16,7 @@ from effboost.evaluation import EvaluationReport, Metric
 from effboost.evaluation._report import TITLES
 from effboost.exceptions import EffboostError
 from effboost.inspection._heat import AttributionDisplay, explain
+from effboost.inspection._report_labels import describe_label_issues
 from effboost.inspection._report_pictures import (
     picture_history,
     picture_mistake,
@@ -32,6 +33,7 @@ SECTIONS: Final = (
     ("confusion", "Confusion matrix"),
     ("subjects", "Results by subject"),
     ("mistakes", "Most confident errors"),
+    ("labels", "Labels that are probably wrong"),
     ("calibration", "Calibration"),
     ("leakage", "Leakage"),
     ("settings", "Settings and versions"),
@@ -86,11 +88,15 @@ def describe(
     images: ImageSequence,
     training: ImageSequence | None,
     n_mistakes: int,
+    *,
+    labels: bool,
 ) -> dict[str, Any]:
     """Collect the content of both templates, except for title, date and leakage."""
     found = evaluation
+    issues = describe_label_issues(found, images) if labels else None
+    optional = {"sites": bool(found.sites), "labels": labels}
     return {
-        "sections": [(name, title) for name, title in SECTIONS if _has_section(name, found)],
+        "sections": [pair for pair in SECTIONS if optional.get(pair[0], True)],
         "heading_of": dict(SECTIONS),
         "model": _name_model(found),
         "prefit": found.prefit,
@@ -121,6 +127,7 @@ def describe(
         "subject_picture": picture_subjects(found),
         "n_wrong": int((found.y_true != found.y_pred).sum()),
         **_show_mistakes(found, images, training, n_mistakes),
+        "issues": issues,
         "calibration_error": _show(found.metrics.get("calibration_error")),
         "reliability_picture": picture_reliability(found),
         "history_picture": picture_history(found),
@@ -130,10 +137,6 @@ def describe(
         "settings": _list_settings(found),
         "limits": _LIMITS,
     }
-
-
-def _has_section(name: str, found: EvaluationReport) -> bool:
-    return name != "sites" or bool(found.sites)
 
 
 def _name_model(found: EvaluationReport) -> str:
