@@ -348,3 +348,32 @@ def test_joining_images_with_groups_of_different_types_raises(paths):
     integers = np.asarray(ImageSequence(paths[2:4], groups=[1, 2]))
     with pytest.raises(SplitError, match="'1' at position 0, 1 at position 2"):
         ImageSequence(np.vstack([strings, integers]))
+
+
+def test_boxes_select_parts_of_images():
+    pixels = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(1, 20, 30, 3)
+    boxes = [(0, 0, 30, 20), (2, 3, 12, 15), (18, 4, 40, 60)]
+    images = ImageSequence(np.repeat(pixels, 3, axis=0), boxes=boxes, groups=list("aab"))
+    for image, (left, upper, right, lower) in zip(images, boxes, strict=True):
+        assert np.array_equal(image, pixels[0, upper:lower, left:right])
+    prints = [images.fingerprint(i) for i in range(3)]
+    assert len(set(prints)) == 3
+    part = pickle.loads(pickle.dumps(images[[2, 0]]))
+    assert [part.fingerprint(i) for i in range(2)] == [prints[2], prints[0]]
+    assert np.array_equal(part[0], images[2])
+
+
+def test_invalid_boxes_raise():
+    pixels = np.zeros((2, 20, 30, 3), dtype=np.uint8)
+    with pytest.raises(UnsupportedInputError, match=r"boxes has shape \(1, 4\)"):
+        ImageSequence(pixels, boxes=[(0, 0, 9, 9)])
+    with pytest.raises(UnsupportedInputError, match="type float64"):
+        ImageSequence(pixels, boxes=np.zeros((2, 4)))
+    with pytest.raises(UnsupportedInputError, match=r"box at position 1, \(5, 5, 5, 9\), is empty"):
+        ImageSequence(pixels, boxes=[(0, 0, 9, 9), (5, 5, 5, 9)])
+    outside = ImageSequence(pixels, boxes=[(0, 0, 9, 9), (40, 5, 50, 9)])
+    with pytest.raises(ImageDecodeError, match=r"position 1: the box .* is outside of the image"):
+        outside[1]
+    small = ImageSequence(pixels, boxes=[(0, 0, 9, 9), (0, 0, 4, 9)])
+    with pytest.raises(ImageDecodeError, match="is 4 x 9 pixels"):
+        small[1]

@@ -99,3 +99,33 @@ def test_progress_goes_to_stderr(cells, capsys):
     printed = capsys.readouterr()
     json.loads(printed.out)
     assert "24/24" in printed.err
+
+
+@pytest.fixture
+def one_wrong(tmp_path):
+    """Class folders of eight subjects; one cell of the first is in the wrong folder."""
+    made = make_blood_cells(n_subjects=8, images_per_subject=6, image_size=40, random_state=0)
+    for i, (picture, label, subject) in enumerate(
+        zip(made.images, made.target, made.groups, strict=True)
+    ):
+        folder = tmp_path / "cells" / ("HEM" if i == 3 else label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{subject}_{i:02d}.png")
+    return tmp_path / "cells"
+
+
+@pytest.mark.slow
+def test_wrong_label_is_found_by_models_of_other_subjects(one_wrong, capsys):
+    network = "--backbone shufflenet_v2_x0_5 --weights none --image-size 32 --folds 2"
+    assert check(one_wrong, "--labels", "--format", "json", *network.split()) == 1
+    found = json.loads(capsys.readouterr().out)
+    wrong = [finding for finding in found["findings"] if finding["kind"] == "wrong_label"]
+    assert [finding["images"] for finding in wrong] == [[str(one_wrong / "HEM" / "S000_03.png")]]
+    assert "labelled HEM, probably ALL (label quality 0." in wrong[0]["detail"]
+
+
+def test_options_of_labels_are_checked_before_the_work(one_wrong, capsys):
+    assert check(one_wrong, "--backbone", "resnet18") == 1
+    assert "--backbone is for --labels" in capsys.readouterr().err
+    assert main(["check", str(one_wrong), str(one_wrong), "--labels"]) == 1
+    assert "--labels takes one folder; got 2" in capsys.readouterr().err

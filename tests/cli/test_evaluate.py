@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils import Bunch
 
 from effboost.backbones import build_backbone, get_backbone_spec
 from effboost.cli import main
+from effboost.cli._options import find_sites
 
 
 @pytest.fixture
@@ -210,3 +213,34 @@ def test_unwritable_file_raises_before_the_work(folder, weights, option, capsys)
     assert "is a folder; name a file" in capsys.readouterr().err
     assert run(folder, weights, option, str(folder / "no" / "report.html")) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_sites_are_read_from_a_column_or_from_names(folder, weights, capsys):
+    table = folder / "labels.csv"
+    with table.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    people = sorted({row[2] for row in rows})
+    kinds = {row[2]: row[1] for row in rows}
+    # Half of the people of each kind work at each site.
+    by_kind = {kind: [p for p in people if kinds[p] == kind] for kind in set(kinds.values())}
+    first = {p for own in by_kind.values() for p in own[: len(own) // 2]}
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, "laboratory"])
+        writer.writerows([*row, "A" if row[2] in first else "B"] for row in rows)
+    assert run(folder, weights, "--site", "laboratory", "--quiet") == 0
+    printed = capsys.readouterr().out
+    assert "2 sites, each by models fitted on the others" in printed
+    assert "within the site" in printed
+    assert run(folder, weights, "--site", "city") == 1
+    assert "no column 'city' for the site; its columns are file, kind" in capsys.readouterr().err
+
+
+def test_sites_in_names_of_files():
+    data = Bunch(table={}, paths=np.array(["x/A_1.png", "x/B_2.png"], dtype=object))
+    assert find_sites(data, r"([AB])_") == ["A", "B"]
+    with pytest.raises(ValueError, match=r"finds no site in 'x/B_2\.png'"):
+        find_sites(data, r"(A)_")
+    for pattern in ("A_", "(A"):
+        with pytest.raises(ValueError, match="must be a regular expression with one group"):
+            find_sites(data, pattern)

@@ -314,6 +314,18 @@ def cut_frame(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def cut_box(image: Image.Image, box: npt.NDArray[np.intp]) -> Image.Image:
+    """Crop an image to the part inside a box; what the box has outside is left out."""
+    left, upper, right, lower = box.tolist()
+    inside = max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise UnreadableError(
+            f"the box {tuple(box.tolist())} is outside of the image, which is {image.width} x "
+            f"{image.height} pixels"
+        )
+    return image.crop(inside)
+
+
 def digest_file(name: str) -> str:
     """Hash the bytes of a file."""
     check_is_file(name)

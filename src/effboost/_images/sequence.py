@@ -14,6 +14,7 @@ from effboost._images.decoding import Decoder
 from effboost._images.errors import UnreadableError
 from effboost._images.limits import check_side
 from effboost._images.sources import (
+    BoxedSource,
     FramedSource,
     Handle,
     ItemSource,
@@ -50,6 +51,9 @@ class ImageSequence:
         Height, width and channels of one image, in pixels, for images given as numeric rows.
     frame : int, default=None
         Side in pixels of the central square that larger images are cropped to.
+    boxes : array-like of shape (n_samples, 4) of int, default=None
+        The part of each image to use: left, upper, right and lower edge in pixels, the last two
+        exclusive. Several items of `X` may be parts of one photo.
     white_level : float, default=None
         The pixel value that becomes 255 in images with more than 8 bits and in float images, such
         as 4095 for a camera with 12 bits. None means 65535 for integers and 1 for floats. Images
@@ -99,12 +103,17 @@ class ImageSequence:
         groups: npt.ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         frame: int | None = None,
+        boxes: npt.ArrayLike | None = None,
         white_level: float | None = None,
     ):
         source = as_source(X, image_shape, Decoder(white_level))
         if groups is None and isinstance(source, ItemSource):
             groups = source.groups()
-        self._source: Source = source if frame is None else FramedSource(source, frame)
+        self._source: Source = source
+        if boxes is not None:
+            self._source = BoxedSource(self._source, _check_boxes(boxes, len(source)))
+        if frame is not None:
+            self._source = FramedSource(self._source, frame)
         self._index = np.arange(len(self._source))
         self.groups = None if groups is None else check_groups(groups)
         if self.groups is not None and self.groups.shape != self.shape:
@@ -281,6 +290,22 @@ class ImageSequence:
     def __repr__(self) -> str:
         groups = "" if self.groups is None else f", {len(np.unique(self.groups))} groups"
         return f"<ImageSequence of {len(self)} images{groups}>"
+
+
+def _check_boxes(boxes: npt.ArrayLike, n_samples: int) -> npt.NDArray[np.intp]:
+    given = np.asarray(boxes)
+    if given.shape != (n_samples, 4) or given.dtype.kind not in "iu":
+        raise UnsupportedInputError(
+            f"boxes has shape {given.shape} and type {given.dtype}; give four integers (left, "
+            f"upper, right, lower) for each of the {n_samples} images"
+        )
+    empty = np.flatnonzero((given[:, 0] >= given[:, 2]) | (given[:, 1] >= given[:, 3]))
+    if empty.size:
+        raise UnsupportedInputError(
+            f"the box at position {empty[0]}, {tuple(given[empty[0]].tolist())}, is empty: give "
+            "left, upper, right and lower edge"
+        )
+    return given.astype(np.intp)
 
 
 def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSequence:

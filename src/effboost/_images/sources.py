@@ -14,6 +14,7 @@ from PIL import Image
 
 from effboost._images.decoding import (
     Decoder,
+    cut_box,
     cut_frame,
     digest_array,
     digest_file,
@@ -23,7 +24,15 @@ from effboost._images.depth import check_dtype
 from effboost._utils.columns import check_groups, is_missing
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["FramedSource", "Handle", "ItemSource", "MappedSource", "Source", "as_source"]
+__all__ = [
+    "BoxedSource",
+    "FramedSource",
+    "Handle",
+    "ItemSource",
+    "MappedSource",
+    "Source",
+    "as_source",
+]
 
 _ACCEPTED: Final = (
     "a sequence, Series or one-column DataFrame of paths; a list of PIL images or arrays; an "
@@ -135,6 +144,29 @@ class _ArraySource:
 
     def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
         return _ArraySource(self._array[index], self._decoder)
+
+
+class BoxedSource:
+    """Source of a part of each image of another source."""
+
+    def __init__(self, source: Source, boxes: npt.NDArray[np.intp]):
+        self._source, self._boxes = source, boxes
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, i: int, function: _Use[_Result]) -> _Result:
+        return self._source.read(i, lambda image: function(cut_box(image, self._boxes[i])))
+
+    def path(self, i: int) -> str | None:
+        return self._source.path(i)
+
+    def fingerprint(self, i: int) -> str:
+        box = self._boxes[i].tolist()
+        return hashlib.sha256(f"{self._source.fingerprint(i)}{box}".encode()).hexdigest()
+
+    def take(self, index: npt.NDArray[np.intp]) -> BoxedSource:
+        return BoxedSource(self._source.take(index), self._boxes[index])
 
 
 class FramedSource:

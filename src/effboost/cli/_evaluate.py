@@ -12,6 +12,7 @@ from effboost.cli._options import (
     add_data_options,
     add_format_option,
     add_model_options,
+    find_sites,
     load_data,
     make_estimator,
 )
@@ -30,6 +31,7 @@ _EXAMPLES = """\
   effboost evaluate cells                             a folder with labels.csv, or class folders
   effboost evaluate cells --target label --group patient --out results
   effboost evaluate cells --group 'UID_(H?\\d+)_'      subjects in the file names
+  effboost evaluate cells --group patient --site laboratory    works elsewhere?
   effboost evaluate cells --positive ALL --report report.html --model-card MODEL_CARD.md
   effboost evaluate cells --crop-size none --image-size 96 --epochs 10
   effboost evaluate cells --backbone resnet18 --weights my_weights.pth --frozen
@@ -51,6 +53,12 @@ def add_parser(commands: Any) -> None:
         "--positive",
         metavar="CLASS",
         help="positive class: adds its sensitivity at 95 %% specificity and the reverse",
+    )
+    add(
+        "--site",
+        metavar="COLUMN|REGEX",
+        help="column with the site, or a regular expression for the file names: each site is "
+        "tested by models of all others, beside folds within it",
     )
     add_model_options(parser)
     add("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
@@ -76,6 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         data.images,
         data.target,
         groups=data.groups,
+        sites=None if arguments.site is None else find_sites(data, arguments.site),
         cv=arguments.folds,
         pos_label=arguments.positive,
         return_estimator=bool(arguments.report or arguments.model_card),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = [
     "add_format_option",
     "add_model_options",
     "add_white_level_option",
+    "find_sites",
     "load_data",
     "make_estimator",
     "positive_number",
@@ -138,6 +140,28 @@ def load_data(arguments: argparse.Namespace) -> Any:
             stacklevel=2,
         )
     return data
+
+
+def find_sites(data: Any, site: str) -> list[str]:
+    """Return the site of each image, from a column of the table or from the names of the files."""
+    if data.table:
+        if site not in data.table:
+            raise ValueError(
+                f"labels.csv has no column {site!r} for the site; its columns are "
+                f"{', '.join(list(data.table)[:20])}"
+            )
+        return [str(name) for name in data.table[site]]
+    try:
+        found = [re.search(site, path) for path in data.paths]
+        names = [(match and match[1]) or "" for match in found]
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            f"--site {site!r} must be a regular expression with one group in parentheses ({error})"
+        ) from error
+    if not all(names):
+        path = data.paths[names.index("")]
+        raise ValueError(f"--site {site!r} finds no site in {path!r}")
+    return names
 
 
 def _refuse_held_out(split: Any, folder: Path) -> None:

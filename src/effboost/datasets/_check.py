@@ -20,7 +20,7 @@ from effboost._images import ImageSequence, as_images
 from effboost._utils.columns import is_missing
 from effboost._utils.threads import count_threads
 from effboost.datasets._files import check_folder, warn_of_others
-from effboost.datasets._findings import KINDS, DataCheck, Finding
+from effboost.datasets._findings import KINDS, DataCheck, Finding, sort_findings
 from effboost.datasets._layout import Columns, FolderData, join_folders, read_folder
 from effboost.datasets._names import find_similar_names
 from effboost.datasets._near_duplicates import (
@@ -117,9 +117,8 @@ def check_images(
         *_find_alone(rows, looks),
         *_find_sizes(rows, looks, sizes, crop_size),
     ]
-    order = list(KINDS)
     return DataCheck(
-        tuple(sorted(findings, key=lambda finding: order.index(finding.kind))),
+        sort_findings(findings),
         n_images=len(images),
         n_subjects=rows.count_subjects(range(len(images))),
         classes=rows.count_by(rows.target),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TextIO
 
 from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
 
-__all__ = ["KINDS", "DataCheck", "Finding"]
+__all__ = ["KINDS", "DataCheck", "Finding", "sort_findings"]
 
 # Headings of the kinds of findings, the most severe first.
 KINDS: Final = {
@@ -19,6 +19,8 @@ KINDS: Final = {
     "leaking_image": "images in more than one split",
     "several_labels": "images under several labels",
     "several_subjects": "images under several subjects",
+    "wrong_subject": "subjects whose label is probably wrong",
+    "wrong_label": "images whose label is probably wrong",
     "unreadable": "unreadable images",
     "duplicate": "duplicates with identical bytes",
     "near_duplicate": "near duplicates: re-encoded, resized, rotated or mirrored",
@@ -42,7 +44,8 @@ class Finding:
     kind : str
         "leaking_subject", "leaking_image", "several_labels", "several_subjects", "unreadable",
         "duplicate", "near_duplicate", "similar_labels", "similar_subjects", "dark", "blank",
-        "size", "no_label" or "no_subject".
+        "size", "no_label" or "no_subject"; by ``effboost check --labels`` also "wrong_subject" and
+        "wrong_label".
     images : tuple of str
         The affected images: paths, or positions of images in memory.
     detail : str
@@ -52,6 +55,12 @@ class Finding:
     kind: str
     images: tuple[str, ...]
     detail: str
+
+
+def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Sort findings by their kind, the most severe first."""
+    order = list(KINDS)
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.kind)))
 
 
 @dataclasses.dataclass(frozen=True)

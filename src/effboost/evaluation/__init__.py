@@ -3,5 +3,6 @@
 from effboost.evaluation._evaluate import evaluate
 from effboost.evaluation._report import EvaluationReport
 from effboost.evaluation._scores import Metric
+from effboost.evaluation._sites import SiteComparison, SiteResult
 
-__all__ = ["EvaluationReport", "Metric", "evaluate"]
+__all__ = ["EvaluationReport", "Metric", "SiteComparison", "SiteResult", "evaluate"]

@@ -32,6 +32,7 @@ from effboost.evaluation._scores import (
     subject_scores,
     with_interval,
 )
+from effboost.evaluation._sites import Sites, check_n_splits, check_sites, compare_sites
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import subject_folds
 from effboost.model_selection._leakage import check_fold_leakage
@@ -51,6 +52,7 @@ def evaluate(
     y: npt.ArrayLike,
     *,
     groups: npt.ArrayLike | None = None,
+    sites: npt.ArrayLike | None = None,
     cv: Any = 5,
     pos_label: Any = None,
     check_leakage: bool = True,
@@ -81,6 +83,11 @@ def evaluate(
         image is its own subject. The groups are passed to ``fit`` if it takes them, and as groups
         of the images. Splits inside `estimator` use them: if ``cv`` of a search or a stack is a
         number of folds, these keep subjects together, too.
+    sites : array-like of shape (n_samples,), default=None
+        The site of each image, such as the laboratory, microscope or data set. If given, the images
+        of each site are predicted by a model that was fitted on all other sites, and this is
+        compared with `cv` folds by subject within each site: see `EvaluationReport.sites`. Each
+        subject must be at one site, and each class at two or more.
     cv : int, splitter, iterable of (train, test) or "prefit", default=5
         Number of `subject_folds`; or other folds, such as a scikit-learn splitter. Each image must
         be tested exactly once. "prefit" tests a fitted `estimator` as it is. `X` must then be
@@ -113,7 +120,7 @@ def evaluate(
     LeakageError
         If a subject or an image is on both sides of a fold.
     SplitError
-        If the images cannot be split by subject, or `cv` does not test each image once.
+        If the images cannot be split by subject or by site, or `cv` does not test each image once.
     ImageDecodeError, UnsupportedInputError
         If the images cannot be read, the classes of `y` are all unknown to a fitted estimator, or
         ``predict_proba`` returns values that are not probabilities.
@@ -134,6 +141,8 @@ def evaluate(
     (6, 0, 24)
     """
     prefit = isinstance(cv, str) and cv == "prefit"
+    if sites is not None:
+        check_n_splits(cv)
     if prefit:
         check_is_fitted(estimator)
     # Columns of a former fit do not matter to one that is fitted anew.
@@ -146,12 +155,17 @@ def evaluate(
             f"pos_label={pos_label!r} is not a class; the classes are {sample.classes.tolist()}"
         )
     rng = check_random_state(random_state)
-    everything = np.arange(len(sample.labels))
-    folds = [(everything[:0], everything)] if prefit else _make_folds(cv, sample, rng)
+    at = None if sites is None else check_sites(sites, sample)
+    folds, within = _choose_folds(cv, at, sample, rng)
     if check_leakage:
-        check_fold_leakage(sample.images, sample.subjects, folds)
+        check_fold_leakage(sample.images, sample.subjects, [*folds, *within])
     start = time.perf_counter()
     own, cnn, fitted = predict_folds(estimator, sample, folds, prefit=prefit, verbose=verbose)
+    extra: dict[str, Any] = {"estimators": fitted.models if return_estimator else ()}
+    if at is not None:
+        beside, _, _ = predict_folds(estimator, sample, within, prefit=False, verbose=verbose)
+        numbers = {"n_bootstrap": n_bootstrap, "confidence": confidence, "rng": rng}
+        extra["sites"] = compare_sites(at, sample, beside, own, **numbers)
     reporter = _Reporter(
         sample,
         folds,
@@ -161,7 +175,6 @@ def evaluate(
         confidence=confidence,
         draws=draw_subjects(len(np.unique(sample.subjects)), n_bootstrap, rng),
     )
-    extra: dict[str, Any] = {"estimators": fitted.models if return_estimator else ()}
     if any(fitted.history) or any(fitted.evals_result):
         extra |= {"history": fitted.history, "evals_result": fitted.evals_result}
     if cnn is not None:
@@ -198,6 +211,18 @@ def _join_classes(classes: npt.NDArray[Any], estimator: Any) -> npt.NDArray[Any]
             stacklevel=3,
         )
     return np.unique(np.concatenate([classes, known]))
+
+
+def _choose_folds(
+    cv: Any, sites: Sites | None, sample: LabelledSample, rng: np.random.RandomState
+) -> tuple[Folds, Folds]:
+    """Return the folds to test, and those within sites to compare with, if any."""
+    if sites is not None:
+        return sites.leave_one_out(), sites.folds_within(sample, int(cv), rng)
+    everything = np.arange(len(sample.labels))
+    if isinstance(cv, str) and cv == "prefit":
+        return [(everything[:0], everything)], []
+    return _make_folds(cv, sample, rng), []
 
 
 def _make_folds(cv: Any, sample: LabelledSample, rng: np.random.RandomState) -> Folds:

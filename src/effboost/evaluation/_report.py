@@ -19,6 +19,7 @@ from effboost._utils.atomic_write import write_atomic
 from effboost._utils.compat import load_matplotlib
 from effboost._utils.escape import escape_invisible
 from effboost.evaluation._scores import Metric
+from effboost.evaluation._sites import SiteResult, format_sites, sites_to_dict
 
 __all__ = ["TITLES", "EvaluationReport", "format_columns"]
 
@@ -82,6 +83,10 @@ class EvaluationReport:
         ``history_`` of each fold's classifier; empty where there is none.
     evals_result : tuple of dict
         ``evals_result_`` of each fold's classifier; empty where there is none.
+    sites : dict of str to SiteResult
+        With ``sites=``: results of each site by the models of all other sites, beside those within
+        the site. All other numbers of the report are those of models of other sites; `fold` is the
+        position of the site among the sorted ones. Empty otherwise.
     estimators : tuple of classifier
         The fitted classifier of each fold; empty unless ``return_estimator=True``.
     """
@@ -104,6 +109,7 @@ class EvaluationReport:
     gain: Metric | None = None
     history: tuple[list[dict[str, float]], ...] = ()
     evals_result: tuple[dict[str, dict[str, list[float]]], ...] = ()
+    sites: Mapping[str, SiteResult] = dataclasses.field(default_factory=dict)
     estimators: tuple[Any, ...] = ()
 
     @property
@@ -155,6 +161,8 @@ class EvaluationReport:
             alone = self.cnn.to_dict()
             data["cnn"] = {key: alone[key] for key in ("metrics", "per_class", "confusion_matrix")}
             data["gain"] = _plain(self.gain)
+        if self.sites:
+            data["sites"] = sites_to_dict(self.sites)
         if self.history:
             data["history"] = list(self.history)
             data["evals_result"] = list(self.evals_result)
@@ -213,8 +221,7 @@ def _plain(metric: Metric) -> dict[str, float | None]:
 def _format_report(report: EvaluationReport) -> str:
     level = f"[{report.confidence:.0%} interval]"
     lines = [
-        f"{len(report.y_true)} images of {report.n_subjects} subjects, "
-        + ("by a model fitted before" if report.prefit else f"{report.n_splits} folds"),
+        f"{len(report.y_true)} images of {report.n_subjects} subjects, " + _describe_folds(report),
         "",
         *_format_metrics(report),
     ]
@@ -236,8 +243,18 @@ def _format_report(report: EvaluationReport) -> str:
         cells = "".join(f"{scores[key]!s:<22}" for key in ("precision", "recall", "f1"))
         lines.append(f"{plain[name]:<{width}}{report.support[name]:>6}  {cells.rstrip()}")
     lines += ["", "confusion matrix (rows: true, columns: predicted)", *_format_matrix(report)]
+    if report.sites:
+        lines += ["", "accuracy at each site", *format_sites(report.sites)]
     lines += ["", f"{level} from a bootstrap over subjects"]
     return "\n".join(lines)
+
+
+def _describe_folds(report: EvaluationReport) -> str:
+    if report.prefit:
+        return "by a model fitted before"
+    if report.sites:
+        return f"{len(report.sites)} sites, each by models fitted on the others"
+    return f"{report.n_splits} folds"
 
 
 def _format_metrics(report: EvaluationReport) -> Iterable[str]:

@@ -6,6 +6,7 @@ from effboost.inspection._comparison import ExtractorComparisonDisplay
 from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._label_issues import LabelIssues, label_issues
 from effboost.inspection._occlusion import occlusion_attribution
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
@@ -19,11 +20,13 @@ __all__ = [
     "ExtractorComparisonDisplay",
     "FeatureViewDisplay",
     "HTMLReport",
+    "LabelIssues",
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",
     "grad_cam",
     "hybrid_attribution",
+    "label_issues",
     "occlusion_attribution",
     "report",
 ]

@@ -55,6 +55,7 @@ class HTMLReport:
         pos_label: Any = None,
         title: str | None = None,
         n_mistakes: int = 8,
+        labels: bool = False,
         random_state: int = 0,
         verbose: int = 0,
     ) -> Self:
@@ -78,6 +79,8 @@ class HTMLReport:
             Heading of the report.
         n_mistakes : int, default=8
             Number of errors to show with heat maps.
+        labels : bool, default=False
+            Add a section on labels that are probably wrong, by `label_issues` (extra ``labels``).
         random_state : int, default=0
             Seed of folds and bootstrap samples.
         verbose : int, default=0
@@ -116,7 +119,7 @@ class HTMLReport:
         findings = None
         if training is not None:
             findings = compare_with_training(training, images, groups_train, evaluation)
-        return cls._make(evaluation, images, training, findings, title, n_mistakes)
+        return cls._make(evaluation, images, training, findings, title, n_mistakes, labels)
 
     @classmethod
     def from_evaluation(
@@ -126,6 +129,7 @@ class HTMLReport:
         *,
         title: str | None = None,
         n_mistakes: int = 8,
+        labels: bool = False,
     ) -> Self:
         """Report on an evaluation that was made before.
 
@@ -139,6 +143,8 @@ class HTMLReport:
             Heading of the report.
         n_mistakes : int, default=8
             Number of errors to show with heat maps.
+        labels : bool, default=False
+            Add a section on labels that are probably wrong, by `label_issues` (extra ``labels``).
 
         Returns
         -------
@@ -153,7 +159,7 @@ class HTMLReport:
             raise UnsupportedInputError(
                 f"X has {len(images)} images, but {len(evaluation.y_true)} were evaluated"
             )
-        return cls._make(evaluation, images, None, None, title, n_mistakes)
+        return cls._make(evaluation, images, None, None, title, n_mistakes, labels)
 
     @classmethod
     def _make(
@@ -164,8 +170,9 @@ class HTMLReport:
         findings: list[dict[str, Any]] | None,
         title: str | None,
         n_mistakes: int,
+        labels: bool,
     ) -> Self:
-        content = describe(evaluation, images, training, n_mistakes)
+        content = describe(evaluation, images, training, n_mistakes, labels=labels)
         content |= {
             "title": title or f"Report on {content['model']}",
             "date": datetime.date.today().isoformat(),

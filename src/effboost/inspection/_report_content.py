@@ -16,6 +16,7 @@ from effboost.evaluation import EvaluationReport, Metric
 from effboost.evaluation._report import TITLES
 from effboost.exceptions import EffboostError
 from effboost.inspection._heat import AttributionDisplay, explain
+from effboost.inspection._report_labels import describe_label_issues
 from effboost.inspection._report_pictures import (
     picture_history,
     picture_mistake,
@@ -28,9 +29,11 @@ __all__ = ["describe"]
 SECTIONS: Final = (
     ("tested", "Tested images and subjects"),
     ("numbers", "Results"),
+    ("sites", "Other sites"),
     ("confusion", "Confusion matrix"),
     ("subjects", "Results by subject"),
     ("mistakes", "Most confident errors"),
+    ("labels", "Labels that are probably wrong"),
     ("calibration", "Calibration"),
     ("leakage", "Leakage"),
     ("settings", "Settings and versions"),
@@ -85,11 +88,15 @@ def describe(
     images: ImageSequence,
     training: ImageSequence | None,
     n_mistakes: int,
+    *,
+    labels: bool,
 ) -> dict[str, Any]:
     """Collect the content of both templates, except for title, date and leakage."""
     found = evaluation
+    issues = describe_label_issues(found, images) if labels else None
+    optional = {"sites": bool(found.sites), "labels": labels}
     return {
-        "sections": SECTIONS,
+        "sections": [pair for pair in SECTIONS if optional.get(pair[0], True)],
         "heading_of": dict(SECTIONS),
         "model": _name_model(found),
         "prefit": found.prefit,
@@ -113,11 +120,14 @@ def describe(
             }
             for name, scores in found.per_class.items()
         ],
+        "sites": _list_sites(found),
+        "falls": _list_falls(found),
         "confusion": _list_confusion(found),
         "subjects": _list_subjects(found),
         "subject_picture": picture_subjects(found),
         "n_wrong": int((found.y_true != found.y_pred).sum()),
         **_show_mistakes(found, images, training, n_mistakes),
+        "issues": issues,
         "calibration_error": _show(found.metrics.get("calibration_error")),
         "reliability_picture": picture_reliability(found),
         "history_picture": picture_history(found),
@@ -189,6 +199,39 @@ def _list_metrics(found: EvaluationReport) -> list[dict[str, Any]]:
         }
         for name in TITLES
         if name in found.metrics
+    ]
+
+
+def _list_sites(found: EvaluationReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "images": site.n_images,
+            "subjects": site.n_subjects,
+            "numbers": [
+                _show(metric)
+                for metric in (
+                    site.metrics["accuracy"].within,
+                    site.metrics["accuracy"].across,
+                    site.metrics["accuracy"].gap,
+                )
+            ],
+        }
+        for name, site in found.sites.items()
+    ]
+
+
+def _list_falls(found: EvaluationReport) -> list[dict[str, str]]:
+    """List the recalls of classes that fall at a site."""
+    return [
+        {
+            "site": name,
+            "label": label,
+            "within": _show(site.recall[label].within),
+            "across": _show(site.recall[label].across),
+        }
+        for name, site in found.sites.items()
+        for label in site.falling
     ]
 
 
