@@ -6,6 +6,8 @@ from effboost.inspection._comparison import ExtractorComparisonDisplay
 from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._neighbours import Neighbours, neighbours
+from effboost.inspection._neighbours_display import NeighboursDisplay
 from effboost.inspection._occlusion import occlusion_attribution
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
@@ -19,11 +21,14 @@ __all__ = [
     "ExtractorComparisonDisplay",
     "FeatureViewDisplay",
     "HTMLReport",
+    "Neighbours",
+    "NeighboursDisplay",
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",
     "grad_cam",
     "hybrid_attribution",
+    "neighbours",
     "occlusion_attribution",
     "report",
 ]
