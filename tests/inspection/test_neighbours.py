@@ -46,7 +46,6 @@ def test_contributions_are_the_sums_of_the_maps(spots, head, n_classes):
     assert found.values.shape == (*maps.margin.shape, clf.transform(X[:1]).shape[1])
     np.testing.assert_allclose(found.values.sum(axis=2), maps.maps.sum(axis=(2, 3)), atol=1e-4)
     np.testing.assert_allclose(found.margin, maps.margin, atol=1e-6)
-    assert found.outputs.tolist() == maps.outputs.tolist()
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -6,6 +6,8 @@ from effboost.inspection._comparison import ExtractorComparisonDisplay
 from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._importance import FeatureImportance, feature_importance
+from effboost.inspection._importance_display import FeatureImportanceDisplay
 from effboost.inspection._neighbours import Neighbours, neighbours
 from effboost.inspection._neighbours_display import NeighboursDisplay
 from effboost.inspection._occlusion import occlusion_attribution
@@ -19,6 +21,8 @@ __all__ = [
     "CAMDisplay",
     "ClassActivation",
     "ExtractorComparisonDisplay",
+    "FeatureImportance",
+    "FeatureImportanceDisplay",
     "FeatureViewDisplay",
     "HTMLReport",
     "Neighbours",
@@ -26,6 +30,7 @@ __all__ = [
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",
+    "feature_importance",
     "grad_cam",
     "hybrid_attribution",
     "neighbours",

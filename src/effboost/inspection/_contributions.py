@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,15 +30,12 @@ class Contributions:
         Their sum and the base of the margin are the margin.
     margin : ndarray of shape (n_samples, n_outputs), float64
         See `Attribution`.
-    outputs : ndarray of shape (n_outputs,)
-        The class of each output.
     is_probability : bool
         Whether the margins are probabilities.
     """
 
     values: _Floats
     margin: _Floats
-    outputs: npt.NDArray[Any]
     is_probability: bool
 
 
@@ -86,8 +83,7 @@ def contribute(clf: HybridClassifier, features: npt.NDArray[np.float32]) -> Cont
     if found.contributions is not None:
         values += found.contributions
     check_sum(values.sum(axis=2), found.base, found.margin)
-    outputs = clf.classes_[1:] if found.margin.shape[1] == 1 else clf.classes_
-    return Contributions(values, found.margin, outputs, found.is_probability)
+    return Contributions(values, found.margin, found.is_probability)
 
 
 def check_sum(total: _Floats, base: _Floats, margin: _Floats) -> None:

@@ -71,6 +71,17 @@ class Margins:
     method: str
     is_probability: bool = False
 
+    def take(self, row: int) -> Margins:
+        """Select one row."""
+        shared = self.coefficients is None or len(self.coefficients) == 1
+        return dataclasses.replace(
+            self,
+            margin=self.margin[[row]],
+            base=self.base[[row]],
+            coefficients=self.coefficients if shared else self.coefficients[[row]],
+            contributions=None if self.contributions is None else self.contributions[[row]],
+        )
+
 
 def explain_margins(head: Any, features: npt.NDArray[np.float32], reference: _Floats) -> Margins:
     """Split the margin of a head over the features, exactly.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,14 @@ import numpy.typing as npt
 from effboost._utils.compat import load_matplotlib
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._drawing import as_names, divide_axes
-from effboost.inspection._heat import network_pictures
+from effboost.inspection._heat import AttributionDisplay, network_pictures
 from effboost.inspection._neighbours import Neighbours, TrainingImages
 
-__all__ = ["NeighboursDisplay", "find_and_picture"]
+__all__ = ["NeighboursDisplay", "draw_decision", "find_and_picture"]
 
 _Pictures = npt.NDArray[np.uint8]
+# Inches of a heat map and of a row of neighbours, in a figure of both.
+_HEIGHTS: Final = 3.4, 1.7
 
 
 def find_and_picture(
@@ -208,3 +210,21 @@ def _show(ax: Any, picture: _Pictures) -> None:
     ax.imshow(picture)
     ax.set(xticks=[], yticks=[])
     ax.set_frame_on(False)
+
+
+def draw_decision(
+    figure: Any, heat: AttributionDisplay, near: NeighboursDisplay, *, output: Any = None
+) -> None:
+    """Draw an image, its heat map, and its neighbours below, on a figure 8 inches wide."""
+    n_classes = len(near.neighbours.labels)
+    of_heat, of_row = _HEIGHTS
+    below = of_row * n_classes + 0.3
+    figure.set_size_inches(8, of_heat + below)
+    grid = figure.add_gridspec(2, 2, height_ratios=[of_heat, below])
+    plain = figure.add_subplot(grid[0, 0])
+    plain.imshow(heat.pictures[0])
+    plain.set_axis_off()
+    heat.plot(figure.add_subplot(grid[0, 1]), output=output)
+    place = figure.add_subplot(grid[1, :])
+    place.set_title("Decided like these training images:", loc="left", fontsize=10)
+    near.plot(place, with_images=False)
