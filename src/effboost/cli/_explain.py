@@ -210,7 +210,7 @@ def _draw(
         if near is None:
             figure = display.plot(output=output).figure_
         else:
-            figure = plt.figure(layout="constrained")
+            figure = plt.figure(figsize=(8, 8), layout="constrained")
             draw_decision(figure, display, near.take(i), output=output)
         yield image, figure
         plt.close(figure)

@@ -136,19 +136,23 @@ class FeatureImportanceDisplay:
             ax = load_matplotlib().subplots(figsize=self.figsize(), layout="constrained")[1]
         self.figure_ = ax.figure
         names, shares = self._list_shares()
-        parts = divide_axes(ax, 1, 2, width_ratios=[1.0, 1.25])
+        ratios = [1.0, 1.25] if self.patches else [1.0]
+        parts = divide_axes(ax, 1, len(ratios), width_ratios=ratios)
         left = parts[0, 0].subgridspec(2, 1, height_ratios=[len(names) + 3, _N_BARS + 1])
         self.axes_ = np.array([self.figure_.add_subplot(left[i, 0]) for i in range(2)])
         self._plot_stages(self.axes_[0], names, shares)
         self._plot_channels(self.axes_[1])
-        self._plot_patches(parts[0, 1])
+        self.patch_axes_ = np.empty((0, 0), dtype=object)
+        if self.patches:
+            self._plot_patches(parts[0, 1])
         return self
 
     def figsize(self) -> tuple[float, float]:
         """Compute the size in inches of a figure in which all is legible."""
         n_classes = len({str(one.label) for one in self.patches})
         n_rows = len(self._list_shares()[0]) + _N_BARS + 8
-        return 11.0, max(0.22 * n_rows, 1.15 * len(self.patches) + 0.35 * n_classes + 0.4)
+        width = 11.0 if self.patches else 5.5
+        return width, max(0.22 * n_rows, 1.15 * len(self.patches) + 0.35 * n_classes + 0.4)
 
     def _list_shares(self) -> tuple[list[str], npt.NDArray[np.float64]]:
         """List the shares of the stages over all images, of each class and of each subject."""
@@ -200,10 +204,8 @@ class FeatureImportanceDisplay:
         ax.set_title("Channels with the largest contributions", fontsize=10, loc="left")
 
     def _plot_patches(self, place: Any) -> None:
-        n_patches = max((len(one.images) for one in self.patches), default=0)
+        n_patches = max(len(one.images) for one in self.patches)
         self.patch_axes_ = np.empty((len(self.patches), n_patches), dtype=object)
-        if not n_patches:
-            return
         grid = place.subgridspec(len(self.patches), n_patches)
         for row, one in enumerate(self.patches):
             for column in range(n_patches):

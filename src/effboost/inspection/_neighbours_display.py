@@ -16,8 +16,8 @@ from effboost.inspection._neighbours import Neighbours, TrainingImages
 __all__ = ["NeighboursDisplay", "draw_decision", "find_and_picture"]
 
 _Pictures = npt.NDArray[np.uint8]
-# Inches of a heat map and of a row of neighbours, in a figure of both.
-_HEIGHTS: Final = 3.4, 1.7
+# Heights of a heat map and of a row of neighbours, as parts of the width of a figure of both.
+_HEIGHTS: Final = 0.44, 0.22
 
 
 def find_and_picture(
@@ -215,11 +215,11 @@ def _show(ax: Any, picture: _Pictures) -> None:
 def draw_decision(
     figure: Any, heat: AttributionDisplay, near: NeighboursDisplay, *, output: Any = None
 ) -> None:
-    """Draw an image, its heat map, and its neighbours below, on a figure 8 inches wide."""
-    n_classes = len(near.neighbours.labels)
-    of_heat, of_row = _HEIGHTS
-    below = of_row * n_classes + 0.3
-    figure.set_size_inches(8, of_heat + below)
+    """Draw an image, its heat map, and its neighbours below; adapt the height of the figure."""
+    width = figure.get_figwidth()
+    of_heat, of_row = (width * part for part in _HEIGHTS)
+    below = of_row * len(near.neighbours.labels) + 0.3
+    figure.set_figheight(of_heat + below)
     grid = figure.add_gridspec(2, 2, height_ratios=[of_heat, below])
     plain = figure.add_subplot(grid[0, 0])
     plain.imshow(heat.pictures[0])
