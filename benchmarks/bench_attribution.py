@@ -28,6 +28,7 @@ from effboost.model_selection import subject_split
 
 _GRID = 14  # squares per side that are hidden one by one, the same for all maps
 _BOOTSTRAP = 2000
+_CORRELATION = "rank correlation with the first"
 _PARTS = ("curves", "complete", "seconds")
 
 
@@ -145,7 +146,7 @@ def compare(clf, maps, X, masks, groups, steps):
             measured["mass on the cell"] = mass_on(values, masks)
         measured["deletion (low is good)"] = area(clf, chosen, X, black, values, steps)
         measured["insertion (high is good)"] = area(clf, chosen, blurred, X, values, steps)
-        measured["rank correlation"] = rank_correlation(values, maps[first])
+        measured[_CORRELATION] = rank_correlation(values, maps[first])
         measures[name] = measured
     rows = [
         {"map": name} | {key: with_interval(v, groups) for key, v in measured.items()}
@@ -156,7 +157,10 @@ def compare(clf, maps, X, masks, groups, steps):
         own, other = measures[name], measures[cam]
         rows.append(
             {"map": f"{name} minus Grad-CAM"}
-            | {key: with_interval(own[key] - other[key], groups) for key in other}
+            | {
+                key: "" if key == _CORRELATION else with_interval(own[key] - other[key], groups)
+                for key in other
+            }
         )
     return rows
 
