@@ -12,6 +12,7 @@ from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform,
 from effboost.backbones import timm_spec
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection import feature_importance, grad_cam, hybrid_attribution
+from effboost.inspection._importance import find_patches
 from effboost.onnx import OnnxClassifier, export_onnx
 
 pytest.importorskip("timm")

@@ -73,12 +73,14 @@ class Margins:
 
     def take(self, row: int) -> Margins:
         """Select one row."""
-        shared = self.coefficients is None or len(self.coefficients) == 1
+        coefficients = self.coefficients
+        if coefficients is not None and len(coefficients) > 1:
+            coefficients = coefficients[[row]]
         return dataclasses.replace(
             self,
             margin=self.margin[[row]],
             base=self.base[[row]],
-            coefficients=self.coefficients if shared else self.coefficients[[row]],
+            coefficients=coefficients,
             contributions=None if self.contributions is None else self.contributions[[row]],
         )
 

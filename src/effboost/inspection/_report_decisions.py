@@ -175,7 +175,7 @@ def _choose_background(pool: ImageSequence) -> ImageSequence | None:
 
 def show_importance(found: EvaluationReport, images: ImageSequence) -> dict[str, Any]:
     """Describe what decides over the tested images; of several models, by the first one."""
-    nothing = {"importance_picture": None, "stages": [], "n_importance": 0}
+    nothing: dict[str, Any] = {"importance_picture": None, "stages": [], "n_importance": 0}
     if not found.estimators:
         return nothing | {"no_importance": "This evaluation did not keep the fitted models."}
     clf = found.estimators[0]
