@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from effboost._hybrid_classifier import HybridClassifier
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._margins import Margins, explain_margins
 
-__all__ = ["Contributions", "check_explainable", "check_sum", "contribute"]
+__all__ = ["Contributions", "check_explainable", "check_sum", "contribute", "predict_labels"]
 
 _Floats = npt.NDArray[np.float64]
 # Sums in single precision are off by less; a booster that decides by other trees, by more.
@@ -84,6 +84,12 @@ def contribute(clf: HybridClassifier, features: npt.NDArray[np.float32]) -> Cont
         values += found.contributions
     check_sum(values.sum(axis=2), found.base, found.margin)
     return Contributions(values, found.margin, found.is_probability)
+
+
+def predict_labels(clf: HybridClassifier, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Predict the class of each row of features."""
+    labels: npt.NDArray[Any] = clf.classes_[clf.classifier_.predict(features)]
+    return labels
 
 
 def check_sum(total: _Floats, base: _Floats, margin: _Floats) -> None:

@@ -16,7 +16,7 @@ from effboost._validation import check_labels
 from effboost.backbones._stages import list_children
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._attribution import mean_references, place_contributions, read_deviations
-from effboost.inspection._contributions import check_explainable, contribute
+from effboost.inspection._contributions import check_explainable, contribute, predict_labels
 from effboost.inspection._drawing import check_lengths
 from effboost.inspection._feature_maps import Block, FeatureMaps, list_blocks
 from effboost.inspection._heat import network_pictures
@@ -161,7 +161,7 @@ def feature_importance(
         groups = images.groups
     check_lengths(X=images, y=y, groups=groups)
     features = clf.transform(images)
-    labels = clf.classes_[clf._ask_head("predict", features)] if y is None else check_labels(y)
+    labels = predict_labels(clf, features) if y is None else check_labels(y)
     unknown = sorted(set(labels.tolist()) - set(clf.classes_.tolist()), key=str)
     if unknown:
         raise UnsupportedInputError(

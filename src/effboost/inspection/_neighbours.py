@@ -14,7 +14,7 @@ from effboost._hybrid_classifier import HybridClassifier
 from effboost._utils.columns import check_groups
 from effboost._validation import check_labels
 from effboost.exceptions import UnsupportedInputError
-from effboost.inspection._contributions import check_explainable, contribute
+from effboost.inspection._contributions import check_explainable, contribute, predict_labels
 from effboost.inspection._drawing import check_lengths
 
 __all__ = ["Neighbours", "TrainingImages", "neighbours"]
@@ -128,8 +128,9 @@ class TrainingImages:
                     distances[rows, k, :n_found] = near
                     indices[rows, k, :n_found] = candidates[places]
         names = np.array(["", *(self.images.name(i) for i in range(len(self.images)))], object)
-        predicted = clf.classes_[clf._ask_head("predict", features)]
-        return Neighbours(indices, distances, clf.classes_, names[indices + 1], predicted)
+        return Neighbours(
+            indices, distances, clf.classes_, names[indices + 1], predict_labels(clf, features)
+        )
 
     def _check_subjects(self, groups: Any, n: int) -> npt.NDArray[Any]:
         if (groups is None) != (self._groups is None):
