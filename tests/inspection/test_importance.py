@@ -115,6 +115,20 @@ def test_patches_show_what_drives_a_channel(spots, head):
     assert np.mean(hits) > 0.8
 
 
+def test_what_is_usual_at_a_position_is_not_marked(spots):
+    X, y, corner, _ = spots
+    X = X.copy()
+    X[:, 10:14] = 255  # a bright bar in all pictures
+    clf = fitted(X, y, views="original")
+    found = feature_importance(clf, X, y)
+    hits = [
+        np.abs(np.array([top + height / 2, left + width / 2]) - PLACES[corner[i]]).max() <= 6
+        for one in find_patches(clf, X, found, n_channels=2)
+        for i, (left, top, width, height) in zip(one.images, one.boxes, strict=True)
+    ]
+    assert np.mean(hits) > 0.8
+
+
 def test_crops_stay_in_the_picture():
     assert _locate(0, 0, (7, 7), (224, 224)) == ((0, 0, 32, 32), (0, 0, 96, 96))
     assert _locate(6, 3, (7, 7), (224, 224)) == ((96, 192, 32, 32), (64, 128, 160, 224))

@@ -20,11 +20,11 @@ from effboost.inspection._margins import Margins, explain_margins
 
 __all__ = [
     "Attribution",
+    "deviate",
     "enlarge",
     "hybrid_attribution",
-    "mean_references",
     "place_contributions",
-    "read_deviations",
+    "read_fields",
 ]
 
 _Floats = npt.NDArray[np.float64]
@@ -211,7 +211,7 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     plan = check_explainable(clf)
     images = clf.featurizer_._check_images(X, reset=False)
     reader = FeatureMaps(clf.featurizer_)
-    references = mean_references(clf, reader)
+    references = _mean_references(clf, reader)
     if background is not None:
         references = _mean_fields(reader, clf.featurizer_._check_images(background, reset=False))
     blocks = [
@@ -230,7 +230,7 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     )
 
 
-def mean_references(clf: HybridClassifier, reader: FeatureMaps) -> list[_Floats]:
+def _mean_references(clf: HybridClassifier, reader: FeatureMaps) -> list[_Floats]:
     """Return what the positions of each block are compared with: means of channels."""
     means = clf.feature_means_
     return [means[block.columns][:, np.newaxis, np.newaxis] for block in reader.blocks]
@@ -252,7 +252,7 @@ def _attribute(
     references: list[_Floats],
 ) -> list[_Floats]:
     """Compute the base, the margin, and the maps of each layer for some images."""
-    found, deviations_of = read_deviations(clf, reader, images, references)
+    found, deviations_of = _read_deviations(clf, reader, images, references)
     of_layer: dict[str, _Floats] = {}
     for block, deviations in deviations_of:
         maps = place_contributions(found, block.columns, deviations)
@@ -260,7 +260,7 @@ def _attribute(
     return [found.base, found.margin, *of_layer.values()]
 
 
-def read_deviations(
+def _read_deviations(
     clf: HybridClassifier,
     reader: FeatureMaps,
     images: ImageSequence,
@@ -276,22 +276,31 @@ def read_deviations(
         For each block, its values at each position minus the reference; their means are the
         features minus the means of the reference.
     """
-    own, fields = reader.read(images)
-    features = own
+    features, fields = read_fields(clf, reader, images)
+    average = np.concatenate([reference.mean(axis=(1, 2)) for reference in references])
+    deviations_of = (
+        (block, deviate(field, reference, (features - average)[:, block.columns]))
+        for block, field, reference in zip(reader.blocks, fields, references, strict=True)
+    )
+    return explain_margins(clf.classifier_, features, average), deviations_of
+
+
+def read_fields(
+    clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence
+) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.float32]]]:
+    """Compute the features that the classifier uses, and the fields whose means they are."""
+    features, fields = reader.read(images)
     if features is None:
         prepared = PreparedImages(images, clf.featurizer_.transform_)
         features = clf.featurizer_._compute_features(prepared)
-    average = np.concatenate([reference.mean(axis=(1, 2)) for reference in references])
+    return features, fields
 
-    def compare() -> Iterator[tuple[Block, _Floats]]:
-        for block, field, reference in zip(reader.blocks, fields, references, strict=True):
-            deviations = field - reference
-            # To the last digits, so that their mean is that of the features and the reference.
-            away = features[:, block.columns] - average[block.columns]
-            deviations += (away - deviations.mean(axis=(2, 3)))[:, :, np.newaxis, np.newaxis]
-            yield block, deviations
 
-    return explain_margins(clf.classifier_, features, average), compare()
+def deviate(field: npt.NDArray[np.float32], reference: _Floats, away: npt.NDArray[Any]) -> _Floats:
+    """Subtract a reference from fields, so that the means are the given ones to the last digits."""
+    deviations = field - reference
+    deviations += (away - deviations.mean(axis=(2, 3)))[:, :, np.newaxis, np.newaxis]
+    return np.asarray(deviations, dtype=np.float64)
 
 
 def place_contributions(found: Margins, columns: Any, deviations: _Floats) -> _Floats:

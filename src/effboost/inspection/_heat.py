@@ -213,7 +213,7 @@ class AttributionDisplay:
             what = "probability" if found.is_probability else what
             where = "lost when hidden" if found.method == "occlusion" else "per position"
             axes.figure.colorbar(image, ax=axes, shrink=0.85).set_label(
-                f"{what} of {label}, {where}", parse_math=False
+                f"{what} of {label},\n{where}", parse_math=False
             )
             sign = "" if found.is_probability else "+"
             title = f"{label}: {what} {margin[i]:{sign}.2f} (base {base[i]:{sign}.2f})"

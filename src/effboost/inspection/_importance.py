@@ -15,11 +15,12 @@ from effboost._utils.columns import check_groups
 from effboost._validation import check_labels
 from effboost.backbones._stages import list_children
 from effboost.exceptions import UnsupportedInputError
-from effboost.inspection._attribution import mean_references, place_contributions, read_deviations
+from effboost.inspection._attribution import deviate, place_contributions, read_fields
 from effboost.inspection._contributions import check_explainable, contribute, predict_labels
 from effboost.inspection._drawing import check_lengths
 from effboost.inspection._feature_maps import Block, FeatureMaps, list_blocks
 from effboost.inspection._heat import network_pictures
+from effboost.inspection._margins import explain_margins
 
 __all__ = ["FeatureImportance", "Patches", "feature_importance", "find_patches"]
 
@@ -27,6 +28,8 @@ _Floats = npt.NDArray[np.float32]
 # Images whose feature maps, and whose contributions in double precision, are in memory at a time.
 _MAPS: Final = 16
 _ROWS: Final = 256
+# Images that tell what is usual at a position.
+_BACKGROUND: Final = 32
 # Sides of a patch: positions of its map, but at least this share of the picture.
 _POSITIONS: Final = 3
 _LEAST: Final = 0.25
@@ -313,31 +316,47 @@ def _read_heat(
     chosen: Sequence[tuple[Any, int, npt.NDArray[np.intp]]],
     used: npt.NDArray[np.intp],
 ) -> dict[tuple[int, int], npt.NDArray[np.float64]]:
-    """Compute what each position of a channel contributes, by image and channel."""
+    """Compute what each position of a channel contributes, by image and channel.
+
+    Positions are compared with what is usual there in some of the images, so that the black around
+    all cells is not marked; see `background` of `hybrid_attribution`.
+    """
     reader = FeatureMaps(clf.featurizer_)
-    references = mean_references(clf, reader)
-    channels_of: dict[int, set[int]] = {}
-    for _, channel, some in chosen:
-        for i in some.tolist():
-            channels_of.setdefault(i, set()).add(channel)
+    background = np.unique(np.linspace(0, len(images) - 1, _BACKGROUND).astype(int))
+    read = np.union1d(used, background)
+    channels = np.unique([channel for _, channel, _ in chosen])
+    # Of each block, the chosen channels that it has.
+    own_of = [
+        channels[[found.stages[found.stage[channel]] == block.layer for channel in channels]]
+        for block in reader.blocks
+    ]
+    rows: list[npt.NDArray[np.float32]] = []
+    kept: list[list[npt.NDArray[np.float32]]] = [[] for _ in reader.blocks]
+    for start in range(0, len(read), _MAPS):
+        features, fields = read_fields(clf, reader, images[read[start : start + _MAPS]])
+        rows.append(features)
+        for some, field, own in zip(kept, fields, own_of, strict=True):
+            some.append(field[:, found.channel[own]])
+    features, means = np.concatenate(rows), clf.feature_means_
+    margins = explain_margins(clf.classifier_, features, means)
     outputs, signs = _outputs_of(clf, found.y)
     heat: dict[tuple[int, int], Any] = {}
-    for start in range(0, len(used), _MAPS):
-        part = used[start : start + _MAPS]
-        margins, deviations_of = read_deviations(clf, reader, images[part], references)
-        for block, deviations in deviations_of:
-            for row, i in enumerate(part.tolist()):
-                for channel in channels_of.get(i, ()):
-                    if found.stages[found.stage[channel]] != block.layer:
-                        continue
-                    number = int(found.channel[channel])
+    for block, some, own in zip(reader.blocks, kept, own_of, strict=True):
+        columns = block.columns.start + found.channel[own]
+        field = np.concatenate(some)
+        # What is usual at each position, with the means that the contributions are compared with.
+        usual = field[np.searchsorted(read, background)].mean(axis=0, dtype=np.float64)
+        usual += (means[columns] - usual.mean(axis=(1, 2)))[:, np.newaxis, np.newaxis]
+        deviations = deviate(field, usual, features[:, columns] - means[columns])
+        for _, channel, images_of in chosen:
+            for k in np.flatnonzero(own == channel).tolist():
+                for i in images_of.tolist():
+                    row = int(np.searchsorted(read, i))
                     maps = place_contributions(
-                        margins.take(row),
-                        [block.columns.start + number],
-                        deviations[[row]][:, [number]],
+                        margins.take(row), columns[[k]], deviations[[row]][:, [k]]
                     )
-                    own = signs[i] * maps[0, outputs[i]]
-                    heat[i, channel] = heat.get((i, channel), 0) + own
+                    before = heat.get((i, channel), 0)
+                    heat[i, channel] = before + signs[i] * maps[0, outputs[i]]
     return heat
 
 

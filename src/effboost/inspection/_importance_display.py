@@ -30,7 +30,8 @@ class FeatureImportanceDisplay:
     images, by class, and by subject (the first twenty, sorted by name). Below, the channels with
     the largest mean absolute contributions. On the right, for each class, the channels that support
     it most, each with patches of images of that class: around the position of the channel's map
-    that contributes most, which a square marks. Create it with `from_estimator`.
+    that contributes most, compared with what is usual at that position, which a square marks.
+    Create it with `from_estimator`.
 
     Parameters
     ----------

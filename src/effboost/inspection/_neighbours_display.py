@@ -18,6 +18,7 @@ __all__ = ["NeighboursDisplay", "draw_decision", "find_and_picture"]
 _Pictures = npt.NDArray[np.uint8]
 # Heights of a heat map and of a row of neighbours, as parts of the width of a figure of both.
 _HEIGHTS: Final = 0.44, 0.22
+_HEADING: Final = 0.25  # inches
 
 
 def find_and_picture(
@@ -167,7 +168,7 @@ uint8
             width = 1.45 * n_neighbors + 0.4 + 2.6 * with_images
             size = (width, 1.75 * n * n_classes + 0.3)
             ax = load_matplotlib().subplots(figsize=size, layout="constrained")[1]
-        parts = divide_axes(ax, n, 1)
+        parts = divide_axes(ax, n, 1, hspace=0.12)
         self.figure_ = ax.figure
         self.axes_ = np.empty(self.neighbours.indices.shape, dtype=object)
         for i in range(n):
@@ -188,6 +189,7 @@ uint8
         _show(ax, self.pictures[i])
         (label,) = as_names([self.neighbours.predicted[i]])
         ax.set_title(f"predicted: {label}", parse_math=False, fontsize=10)
+        ax.set_anchor("N")
 
     def _plot_neighbour(self, ax: Any, i: int, k: int, j: int) -> None:
         found = self.neighbours
@@ -218,13 +220,14 @@ def draw_decision(
     """Draw an image, its heat map, and its neighbours below; adapt the height of the figure."""
     width = figure.get_figwidth()
     of_heat, of_row = (width * part for part in _HEIGHTS)
-    below = of_row * len(near.neighbours.labels) + 0.3
-    figure.set_figheight(of_heat + below)
-    grid = figure.add_gridspec(2, 2, height_ratios=[of_heat, below])
+    below = of_row * len(near.neighbours.labels)
+    figure.set_figheight(of_heat + _HEADING + below)
+    grid = figure.add_gridspec(3, 2, height_ratios=[of_heat, _HEADING, below])
     plain = figure.add_subplot(grid[0, 0])
     plain.imshow(heat.pictures[0])
     plain.set_axis_off()
     heat.plot(figure.add_subplot(grid[0, 1]), output=output)
-    place = figure.add_subplot(grid[1, :])
-    place.set_title("Decided like these training images:", loc="left", fontsize=10)
-    near.plot(place, with_images=False)
+    heading = figure.add_subplot(grid[1, :])
+    heading.set_axis_off()
+    heading.text(0, 0.5, "Decided like these training images:", va="center", fontsize=10)
+    near.plot(figure.add_subplot(grid[2, :]), with_images=False)
