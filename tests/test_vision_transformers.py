@@ -11,7 +11,8 @@ import effboost._training.module
 from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform, presets
 from effboost.backbones import timm_spec
 from effboost.exceptions import UnsupportedInputError
-from effboost.inspection import grad_cam, hybrid_attribution
+from effboost.inspection import feature_importance, grad_cam, hybrid_attribution
+from effboost.inspection._importance import find_patches
 from effboost.onnx import OnnxClassifier, export_onnx
 
 pytest.importorskip("timm")
@@ -143,21 +144,35 @@ def test_attribution_of_means_over_patches_adds_up(spots, runtime):
     ).fit(X, y)
     found = hybrid_attribution(clf, X)
     assert found.maps.shape == (60, 3, 2, 2)
-    total = found.maps.sum(axis=(2, 3)) + found.base
-    np.testing.assert_allclose(total, found.margin, atol=1e-3)
+    gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
+    assert (gap <= 1e-4 * np.maximum(1, np.abs(found.margin))).all()
     # The patch with the spot counts most for the class that its colour stands for.
     own = found.maps[np.arange(60), np.arange(60) % 3].reshape(60, 4)
     assert (own.argmax(axis=1) == place).mean() > 0.8
 
 
-def test_attribution_of_the_recommended_hybrid_adds_up_with_means_over_patches(spots):
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_attribution_of_the_recommended_hybrid_adds_up_with_means_over_patches(spots, n_classes):
     X, y, _ = spots
+    keep = np.isin(y, np.unique(y)[:n_classes])
+    X, y = X[keep][:24], y[keep][:24]
     settings = {"weights": None, "image_size": 32, "runtime": "torch", "random_state": 0}
-    clf = presets.recommended(SMALL, features="avg_tokens", **settings).fit(X[:24], y[:24])
-    found = hybrid_attribution(clf, X[:2])
-    assert found.maps.shape == (2, 3, 2, 2)
-    total = found.maps.sum(axis=(2, 3)) + found.base
-    np.testing.assert_allclose(total, found.margin, atol=1e-4)
+    clf = presets.recommended(SMALL, features="avg_tokens", **settings).fit(X, y)
+    found = hybrid_attribution(clf, X[:4])
+    assert found.maps.shape == (4, 1 if n_classes == 2 else 3, 2, 2)
+    gap = np.abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin)
+    assert (gap <= 1e-4 * np.maximum(1, np.abs(found.margin))).all()
+    proba = clf.predict_proba(X[:4])
+    np.testing.assert_allclose(found.margin, proba[:, -found.margin.shape[1] :], atol=1e-5)
+    # Stages are the quarters of the blocks; channels are those of the tokens.
+    importance = feature_importance(clf, X, y)
+    assert len(importance.stages) > 2
+    codes = np.searchsorted(clf.classes_, y[:4])
+    sums = found.maps.sum(axis=(2, 3))
+    own = sums[:, 0] * (2 * codes - 1) if n_classes == 2 else sums[np.arange(4), codes]
+    np.testing.assert_allclose(importance.contributions[:4].sum(axis=1), own, atol=1e-4)
+    patches = find_patches(clf, X, importance, n_channels=1, n_patches=1)
+    assert {one.grid for one in patches} == {(2, 2)}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 import effboost
 from effboost.cli import main
 from effboost.datasets import list_images
+from effboost.inspection._neighbours_display import draw_decision
 
 
 def explain(model_file, *arguments):
@@ -92,3 +93,62 @@ def test_output_that_is_a_file_raises(tmp_path, place, capsys):
     (tmp_path / place).write_text("mine")
     assert explain("no.effboost", "a.png", "--out", tmp_path / place) == 1
     assert "is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def training(new_cells):
+    """The folder of cells with a table of labels and subjects."""
+    files = list_images(new_cells)
+    rows = [
+        f"{os.path.relpath(file, new_cells)},{'ALL' if i % 2 else 'HEM'},S{i % 4}"
+        for i, file in enumerate(files)
+    ]
+    (new_cells / "labels.csv").write_text("\n".join(["file,label,subject", *rows]))
+    return new_cells
+
+
+def test_nearest_training_images_are_drawn_below(model_file, training, tmp_path, monkeypatch):
+    drawn = []
+
+    def keep(figure, heat, near, **options):
+        drawn.append(near.neighbours)
+        return draw_decision(figure, heat, near, **options)
+
+    monkeypatch.setattr("effboost.inspection._neighbours_display.draw_decision", keep)
+    image = list_images(training)[0]
+    other = tmp_path / "other.png"
+    other.write_bytes(Path(image).read_bytes())
+    assert explain(model_file, image, "--out", tmp_path / "alone") == 0
+    chosen = ("--out", tmp_path / "both", "--train", training)
+    assert explain(model_file, image, other, *chosen) == 0
+    name = Path(image).name
+    with (
+        Image.open(tmp_path / "alone" / name) as alone,
+        Image.open(tmp_path / "both" / name) as both,
+    ):
+        assert both.height > 1.5 * alone.height
+        assert both.width == alone.width
+    own, same_pixels = drawn
+    subjects = [file for i, file in enumerate(list_images(training)) if i % 4 == 0]
+    assert image in subjects
+    # A training image is not compared with its own subject; what is not known to be one, is.
+    assert not set(own.names.ravel()) & set(subjects)
+    assert image in same_pixels.names
+    assert same_pixels.distances.min() < 1e-6
+
+
+def test_folder_of_training_images_is_checked(model_file, training, tmp_path, capsys):
+    image = list_images(training)[0]
+    chosen = (image, "--out", tmp_path / "maps")
+    assert explain(model_file, *chosen, "--target", "label", "--drop-class", "HEM") == 1
+    assert "--target and --drop-class describe the folder of --train" in capsys.readouterr().err
+    table = (training / "labels.csv").read_text().splitlines()
+    parts = ["split", *(["train", "test"] * 10)]
+    rows = [f"{row},{part}" for row, part in zip(table, parts, strict=True)]
+    (training / "labels.csv").write_text("\n".join(rows))
+    assert explain(model_file, *chosen, "--train", training) == 1
+    assert "has the splits test, train: select those" in capsys.readouterr().err
+    assert explain(model_file, *chosen, "--train", training, "--part", "train") == 0
+    (training / "labels.csv").write_text("\n".join(rows).replace("HEM", "MONO"))
+    assert explain(model_file, *chosen, "--train", training, "--part", "train") == 1
+    assert "y_train has the classes ['MONO']" in capsys.readouterr().err

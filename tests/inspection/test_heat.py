@@ -51,7 +51,7 @@ def test_predicted_classes_are_drawn_on_one_scale(clf, pixels):
         heat = heat_of(axes)
         assert heat.get_clim() == (-limit, limit)
         assert heat.get_array().shape == (24, 24)
-        assert heat.colorbar.ax.get_ylabel() == f"score of {label}, per position"
+        assert heat.colorbar.ax.get_ylabel() == f"score of {label},\nper position"
     assert display.figure_ is display.axes_[0].figure
 
 

@@ -15,6 +15,7 @@ from effboost import HybridClassifier, evaluate
 from effboost._utils.escape import escape_invisible
 from effboost.exceptions import LeakageError, MissingDependencyError, UnsupportedInputError
 from effboost.inspection import HTMLReport, report
+from effboost.inspection._neighbours_display import find_and_picture
 
 HOSTILE = (
     "<script>document.title='taken'<script>.png",
@@ -28,6 +29,7 @@ SECTIONS = (
     "confusion",
     "subjects",
     "mistakes",
+    "decides",
     "calibration",
     "leakage",
     "settings",
@@ -194,6 +196,57 @@ def test_overlap_with_training_data_is_reported(clf, cells):
     assert "The subjects of the training images are not known" in unknown.html
     assert "Subjects are not known." in unknown.html
     assert not [a for a in Page(unknown.html).all("p") if a.get("role") == "alert"]
+
+
+def test_errors_are_shown_beside_training_images_of_other_subjects(cells, monkeypatch):
+    paths, y, groups = cells
+    found = []
+
+    def keep(training, X, subjects, n):
+        neighbours, pictures = find_and_picture(training, X, subjects, n)
+        found.append((training.images, neighbours))
+        return neighbours, pictures
+
+    monkeypatch.setattr("effboost.inspection._report_decisions.find_and_picture", keep)
+    clf = HybridClassifier(tiny_featurizer(), random_state=0)
+    # Labels that the pictures do not show: there are errors in each fold.
+    y = np.random.default_rng(1).permutation(y)
+    evaluation = evaluate(clf, paths, y, groups=groups, cv=2, return_estimator=True)
+    page = Page(HTMLReport.from_evaluation(evaluation, paths, n_mistakes=6).html)
+    assert "Below are the training images of each class" in page.text
+    wrong = np.flatnonzero(evaluation.y_true != evaluation.y_pred)
+    first = wrong[np.argsort(-evaluation.probabilities.max(axis=1)[wrong], kind="stable")][:6]
+    assert len(found) == len(np.unique(evaluation.fold[first]))
+    place = {path: i for i, path in enumerate(paths)}
+    for fold, (images, neighbours) in zip(np.unique(evaluation.fold[first]), found, strict=True):
+        shown = first[evaluation.fold[first] == fold]
+        trained = [place[images.path(i)] for i in range(len(images))]
+        assert set(evaluation.fold[trained]) == {1 - fold}
+        for i, names in zip(shown, neighbours.names, strict=True):
+            assert not {groups[place[name]] for name in names.ravel()} & {groups[i]}
+    text = "above the most similar training images"
+    assert sum(text in a["alt"] for a in page.all("img")) == len(first)
+
+
+def test_neighbours_of_a_fitted_model_need_labels_of_its_training_images(clf, cells):
+    paths, y, groups = cells
+    with pytest.raises(UnsupportedInputError, match="y_train are the labels of X_train"):
+        HTMLReport.from_estimator(clf, paths, y, y_train=y)
+    known = {"X_train": paths[30:], "groups_train": groups[30:], "groups": groups[:30]}
+    made = HTMLReport.from_estimator(clf, paths[:30], y[:30], y_train=y[30:], n_mistakes=2, **known)
+    assert "Below are the training images of each class" in made.html
+    without = HTMLReport.from_estimator(clf, paths[:30], y[:30], n_mistakes=2, **known)
+    assert "Below are the training images" not in without.html
+
+
+def test_report_shows_what_decides(clf, cells):
+    paths, y, groups = cells
+    page = Page(HTMLReport.from_estimator(clf, paths, y, groups=groups, n_mistakes=0).html)
+    assert "It was computed on 60 of the tested images." in page.text
+    assert "last map 100 % 100 % 100 %" in page.text
+    forest = HybridClassifier(tiny_featurizer(), RandomForestClassifier(3), random_state=0)
+    made = HTMLReport.from_estimator(forest.fit(paths, y), paths, y, groups=groups, n_mistakes=0)
+    assert "It cannot be told for this model: the head is RandomForestClassifier" in made.html
 
 
 @pytest.mark.slow

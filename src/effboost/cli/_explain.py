@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from effboost._utils.escape import escape_invisible
 from effboost.cli._models import list_inputs, load_model
-from effboost.cli._options import add_command, add_white_level_option
+from effboost.cli._options import add_command, add_folder_options, add_part_options
 from effboost.cli._output import check_folder
 
 __all__ = ["add_parser"]
@@ -18,10 +19,13 @@ __all__ = ["add_parser"]
 _EXAMPLES = """\
   effboost explain model.effboost cell.png --out maps
   effboost explain model.effboost new_cells --out maps --class ALL
+  effboost explain model.effboost new_cells --out maps --train cells     and the nearest of cells
   effboost explain model.onnx cell.png --out maps          by occlusion: slow, for any model
 """
 # Number of maps in memory at a time.
 _BLOCK: Final = 16
+_N_NEIGHBORS: Final = 4
+_OF_TRAIN: Final = ("target", "group", "split", "allow_outside", "part", "drop_class")
 
 
 def add_parser(commands: Any) -> None:
@@ -49,7 +53,15 @@ def add_parser(commands: Any) -> None:
         default="auto",
         help="(default: exact if the margin of the head is a sum over positions, else occlusion)",
     )
-    add_white_level_option(parser)
+    add(
+        "--train",
+        type=Path,
+        metavar="DATA",
+        help="folder of the images that the model was fitted on: also draw those of each class "
+        "that it decides on most alike; the options below describe it",
+    )
+    add_folder_options(parser)
+    add_part_options(parser)
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -59,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = list_inputs(arguments.images)
     model = load_model(arguments.model)
     output = _check_class(model, arguments.output)
+    training = _load_training(model, arguments)
     from tqdm.auto import tqdm
 
     targets = dict(zip(images, _name_maps(images, arguments.out), strict=True))
@@ -72,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             good = _keep_readable(block, arguments.white_level)
             n_failed += len(block) - len(good)
             if good:
-                for image, figure in _draw(model, good, arguments, output):
+                for image, figure in _draw(model, good, arguments, output, training):
                     figure.savefig(targets[image], dpi=100)
                     bar.update()
             bar.update(len(block) - len(good))
@@ -122,21 +135,82 @@ def _keep_readable(images: list[str], white_level: float | None) -> list[str]:
     return good
 
 
+class _Training:
+    """Labelled training images, and the subjects of images that are among them."""
+
+    def __init__(self, model: Any, data: Any):
+        from effboost.inspection._neighbours import TrainingImages
+
+        paths = [os.path.realpath(path) for path in data.paths]
+        # An image whose subject is not known is left out itself.
+        groups = paths if data.groups is None else data.groups.tolist()
+        self._group_of = dict(zip(paths, groups, strict=True))
+        labels = {str(label): label for label in model.classes_.tolist()}
+        target = [labels.get(name, name) for name in data.target.tolist()]
+        self.images = TrainingImages(model, data.images, target, groups)
+
+    def find_groups(self, images: list[str]) -> list[str]:
+        paths = [os.path.realpath(image) for image in images]
+        return [self._group_of.get(path, path) for path in paths]
+
+
+def _load_training(model: Any, arguments: argparse.Namespace) -> _Training | None:
+    """Read the training images and compute their features."""
+    folder = arguments.train
+    if folder is None:
+        given = [f"--{name.replace('_', '-')}" for name in _OF_TRAIN if getattr(arguments, name)]
+        if given:
+            raise ValueError(f"{' and '.join(given)} describe the folder of --train: name it, too")
+        return None
+    from effboost.datasets import load_image_folder
+    from effboost.datasets._layout import find_held_out
+
+    data = load_image_folder(
+        folder,
+        target=arguments.target,
+        group=arguments.group,
+        split=arguments.split,
+        parts=arguments.part,
+        drop_classes=arguments.drop_class,
+        allow_outside=arguments.allow_outside,
+        white_level=arguments.white_level,
+    )
+    if arguments.part is None and data.split is not None and find_held_out(data.split.tolist()):
+        raise ValueError(
+            f"{str(folder)!r} has the splits {', '.join(sorted(set(data.split.tolist())))}: select "
+            "those that the model was fitted on by --part"
+        )
+    return _Training(model, data)
+
+
 def _draw(
-    model: Any, images: list[str], arguments: argparse.Namespace, output: Any
+    model: Any,
+    images: list[str],
+    arguments: argparse.Namespace,
+    output: Any,
+    training: _Training | None,
 ) -> Iterator[tuple[str, Any]]:
     """Draw a figure for each image; each has a scale of its own."""
     from matplotlib import pyplot as plt
 
     from effboost import ImageSequence
-    from effboost.inspection import AttributionDisplay
+    from effboost.inspection import AttributionDisplay, NeighboursDisplay
     from effboost.inspection._heat import explain
+    from effboost.inspection._neighbours_display import draw_decision, find_and_picture
 
     sequence = ImageSequence(images, white_level=arguments.white_level)
     pictures, attribution = explain(model, sequence, arguments.method)
+    near = None
+    if training is not None:
+        groups = training.find_groups(images)
+        found, nearest = find_and_picture(training.images, sequence, groups, _N_NEIGHBORS)
+        near = NeighboursDisplay(pictures, nearest, found)
     for i, image in enumerate(images):
-        display = AttributionDisplay.from_attribution(
-            pictures[[i]], attribution.take(i), output=output
-        )
-        yield image, display.figure_
-        plt.close(display.figure_)
+        display = AttributionDisplay(pictures[[i]], attribution.take(i))
+        if near is None:
+            figure = display.plot(output=output).figure_
+        else:
+            figure = plt.figure(figsize=(8, 8), layout="constrained")
+            draw_decision(figure, display, near.take(i), output=output)
+        yield image, figure
+        plt.close(figure)

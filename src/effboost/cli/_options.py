@@ -14,6 +14,7 @@ __all__ = [
     "add_folder_options",
     "add_format_option",
     "add_model_options",
+    "add_part_options",
     "add_white_level_option",
     "find_sites",
     "load_data",
@@ -70,6 +71,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="DATA", type=Path, help="folder with labels.csv, or with class folders")
     add_folder_options(parser)
+    add_part_options(parser)
+
+
+def add_part_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select images of a folder."""
+    add = parser.add_argument
     add(
         "--part",
         action="append",

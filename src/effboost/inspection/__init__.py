@@ -7,6 +7,10 @@ from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
 from effboost.inspection._label_issues import LabelIssues, label_issues
+from effboost.inspection._importance import FeatureImportance, feature_importance
+from effboost.inspection._importance_display import FeatureImportanceDisplay
+from effboost.inspection._neighbours import Neighbours, neighbours
+from effboost.inspection._neighbours_display import NeighboursDisplay
 from effboost.inspection._occlusion import occlusion_attribution
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
@@ -18,15 +22,21 @@ __all__ = [
     "CAMDisplay",
     "ClassActivation",
     "ExtractorComparisonDisplay",
+    "FeatureImportance",
+    "FeatureImportanceDisplay",
     "FeatureViewDisplay",
     "HTMLReport",
     "LabelIssues",
+    "Neighbours",
+    "NeighboursDisplay",
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",
+    "feature_importance",
     "grad_cam",
     "hybrid_attribution",
     "label_issues",
+    "neighbours",
     "occlusion_attribution",
     "report",
 ]

@@ -1,31 +1,35 @@
-"""The decision of a hybrid's boosted trees, attributed to positions of the image."""
+"""The decision of a hybrid, attributed to positions of the image."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from sklearn.utils.validation import check_is_fitted
 
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
-from effboost.exceptions import UnsupportedInputError
-from effboost.inspection._feature_maps import FeatureMaps
+from effboost.inspection._contributions import check_explainable, check_sum
+from effboost.inspection._feature_maps import Block, FeatureMaps
 from effboost.inspection._fields import refine
-from effboost.inspection._margins import explain_margins
+from effboost.inspection._margins import Margins, explain_margins
 
-__all__ = ["Attribution", "enlarge", "hybrid_attribution"]
+__all__ = [
+    "Attribution",
+    "deviate",
+    "enlarge",
+    "hybrid_attribution",
+    "place_contributions",
+    "read_fields",
+]
 
 _Floats = npt.NDArray[np.float64]
 # Images at a time: their feature maps take 0.5 MB each for EfficientNet-B0 at 224 pixels.
 _BLOCK: Final = 64
-# Sums in single precision are off by less; a booster that decides by other trees, by more.
-_TOLERANCE: Final = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Attribution:
     classes : ndarray of shape (n_classes,) or None
         All classes of the classifier. With two classes, the negated output is that of the first
         class.
+    stages : mapping of str to ndarray of shape (n_samples, n_outputs, h, w), float64
+        `hybrid_attribution`: the maps of each layer that features are pooled from, at its own
+        resolution; "" is the network's last map. Refined to one grid, they add up to `maps`.
+    is_probability : bool
+        Whether the margins are probabilities.
     """
 
     maps: _Floats
@@ -198,18 +207,11 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     >>> bool(abs(found.maps.sum(axis=(2, 3)) + found.base - found.margin).max() < 1e-4)
     True
     """
-    check_is_fitted(clf)
-    if clf.view_averaging == "probabilities" and clf.featurizer_.views != "original":
-        raise UnsupportedInputError(
-            'view_averaging="probabilities": the decision is a mean over views, not '
-            "one margin; effboost.inspection.occlusion_attribution explains any classifier"
-        )
     # What cannot be explained is refused before an image is read.
-    means = clf.feature_means_
-    plan = explain_margins(clf.classifier_, means[np.newaxis].astype(np.float32), means)
+    plan = check_explainable(clf)
     images = clf.featurizer_._check_images(X, reset=False)
     reader = FeatureMaps(clf.featurizer_)
-    references = [means[block.columns][:, np.newaxis, np.newaxis] for block in reader.blocks]
+    references = _mean_references(clf, reader)
     if background is not None:
         references = _mean_fields(reader, clf.featurizer_._check_images(background, reset=False))
     blocks = [
@@ -221,22 +223,17 @@ def hybrid_attribution(clf: HybridClassifier, X: Any, *, background: Any = None)
     stages = dict(zip(layers, of_layers, strict=True))
     height, width = (max(maps.shape[axis] for maps in of_layers) for axis in (2, 3))
     maps = np.sum([refine(maps, height, width) for maps in of_layers], axis=0)
-    _check_sum(maps, base, margin)
+    check_sum(maps.sum(axis=(2, 3)), base, margin)
     outputs = clf.classes_[1:] if margin.shape[1] == 1 else clf.classes_
     return Attribution(
         maps, base, margin, outputs, plan.method, clf.classes_, stages, plan.is_probability
     )
 
 
-def _check_sum(maps: _Floats, base: _Floats, margin: _Floats) -> None:
-    """Check that the maps and the base add up to the margin."""
-    gap = np.abs(maps.sum(axis=(2, 3)) + base - margin)
-    if not (gap <= _TOLERANCE * np.maximum(1, np.abs(margin))).all():
-        raise UnsupportedInputError(
-            "the contributions of the features do not add up to the margins that the head predicts "
-            f"(they differ by up to {gap.max():.2g}), so a map of them would be wrong; "
-            "effboost.inspection.occlusion_attribution explains any classifier"
-        )
+def _mean_references(clf: HybridClassifier, reader: FeatureMaps) -> list[_Floats]:
+    """Return what the positions of each block are compared with: means of channels."""
+    means = clf.feature_means_
+    return [means[block.columns][:, np.newaxis, np.newaxis] for block in reader.blocks]
 
 
 def _mean_fields(reader: FeatureMaps, images: ImageSequence) -> list[_Floats]:
@@ -255,29 +252,83 @@ def _attribute(
     references: list[_Floats],
 ) -> list[_Floats]:
     """Compute the base, the margin, and the maps of each layer for some images."""
-    own, fields = reader.read(images)
-    features = own
+    found, deviations_of = _read_deviations(clf, reader, images, references)
+    of_layer: dict[str, _Floats] = {}
+    for block, deviations in deviations_of:
+        maps = place_contributions(found, block.columns, deviations)
+        of_layer[block.layer] = of_layer.get(block.layer, 0) + maps
+    return [found.base, found.margin, *of_layer.values()]
+
+
+def _read_deviations(
+    clf: HybridClassifier,
+    reader: FeatureMaps,
+    images: ImageSequence,
+    references: list[_Floats],
+) -> tuple[Margins, Iterator[tuple[Block, _Floats]]]:
+    """Explain the margins of images; also iterate over the deviations of their feature maps.
+
+    Returns
+    -------
+    found : Margins
+        How features add to the margins.
+    deviations_of : iterator of (Block, ndarray of shape (n_samples, n_channels, h, w))
+        For each block, its values at each position minus the reference; their means are the
+        features minus the means of the reference.
+    """
+    features, fields = read_fields(clf, reader, images)
+    average = np.concatenate([reference.mean(axis=(1, 2)) for reference in references])
+    deviations_of = (
+        (block, deviate(field, reference, (features - average)[:, block.columns]))
+        for block, field, reference in zip(reader.blocks, fields, references, strict=True)
+    )
+    return explain_margins(clf.classifier_, features, average), deviations_of
+
+
+def read_fields(
+    clf: HybridClassifier, reader: FeatureMaps, images: ImageSequence
+) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.float32]]]:
+    """Compute the features that the classifier uses, and the fields whose means they are."""
+    features, fields = reader.read(images)
     if features is None:
         prepared = PreparedImages(images, clf.featurizer_.transform_)
         features = clf.featurizer_._compute_features(prepared)
-    average = np.concatenate([reference.mean(axis=(1, 2)) for reference in references])
-    found = explain_margins(clf.classifier_, features, average)
-    of_layer: dict[str, _Floats] = {}
-    for block, field, reference in zip(reader.blocks, fields, references, strict=True):
-        deviations = field - reference
-        # To the last digits, so that their mean is that of the features and the reference.
-        away = features[:, block.columns] - average[block.columns]
-        deviations += (away - deviations.mean(axis=(2, 3)))[:, :, np.newaxis, np.newaxis]
-        maps = np.zeros((*found.margin.shape, *deviations.shape[2:]))
-        if found.coefficients is not None:
-            each = found.coefficients[:, :, block.columns] / maps[0, 0].size
-            each = np.broadcast_to(each, (len(deviations), *each.shape[1:]))
-            maps += np.einsum("ikd,idhw->ikhw", each, deviations, optimize=True)
-        if found.contributions is not None:
-            whole = found.contributions[:, :, block.columns]
-            maps += np.einsum("ikd,idhw->ikhw", whole, _split(deviations), optimize=True)
-        of_layer[block.layer] = of_layer.get(block.layer, 0) + maps
-    return [found.base, found.margin, *of_layer.values()]
+    return features, fields
+
+
+def deviate(field: npt.NDArray[np.float32], reference: _Floats, away: npt.NDArray[Any]) -> _Floats:
+    """Subtract a reference from fields, so that the means are the given ones to the last digits."""
+    deviations = field - reference
+    deviations += (away - deviations.mean(axis=(2, 3)))[:, :, np.newaxis, np.newaxis]
+    return np.asarray(deviations, dtype=np.float64)
+
+
+def place_contributions(found: Margins, columns: Any, deviations: _Floats) -> _Floats:
+    """Divide the contributions of some features over the positions of their map.
+
+    Parameters
+    ----------
+    found : Margins
+        How features add to the margins.
+    columns : slice or ndarray of int
+        The features.
+    deviations : ndarray of shape (n_samples, n_columns, h, w)
+        The deviations of their channels.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs, h, w)
+        Their sum over these features at each position.
+    """
+    maps = np.zeros((*found.margin.shape, *deviations.shape[2:]))
+    if found.coefficients is not None:
+        each = found.coefficients[:, :, columns] / maps[0, 0].size
+        each = np.broadcast_to(each, (len(deviations), *each.shape[1:]))
+        maps += np.einsum("ikd,idhw->ikhw", each, deviations, optimize=True)
+    if found.contributions is not None:
+        whole = found.contributions[:, :, columns]
+        maps += np.einsum("ikd,idhw->ikhw", whole, _split(deviations), optimize=True)
+    return maps
 
 
 def _split(deviations: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ __all__ = [
     "add_legend",
     "as_names",
     "check_lengths",
+    "divide_axes",
     "height_in_points",
     "make_axes",
     "name_rows",
@@ -85,6 +86,23 @@ def make_axes(ax: Any, **figure: Any) -> Any:
     """
     plt = load_matplotlib()
     return plt.subplots(layout="constrained", **figure)[1] if ax is None else ax
+
+
+def divide_axes(ax: Any, n_rows: int, n_columns: int, **options: Any) -> Any:
+    """Replace axes by a grid within their bounds, as scikit-learn's displays of several plots do.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If the axes are in no grid.
+    """
+    place = ax.get_subplotspec()
+    if place is None:
+        raise UnsupportedInputError(
+            "ax was placed by hand; give axes made by subplots or add_subplot, which can be divided"
+        )
+    ax.set_axis_off()
+    return place.subgridspec(n_rows, n_columns, **options)
 
 
 def row_figure_height(n_rows: int) -> float:

@@ -23,7 +23,7 @@ from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._fields import spread
 from effboost.runtime import OnnxRuntime, TorchRuntime
 
-__all__ = ["Block", "FeatureMaps"]
+__all__ = ["Block", "FeatureMaps", "list_blocks"]
 
 _Floats = npt.NDArray[np.float32]
 _Pixels = npt.NDArray[np.uint8]
@@ -75,7 +75,7 @@ class FeatureMaps:
     def __init__(self, featurizer: ImageFeaturizer):
         self._featurizer, self._transform = featurizer, featurizer.transform_
         network = featurizer._extractor._network()
-        self.blocks = _list_blocks(network, featurizer)
+        self.blocks = list_blocks(featurizer)
         layout = MapLayout.of(featurizer.module_)
         self._reader: _Reader
         if featurizer.runtime_ == "onnxruntime":
@@ -141,8 +141,9 @@ class FeatureMaps:
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def _list_blocks(network: nn.Module, featurizer: ImageFeaturizer) -> list[Block]:
+def list_blocks(featurizer: ImageFeaturizer) -> list[Block]:
     """List the features of a network and of its stages by the maps that they come from."""
+    network = featurizer._extractor._network()
     total = featurizer._n_features_out
     if not isinstance(network, StageFeatures):
         return [Block("", slice(0, total), "avg")]

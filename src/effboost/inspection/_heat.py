@@ -18,7 +18,7 @@ from effboost.inspection._attribution import Attribution, enlarge, hybrid_attrib
 from effboost.inspection._cam import ClassActivation, grad_cam
 from effboost.inspection._occlusion import occlusion_attribution
 
-__all__ = ["AttributionDisplay", "CAMDisplay", "explain"]
+__all__ = ["AttributionDisplay", "CAMDisplay", "explain", "network_pictures"]
 
 _Pictures = npt.NDArray[np.uint8]
 _METHODS: Final = ("auto", "exact", "occlusion")
@@ -52,7 +52,7 @@ def explain(
         else:
             # A map of one position is correct, but shows nothing.
             if method == "exact" or found.maps[0, 0].size > 1:
-                return _network_pictures(clf.featurizer_, X), found
+                return network_pictures(clf.featurizer_, X), found
     found = occlusion_attribution(clf, X)
     images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
     size = (found.maps.shape[3], found.maps.shape[2])
@@ -62,7 +62,8 @@ def explain(
     return np.stack([np.asarray(picture) for picture in pictures]), found
 
 
-def _network_pictures(featurizer: Any, X: Any) -> _Pictures:
+def network_pictures(featurizer: Any, X: Any) -> _Pictures:
+    """Return what the network sees of images, of shape (n_samples, height, width, 3)."""
     images = featurizer._check_images(X, reset=False)
     pictures = [images.decode(i, featurizer.transform_.prepare) for i in range(len(images))]
     return np.stack([np.asarray(picture) for picture in pictures])
@@ -212,7 +213,7 @@ class AttributionDisplay:
             what = "probability" if found.is_probability else what
             where = "lost when hidden" if found.method == "occlusion" else "per position"
             axes.figure.colorbar(image, ax=axes, shrink=0.85).set_label(
-                f"{what} of {label}, {where}", parse_math=False
+                f"{what} of {label},\n{where}", parse_math=False
             )
             sign = "" if found.is_probability else "+"
             title = f"{label}: {what} {margin[i]:{sign}.2f} (base {base[i]:{sign}.2f})"
@@ -288,7 +289,7 @@ class CAMDisplay:
             The display.
         """
         found = grad_cam(model, X, method=method, layer=layer, target=target)
-        return cls(_network_pictures(getattr(model, "featurizer_", model), X), found).plot(ax)
+        return cls(network_pictures(getattr(model, "featurizer_", model), X), found).plot(ax)
 
     @classmethod
     def from_activation(

@@ -71,6 +71,19 @@ class Margins:
     method: str
     is_probability: bool = False
 
+    def take(self, row: int) -> Margins:
+        """Select one row."""
+        coefficients = self.coefficients
+        if coefficients is not None and len(coefficients) > 1:
+            coefficients = coefficients[[row]]
+        return dataclasses.replace(
+            self,
+            margin=self.margin[[row]],
+            base=self.base[[row]],
+            coefficients=coefficients,
+            contributions=None if self.contributions is None else self.contributions[[row]],
+        )
+
 
 def explain_margins(head: Any, features: npt.NDArray[np.float32], reference: _Floats) -> Margins:
     """Split the margin of a head over the features, exactly.

@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
 from effboost._utils.atomic_write import write_atomic
+from effboost._utils.columns import check_groups
+from effboost._validation import check_labels
 from effboost.evaluation import EvaluationReport, evaluate
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._report_content import describe
+from effboost.inspection._report_decisions import TrainingData
 from effboost.inspection._report_leakage import compare_with_training, find_leakage
 from effboost.inspection._templates import render_card, render_page
 
@@ -51,6 +54,7 @@ class HTMLReport:
         groups: npt.ArrayLike | None = None,
         cv: Any = "prefit",
         X_train: Any = None,
+        y_train: npt.ArrayLike | None = None,
         groups_train: npt.ArrayLike | None = None,
         pos_label: Any = None,
         title: str | None = None,
@@ -69,10 +73,11 @@ class HTMLReport:
             Images that the classifier has not seen, their labels and subjects. See `evaluate`.
         cv : "prefit", int, splitter or iterable of (train, test), default="prefit"
             "prefit" tests the fitted `clf`; anything else cross-validates it, see `evaluate`.
-        X_train, groups_train : images and subjects, default=None
+        X_train, y_train, groups_train : images, labels and subjects, default=None
             What `clf` was fitted on, with cv="prefit". The report then says whether a subject or an
             image is in both the training and the test data, and heat maps use training images as
-            `background` of `hybrid_attribution`.
+            `background` of `hybrid_attribution`. With `y_train`, errors are shown beside their
+            `neighbours` of other subjects.
         pos_label : label, default=None
             The positive class; if given, the report includes the two operating points.
         title : str, default=None
@@ -103,6 +108,8 @@ class HTMLReport:
             raise UnsupportedInputError(
                 f'X_train requires cv="prefit"; cv={cv!r} splits training images off itself'
             )
+        if X_train is None and y_train is not None:
+            raise UnsupportedInputError("y_train are the labels of X_train: give X_train, too")
         images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
         evaluation = evaluate(
             clf,
@@ -115,10 +122,17 @@ class HTMLReport:
             random_state=random_state,
             verbose=verbose,
         )
-        training = None if X_train is None else as_images(X_train)
-        findings = None
-        if training is not None:
-            findings = compare_with_training(training, images, groups_train, evaluation)
+        training = findings = None
+        if X_train is not None:
+            known = as_images(X_train)
+            findings = compare_with_training(known, images, groups_train, evaluation)
+            if groups_train is None:
+                groups_train = known.groups
+            training = TrainingData(
+                known,
+                None if y_train is None else check_labels(y_train),
+                None if groups_train is None else check_groups(groups_train, len(known)),
+            )
         return cls._make(evaluation, images, training, findings, title, n_mistakes, labels)
 
     @classmethod
@@ -166,7 +180,7 @@ class HTMLReport:
         cls,
         evaluation: EvaluationReport,
         images: ImageSequence,
-        training: ImageSequence | None,
+        training: TrainingData | None,
         findings: list[dict[str, Any]] | None,
         title: str | None,
         n_mistakes: int,
@@ -218,7 +232,8 @@ def report(
 
     The file contains its images and styles, and no scripts. Its sections are the tested images and
     subjects, results with intervals, the confusion matrix, results by subject, the most confident
-    errors with heat maps, calibration, leakage, settings and versions, and limits.
+    errors with heat maps and the most similar training images, what decides, calibration, leakage,
+    settings and versions, and limits.
 
     Parameters
     ----------
@@ -230,7 +245,7 @@ def report(
         The file to write, such as "report.html".
     **options
         Further options of `HTMLReport.from_estimator`: `groups`, `cv`, `X_train`,
-        `groups_train`, `pos_label`, `title`, ...
+        `y_train`, `groups_train`, `pos_label`, `title`, ...
 
     Returns
     -------
@@ -261,7 +276,7 @@ def report(
     ...         path=file,
     ...     )
     ...     file.read_text(encoding="utf-8").count("<section")
-    9
+    10
     """
     made = HTMLReport.from_estimator(clf, X, y, **options)
     made.save(path)

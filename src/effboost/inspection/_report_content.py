@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from effboost._images import ImageSequence
 from effboost.evaluation import EvaluationReport, Metric
 from effboost.evaluation._report import TITLES
 from effboost.exceptions import EffboostError
-from effboost.inspection._heat import AttributionDisplay, explain
+from effboost.inspection._report_decisions import TrainingData, show_importance, show_mistakes
 from effboost.inspection._report_labels import describe_label_issues
 from effboost.inspection._report_pictures import (
     picture_history,
-    picture_mistake,
     picture_reliability,
     picture_subjects,
 )
@@ -34,6 +31,7 @@ SECTIONS: Final = (
     ("subjects", "Results by subject"),
     ("mistakes", "Most confident errors"),
     ("labels", "Labels that are probably wrong"),
+    ("decides", "What decides"),
     ("calibration", "Calibration"),
     ("leakage", "Leakage"),
     ("settings", "Settings and versions"),
@@ -72,21 +70,14 @@ _PACKAGES: Final = (
     "skorch",
     "onnxruntime",
 )
-_EXPLAINED: Final = {
-    "exact": "Red supports the class on the scale, blue contradicts it: the contribution of each "
-    "position to the decision of the model ({method}); the line outlines the largest ones.",
-    "occlusion": "Red supports the class on the scale, blue contradicts it: the change of the "
-    "margin when that part of the picture is hidden (occlusion).",
-}
 _MOST_SUBJECTS: Final = 500
 _LONGEST: Final = 300
-_BACKGROUND: Final = 32
 
 
 def describe(
     evaluation: EvaluationReport,
     images: ImageSequence,
-    training: ImageSequence | None,
+    training: TrainingData | None,
     n_mistakes: int,
     *,
     labels: bool,
@@ -126,8 +117,9 @@ def describe(
         "subjects": _list_subjects(found),
         "subject_picture": picture_subjects(found),
         "n_wrong": int((found.y_true != found.y_pred).sum()),
-        **_show_mistakes(found, images, training, n_mistakes),
+        **show_mistakes(found, images, training, n_mistakes),
         "issues": issues,
+        **show_importance(found, images),
         "calibration_error": _show(found.metrics.get("calibration_error")),
         "reliability_picture": picture_reliability(found),
         "history_picture": picture_history(found),
@@ -274,90 +266,3 @@ def _list_settings(found: EvaluationReport) -> list[tuple[str, str]]:
 def _shorten(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
-
-
-def _show_mistakes(
-    found: EvaluationReport,
-    images: ImageSequence,
-    training: ImageSequence | None,
-    n_mistakes: int,
-) -> dict[str, Any]:
-    """Describe the most confident errors with images, and how these are explained."""
-    wrong = np.flatnonzero(found.y_true != found.y_pred)
-    sure = None if found.probabilities is None else found.probabilities.max(axis=1)
-    if sure is not None:
-        wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    chosen = wrong[:n_mistakes]
-    displays, said = _explain_mistakes(found, images, training, chosen)
-    folder, names = _shorten_names(images, chosen)
-    mistakes = []
-    for i, name in zip(chosen.tolist(), names, strict=True):
-        mistakes.append(
-            {
-                "source": picture_mistake(images, i, displays.get(i)),
-                "alt": f"Image of {found.groups[i]}, true {found.y_true[i]}, predicted "
-                f"{found.y_pred[i]}; as it is" + (" and with heat." if i in displays else "."),
-                "name": name,
-                "subject": str(found.groups[i]),
-                "true": str(found.y_true[i]),
-                "predicted": str(found.y_pred[i]),
-                "probability": None if sure is None else f"{100 * sure[i]:.0f} %",
-            }
-        )
-    return {"mistakes": mistakes, "explained": said, "folder": folder}
-
-
-def _shorten_names(
-    images: ImageSequence, chosen: npt.NDArray[np.intp]
-) -> tuple[str | None, list[str]]:
-    """Find the common folder of all images, and the names of some below it."""
-    paths = [images.path(i) for i in range(len(images))]
-    names = [images.name(i) for i in chosen.tolist()]
-    folders = {os.path.dirname(path) for path in paths if path is not None}  # noqa: PTH120
-    try:
-        # Files of two drives, or relative and absolute paths, have no common folder.
-        folder = os.path.commonpath(folders) if None not in paths else ""
-    except ValueError:
-        folder = ""
-    if not folder:
-        return None, names
-    return folder, [os.path.relpath(name, folder) for name in names]
-
-
-def _explain_mistakes(
-    found: EvaluationReport,
-    images: ImageSequence,
-    training: ImageSequence | None,
-    chosen: npt.NDArray[np.intp],
-) -> tuple[dict[int, AttributionDisplay], str]:
-    """Explain images by the models that were tested on them; describe how, or why not."""
-    if not found.estimators:
-        return {}, "There are no heat maps, since this evaluation did not keep the fitted models."
-    displays: dict[int, AttributionDisplay] = {}
-    said = ""
-    for fold in np.unique(found.fold[chosen]):
-        own = chosen[found.fold[chosen] == fold]
-        background = _choose_background(found, images, training, fold)
-        try:
-            pictures, attribution = explain(
-                found.estimators[fold], images[own], background=background
-            )
-        except EffboostError as error:
-            return {}, f"There are no heat maps: {error}."
-        kind = "occlusion" if attribution.method == "occlusion" else "exact"
-        said = _EXPLAINED[kind].format(method=attribution.method)
-        for row, i in enumerate(own.tolist()):
-            displays[i] = AttributionDisplay(pictures[row : row + 1], attribution.take(row))
-    return displays, said
-
-
-def _choose_background(
-    found: EvaluationReport, images: ImageSequence, training: ImageSequence | None, fold: int
-) -> ImageSequence | None:
-    """Choose some of the images that the model of a fold was fitted on."""
-    pool = training
-    if pool is None and not found.prefit:
-        pool = images[np.flatnonzero(found.fold != fold)]
-    if pool is None or len(pool) < _BACKGROUND:
-        return None
-    return pool[np.linspace(0, len(pool) - 1, _BACKGROUND).astype(int)]

@@ -16,10 +16,18 @@ from effboost._utils.compat import load_extra
 from effboost.evaluation import EvaluationReport
 from effboost.inspection._heat import AttributionDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
+from effboost.inspection._importance_display import FeatureImportanceDisplay
+from effboost.inspection._neighbours_display import NeighboursDisplay, draw_decision
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._subjects import SubjectDisplay
 
-__all__ = ["picture_history", "picture_mistake", "picture_reliability", "picture_subjects"]
+__all__ = [
+    "picture_history",
+    "picture_importance",
+    "picture_mistake",
+    "picture_reliability",
+    "picture_subjects",
+]
 
 # A placeholder in pictures for the text colour of the page.
 _INK: Final = "#010203"
@@ -29,12 +37,32 @@ _DARK: Final = ("#000000", "#595959")
 _MOST_MARKS: Final = 100
 
 
-def picture_mistake(images: ImageSequence, i: int, display: AttributionDisplay | None) -> str:
-    """Draw one image beside its heat map, or alone if there is none."""
-    if display is not None:
+def picture_mistake(
+    images: ImageSequence,
+    i: int,
+    display: AttributionDisplay | None,
+    near: NeighboursDisplay | None,
+) -> str:
+    """Draw one image beside its heat map, or alone if there is none; below, its neighbours."""
+    if display is None:
+        picture = np.asarray(images.decode(i))
+        return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1))
+    if near is None:
         return _to_png(lambda axes: _draw_pair(axes, display), (5.6, 2.7), columns=2)
-    picture = np.asarray(images.decode(i))
-    return _to_png(lambda axes: _draw_alone(axes[0], picture), (3.2, 3.1))
+    return _figure_to_png(lambda figure: draw_decision(figure, display, near), (5.6, 5.6))
+
+
+def picture_importance(display: FeatureImportanceDisplay) -> dict[str, str]:
+    """Draw what decides over the tested images."""
+    source = _figure_to_png(
+        lambda figure: display.plot(figure.add_subplot()), display.figsize(), dpi=110
+    )
+    return {
+        "source": source,
+        "alt": "Bars of the share of each stage in the decisions, over all images, by class and by "
+        "subject; bars of the channels with the largest contributions; and, for each class, "
+        "regions of images that support it most. The shares are in the table below.",
+    }
 
 
 def _draw_pair(axes: npt.NDArray[Any], display: AttributionDisplay) -> None:
@@ -96,7 +124,12 @@ def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int 
         "legend.framealpha": 0,
         "text.parse_math": False,
     }
-    raw = _render(draw, size, columns, "svg", style, transparent=True)
+
+    def fill(figure: Any) -> None:
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        draw(axes if columns > 1 else axes[0])
+
+    raw = _render(fill, size, "svg", style, transparent=True)
     text = raw.decode("utf-8")
     for dark in (_INK, *_DARK):
         text = text.replace(dark, "currentColor")
@@ -110,14 +143,17 @@ def _to_svg(draw: Callable[[Any], Any], size: tuple[float, float], columns: int 
 
 
 def _to_png(draw: Callable[[Any], Any], size: tuple[float, float], columns: int = 1) -> str:
-    raw = _render(draw, size, columns, "png", {"text.parse_math": False}, dpi=90)
+    return _figure_to_png(lambda figure: draw(figure.subplots(1, columns, squeeze=False)[0]), size)
+
+
+def _figure_to_png(draw: Callable[[Any], Any], size: tuple[float, float], dpi: int = 90) -> str:
+    raw = _render(draw, size, "png", {"text.parse_math": False}, dpi=dpi)
     return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
 
 
 def _render(
     draw: Callable[[Any], Any],
     size: tuple[float, float],
-    columns: int,
     form: str,
     style: Mapping[str, Any],
     **options: Any,
@@ -128,8 +164,7 @@ def _render(
         # Names may be in a script that the font lacks; the tables show them.
         warnings.filterwarnings("ignore", message="Glyph")
         figure = load_extra("matplotlib.figure", "report").Figure(size, layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-        draw(axes if columns > 1 or form == "png" else axes[0])
+        draw(figure)
         file = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else None
         figure.savefig(file, format=form, metadata=metadata, **options)
