@@ -210,7 +210,7 @@ class ModelFileWarning(UserWarning):
 
 
 class DroppedRowsWarning(UserWarning):
-    """A loader left out images without a target, or in a format that effboost does not read."""
+    """Images were left out: by a loader for want of a target, or since they cannot be read."""
 
 
 class LabelWarning(UserWarning):
