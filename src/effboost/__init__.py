@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     )
     from effboost._cnn_classifier import CNNClassifier
     from effboost._efficientnet_featurizer import EfficientNetFeaturizer
-    from effboost._extraction.cache import Cache
     from effboost._extract_features import FeatureTable, extract_features, iter_features
+    from effboost._extraction.cache import Cache
     from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
     from effboost._hybrid_classifier import HybridClassifier
