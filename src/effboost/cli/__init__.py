@@ -24,6 +24,7 @@ examples:
   effboost evaluate cells --group patient       how good is a model on new patients?
   effboost fit cells --group patient --out model.effboost
   effboost predict model.effboost new_cells --out predictions.csv
+  effboost features new_cells --out f.parquet   numbers for other programs
   effboost demo                                 all of this on generated cells
 
 exit status:
@@ -115,6 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
         _evaluate,
         _explain,
         _export,
+        _features,
         _fit,
         _info,
         _predict,
@@ -127,6 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
         _fit,
         _evaluate,
         _predict,
+        _features,
         _explain,
         _export,
         _check,

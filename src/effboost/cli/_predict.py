@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.resume and arguments.out.exists():
             recorded = read_recorded(arguments.out, writer)
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
-        rejects = _open_rejects(arguments, stack)
+        rejects = RejectFile.open(arguments, stack)
         file = _open(arguments.out, recorded, stack)
         _write(model, images, writer, file, recorded, rejects, arguments)
     if rejects is not None and rejects.images:
@@ -97,17 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if recorded.n_failed else 0
-
-
-def _open_rejects(arguments: argparse.Namespace, stack: ExitStack) -> RejectFile | None:
-    if arguments.rejects is None:
-        return None
-    return RejectFile(
-        arguments.rejects,
-        stack,
-        resume=arguments.resume,
-        escape_formulas=arguments.escape_formulas,
-    )
 
 
 def _check_out(arguments: argparse.Namespace) -> None:

@@ -85,6 +85,18 @@ class RejectFile:
                 write_row(self._file, _columns())
                 self._file.flush()
 
+    @classmethod
+    def open(cls, arguments: argparse.Namespace, stack: ExitStack) -> RejectFile | None:
+        """Open the file of --rejects, or return None without the option."""
+        if arguments.rejects is None:
+            return None
+        return cls(
+            arguments.rejects,
+            stack,
+            resume=arguments.resume,
+            escape_formulas=arguments.escape_formulas,
+        )
+
     def write(self, reject: Any) -> None:
         """Add a row, at once: the image must not be missing in both files after a kill."""
         from effboost._rejects import write_reject
