@@ -18,7 +18,10 @@ __all__ = [
     "list_url",
     "open_url",
     "read_url",
+    "read_with",
     "redact",
+    "remove_url",
+    "url_exists",
     "write_url",
 ]
 
@@ -91,6 +94,48 @@ def read_url(url: str, limit: int) -> bytes:
         return content
 
     return _ask(url, read)
+
+
+def read_with(url: str, function: Callable[[BinaryIO], _Result]) -> _Result:
+    """Return what a function returns for a file of a store, of which it reads what it needs.
+
+    Raises
+    ------
+    StoreError, FileNotFoundError
+        As `read_url`, and also for the errors of the function.
+    """
+
+    def use(system: Any, path: str) -> _Result:
+        with system.open(path, "rb") as file:
+            return function(file)
+
+    return _ask(url, use)
+
+
+def url_exists(url: str) -> bool:
+    """Return whether there is a file at a URL.
+
+    Raises
+    ------
+    StoreError
+        If the store does not say: credentials, connection, a package that is missing.
+    """
+    try:
+        _ask(url, lambda system, path: system.info(path))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_url(url: str) -> None:
+    """Remove a file of a store.
+
+    Raises
+    ------
+    StoreError
+        If the store does not allow it.
+    """
+    _ask(url, lambda system, path: system.rm_file(path))
 
 
 def write_url(url: str, content: bytes) -> None:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from effboost._utils.escape import escape_invisible
+from effboost._utils.stores import redact
 
 __all__ = ["main", "make_parser"]
 
@@ -181,7 +182,7 @@ class _Interrupts:
 def _print_message(kind: str, message: Any, arguments: argparse.Namespace) -> None:
     # Names of files, classes and members of model files may contain control characters.
     # XGBoost appends the stack of its C++ code.
-    text = str(message).partition("\nStack trace:")[0].rstrip()
+    text = redact(str(message).partition("\nStack trace:")[0].rstrip())
     lines = map(escape_invisible, _in_options(text, arguments).split("\n"))
     print(f"effboost: {kind}: {chr(10).join(lines)}", file=sys.stderr)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from effboost._utils.atomic_write import name_path
-from effboost.cli._models import list_inputs, load_model
+from effboost._utils.stores import redact
+from effboost.cli._models import can_read_again, list_inputs, load_model
 from effboost.cli._options import (
     add_command,
     add_format_option,
@@ -20,7 +21,7 @@ from effboost.cli._options import (
     make_estimator,
     positive_number,
 )
-from effboost.cli._output import check_new_folder, print_facts
+from effboost.cli._output import check_new_folder, output_path, print_facts
 from effboost.cli._rejects import RejectFile, add_reject_options, check_rejects
 
 __all__ = ["add_parser"]
@@ -52,9 +53,16 @@ def add_parser(commands: Any) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help='files; folders, at any depth; "-" for a list of paths on stdin',
+        help='files; folders, at any depth; URLs; "-" for a list of them on stdin',
     )
-    add("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where to write")
+    add(
+        "-o",
+        "--out",
+        type=output_path,
+        required=True,
+        metavar="FOLDER|URL",
+        help="where to write",
+    )
     add("--model", type=Path, metavar="FILE", help=".effboost file whose network is used")
     add_network_options(parser, preset="frozen")
     add_white_level_option(parser)
@@ -99,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
         rest = [
             (i, image)
             for i, image in enumerate(images)
-            if image not in written and image not in rejected
+            if redact(image) not in written and redact(image) not in rejected
         ]
         n_written = _write(model, rest, len(images), files, rejects, arguments)
     seconds = time.perf_counter() - start
@@ -113,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         ("features", len(model.get_feature_names_out())),
         ("seconds", round(seconds, 1)),
         ("images per second", round(n_written / seconds, 1)),
-        ("written to", str(arguments.out)),
+        ("written to", redact(str(arguments.out))),
     ]
     print_facts(facts, arguments)
 
@@ -187,9 +195,8 @@ def _write(
                 bar.update(len(block) + len(block.rejects))
             if positions:
                 kept = [part[i] for i in positions]
-                files.write(
-                    [image for _, image in kept], [i for i, _ in kept], np.concatenate(rows)
-                )
+                names = [redact(image) for _, image in kept]
+                files.write(names, [i for i, _ in kept], np.concatenate(rows))
                 n_written += len(kept)
     return n_written
 
@@ -206,19 +213,19 @@ def _compute(
         yield from iter_features(model, images, on_error=arguments.on_error, block_size=_BLOCK)
     except ImageDecodeError as error:
         position, image = part[error.index]
-        raise type(error)(position, image, error.reason) from error.__cause__
+        raise type(error)(position, redact(image), error.reason) from error.__cause__
 
 
 def _reject(image: tuple[int, str], reject: Any, rejects: RejectFile | None) -> None:
     import dataclasses
 
     if rejects is not None:
-        rejects.write(dataclasses.replace(reject, path=image[1], position=image[0]))
+        rejects.write(dataclasses.replace(reject, path=redact(image[1]), position=image[0]))
 
 
 def _check_same_network(model: Any, sample: Any, arguments: argparse.Namespace) -> None:
     """Compute one row again, to refuse files that were written by another network."""
-    if sample is None or not Path(sample.path).is_file():
+    if sample is None or not can_read_again(sample.path):
         return
     import numpy as np
 
@@ -226,7 +233,7 @@ def _check_same_network(model: Any, sample: Any, arguments: argparse.Namespace) 
 
     images = ImageSequence([sample.path], white_level=arguments.white_level)
     now = extract_features(model, images).features[0]
-    scale = max(float(np.abs(sample.features).max()), np.finfo(np.float32).tiny)
+    scale = max(float(np.abs(sample.features).max()), float(np.finfo(np.float32).tiny))
     difference = float(np.abs(now - sample.features).max()) / scale
     if difference > _TOLERANCE:
         raise ValueError(

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from effboost._utils.stores import is_url, list_url, redact
+from effboost._utils.stores import is_url, list_url, redact, url_exists
 
-__all__ = ["keep_bytes", "list_inputs", "load_model"]
+__all__ = ["can_read_again", "keep_bytes", "list_inputs", "load_model"]
 
 
 def load_model(path: Path) -> Any:
@@ -57,6 +57,11 @@ def _expand(names: Iterable[str]) -> Iterator[str]:
             yield from list_images(name)
         else:
             yield name
+
+
+def can_read_again(name: str) -> bool:
+    """Return whether a name in an output file leads to its image: a URL may be redacted."""
+    return url_exists(name) if is_url(name) and "***" not in name else Path(name).is_file()
 
 
 def keep_bytes(stream: TextIO, newline: str | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from effboost._utils.atomic_write import name_path, write_atomic
 from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
-from effboost._utils.stores import is_url, redact
+from effboost._utils.stores import is_url, list_url, redact, url_exists
 
 if TYPE_CHECKING:
     from effboost.evaluation import EvaluationReport
@@ -56,15 +56,23 @@ def output_path(text: str) -> Path | str:
     return text if is_url(text) else Path(text)
 
 
-def check_new(file: Path, *, force: bool) -> None:
+def check_new(file: Path | str, *, force: bool) -> None:
     """Check that a file can be written, and is only overwritten with --force."""
-    _check_file(file)
-    if file.exists() and not force:
+    if isinstance(file, str):
+        exists = url_exists(file)
+    else:
+        _check_file(file)
+        exists = file.exists()
+    if exists and not force:
         raise FileExistsError(f"{str(file)!r} exists: name another file, or give --force")
 
 
-def check_new_folder(folder: Path, *, force: bool = False) -> None:
+def check_new_folder(folder: Path | str, *, force: bool = False) -> None:
     """Check that a folder can be written, and is empty unless `force` is set."""
+    if isinstance(folder, str):
+        if list_url(folder) and not force:
+            raise FileExistsError(f"{folder!r} is not empty: name another folder")
+        return
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
     _check_writable(folder)
