@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from common.networks import tiny_featurizer
-from effboost import HybridClassifier, ImageSequence, iter_predictions
+from effboost import HybridClassifier, ImageSequence, iter_predictions, predict_images
+from effboost.exceptions import DroppedRowsWarning, ImageDecodeError, ImageNotFoundError
 
 
 @pytest.fixture
@@ -124,3 +125,50 @@ def test_it_loads_no_torch():
     code = "import sys; from effboost import iter_predictions; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
+
+
+def test_table_equals_the_classifiers_predictions(clf, paths):
+    table = predict_images(clf, paths, block_size=7)
+    np.testing.assert_array_equal(table.labels, clf.predict(paths))
+    np.testing.assert_array_equal(table.probabilities, clf.predict_proba(paths))
+    np.testing.assert_array_equal(table.positions, range(24))
+    assert len(table.rejects) == 0
+
+
+def test_table_of_the_others_and_of_rejects(clf, paths):
+    labels, probabilities = clf.predict(paths), clf.predict_proba(paths)
+    broken = [0, *range(8, 16), 17, 23]
+    for i in broken:
+        os.truncate(paths[i], 30 * (i % 3))
+    paths[17] = "gone.png"
+    with pytest.warns(DroppedRowsWarning, match=r"11 of 24 images .* no prediction"):
+        table = predict_images(clf, paths, on_error="skip", block_size=8)
+    good = [i for i in range(24) if i not in broken]
+    assert table.positions.tolist() == good
+    np.testing.assert_array_equal(table.labels, labels[good])
+    np.testing.assert_array_equal(table.probabilities, probabilities[good])
+    assert [row.position for row in table.rejects] == broken
+    assert [row.path for row in table.rejects] == [paths[i] for i in broken]
+    assert repr(table) == "<PredictionTable of 13, 11 rejected>"
+
+
+def test_raise_names_the_first_that_cannot_be_read(clf, paths):
+    os.truncate(paths[20], 50)
+    paths[13] = "gone.png"
+    with pytest.raises(ImageNotFoundError, match=r"image at position 13, 'gone.png'"):
+        predict_images(clf, paths, block_size=4)
+    with pytest.raises(ImageDecodeError, match=r"position 20, .*cell_20"):
+        predict_images(clf, [*paths[:13], *paths[:7], paths[20]], block_size=4)
+
+
+def test_table_without_probabilities_or_rows(pixels, three_classes):
+    clf = HybridClassifier(tiny_featurizer(), LinearSVC()).fit(pixels, three_classes)
+    table = predict_images(clf, pixels)
+    assert table.probabilities is None
+    assert table.labels.tolist() == clf.predict(pixels).tolist()
+    with pytest.warns(DroppedRowsWarning):
+        table = predict_images(clf, ["gone.png"], on_error="skip")
+    assert len(table) == 0
+    assert table.probabilities is None
+    with pytest.raises(ValueError, match="on_error='row'"):
+        predict_images(clf, pixels, on_error="row")

@@ -24,12 +24,19 @@ if TYPE_CHECKING:
     )
     from effboost._cnn_classifier import CNNClassifier
     from effboost._efficientnet_featurizer import EfficientNetFeaturizer
+    from effboost._extract_features import FeatureTable, extract_features, iter_features
     from effboost._extraction.cache import Cache
     from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
     from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
-    from effboost._iter_predictions import Prediction, iter_predictions
+    from effboost._iter_predictions import (
+        Prediction,
+        PredictionTable,
+        iter_predictions,
+        predict_images,
+    )
+    from effboost._rejects import Reject, RejectTable
     from effboost._training.config import FineTuning, Regularization, Schedule
     from effboost._transforms import Augmentation, ImageTransform
     from effboost.evaluation import EvaluationReport, evaluate
@@ -42,6 +49,7 @@ __all__ = [
     "Cache",
     "EfficientNetFeaturizer",
     "EvaluationReport",
+    "FeatureTable",
     "FineTuning",
     "HybridClassifier",
     "ImageFeaturizer",
@@ -50,7 +58,10 @@ __all__ = [
     "LinearBoostedClassifier",
     "OnnxClassifier",
     "Prediction",
+    "PredictionTable",
     "Regularization",
+    "Reject",
+    "RejectTable",
     "Schedule",
     "backbones",
     "comparators",
@@ -59,13 +70,16 @@ __all__ = [
     "evaluate",
     "exceptions",
     "export_onnx",
+    "extract_features",
     "inspection",
+    "iter_features",
     "iter_predictions",
     "load",
     "metrics",
     "model_selection",
     "onnx",
     "persistence",
+    "predict_images",
     "presets",
     "reproduction",
     "save",
@@ -78,6 +92,7 @@ _HOME = {
     "Cache": "_extraction.cache",
     "EfficientNetFeaturizer": "_efficientnet_featurizer",
     "EvaluationReport": "evaluation",
+    "FeatureTable": "_extract_features",
     "FineTuning": "_training.config",
     "HybridClassifier": "_hybrid_classifier",
     "ImageFeaturizer": "_featurizer",
@@ -86,13 +101,19 @@ _HOME = {
     "LinearBoostedClassifier": "_heads.linear_boosted",
     "OnnxClassifier": "onnx",
     "Prediction": "_iter_predictions",
+    "PredictionTable": "_iter_predictions",
     "Regularization": "_training.config",
+    "Reject": "_rejects",
+    "RejectTable": "_rejects",
     "Schedule": "_training.config",
     "describe_model": "persistence",
     "evaluate": "evaluation",
     "export_onnx": "onnx",
+    "extract_features": "_extract_features",
+    "iter_features": "_extract_features",
     "iter_predictions": "_iter_predictions",
     "load": "persistence",
+    "predict_images": "_iter_predictions",
     "save": "persistence",
 }
 

@@ -1,4 +1,4 @@
-"""Predictions for more images than memory holds, block by block."""
+"""Predictions for images some of which may be unreadable: at once, or block by block."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._images import ImageSequence, as_images
+from effboost._rejects import OnError, RejectTable, check_on_error, warn_of_rejects
 from effboost._utils.decision import predict_both
 from effboost.exceptions import ImageDecodeError
 
-__all__ = ["Prediction", "images_for", "iter_predictions"]
+__all__ = ["Prediction", "PredictionTable", "images_for", "iter_predictions", "predict_images"]
 
 _BLOCK: Final = 64
 
@@ -40,6 +42,112 @@ class Prediction:
     label: Any
     probabilities: npt.NDArray[Any] | None
     error: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PredictionTable:
+    """The predictions for the images that could be read, and the table of the others.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_read,)
+        The predicted class of each image that could be read, in their order.
+    probabilities : ndarray of shape (n_read, n_classes) or None
+        Probability of each class, in the order of ``classes_``; None if the classifier has no
+        ``predict_proba``.
+    positions : ndarray of shape (n_read,), int
+        Position of each row's image in `X`.
+    rejects : RejectTable
+        The images that could not be read, with their positions in `X`.
+    """
+
+    labels: npt.NDArray[Any]
+    probabilities: npt.NDArray[Any] | None
+    positions: npt.NDArray[np.intp]
+    rejects: RejectTable
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"<PredictionTable of {len(self)}, {len(self.rejects)} rejected>"
+
+
+def predict_images(
+    clf: Any, X: Any, *, on_error: OnError = "raise", block_size: int = _BLOCK
+) -> PredictionTable:
+    """Predict images, with a table of those that cannot be read.
+
+    `predict` returns one label for each image, or raises an error. This function can leave images
+    out, and says which.
+
+    Parameters
+    ----------
+    clf : classifier
+        Fitted, on images.
+    X : images, n_samples of them
+        What `ImageSequence` takes.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether an image that cannot be read raises an error, or becomes a row of `rejects`.
+    block_size : int, default=64
+        Number of images that are read and predicted together.
+
+    Returns
+    -------
+    PredictionTable
+        ``labels``, ``probabilities``, ``positions`` and ``rejects``.
+
+    Raises
+    ------
+    ImageDecodeError
+        With ``on_error="raise"``, for the first image that cannot be read.
+
+    Warns
+    -----
+    DroppedRowsWarning
+        If images were left out.
+
+    See Also
+    --------
+    iter_predictions : The same block by block, for more images than memory has room for.
+    extract_features : Features with a table of rejects.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from effboost import predict_images, presets
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=6, image_size=64, random_state=0)
+    >>> clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
+    >>> X = [*cells.images[:2], cells.images[2][:4]]  # the last one is too small to be an image
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     table = predict_images(clf.fit(cells.images, cells.target), X, on_error="skip")
+    >>> table
+    <PredictionTable of 2, 1 rejected>
+    >>> table.rejects[0].position
+    2
+    """
+    skip = check_on_error(on_error)
+    _check_block_size(clf, block_size)
+    images = images_for(clf, X)
+    labels, probabilities, positions = [], [], []
+    errors: dict[int, ImageDecodeError] = {}
+    for start in range(0, len(images), block_size):
+        block = _Block(clf, images[start : start + block_size], start, skip=skip)
+        errors |= block.errors
+        positions += block.positions
+        if block.positions:
+            labels.append(block.labels)
+            probabilities.append(block.probabilities)
+    rejects = RejectTable.of(errors)
+    warn_of_rejects(rejects, len(images), "prediction")
+    return PredictionTable(
+        np.concatenate(labels) if labels else clf.classes_[:0],
+        _join(probabilities, clf),
+        np.array(positions, dtype=np.intp),
+        rejects,
+    )
 
 
 def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[Prediction]:
@@ -76,9 +184,7 @@ def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[
     position 0 ALL (2,)
     position 1 ALL (2,)
     """
-    check_is_fitted(clf)
-    if block_size < 1:
-        raise ValueError(f"block_size={block_size!r} must be 1 or more")
+    _check_block_size(clf, block_size)
     return _iterate(clf, images_for(clf, X), block_size)
 
 
@@ -120,40 +226,76 @@ def _find_reader(clf: Any) -> Any:
     return clf
 
 
+def _check_block_size(clf: Any, block_size: int) -> None:
+    check_is_fitted(clf)
+    if block_size < 1:
+        raise ValueError(f"block_size={block_size!r} must be 1 or more")
+
+
 def _iterate(clf: Any, images: ImageSequence, block_size: int) -> Iterator[Prediction]:
     for start in range(0, len(images), block_size):
-        yield from _predict_block(clf, images[start : start + block_size])
+        block = images[start : start + block_size]
+        yield from _Block(clf, block, start, skip=True).rows()
 
 
-def _predict_block(clf: Any, block: ImageSequence) -> Iterator[Prediction]:
-    errors: dict[int, str] = {}
-    labels: Any = ()
-    probabilities: Any = None
-    good = list(range(len(block)))
-    while good:
-        try:
-            labels, probabilities = predict_both(clf, block[good])
-            break
-        except ImageDecodeError as error:
-            errors[good[error.index]] = error.reason
-            good = [i for i in good if i not in errors]
-            # Find all that are broken at once: each would cost the predictions of a block.
-            errors |= _find_broken(block, good)
-            good = [i for i in good if i not in errors]
-    rows = {i: row for row, i in enumerate(good)}
-    for i in range(len(block)):
-        if i in errors:
-            yield Prediction(block.name(i), None, None, errors[i])
-        else:
-            shares = None if probabilities is None else probabilities[rows[i]]
-            yield Prediction(block.name(i), labels[rows[i]], shares)
+class _Block:
+    """The predictions for a block of images.
+
+    Attributes
+    ----------
+    labels, probabilities : ndarray or None
+        For the images that can be read.
+    positions : list of int
+        Their positions in the whole.
+    errors : dict of int to ImageDecodeError
+        The errors of the others, by position in the whole.
+    """
+
+    def __init__(self, clf: Any, images: ImageSequence, start: int, *, skip: bool):
+        self._images, self._start = images, start
+        self.labels: Any = ()
+        self.probabilities: Any = None
+        self.errors: dict[int, ImageDecodeError] = {}
+        good = list(range(len(images)))
+        while good:
+            try:
+                self.labels, self.probabilities = predict_both(clf, images[good])
+                break
+            except ImageDecodeError as error:
+                broken = self._relocate(error, good[error.index])
+                if not skip:
+                    raise broken from error.__cause__
+                # Find all that are broken at once: each would cost the predictions of a block.
+                self._find_broken(good)
+                self.errors.setdefault(broken.index, broken)
+                good = [i for i in good if start + i not in self.errors]
+        self.positions = [start + i for i in good]
+
+    def rows(self) -> Iterator[Prediction]:
+        """Yield a row for each image, in their order."""
+        row_of = {position: row for row, position in enumerate(self.positions)}
+        for i in range(len(self._images)):
+            row = row_of.get(self._start + i)
+            name = self._images.name(i)
+            if row is None:
+                yield Prediction(name, None, None, self.errors[self._start + i].reason)
+            else:
+                shares = None if self.probabilities is None else self.probabilities[row]
+                yield Prediction(name, self.labels[row], shares)
+
+    def _find_broken(self, positions: list[int]) -> None:
+        for i in positions:
+            try:
+                self._images.decode(i, lambda image: None)
+            except ImageDecodeError as error:
+                self.errors[self._start + i] = self._relocate(error, i)
+
+    def _relocate(self, error: ImageDecodeError, i: int) -> ImageDecodeError:
+        """Return an error with the position in the whole."""
+        return type(error)(self._start + i, error.path, error.reason, error.origin)
 
 
-def _find_broken(block: ImageSequence, positions: list[int]) -> dict[int, str]:
-    broken = {}
-    for i in positions:
-        try:
-            block.decode(i, lambda image: None)
-        except ImageDecodeError as error:
-            broken[i] = error.reason
-    return broken
+def _join(probabilities: list[Any], clf: Any) -> npt.NDArray[Any] | None:
+    if probabilities:
+        return None if probabilities[0] is None else np.concatenate(probabilities)
+    return np.empty((0, len(clf.classes_))) if hasattr(clf, "predict_proba") else None

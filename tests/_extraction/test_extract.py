@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from effboost._extraction.cache import Cache
-from effboost._extraction.extract import FeatureCache, _compute, extract_features
+from effboost._extraction.extract import FeatureCache, _compute, compute_features
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._images import ImageSequence
 from effboost._transforms import ORIGINAL, ImageTransform, Views
@@ -35,14 +35,14 @@ class ColourMeans:
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 24])
 @pytest.mark.parametrize("sizes", [(8, 1), (8, 3), (1, 4)], ids=str)
 def test_rows_are_in_the_order_of_the_images_for_any_batch_size(pixels, n, sizes):
-    got = extract_features(prepare(pixels[:n], 40), lambda: ColourMeans(*sizes), 3)
+    got = compute_features(prepare(pixels[:n], 40), lambda: ColourMeans(*sizes), 3)
     np.testing.assert_array_equal(got, pixels[:n].mean(axis=(1, 2)).astype(np.float32))
 
 
 def test_broken_image_raises_with_its_position(paths):
     Path(paths[13]).write_bytes(b"no picture")
     with pytest.raises(ImageDecodeError, match=r"position 13.*cell_13"):
-        extract_features(prepare(paths, 24), ColourMeans, 3)
+        compute_features(prepare(paths, 24), ColourMeans, 3)
 
 
 def test_first_of_several_broken_images_is_reported(paths):
@@ -50,7 +50,7 @@ def test_first_of_several_broken_images_is_reported(paths):
         Path(paths[i]).write_bytes(b"no picture")
     for _ in range(5):
         with pytest.raises(ImageDecodeError, match="position 5"):
-            extract_features(prepare(paths, 24), lambda: ColourMeans(1, 4), 3)
+            compute_features(prepare(paths, 24), lambda: ColourMeans(1, 4), 3)
 
 
 def test_error_stops_the_extraction_and_its_threads(pixels):
@@ -63,7 +63,7 @@ def test_error_stops_the_extraction_and_its_threads(pixels):
 
     many = ImageSequence(np.repeat(pixels[:1], 200, axis=0))
     with pytest.raises(KeyboardInterrupt):
-        extract_features(PreparedImages(many, ImageTransform(None, 24)), lambda: Failing(1, 2), 3)
+        compute_features(PreparedImages(many, ImageTransform(None, 24)), lambda: Failing(1, 2), 3)
     assert len(begun) < 20
     assert not [t for t in threading.enumerate() if t.name.startswith("effboost")]
 
@@ -78,7 +78,7 @@ def test_workers_do_not_run_ahead_of_the_reader(pixels):
             return super().run(pixels)
 
     many = np.repeat(pixels[:1], 200, axis=0)
-    found = _compute(prepare(many, 24), range(200), Counting(1, 2), ORIGINAL)
+    found = _compute(prepare(many, 24), range(200), Counting(1, 2), ORIGINAL, 3)
     next(found)
     time.sleep(0.1)
     assert len(done) <= 12
@@ -90,7 +90,7 @@ def test_repeated_image_is_decoded_by_one_thread_at_a_time(tmp_path):
     Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(tmp_path / "a.png")
     for _ in range(20):
         with Image.open(tmp_path / "a.png") as picture:
-            got = extract_features(
+            got = compute_features(
                 prepare([picture] * 16, 24),
                 lambda: ColourMeans(1, 4),
                 3,
@@ -106,11 +106,11 @@ def test_features_that_are_not_finite_raise_with_the_position(paths):
             return out
 
     with pytest.raises(ImageDecodeError, match=r"position 2, .*NaN or infinity"):
-        extract_features(prepare(paths, 24), Broken, 3)
+        compute_features(prepare(paths, 24), Broken, 3)
 
 
 def test_progress_is_shown_on_stderr(pixels, capsys):
-    extract_features(prepare(pixels, 24), ColourMeans, 3, progress=True)
+    compute_features(prepare(pixels, 24), ColourMeans, 3, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "24/24" in err
@@ -127,10 +127,10 @@ class Corner(ColourMeans):
 @pytest.mark.parametrize("sizes", [(8, 1), (1, 4), (3, 2), (20, 1)], ids=str)
 def test_dihedral_views_are_the_eight_orientations_for_any_batch_size(pixels, sizes):
     images = prepare(pixels[:9], 40)
-    each = extract_features(
+    each = compute_features(
         images, lambda: Corner(*sizes), 24, views=Views("dihedral", average=False)
     ).reshape(9, 8, 3)
-    mean = extract_features(images, lambda: Corner(*sizes), 3, views=Views("dihedral"))
+    mean = compute_features(images, lambda: Corner(*sizes), 3, views=Views("dihedral"))
     corners = pixels[:9][:, [0, 0, -1, -1], [0, -1, -1, 0]]
     # Each corner comes to the top left by a turn, and once more by a mirrored one.
     np.testing.assert_array_equal(each[:, :4], corners)
@@ -143,7 +143,7 @@ def test_cached_rows_that_cannot_be_features_are_computed_again(pixels, tmp_path
     kept = FeatureCache(Cache(tmp_path), b"origin")
 
     def extract():
-        return extract_features(images, ColourMeans, 3, feature_cache=kept)
+        return compute_features(images, ColourMeans, 3, feature_cache=kept)
 
     expected = extract()
     right = {kept.key(images.images, i): row.tobytes() for i, row in enumerate(expected)}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from effboost._utils.atomic_write import name_path
-from effboost.cli._models import keep_bytes, list_inputs, load_model
+from effboost._utils.stores import open_url, redact
+from effboost.cli._models import can_read_again, keep_bytes, list_inputs, load_model
 from effboost.cli._options import (
     add_command,
     add_format_option,
     add_white_level_option,
     positive_number,
 )
-from effboost.cli._output import check_new
+from effboost.cli._output import check_new, output_path
+from effboost.cli._rejects import RejectFile, add_reject_options, check_rejects
 from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
 
 __all__ = ["add_parser"]
@@ -26,6 +29,7 @@ _EXAMPLES = """\
   effboost predict model.onnx a.png b.bmp --format table          without loading torch
   effboost predict model.effboost new_cells --out p.csv           written block by block ...
   effboost predict model.effboost new_cells --out p.csv --resume  ... and continued
+  effboost predict model.effboost new_cells --out p.csv --on-error skip --rejects rejects.csv
   find . -name '*.tif' | effboost predict model.effboost - --format json
 """
 # For rounded digits, and for runtimes that add in another order.
@@ -40,7 +44,7 @@ def add_parser(commands: Any) -> None:
         help="classify images, in bounded memory and resumable",
         description="Write the class and the probabilities of each image as a row of CSV or a line "
         "of JSON, block by block. For an image that cannot be read, the row has the error, and "
-        "the exit status is 1.",
+        "the exit status is 1; with --on-error skip, it becomes a row of --rejects instead.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
@@ -49,11 +53,18 @@ def add_parser(commands: Any) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help='files; folders, at any depth; "-" for a list of paths on stdin',
+        help='files; folders, at any depth; URLs; "-" for a list of them on stdin',
     )
-    add("-o", "--out", type=Path, metavar="FILE", help="where to write (default: stdout)")
+    add(
+        "-o",
+        "--out",
+        type=output_path,
+        metavar="FILE|URL",
+        help="where to write (default: stdout)",
+    )
     add_format_option(parser, default="csv", json="one object a line")
     add_white_level_option(parser)
+    add_reject_options(parser, rows=True)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
         "--resume",
@@ -74,6 +85,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check_out(arguments)
+    check_rejects(arguments)
     images = list_inputs(arguments.images)
     model = load_model(arguments.model)
     writer = make_writer(arguments.format, model, images, escape_formulas=arguments.escape_formulas)
@@ -82,12 +94,17 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.resume and arguments.out.exists():
             recorded = read_recorded(arguments.out, writer)
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
+        rejects = RejectFile.open(arguments, stack)
         file = _open(arguments.out, recorded, stack)
-        rest = [image for image in images if image not in recorded.images]
-        n_failed = recorded.n_failed + _write(model, rest, writer, file, recorded, arguments)
-    if n_failed:
-        print(f"effboost: {n_failed} images could not be read, see their rows", file=sys.stderr)
-    return 1 if n_failed else 0
+        _write(model, images, writer, file, recorded, rejects, arguments)
+    if rejects is not None and rejects.images:
+        print(f"effboost: {rejects.describe(len(images))}", file=sys.stderr)
+    if recorded.n_failed:
+        print(
+            f"effboost: {recorded.n_failed} images could not be read, see their rows",
+            file=sys.stderr,
+        )
+    return 1 if recorded.n_failed else 0
 
 
 def _check_out(arguments: argparse.Namespace) -> None:
@@ -97,14 +114,21 @@ def _check_out(arguments: argparse.Namespace) -> None:
         return
     if arguments.out is None:
         raise ValueError("--resume needs --out, since printed rows cannot be read back")
+    if isinstance(arguments.out, str):
+        raise ValueError("--resume needs a file of this machine, since a store cannot extend files")
     if arguments.format == "table":
         raise ValueError("--resume reads CSV and JSON, not tables: leave out --format table")
 
 
-def _open(out: Path | None, recorded: Recorded, stack: ExitStack) -> TextIO:
+def _open(out: Path | str | None, recorded: Recorded, stack: ExitStack) -> TextIO:
     if out is None:
         keep_bytes(sys.stdout)
         return sys.stdout
+    if isinstance(out, str):
+        binary = stack.enter_context(open_url(out))
+        text = io.TextIOWrapper(binary, newline="", encoding="utf-8", errors="surrogateescape")
+        stack.callback(text.detach)  # writes the rest; the store's file is closed after it
+        return text
     if recorded.size:
         # Remove an incomplete row.
         with out.open("r+b") as whole:
@@ -122,34 +146,52 @@ def _write(
     writer: RowWriter,
     file: TextIO,
     recorded: Recorded,
+    rejects: RejectFile | None,
     arguments: argparse.Namespace,
-) -> int:
-    """Write a row for each image, and return the number of those that could not be read."""
+) -> None:
+    """Write a row for each image, or one in the reject table; count the errors in `recorded`."""
     from tqdm.auto import tqdm
 
     from effboost import iter_predictions
 
     if not recorded.size:
         writer.write_header(file)
-    n_failed = 0
-    n_known = len(recorded.images)
+    rejected = set() if rejects is None else rejects.images
+    rest = [
+        (i, image)
+        for i, image in enumerate(images)
+        if redact(image) not in recorded.images and redact(image) not in rejected
+    ]
     with tqdm(
         desc="predict",
-        total=n_known + len(images),
-        initial=n_known,
+        total=len(images),
+        initial=len(images) - len(rest),
         unit="image",
         leave=None,
         disable=arguments.quiet,
     ) as bar:
-        for start in range(0, len(images), arguments.block_size):
-            block = images[start : start + arguments.block_size]
-            images_of_block = _open_images(block, arguments.white_level)
-            for prediction in iter_predictions(model, images_of_block, block_size=len(block)):
-                writer.write(prediction, file)
-                n_failed += prediction.error is not None
+        for start in range(0, len(rest), arguments.block_size):
+            block = rest[start : start + arguments.block_size]
+            images_of_block = _open_images([image for _, image in block], arguments.white_level)
+            predictions = iter_predictions(model, images_of_block, block_size=len(block))
+            for (i, image), prediction in zip(block, predictions, strict=True):
+                if prediction.error is None or arguments.on_error == "row":
+                    writer.write(prediction, file)
+                    recorded.n_failed += prediction.error is not None
+                else:
+                    _reject(redact(image), i, prediction.error, rejects)
             file.flush()
             bar.update(len(block))
-    return n_failed
+
+
+def _reject(image: str, position: int, reason: str, rejects: RejectFile | None) -> None:
+    """Write an image to the reject table, or stop at it if there is none."""
+    from effboost import Reject
+    from effboost.exceptions import ImageDecodeError
+
+    if rejects is None:
+        raise ImageDecodeError(position, image, reason)
+    rejects.write(Reject(image, position, reason))
 
 
 def _check_same_model(
@@ -158,7 +200,8 @@ def _check_same_model(
     """Predict one image again, to refuse a file that was written by another model."""
     from effboost import iter_predictions
 
-    sample = next(((name, row) for name, row in recorded.samples if Path(name).is_file()), None)
+    samples = recorded.samples
+    sample = next(((name, row) for name, row in samples if can_read_again(name)), None)
     if sample is None:
         return
     name, (label, shares) = sample
