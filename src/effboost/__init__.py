@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from effboost import (
         backbones,
         comparators,
+        dask,
         datasets,
         exceptions,
         inspection,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     )
     from effboost._cnn_classifier import CNNClassifier
     from effboost._efficientnet_featurizer import EfficientNetFeaturizer
-    from effboost._extraction.cache import Cache
     from effboost._extract_features import FeatureTable, extract_features, iter_features
+    from effboost._extraction.cache import Cache
     from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
     from effboost._hybrid_classifier import HybridClassifier
@@ -65,6 +66,7 @@ __all__ = [
     "Schedule",
     "backbones",
     "comparators",
+    "dask",
     "datasets",
     "describe_model",
     "evaluate",
