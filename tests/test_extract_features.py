@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,8 +70,7 @@ def test_raise_names_the_first(featurizer, broken_paths, tmp_path, cached):
 
 def test_copies_of_a_damaged_image_are_all_rejected(featurizer, paths, tmp_path):
     for i in (3, 4, 20):
-        with open(paths[i], "wb") as file:
-            file.write(b"no picture")
+        Path(paths[i]).write_bytes(b"no picture")
     featurizer.set_params(cache=tmp_path / "cache")
     with pytest.warns(DroppedRowsWarning):
         table = extract_features(featurizer, paths, on_error="skip")
@@ -134,8 +134,7 @@ def test_one_percent_of_5000_is_skipped(featurizer, paths, pixels, tmp_path):
     bad = np.random.default_rng(0).choice(5000, 50, replace=False)
     for i in bad:
         many[i] = str(tmp_path / f"damaged_{i}.png")
-        with open(paths[i % 24], "rb") as whole, open(many[i], "wb") as cut:
-            cut.write(whole.read()[:100])
+        Path(many[i]).write_bytes(Path(paths[i % 24]).read_bytes()[:100])
     first = int(bad.min())
     with pytest.raises(ImageDecodeError, match=rf"position {first}, .*damaged_{first}\.png"):
         extract_features(featurizer, many)

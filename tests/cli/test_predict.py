@@ -286,6 +286,9 @@ def test_resume_raises_for_other_files(
         (["--resume", "--out", "t", "--format", "table"], "not tables"),
         (["--out", "no/such/folder/p.csv"], "does not exist"),
         (["--out", "."], "is a folder"),
+        (["--rejects", "r.csv"], "--rejects needs --on-error skip"),
+        (["--on-error", "skip"], "--on-error skip needs --rejects FILE"),
+        (["--on-error", "skip", "--rejects", "r", "--out", "r"], "name the same file"),
     ],
 )
 def test_invalid_outputs_raise_before_the_model_is_read(
@@ -302,6 +305,73 @@ def test_invalid_model_and_folder_without_images_raise(model_file, tmp_path, cap
     assert "is not a model of effboost" in capsys.readouterr().err
     assert predict(model_file, tmp_path) == 1
     assert "there are no images" in capsys.readouterr().err
+
+
+def test_skip_writes_the_reject_table_and_predicts_the_rest(
+    model_file, new_cells, tmp_path, capsys
+):
+    paths = list_images(new_cells)
+    os.truncate(paths[4], 100)
+    os.truncate(paths[11], 0)
+    out, rejects = tmp_path / "p.csv", tmp_path / "rejects.csv"
+    skip = ("--on-error", "skip", "--rejects", rejects)
+    assert predict(model_file, new_cells, "gone.png", "--out", out, *skip, "--block-size", 3) == 0
+    assert capsys.readouterr().err == (
+        f"effboost: 3 of 21 images could not be read, see {str(rejects)!r}\n"
+    )
+    good = [path for i, path in enumerate(paths) if i not in (4, 11)]
+    rows = read(out.read_text())
+    assert [row["image"] for row in rows] == good
+    assert {row["error"] for row in rows} == {""}
+    table = read(rejects.read_text())
+    assert [(row["path"], row["position"]) for row in table] == [
+        (paths[4], "4"),
+        (paths[11], "11"),
+        ("gone.png", "20"),
+    ]
+    assert "0 bytes" in table[1]["reason"]
+    # A file that exists is neither lost nor mixed up.
+    assert predict(model_file, new_cells, "--out", out, "--force", *skip[:2]) == 1
+    assert "--on-error skip needs --rejects" in capsys.readouterr().err
+    assert predict(model_file, new_cells, *skip) == 1
+    assert "rejects.csv' exists: name another file" in capsys.readouterr().err
+
+
+def test_resume_continues_the_reject_table(model_file, new_cells, tmp_path, capsys):
+    odd = new_cells / "slide0" / 'a,"b"\nc.png'
+    odd.write_bytes(b"no picture")
+    for path in list_images(new_cells)[5:8]:
+        os.truncate(path, 0)
+    skip = ("--on-error", "skip", "--block-size", 4)
+    whole = {name: tmp_path / f"whole_{name}" for name in ("out", "rejects")}
+    part = {name: tmp_path / f"part_{name}" for name in ("out", "rejects")}
+    files = ("--out", whole["out"], "--rejects", whole["rejects"])
+    assert predict(model_file, new_cells, *skip, *files) == 0
+    n_rows, n_rejects = (len(read(whole[name].read_text())) for name in ("out", "rejects"))
+    assert (n_rows, n_rejects) == (17, 4)
+    # What a kill leaves: rejects are written before the rows of their block.
+    for out_size, rejects_size in ((0, 0), (400, 130), (0, 1 << 20), (1 << 20, 1 << 20)):
+        for name, size in (("out", out_size), ("rejects", rejects_size)):
+            part[name].write_bytes(whole[name].read_bytes()[:size])
+        files = ("--out", part["out"], "--rejects", part["rejects"], "--resume")
+        assert predict(model_file, new_cells, *skip, *files) == 0
+        for name in ("out", "rejects"):
+            found, expected = (read(place[name].read_text()) for place in (part, whole))
+            assert sorted(map(str, found)) == sorted(map(str, expected))
+    part["rejects"].write_text("mine\n")
+    assert predict(model_file, new_cells, *skip, *files) == 1
+    assert "its row 1 is not one of path, position" in capsys.readouterr().err
+    assert part["rejects"].read_text() == "mine\n"
+
+
+def test_raise_stops_at_the_first_broken_image(model_file, new_cells, tmp_path, capsys):
+    paths = list_images(new_cells)
+    os.truncate(paths[7], 100)
+    out = tmp_path / "p.csv"
+    assert predict(model_file, new_cells, "--out", out, "--on-error", "raise") == 1
+    err = capsys.readouterr().err
+    assert f"effboost: error: image at position 7, {paths[7]!r}: is damaged" in err
+    assert [row["image"] for row in read(out.read_text())] == paths[:7]
 
 
 # --- in other processes ---------------------------------------------------------------------

@@ -17,6 +17,7 @@ from effboost.cli._options import (
     positive_number,
 )
 from effboost.cli._output import check_new
+from effboost.cli._rejects import RejectFile, add_reject_options, check_rejects
 from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
 
 __all__ = ["add_parser"]
@@ -26,6 +27,7 @@ _EXAMPLES = """\
   effboost predict model.onnx a.png b.bmp --format table          without loading torch
   effboost predict model.effboost new_cells --out p.csv           written block by block ...
   effboost predict model.effboost new_cells --out p.csv --resume  ... and continued
+  effboost predict model.effboost new_cells --out p.csv --on-error skip --rejects rejects.csv
   find . -name '*.tif' | effboost predict model.effboost - --format json
 """
 # For rounded digits, and for runtimes that add in another order.
@@ -40,7 +42,7 @@ def add_parser(commands: Any) -> None:
         help="classify images, in bounded memory and resumable",
         description="Write the class and the probabilities of each image as a row of CSV or a line "
         "of JSON, block by block. For an image that cannot be read, the row has the error, and "
-        "the exit status is 1.",
+        "the exit status is 1; with --on-error skip, it becomes a row of --rejects instead.",
         examples=_EXAMPLES,
     )
     add = parser.add_argument
@@ -54,6 +56,7 @@ def add_parser(commands: Any) -> None:
     add("-o", "--out", type=Path, metavar="FILE", help="where to write (default: stdout)")
     add_format_option(parser, default="csv", json="one object a line")
     add_white_level_option(parser)
+    add_reject_options(parser, rows=True)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
         "--resume",
@@ -74,6 +77,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check_out(arguments)
+    check_rejects(arguments)
     images = list_inputs(arguments.images)
     model = load_model(arguments.model)
     writer = make_writer(arguments.format, model, images, escape_formulas=arguments.escape_formulas)
@@ -82,12 +86,28 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.resume and arguments.out.exists():
             recorded = read_recorded(arguments.out, writer)
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
+        rejects = _open_rejects(arguments, stack)
         file = _open(arguments.out, recorded, stack)
-        rest = [image for image in images if image not in recorded.images]
-        n_failed = recorded.n_failed + _write(model, rest, writer, file, recorded, arguments)
-    if n_failed:
-        print(f"effboost: {n_failed} images could not be read, see their rows", file=sys.stderr)
-    return 1 if n_failed else 0
+        _write(model, images, writer, file, recorded, rejects, arguments)
+    if rejects is not None and rejects.images:
+        print(f"effboost: {rejects.describe(len(images))}", file=sys.stderr)
+    if recorded.n_failed:
+        print(
+            f"effboost: {recorded.n_failed} images could not be read, see their rows",
+            file=sys.stderr,
+        )
+    return 1 if recorded.n_failed else 0
+
+
+def _open_rejects(arguments: argparse.Namespace, stack: ExitStack) -> RejectFile | None:
+    if arguments.rejects is None:
+        return None
+    return RejectFile(
+        arguments.rejects,
+        stack,
+        resume=arguments.resume,
+        escape_formulas=arguments.escape_formulas,
+    )
 
 
 def _check_out(arguments: argparse.Namespace) -> None:
@@ -122,34 +142,52 @@ def _write(
     writer: RowWriter,
     file: TextIO,
     recorded: Recorded,
+    rejects: RejectFile | None,
     arguments: argparse.Namespace,
-) -> int:
-    """Write a row for each image, and return the number of those that could not be read."""
+) -> None:
+    """Write a row for each image, or one in the reject table; count the errors in `recorded`."""
     from tqdm.auto import tqdm
 
     from effboost import iter_predictions
 
     if not recorded.size:
         writer.write_header(file)
-    n_failed = 0
-    n_known = len(recorded.images)
+    rejected = set() if rejects is None else rejects.images
+    rest = [
+        (i, image)
+        for i, image in enumerate(images)
+        if image not in recorded.images and image not in rejected
+    ]
     with tqdm(
         desc="predict",
-        total=n_known + len(images),
-        initial=n_known,
+        total=len(images),
+        initial=len(images) - len(rest),
         unit="image",
         leave=None,
         disable=arguments.quiet,
     ) as bar:
-        for start in range(0, len(images), arguments.block_size):
-            block = images[start : start + arguments.block_size]
-            images_of_block = _open_images(block, arguments.white_level)
-            for prediction in iter_predictions(model, images_of_block, block_size=len(block)):
-                writer.write(prediction, file)
-                n_failed += prediction.error is not None
+        for start in range(0, len(rest), arguments.block_size):
+            block = rest[start : start + arguments.block_size]
+            images_of_block = _open_images([image for _, image in block], arguments.white_level)
+            predictions = iter_predictions(model, images_of_block, block_size=len(block))
+            for (i, image), prediction in zip(block, predictions, strict=True):
+                if prediction.error is None or arguments.on_error == "row":
+                    writer.write(prediction, file)
+                    recorded.n_failed += prediction.error is not None
+                else:
+                    _reject(image, i, prediction.error, rejects)
             file.flush()
             bar.update(len(block))
-    return n_failed
+
+
+def _reject(image: str, position: int, reason: str, rejects: RejectFile | None) -> None:
+    """Write an image to the reject table, or stop at it if there is none."""
+    from effboost import Reject
+    from effboost.exceptions import ImageDecodeError
+
+    if rejects is None:
+        raise ImageDecodeError(position, image, reason)
+    rejects.write(Reject(image, position, reason))
 
 
 def _check_same_model(

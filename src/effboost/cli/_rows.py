@@ -6,14 +6,14 @@ import csv
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
 from effboost._utils.csv_rows import unescape_formula, write_row
 from effboost._utils.escape import escape_invisible
 
-__all__ = ["Recorded", "RowWriter", "make_writer", "read_recorded"]
+__all__ = ["Recorded", "RowWriter", "make_writer", "read_recorded", "read_records"]
 
 _DIGITS: Final = 6
 _WIDEST: Final = 60
@@ -94,7 +94,7 @@ def read_recorded(path: Path, writer: RowWriter) -> Recorded:
     """Read a file of predictions, whose last row may be incomplete."""
     recorded = Recorded()
     number = 0
-    for number, record in enumerate(_records(path, writer), 1):
+    for number, record in enumerate(read_records(path, writer.is_whole), 1):
         text = record.decode("utf-8", "surrogateescape")
         try:
             if number > 1 or not writer.check_header(text):
@@ -108,8 +108,8 @@ def read_recorded(path: Path, writer: RowWriter) -> Recorded:
     return recorded
 
 
-def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
-    """Yield the complete rows of a file."""
+def read_records(path: Path, is_whole: Callable[[bytes], bool]) -> Iterator[bytes]:
+    """Yield the complete rows of a file; `is_whole` tells whether lines are a complete row."""
     record = b""
     # Before it is opened: opening a pipe waits for a writer.
     if not path.is_file():
@@ -122,7 +122,7 @@ def _records(path: Path, writer: RowWriter) -> Iterator[bytes]:
                     f"{str(path)!r} cannot be continued, since one of its rows has more than "
                     f"{_MAX_RECORD:,} bytes: use another --out, or --force instead of --resume"
                 )
-            if record.endswith(b"\n") and writer.is_whole(record):
+            if record.endswith(b"\n") and is_whole(record):
                 yield record
                 record = b""
 
