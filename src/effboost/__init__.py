@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from effboost import (
         backbones,
         comparators,
+        dask,
         datasets,
         exceptions,
         inspection,
@@ -65,6 +66,7 @@ __all__ = [
     "Schedule",
     "backbones",
     "comparators",
+    "dask",
     "datasets",
     "describe_model",
     "evaluate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from effboost.exceptions import UnsupportedInputError
 __all__ = ["ImageSequence", "as_images"]
 
 _Result = TypeVar("_Result")
+# A path, as the least that an image takes.
+_BYTES_AN_IMAGE: Final = 64
 
 
 class ImageSequence:
@@ -280,6 +282,10 @@ class ImageSequence:
     def path(self, index: int) -> str | None:
         """Return the path of an image, or None if it came from memory."""
         return self._source.path(int(self._index[index]))
+
+    def __sizeof__(self) -> int:
+        # joblib on Dask sends what is large to the workers once, and the rest with each task.
+        return super().__sizeof__() + _BYTES_AN_IMAGE * len(self)
 
     def __getstate__(self) -> dict[str, Any]:
         # A slice that is sent to another process takes only its own images along.

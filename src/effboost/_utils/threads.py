@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final, TypeVar
 
 import joblib
 
-__all__ = ["count_threads", "map_ordered"]
+__all__ = ["count_threads", "limit_threads", "map_ordered"]
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
 # Number of parts in progress per worker: enough to keep it busy, few enough to bound memory.
 _AHEAD: Final = 4
+_LIMIT: Final[ContextVar[int | None]] = ContextVar("limit", default=None)
+
+
+@contextmanager
+def limit_threads(n: int) -> Iterator[None]:
+    """Limit `count_threads` in a block of this thread, which is one of several that do such work.
+
+    A runtime takes its number of threads when it is started.
+    """
+    token = _LIMIT.set(n)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
 
 
 def count_threads() -> int:
     """Return the number of cores that this process may use.
 
     It is limited by ``OMP_NUM_THREADS``, which joblib sets in its workers so that they share the
-    cores.
+    cores, and by `limit_threads`.
     """
     share = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    cores = int(joblib.cpu_count())
+    cores = min(int(joblib.cpu_count()), _LIMIT.get() or sys.maxsize)
     return max(1, min(cores, int(share))) if share.isdecimal() else cores
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 from sklearn.base import clone, is_classifier
 from tqdm.auto import tqdm
 
@@ -23,6 +24,8 @@ from effboost.exceptions import UnsupportedInputError
 __all__ = ["Fitted", "Folds", "LabelledSample", "OutOfFold", "predict_folds"]
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+# Labels and, if the classifier has them, probabilities.
+_Predicted = tuple[npt.NDArray[Any], npt.NDArray[np.float64] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +80,10 @@ class OutOfFold:
         self.probabilities: npt.NDArray[np.float64] | None = np.zeros((n_samples, len(classes)))
 
     def record(
-        self, model: Any, images: ImageSequence, test: npt.NDArray[np.intp], number: int
+        self, model: Any, predicted: _Predicted, test: npt.NDArray[np.intp], number: int
     ) -> None:
-        """Predict the images of a fold."""
-        labels, probabilities = predict_both(model, images)
+        """Record what a model predicts for the images of a fold."""
+        labels, probabilities = predicted
         self.fold[test] = number
         self.codes[test] = self._encode(labels, model)
         if probabilities is None:
@@ -133,27 +136,55 @@ def predict_folds(
     """
     n = len(sample.labels)
     own, cnn, models = OutOfFold(n, sample.classes), None, []
-    bar = tqdm(folds, desc="folds", unit="fold", disable=not verbose)
-    for number, (train, test) in enumerate(bar):
-        model = estimator if prefit else _fit(estimator, sample, train)
-        tested = sample.images[test]
-        # The network alone decides on the same features.
-        with share_results():
-            own.record(model, tested, test, number)
-            if hasattr(model, "cnn_"):
-                cnn = cnn or OutOfFold(n, sample.classes)
-                cnn.record(model.cnn_, tested, test, number)
+    # One after another, unless joblib's `parallel_config` says otherwise.
+    results = Parallel(return_as="generator")(
+        delayed(_run_fold)(estimator, sample.images, sample.labels, sample.groups, fold, prefit)
+        for fold in folds
+    )
+    bar = tqdm(results, total=len(folds), desc="folds", unit="fold", disable=not verbose)
+    for number, (model, by_model, by_cnn) in enumerate(bar):
+        test = folds[number][1]
+        own.record(model, by_model, test, number)
+        if by_cnn is not None:
+            cnn = cnn or OutOfFold(n, sample.classes)
+            cnn.record(model.cnn_, by_cnn, test, number)
         models.append(model)
     return own, cnn, Fitted(tuple(models))
 
 
-def _fit(estimator: Any, sample: LabelledSample, train: npt.NDArray[np.intp]) -> Any:
+def _run_fold(
+    estimator: Any,
+    images: ImageSequence,
+    labels: npt.NDArray[Any],
+    groups: npt.NDArray[Any] | None,
+    fold: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    prefit: bool,
+) -> tuple[Any, _Predicted, _Predicted | None]:
+    """Fit a clone, and predict; also by the network alone if there is one."""
+    train, test = fold
+    model = estimator
+    if not prefit:
+        model = _fit(
+            estimator, images[train], labels[train], None if groups is None else groups[train]
+        )
+    tested = images[test]
+    # The network alone decides on the same features.
+    with share_results():
+        by_model = predict_both(model, tested)
+        return model, by_model, predict_both(model.cnn_, tested) if hasattr(model, "cnn_") else None
+
+
+def _fit(
+    estimator: Any,
+    images: ImageSequence,
+    labels: npt.NDArray[Any],
+    groups: npt.NDArray[Any] | None,
+) -> Any:
     model = clone(estimator)
-    groups = None if sample.groups is None else sample.groups[train]
     if groups is not None:
         _split_by_carried_groups(model)
     params, _ = fit_metadata(model, None, groups)
-    return model.fit(sample.images[train], sample.labels[train], **params)
+    return model.fit(images, labels, **params)
 
 
 def _split_by_carried_groups(model: Any) -> None:

@@ -1,0 +1,80 @@
+"""Predictions one by one, from all workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from distributed import Client, Future
+from sklearn.utils.validation import check_is_fitted
+
+from effboost._images import ImageSequence
+from effboost._iter_predictions import Prediction, images_for
+from effboost._iter_predictions import iter_predictions as iter_locally
+from effboost._utils.threads import limit_threads
+from effboost.dask._model import find_model, resolve_client, send_model
+
+__all__ = ["iter_predictions"]
+
+_BLOCK: Final = 64
+# Blocks in progress or waiting for each thread: enough to keep it busy.
+_AHEAD: Final = 3
+
+
+def iter_predictions(
+    clf: Any, X: Any, *, client: Client | None = None, block_size: int = _BLOCK
+) -> Iterator[Prediction]:
+    """Predict images on a Dask cluster, and yield the results in order as they come.
+
+    Parameters
+    ----------
+    clf : classifier
+        Fitted, on images: any that the local `effboost.iter_predictions` takes.
+    X : images, n_samples of them
+        What `ImageSequence` takes. Workers read the files.
+    client : Client, default=None
+        The Dask client; None means the current one.
+    block_size : int, default=64
+        Number of images of a task.
+
+    Yields
+    ------
+    Prediction
+        One for each image, in their order; images that cannot be read do not stop it.
+
+    Notes
+    -----
+    At most three blocks for each thread of the cluster are in progress or wait to be yielded, so
+    the memory of this process does not grow with the number of images.
+    """
+    check_is_fitted(clf)
+    if block_size < 1:
+        raise ValueError(f"block_size={block_size!r} must be 1 or more")
+    client = resolve_client(client)
+    return _iterate(client, send_model(client, clf), images_for(clf, X), block_size)
+
+
+def _iterate(
+    client: Client, name: str, images: ImageSequence, block_size: int
+) -> Iterator[Prediction]:
+    pending: deque[tuple[int, Future]] = deque()
+    for start in range(0, len(images), block_size):
+        block = images[start : start + block_size]
+        pending.append((start, client.submit(_predict_block, block, name, pure=False)))
+        if len(pending) > _AHEAD * max(1, sum(client.nthreads().values())):
+            yield from _results(*pending.popleft(), images)
+    while pending:
+        yield from _results(*pending.popleft(), images)
+
+
+def _results(start: int, future: Future, images: ImageSequence) -> Iterator[Prediction]:
+    for i, prediction in enumerate(future.result(), start):
+        # Images from memory are named by their positions among all.
+        yield dataclasses.replace(prediction, image=images.name(i))
+
+
+def _predict_block(images: ImageSequence, name: str) -> list[Prediction]:
+    with limit_threads(1):
+        return list(iter_locally(find_model(name), images, block_size=len(images)))
