@@ -143,14 +143,15 @@ def test_recommended_is_frozen_unless_fine_tune_is_set():
 
 
 def test_recommended_sees_more_of_frozen_convolutional_networks():
-    assert presets.recommended().featurizer.transform.image_size == 320
+    name = "featurizer__transform__image_size"
+    assert presets.recommended().get_params()[name] == 320
     for other in (
         presets.recommended(fine_tune=True),
         presets.recommended("timm/test_vit"),
         presets.recommended(timm_spec("test_vit")),
     ):
         assert other.featurizer.features == "pooled"
-        assert other.featurizer.transform.image_size == 224
+        assert other.get_params()[name] == 224
         assert other.featurizer.extra_features == "stages"
 
 
