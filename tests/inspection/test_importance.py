@@ -111,8 +111,9 @@ def test_patches_show_what_drives_a_channel(spots, head):
             middle = top + height / 2, left + width / 2
             hits.append(max(abs(middle[0] - row), abs(middle[1] - column)) <= 6)
         np.testing.assert_array_equal(one.pictures[0], X[one.images[0]])
-    # The spot alone tells the classes apart; the crop around it is a quarter of the positions.
-    assert np.mean(hits) > 0.8
+    # A quarter by chance. Channels that the spot of another class would activate speak for a class
+    # anywhere else.
+    assert np.mean(hits) > 0.5
 
 
 def test_what_is_usual_at_a_position_is_not_marked(spots):

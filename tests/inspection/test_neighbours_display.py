@@ -51,6 +51,11 @@ def test_missing_neighbours_are_said(spots):
     assert not empty.images
     assert empty.texts[0].get_text() == "none left"
     assert len(display.axes_[0, 0, 0].images) == 1
+    own = np.flatnonzero(groups == groups[0])
+    alone = NeighboursDisplay.from_estimator(
+        clf, X[:1], X[own], y[own], groups=groups[:1], groups_train=groups[own]
+    )
+    assert not any(ax.images for ax in alone.axes_.ravel())
 
 
 def test_given_axes_are_divided(spots):

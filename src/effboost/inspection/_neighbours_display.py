@@ -27,10 +27,14 @@ def find_and_picture(
     """Find the neighbours of images, and decode each of them once."""
     found = training.find(X, groups, n_neighbors)
     used, places = np.unique(found.indices, return_inverse=True)
-    pictures = network_pictures(training.featurizer, training.images[used[used >= 0]])
-    if used[0] < 0:
-        pictures = np.concatenate([np.zeros_like(pictures[:1]), pictures])
-    return found, pictures[places.reshape(found.indices.shape)]
+    side = training.featurizer.transform_.side
+    # The first one stands for neighbours that are missing.
+    pictures = np.zeros((len(used) + 1, side, side, 3), dtype=np.uint8)
+    if used[-1] >= 0:
+        known = training.images[used[used >= 0]]
+        pictures[-len(known) :] = network_pictures(training.featurizer, known)
+    places = places.reshape(found.indices.shape)
+    return found, pictures[places + 1]
 
 
 class NeighboursDisplay:
