@@ -95,7 +95,8 @@ def no_store(monkeypatch):
 
 def require_auth(server, after):
     """Let moto check credentials after a number of requests."""
-    request = urllib.request.Request(f"{server}/moto-api/reset-auth", data=after)
+    headers = {"Content-Type": "text/plain"}
+    request = urllib.request.Request(f"{server}/moto-api/reset-auth", after, headers)
     urllib.request.urlopen(request, timeout=10).close()
 
 

@@ -152,16 +152,16 @@ from xgboost import XGBClassifier
 from effboost._extraction.row_cache import map_temporary_file
 from effboost._heads.out_of_core import trains_from_file
 
-shape = 40_000, 640
+shape = 800_000, 64
 features = map_temporary_file(shape, np.float32)
 rng = np.random.default_rng(0)
 target = np.arange(shape[0]) % 2
-for start in range(0, shape[0], 1000):
-    block = rng.normal(size=(1000, shape[1])).astype(np.float32)
-    block[:, 0] += 2 * target[start : start + 1000]
-    features[start : start + 1000] = block
-booster = XGBClassifier(n_estimators=2, n_jobs=1)
-booster.fit(block, target[:1000])  # libraries and threads are loaded
+for start in range(0, shape[0], 20_000):
+    block = rng.normal(size=(20_000, shape[1])).astype(np.float32)
+    block[:, 0] += 2 * target[start : start + 20_000]
+    features[start : start + 20_000] = block
+booster = XGBClassifier(n_estimators=2, max_depth=4, n_jobs=1)
+booster.fit(block[:1000], target[:1000])  # libraries and threads are loaded
 used = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
 limit = used + features.nbytes // 3
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

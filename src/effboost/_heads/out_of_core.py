@@ -21,6 +21,9 @@ __all__ = ["keeps_features_on_disk", "trains_from_file"]
 
 # Of rows that XGBoost reads together.
 _BLOCK_BYTES: Final = 2**24
+# Rows that the bins are computed from: XGBoost would need as much memory as the features, to
+# compute them from all. scikit-learn's and LightGBM's boosting also bin by a sample.
+_N_BINNED: Final = 2**14
 # The features, two copies to find equal rows, and the binned matrix of XGBoost, rounded up.
 _COPIES: Final = 4
 
@@ -83,11 +86,12 @@ def _reads_blocks(classifier: Any) -> bool:
 def trains_from_file(booster: Any) -> Iterator[None]:
     """Let a booster read the features that it is fitted on block by block.
 
-    XGBoost bins them into a file of its own (`ExtMemQuantileDMatrix`) in a temporary folder. Memory
-    holds some blocks, whatever the number of rows.
+    XGBoost bins them into a file of its own (`ExtMemQuantileDMatrix`) in a temporary folder. The
+    bins are the quantiles of a random sample of rows. Memory holds some blocks, whatever the number
+    of rows, and a few values for each row.
     """
     with tempfile.TemporaryDirectory(prefix="effboost-") as folder:
-        n_matrices = 0
+        xgboost, n_matrices = load_xgboost(), 0
 
         def create(ref: Any, *, data: Any, **settings: Any) -> Any:
             nonlocal n_matrices
@@ -96,16 +100,26 @@ def trains_from_file(booster: Any) -> Iterator[None]:
                 name: None if settings.get(name) is None else np.asarray(settings[name])
                 for name in ("label", "weight")
             }
-            return load_xgboost().ExtMemQuantileDMatrix(
-                _make_blocks(data, columns, Path(folder) / f"matrix{n_matrices}"),
-                missing=settings.get("missing"),
-                nthread=booster.n_jobs,
-                max_bin=booster.max_bin,
-                ref=ref,
-            )
+            common = {
+                "missing": settings.get("missing"),
+                "nthread": booster.n_jobs,
+                "max_bin": booster.max_bin,
+            }
+            if ref is None:
+                chosen = _sample(len(data))
+                some = {name: None if c is None else c[chosen] for name, c in columns.items()}
+                ref = xgboost.QuantileDMatrix(np.asarray(data[chosen]), **some, **common)
+            blocks = _make_blocks(data, columns, Path(folder) / f"matrix{n_matrices}")
+            return xgboost.ExtMemQuantileDMatrix(blocks, ref=ref, **common)
 
         with replace_matrices(booster, create):
             yield
+
+
+def _sample(n_rows: int) -> npt.NDArray[np.intp]:
+    """Choose the rows that the bins are computed from, the same ones each time."""
+    rng = np.random.default_rng(0)
+    return np.sort(rng.choice(n_rows, min(n_rows, _N_BINNED), replace=False))
 
 
 def _make_blocks(
