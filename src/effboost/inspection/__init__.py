@@ -7,6 +7,7 @@ from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
 from effboost.inspection._label_issues import LabelIssues, label_issues
+from effboost.inspection._learning_curve import LearningCurveDisplay
 from effboost.inspection._occlusion import occlusion_attribution
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureViewDisplay",
     "HTMLReport",
     "LabelIssues",
+    "LearningCurveDisplay",
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
 from effboost._utils.atomic_write import write_atomic
-from effboost.evaluation import EvaluationReport, evaluate
+from effboost.evaluation import EvaluationReport, LearningCurve, evaluate
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._report_content import describe
 from effboost.inspection._report_leakage import compare_with_training, find_leakage
@@ -56,6 +56,7 @@ class HTMLReport:
         title: str | None = None,
         n_mistakes: int = 8,
         labels: bool = False,
+        curve: LearningCurve | None = None,
         random_state: int = 0,
         verbose: int = 0,
     ) -> Self:
@@ -81,6 +82,9 @@ class HTMLReport:
             Number of errors to show with heat maps.
         labels : bool, default=False
             Add a section on labels that are probably wrong, by `label_issues` (extra ``labels``).
+        curve : LearningCurve, default=None
+            Result of `effboost.evaluation.learning_curve`: adds a section on how many subjects are
+            needed.
         random_state : int, default=0
             Seed of folds and bootstrap samples.
         verbose : int, default=0
@@ -119,7 +123,7 @@ class HTMLReport:
         findings = None
         if training is not None:
             findings = compare_with_training(training, images, groups_train, evaluation)
-        return cls._make(evaluation, images, training, findings, title, n_mistakes, labels)
+        return cls._make(evaluation, images, training, findings, title, n_mistakes, labels, curve)
 
     @classmethod
     def from_evaluation(
@@ -130,6 +134,7 @@ class HTMLReport:
         title: str | None = None,
         n_mistakes: int = 8,
         labels: bool = False,
+        curve: LearningCurve | None = None,
     ) -> Self:
         """Report on an evaluation that was made before.
 
@@ -145,6 +150,9 @@ class HTMLReport:
             Number of errors to show with heat maps.
         labels : bool, default=False
             Add a section on labels that are probably wrong, by `label_issues` (extra ``labels``).
+        curve : LearningCurve, default=None
+            Result of `effboost.evaluation.learning_curve`: adds a section on how many subjects are
+            needed.
 
         Returns
         -------
@@ -159,7 +167,7 @@ class HTMLReport:
             raise UnsupportedInputError(
                 f"X has {len(images)} images, but {len(evaluation.y_true)} were evaluated"
             )
-        return cls._make(evaluation, images, None, None, title, n_mistakes, labels)
+        return cls._make(evaluation, images, None, None, title, n_mistakes, labels, curve)
 
     @classmethod
     def _make(
@@ -171,8 +179,9 @@ class HTMLReport:
         title: str | None,
         n_mistakes: int,
         labels: bool,
+        curve: LearningCurve | None,
     ) -> Self:
-        content = describe(evaluation, images, training, n_mistakes, labels=labels)
+        content = describe(evaluation, images, training, n_mistakes, labels=labels, curve=curve)
         content |= {
             "title": title or f"Report on {content['model']}",
             "date": datetime.date.today().isoformat(),

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from effboost._images import ImageSequence
-from effboost.evaluation import EvaluationReport, Metric
+from effboost.evaluation import EvaluationReport, LearningCurve, Metric
 from effboost.evaluation._report import TITLES
 from effboost.exceptions import EffboostError
 from effboost.inspection._heat import AttributionDisplay, explain
 from effboost.inspection._report_labels import describe_label_issues
 from effboost.inspection._report_pictures import (
+    picture_curve,
     picture_history,
     picture_mistake,
     picture_reliability,
@@ -35,6 +36,7 @@ SECTIONS: Final = (
     ("mistakes", "Most confident errors"),
     ("labels", "Labels that are probably wrong"),
     ("calibration", "Calibration"),
+    ("curve", "How many subjects are needed"),
     ("leakage", "Leakage"),
     ("settings", "Settings and versions"),
     ("limits", "Limits"),
@@ -90,11 +92,12 @@ def describe(
     n_mistakes: int,
     *,
     labels: bool,
+    curve: LearningCurve | None,
 ) -> dict[str, Any]:
     """Collect the content of both templates, except for title, date and leakage."""
     found = evaluation
     issues = describe_label_issues(found, images) if labels else None
-    optional = {"sites": bool(found.sites), "labels": labels}
+    optional = {"sites": bool(found.sites), "labels": labels, "curve": curve is not None}
     return {
         "sections": [pair for pair in SECTIONS if optional.get(pair[0], True)],
         "heading_of": dict(SECTIONS),
@@ -128,6 +131,7 @@ def describe(
         "n_wrong": int((found.y_true != found.y_pred).sum()),
         **_show_mistakes(found, images, training, n_mistakes),
         "issues": issues,
+        "curve": None if curve is None else _describe_curve(curve),
         "calibration_error": _show(found.metrics.get("calibration_error")),
         "reliability_picture": picture_reliability(found),
         "history_picture": picture_history(found),
@@ -233,6 +237,22 @@ def _list_falls(found: EvaluationReport) -> list[dict[str, str]]:
         for name, site in found.sites.items()
         for label in site.falling
     ]
+
+
+def _describe_curve(curve: LearningCurve) -> dict[str, Any]:
+    rows = [
+        (f"{n:.0f}", _show(metric), False)
+        for n, metric in zip(curve.n_subjects, curve.accuracy, strict=True)
+    ]
+    twice = 2 * float(curve.n_subjects[-1])
+    rows.append((f"{twice:.0f}", _show(curve.predict(twice)), True))
+    return {
+        "rows": [
+            {"subjects": n, "accuracy": accuracy, "extrapolated": beyond}
+            for n, accuracy, beyond in rows
+        ],
+        "picture": picture_curve(curve),
+    }
 
 
 def _list_confusion(found: EvaluationReport) -> list[dict[str, Any]]:
