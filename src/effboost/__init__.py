@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from effboost._extraction.cache import Cache
     from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
+    from effboost._heads.site_adaptation import SiteAdaptedClassifier
     from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._iter_predictions import Prediction, iter_predictions
@@ -52,6 +53,7 @@ __all__ = [
     "Prediction",
     "Regularization",
     "Schedule",
+    "SiteAdaptedClassifier",
     "backbones",
     "comparators",
     "datasets",
@@ -88,6 +90,7 @@ _HOME = {
     "Prediction": "_iter_predictions",
     "Regularization": "_training.config",
     "Schedule": "_training.config",
+    "SiteAdaptedClassifier": "_heads.site_adaptation",
     "describe_model": "persistence",
     "evaluate": "evaluation",
     "export_onnx": "onnx",
