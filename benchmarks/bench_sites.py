@@ -1,7 +1,7 @@
 """What helps at a laboratory that a model has not seen?
 
 White cells of BCCD and PBC, kinds that both have, on frozen features that are computed once for
-each preparation of the images. Within a site: five folds by group. Across sites: fitted on one
+each preparation of the images. Within a site: folds by group. Across sites: fitted on one
 site, tested on the other. What adapts at prediction sees the images of the tested site, without
 their labels. Intervals come from a bootstrap over groups.
 """
@@ -42,10 +42,10 @@ PREPARED = ("as it is", "adapt=standardize")
 # --- measuring ---------------------------------------------------------------------------------
 
 
-def predict_within(head, X, y, groups):
-    """Predict a site by five folds by group of itself."""
+def predict_within(head, X, y, groups, n_folds):
+    """Predict a site by folds by group of itself."""
     probabilities = np.zeros((len(y), len(np.unique(y))))
-    for train, test in subject_folds(y, groups, 5, random_state=0):
+    for train, test in subject_folds(y, groups, n_folds, random_state=0):
         model = SiteAdaptedClassifier(HEADS[head](), adapt=None).fit(X[train], y[train])
         probabilities[test] = model.predict_proba(X[test])
     return probabilities
@@ -86,6 +86,7 @@ def main():
     parser.add_argument("--views", default="original", choices=["original", "dihedral"])
     parser.add_argument("--preparations", nargs="+", default=list(PREPARATIONS))
     parser.add_argument("--heads", nargs="+", default=list(HEADS))
+    parser.add_argument("--folds", type=int, default=5, help="folds within a site")
     options = parser.parse_args()
     if options.data is None:
         parser.exit(message="--data is required: there is no other laboratory in generated cells\n")
@@ -100,7 +101,9 @@ def main():
             own, other = np.flatnonzero(site == name), np.flatnonzero(site != name)
             X = features[:, :N_LAST] if head == "paper's head" else features
             if (head, name) not in within:
-                within[head, name] = predict_within(head, X[own], y[own], groups[own])
+                within[head, name] = predict_within(
+                    head, X[own], y[own], groups[own], options.folds
+                )
             model = SiteAdaptedClassifier(HEADS[head]()).fit(X[other], y[other])
             for adaptation in tried:
                 across = predict_across(model, X[own], adaptation)

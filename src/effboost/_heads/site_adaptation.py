@@ -158,7 +158,7 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
         share = weight / weight.sum()
         self.mean_: _Floats = share @ rows
         self.scale_: _Floats = np.sqrt(share @ (rows - self.mean_) ** 2)
-        self.prior_: _Floats = np.bincount(target, weights=share)
+        self.prior_: _Floats = np.asarray(np.bincount(target, weights=share), dtype=np.float64)
         return self
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
