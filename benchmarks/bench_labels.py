@@ -46,13 +46,13 @@ def find(X, codes, groups, seed):
     by_subject = subject_folds(codes, groups, 5, random_state=seed)
     leaking, honest = (predict(X, codes, folds) for folds in (by_image, by_subject))
     found = label_issues(codes, honest, groups)
-    own = np.zeros(len(codes), dtype=bool)
-    own[found.images] = True
-    own |= np.isin(groups, found.subjects)
+    images = np.zeros(len(codes), dtype=bool)
+    images[found.images] = True
     return {
         "cleanlab, folds by image": find_label_issues(codes, leaking, n_jobs=1),
         "cleanlab, folds by subject": find_label_issues(codes, honest, n_jobs=1),
-        "label_issues": own,
+        "label_issues, images": images,
+        "label_issues, subjects": np.isin(groups, found.subjects),
     }
 
 

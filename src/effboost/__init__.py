@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from effboost._extraction.cache import Cache
     from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
+    from effboost._heads.site_adaptation import SiteAdaptedClassifier
     from effboost._hybrid_classifier import HybridClassifier
     from effboost._images import ImageSequence
     from effboost._iter_predictions import (
@@ -64,6 +65,7 @@ __all__ = [
     "Reject",
     "RejectTable",
     "Schedule",
+    "SiteAdaptedClassifier",
     "backbones",
     "comparators",
     "dask",
@@ -108,6 +110,7 @@ _HOME = {
     "Reject": "_rejects",
     "RejectTable": "_rejects",
     "Schedule": "_training.config",
+    "SiteAdaptedClassifier": "_heads.site_adaptation",
     "describe_model": "persistence",
     "evaluate": "evaluation",
     "export_onnx": "onnx",

@@ -189,7 +189,9 @@ def _find_wrong_labels(arguments: argparse.Namespace) -> Iterator[Finding]:
         n_bootstrap=1,
         verbose=not arguments.quiet,
     )
-    found = label_issues(report.y_true, report.probabilities, data.groups, classes=report.classes)
+    found = label_issues(
+        report.y_true, np.asarray(report.probabilities), data.groups, classes=report.classes
+    )
     for name in found.subjects.tolist():
         own = np.flatnonzero(data.groups == name)
         quality = found.subject_quality[name]

@@ -393,7 +393,11 @@ validation_fraction, class_weight, random_state, verbose
         return featurizer, classifier
 
     def _head_rows(
-        self, featurizer: ImageFeaturizer, rows: LabelledImages, classes: npt.NDArray[Any]
+        self,
+        featurizer: ImageFeaturizer,
+        rows: LabelledImages,
+        classes: npt.NDArray[Any],
+        on_disk: bool = False,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return the training rows of a head in this process; their features come from workers."""
         average = self.view_averaging == "features"

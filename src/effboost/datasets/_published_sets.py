@@ -123,7 +123,8 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
             citation="R. Donida Labati, V. Piuri and F. Scotti, ALL-IDB: the acute lymphoblastic "
             "leukemia image database for image processing, ICIP 2011",
             groups="not in the names. The cells are cut from the pictures of ALL-IDB1, so that "
-            "the picture is the group; find it by find_source_pictures.",
+            "the picture is the group: find it by template matching, for example "
+            "skimage.feature.match_template, and give it as groups.",
             faults=(
                 "Never use it together with ALL-IDB1 as other data: it shows the same cells.",
                 "Five of the healthy crops repeat a cell (reported by users, not verified here).",

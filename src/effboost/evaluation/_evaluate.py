@@ -37,7 +37,7 @@ from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import subject_folds
 from effboost.model_selection._leakage import check_fold_leakage
 
-__all__ = ["evaluate"]
+__all__ = ["check_sample", "evaluate"]
 
 _OF_PROBABILITIES: Final = {
     "auroc": auroc,
@@ -147,7 +147,7 @@ def evaluate(
         check_is_fitted(estimator)
     # Columns of a former fit do not matter to one that is fitted anew.
     reader = estimator if prefit else clone(estimator)
-    sample = _check_sample(images_for(reader, X), y, groups)
+    sample = check_sample(images_for(reader, X), y, groups)
     if prefit:
         sample = dataclasses.replace(sample, classes=_join_classes(sample.classes, estimator))
     if pos_label is not None and pos_label not in sample.classes.tolist():
@@ -182,7 +182,8 @@ def evaluate(
     return dataclasses.replace(reporter.report(own), **extra)
 
 
-def _check_sample(images: ImageSequence, y: Any, groups: Any) -> LabelledSample:
+def check_sample(images: ImageSequence, y: Any, groups: Any) -> LabelledSample:
+    """Validate images, labels and subjects of an evaluation."""
     labels = check_labels(y)
     if len(labels) != len(images):
         raise UnsupportedInputError(f"X has {len(images)} images, but y has {len(labels)} labels")

@@ -11,6 +11,7 @@ from effboost.inspection._importance import FeatureImportance, feature_importanc
 from effboost.inspection._importance_display import FeatureImportanceDisplay
 from effboost.inspection._neighbours import Neighbours, neighbours
 from effboost.inspection._neighbours_display import NeighboursDisplay
+from effboost.inspection._learning_curve import LearningCurveDisplay
 from effboost.inspection._occlusion import occlusion_attribution
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
@@ -29,6 +30,7 @@ __all__ = [
     "LabelIssues",
     "Neighbours",
     "NeighboursDisplay",
+    "LearningCurveDisplay",
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",

@@ -36,8 +36,8 @@ class LabelIssues:
     Attributes
     ----------
     images : ndarray of shape (n_issues,), int
-        Positions of the images with a probably wrong label, the most suspicious first. Images of
-        the subjects below are left out.
+        Positions of the images with a probably wrong label, the most suspicious first. Images with
+        the label of a subject below are left out.
     subjects : ndarray of shape (n_subject_issues,)
         Subjects whose images probably all have a wrong label, the most suspicious first.
     quality : ndarray of shape (n_samples,), float64
@@ -143,7 +143,7 @@ def label_issues(
     combined, strength = _add_subjects(proba, codes, own)
     images = _find(codes, combined)
     wrong, qualities = _find_subjects(codes, proba, own, strength)
-    images = images[~np.isin(own[images], wrong)]
+    images = images[~(np.isin(own, wrong) & _agree(codes, own))[images]]
     return LabelIssues(
         images=images,
         subjects=wrong,
@@ -219,6 +219,21 @@ def _find(codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64]) -> npt.ND
     return np.asarray(ranked, dtype=np.intp)
 
 
+def _count(codes: npt.NDArray[np.intp], groups: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Count the images of each class of the sorted subjects."""
+    names, subject_of = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), codes.max() + 1))
+    np.add.at(counts, (subject_of, codes), 1)
+    return counts
+
+
+def _agree(codes: npt.NDArray[np.intp], groups: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return whether each image has the label of most images of its subject."""
+    subject_of = np.unique(groups, return_inverse=True)[1]
+    agree: npt.NDArray[np.bool_] = _count(codes, groups).argmax(axis=1)[subject_of] == codes
+    return agree
+
+
 def _find_subjects(
     codes: npt.NDArray[np.intp],
     proba: npt.NDArray[np.float64],
@@ -229,9 +244,7 @@ def _find_subjects(
     names, means = aggregate_by_subject(proba, groups)
     if not np.isfinite(strength) or len(names) < _FEWEST_SUBJECTS:
         return names[:0], {}
-    counts = np.zeros_like(means)
-    np.add.at(counts, (np.searchsorted(names, groups), codes), 1)
-    majority = counts.argmax(axis=1)
+    majority = _count(codes, groups).argmax(axis=1)
     quality = means[np.arange(len(names)), majority]
     return names[_find(majority, means)], dict(zip(names.tolist(), quality.tolist(), strict=True))
 

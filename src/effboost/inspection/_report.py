@@ -14,7 +14,7 @@ from effboost._images import ImageSequence, as_images
 from effboost._utils.atomic_write import write_atomic
 from effboost._utils.columns import check_groups
 from effboost._validation import check_labels
-from effboost.evaluation import EvaluationReport, evaluate
+from effboost.evaluation import EvaluationReport, LearningCurve, evaluate
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._report_content import describe
 from effboost.inspection._report_decisions import TrainingData
@@ -60,6 +60,7 @@ class HTMLReport:
         title: str | None = None,
         n_mistakes: int = 8,
         labels: bool = False,
+        curve: LearningCurve | None = None,
         random_state: int = 0,
         verbose: int = 0,
     ) -> Self:
@@ -86,6 +87,9 @@ class HTMLReport:
             Number of errors to show with heat maps.
         labels : bool, default=False
             Add a section on labels that are probably wrong, by `label_issues` (extra ``labels``).
+        curve : LearningCurve, default=None
+            Result of `effboost.evaluation.learning_curve`: adds a section on how many subjects are
+            needed.
         random_state : int, default=0
             Seed of folds and bootstrap samples.
         verbose : int, default=0
@@ -133,7 +137,7 @@ class HTMLReport:
                 None if y_train is None else check_labels(y_train),
                 None if groups_train is None else check_groups(groups_train, len(known)),
             )
-        return cls._make(evaluation, images, training, findings, title, n_mistakes, labels)
+        return cls._make(evaluation, images, training, findings, title, n_mistakes, labels, curve)
 
     @classmethod
     def from_evaluation(
@@ -144,6 +148,7 @@ class HTMLReport:
         title: str | None = None,
         n_mistakes: int = 8,
         labels: bool = False,
+        curve: LearningCurve | None = None,
     ) -> Self:
         """Report on an evaluation that was made before.
 
@@ -159,6 +164,9 @@ class HTMLReport:
             Number of errors to show with heat maps.
         labels : bool, default=False
             Add a section on labels that are probably wrong, by `label_issues` (extra ``labels``).
+        curve : LearningCurve, default=None
+            Result of `effboost.evaluation.learning_curve`: adds a section on how many subjects are
+            needed.
 
         Returns
         -------
@@ -173,7 +181,7 @@ class HTMLReport:
             raise UnsupportedInputError(
                 f"X has {len(images)} images, but {len(evaluation.y_true)} were evaluated"
             )
-        return cls._make(evaluation, images, None, None, title, n_mistakes, labels)
+        return cls._make(evaluation, images, None, None, title, n_mistakes, labels, curve)
 
     @classmethod
     def _make(
@@ -185,8 +193,9 @@ class HTMLReport:
         title: str | None,
         n_mistakes: int,
         labels: bool,
+        curve: LearningCurve | None,
     ) -> Self:
-        content = describe(evaluation, images, training, n_mistakes, labels=labels)
+        content = describe(evaluation, images, training, n_mistakes, labels=labels, curve=curve)
         content |= {
             "title": title or f"Report on {content['model']}",
             "date": datetime.date.today().isoformat(),

@@ -10,12 +10,13 @@ from typing import Any, Final
 import numpy as np
 
 from effboost._images import ImageSequence
-from effboost.evaluation import EvaluationReport, Metric
+from effboost.evaluation import EvaluationReport, LearningCurve, Metric
 from effboost.evaluation._report import TITLES
 from effboost.exceptions import EffboostError
 from effboost.inspection._report_decisions import TrainingData, show_importance, show_mistakes
 from effboost.inspection._report_labels import describe_label_issues
 from effboost.inspection._report_pictures import (
+    picture_curve,
     picture_history,
     picture_reliability,
     picture_subjects,
@@ -33,6 +34,7 @@ SECTIONS: Final = (
     ("labels", "Labels that are probably wrong"),
     ("decides", "What decides"),
     ("calibration", "Calibration"),
+    ("curve", "How many subjects are needed"),
     ("leakage", "Leakage"),
     ("settings", "Settings and versions"),
     ("limits", "Limits"),
@@ -81,11 +83,12 @@ def describe(
     n_mistakes: int,
     *,
     labels: bool,
+    curve: LearningCurve | None,
 ) -> dict[str, Any]:
     """Collect the content of both templates, except for title, date and leakage."""
     found = evaluation
     issues = describe_label_issues(found, images) if labels else None
-    optional = {"sites": bool(found.sites), "labels": labels}
+    optional = {"sites": bool(found.sites), "labels": labels, "curve": curve is not None}
     return {
         "sections": [pair for pair in SECTIONS if optional.get(pair[0], True)],
         "heading_of": dict(SECTIONS),
@@ -120,6 +123,7 @@ def describe(
         **show_mistakes(found, images, training, n_mistakes),
         "issues": issues,
         **show_importance(found, images),
+        "curve": None if curve is None else _describe_curve(curve),
         "calibration_error": _show(found.metrics.get("calibration_error")),
         "reliability_picture": picture_reliability(found),
         "history_picture": picture_history(found),
@@ -225,6 +229,22 @@ def _list_falls(found: EvaluationReport) -> list[dict[str, str]]:
         for name, site in found.sites.items()
         for label in site.falling
     ]
+
+
+def _describe_curve(curve: LearningCurve) -> dict[str, Any]:
+    rows = [
+        (f"{n:.0f}", _show(metric), False)
+        for n, metric in zip(curve.n_subjects, curve.accuracy, strict=True)
+    ]
+    twice = 2 * float(curve.n_subjects[-1])
+    rows.append((f"{twice:.0f}", _show(curve.predict(twice)), True))
+    return {
+        "rows": [
+            {"subjects": n, "accuracy": accuracy, "extrapolated": beyond}
+            for n, accuracy, beyond in rows
+        ],
+        "picture": picture_curve(curve),
+    }
 
 
 def _list_confusion(found: EvaluationReport) -> list[dict[str, Any]]:

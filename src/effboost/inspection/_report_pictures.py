@@ -13,15 +13,17 @@ import numpy.typing as npt
 
 from effboost._images import ImageSequence
 from effboost._utils.compat import load_extra
-from effboost.evaluation import EvaluationReport
+from effboost.evaluation import EvaluationReport, LearningCurve
 from effboost.inspection._heat import AttributionDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
 from effboost.inspection._importance_display import FeatureImportanceDisplay
 from effboost.inspection._neighbours_display import NeighboursDisplay, draw_decision
+from effboost.inspection._learning_curve import LearningCurveDisplay
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._subjects import SubjectDisplay
 
 __all__ = [
+    "picture_curve",
     "picture_history",
     "picture_importance",
     "picture_mistake",
@@ -100,6 +102,13 @@ def picture_reliability(found: EvaluationReport) -> dict[str, str] | None:
         "source": _to_svg(lambda ax: ReliabilityDisplay.from_report(found, ax=ax), (6.0, 5.0)),
         "alt": "Accuracy of the model by its confidence. On average the two differ by "
         f"{error:.3f}.",
+    }
+
+
+def picture_curve(curve: LearningCurve) -> dict[str, str]:
+    return {
+        "source": _to_svg(lambda ax: LearningCurveDisplay.from_curve(curve, ax=ax), (6.4, 4.0)),
+        "alt": "Accuracy by the number of training subjects. The numbers are in the table.",
     }
 
 
