@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 # Pictures are drawn in memory, also where there is a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -28,6 +29,17 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.suffix == ".md" or item.name in SLOW_EXAMPLES:
             item.add_marker(pytest.mark.slow)
+    if any("dask" in item.nodeid for item in items):
+        _find_own_address()
+
+
+def _find_own_address():
+    """Let Dask find the address of this machine, and keep it: in a test, it could not ask."""
+    from distributed.utils import get_ip
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a machine without a network
+        get_ip()
 
 
 @pytest.fixture(autouse=True)

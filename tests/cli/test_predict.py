@@ -471,3 +471,33 @@ def test_resume_refuses_rows_of_another_threshold(fitted, new_cells, tmp_path):
     _check_same_model(models[0], recorded, tmp_path / "p.csv")
     with pytest.raises(ValueError, match="it was written by another model"):
         _check_same_model(models[1], recorded, tmp_path / "p.csv")
+
+
+@pytest.mark.slow
+def test_workers_of_dask_write_the_same_rows(model_file, new_cells, tmp_path):
+    """In a process of its own, since worker processes import the main module."""
+    (new_cells / "slide0" / "damaged.png").write_bytes(b"no image")
+    assert predict(model_file, new_cells, "--out", tmp_path / "here.csv") == 1
+    command = [sys.executable, "-m", "effboost", "predict", str(model_file), str(new_cells)]
+    command += ["--out", str(tmp_path / "there.csv"), "--block-size", "4", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "1 images could not be read" in done.stderr
+    assert (tmp_path / "there.csv").read_text() == (tmp_path / "here.csv").read_text()
+
+
+def test_a_running_cluster_continues_a_file(model_file, new_cells, tmp_path, capsys):
+    from distributed import LocalCluster
+
+    assert predict(model_file, new_cells, "--out", tmp_path / "here.csv") == 0
+    whole = (tmp_path / "here.csv").read_text()
+    cut = tmp_path / "there.csv"
+    cut.write_text("".join(whole.splitlines(keepends=True)[:8]))
+    settings = {"n_workers": 1, "processes": False, "protocol": "tcp", "host": "127.0.0.1"}
+    with LocalCluster(**settings, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert predict(model_file, new_cells, "--out", cut, "--resume", "--scheduler", address) == 0
+    assert cut.read_text() == whole
+    capsys.readouterr()
+    assert predict(model_file, new_cells, "--scheduler", "tcp://127.0.0.1:9") == 1
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
 import effboost
-from common.networks import tiny_featurizer
+from common.networks import TinyNet, tiny_featurizer
 from effboost import HybridClassifier
 from effboost.dask import DaskHybridClassifier
 from effboost.exceptions import DroppedRowsWarning, LeakageError, UnsupportedInputError
@@ -46,7 +46,7 @@ def test_a_fitted_one_is_saved_as_its_local_counterpart(client, X, cells, tmp_pa
     _, clf = both(booster())
     local = clf.fit(X, "label").to_local()
     assert type(local) is HybridClassifier
-    again = effboost.load(effboost.save(local, tmp_path / "model.effboost"))
+    again = effboost.load(effboost.save(local, tmp_path / "model.effboost"), backbone=TinyNet)
     expected = clf.predict_proba(X).compute()
     np.testing.assert_array_equal(again.predict_proba(list(cells.path)), expected)
     # What was loaded predicts on the cluster.

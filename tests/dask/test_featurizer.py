@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from common.networks import tiny_featurizer
 from effboost import ImageFeaturizer, ImageSequence
 from effboost.dask import DaskImageFeaturizer, _model
-from effboost.exceptions import ImageDecodeError, UnsupportedInputError
+from effboost.exceptions import DroppedRowsWarning, ImageDecodeError, UnsupportedInputError
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,16 @@ def test_nothing_is_read_before_it_is_needed_and_errors_name_the_path(client, lo
         features.compute()
 
 
-def test_a_process_loads_a_model_once(client, local, X):
-    _model._LOADED.clear()
-    features = DaskImageFeaturizer.from_local(local).transform(X)
-    first, again = features.compute(), features.compute()
-    np.testing.assert_array_equal(first, again)
-    assert len(_model._LOADED) == 1
-    (model,) = _model._LOADED.values()
+def test_a_process_loads_a_model_once(client, X):
+    before = set(_model._LOADED)
+    features = DaskImageFeaturizer.from_local(tiny_featurizer(random_state=5)).fit_transform(X)
+    assert set(_model._LOADED) == before
+    first = features.compute()
+    (name,) = set(_model._LOADED) - before
+    model = _model._LOADED[name]
     assert type(model) is ImageFeaturizer
+    np.testing.assert_array_equal(features.compute(), first)
+    assert _model._LOADED[name] is model
 
 
 def test_tasks_run_in_one_thread_each(client, X):
@@ -141,3 +143,20 @@ def test_what_is_no_path_is_refused_when_it_is_read(client, local):
 def test_without_a_client_the_error_says_how_to_get_one(local):
     with pytest.raises(UnsupportedInputError, match="create one first"):
         DaskImageFeaturizer.from_local(local).transform(["a.png"])
+
+
+def test_features_and_rejects_are_written_as_parquet(client, local, expected, cells, tmp_path):
+    damaged = cells.path.tolist()
+    damaged[7] = str(tmp_path / "damaged.png")
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    featurizer = DaskImageFeaturizer.from_local(local)
+    with pytest.warns(DroppedRowsWarning, match="1 of 60 images could not be read"):
+        rejects = featurizer.transform_to_parquet(damaged, tmp_path / "out", on_error="skip")
+    assert [(r.path, r.partition, r.position) for r in rejects] == [(damaged[7], 0, 7)]
+    table = pd.read_parquet(tmp_path / "out")
+    assert table.path.tolist() == damaged
+    features = table[local.get_feature_names_out()].to_numpy()
+    assert np.isnan(features[7]).all()
+    np.testing.assert_array_equal(np.delete(features, 7, 0), np.delete(expected, 7, 0))
+    with pytest.raises(ImageDecodeError, match=r"damaged\.png"):
+        featurizer.transform_to_parquet(damaged, tmp_path / "other")

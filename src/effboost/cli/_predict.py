@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from effboost._utils.atomic_write import name_path
 from effboost._utils.stores import open_url, redact
+from effboost.cli._cluster import add_cluster_options, open_client
 from effboost.cli._models import can_read_again, keep_bytes, list_inputs, load_model
 from effboost.cli._options import (
     add_command,
@@ -30,6 +32,7 @@ _EXAMPLES = """\
   effboost predict model.effboost new_cells --out p.csv           written block by block ...
   effboost predict model.effboost new_cells --out p.csv --resume  ... and continued
   effboost predict model.effboost new_cells --out p.csv --on-error skip --rejects rejects.csv
+  effboost predict model.effboost new_cells --out p.csv --workers 4
   find . -name '*.tif' | effboost predict model.effboost - --format json
 """
 # For rounded digits, and for runtimes that add in another order.
@@ -65,6 +68,7 @@ def add_parser(commands: Any) -> None:
     add_format_option(parser, default="csv", json="one object a line")
     add_white_level_option(parser)
     add_reject_options(parser, rows=True)
+    add_cluster_options(parser)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
         "--resume",
@@ -96,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
         rejects = RejectFile.open(arguments, stack)
         file = _open(arguments.out, recorded, stack)
-        _write(model, images, writer, file, recorded, rejects, arguments)
+        client = stack.enter_context(open_client(arguments))
+        _write(model, images, writer, file, recorded, rejects, client, arguments)
     if rejects is not None and rejects.images:
         print(f"effboost: {rejects.describe(len(images))}", file=sys.stderr)
     if recorded.n_failed:
@@ -147,12 +152,11 @@ def _write(
     file: TextIO,
     recorded: Recorded,
     rejects: RejectFile | None,
+    client: Any,
     arguments: argparse.Namespace,
 ) -> None:
     """Write a row for each image, or one in the reject table; count the errors in `recorded`."""
     from tqdm.auto import tqdm
-
-    from effboost import iter_predictions
 
     if not recorded.size:
         writer.write_header(file)
@@ -170,11 +174,10 @@ def _write(
         leave=None,
         disable=arguments.quiet,
     ) as bar:
+        predictions = _predict(model, [image for _, image in rest], client, arguments)
         for start in range(0, len(rest), arguments.block_size):
             block = rest[start : start + arguments.block_size]
-            images_of_block = _open_images([image for _, image in block], arguments.white_level)
-            predictions = iter_predictions(model, images_of_block, block_size=len(block))
-            for (i, image), prediction in zip(block, predictions, strict=True):
+            for (i, image), prediction in zip(block, predictions, strict=False):
                 if prediction.error is None or arguments.on_error == "row":
                     writer.write(prediction, file)
                     recorded.n_failed += prediction.error is not None
@@ -182,6 +185,22 @@ def _write(
                     _reject(redact(image), i, prediction.error, rejects)
             file.flush()
             bar.update(len(block))
+
+
+def _predict(
+    model: Any, images: list[str], client: Any, arguments: argparse.Namespace
+) -> Iterator[Any]:
+    """Yield the predictions, block by block, in this process or on a cluster."""
+    if not images:
+        return iter(())
+    X = _open_images(images, arguments.white_level)
+    if client is None:
+        from effboost import iter_predictions
+
+        return iter_predictions(model, X, block_size=arguments.block_size)
+    from effboost import dask
+
+    return dask.iter_predictions(model, X, client=client, block_size=arguments.block_size)
 
 
 def _reject(image: str, position: int, reason: str, rejects: RejectFile | None) -> None:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import dask.array as da
 import dask.dataframe as dd
-import fsspec
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_random_state
@@ -18,24 +17,18 @@ from sklearn.utils.validation import check_is_fitted
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
-from effboost._rejects import (
-    REJECT_COLUMNS,
-    OnError,
-    Reject,
-    RejectTable,
-    check_on_error,
-    warn_of_rejects,
-)
+from effboost._rejects import OnError, RejectTable
 from effboost._utils.compat import Interval, fit_context
 from effboost._validation import LabelledImages
 from effboost.dask._columns import as_paths
 from effboost.dask._featurizer import DaskImageFeaturizer
 from effboost.dask._fit import ClusterFit, extract
 from effboost.dask._head import is_distributed
-from effboost.dask._lazy import lazy_features, lazy_method, lazy_predictions
+from effboost.dask._lazy import lazy_features, lazy_method
 from effboost.dask._local import OfCluster, draw_sample
 from effboost.dask._model import send_model
 from effboost.dask._table import LabelledPaths
+from effboost.dask._tables import check_new_folder, lazy_prediction_table, write_table
 
 __all__ = ["DaskHybridClassifier"]
 
@@ -306,15 +299,10 @@ validation_fraction, class_weight, random_state, verbose
             missing if it can.
         """
         check_is_fitted(self)
-        check_on_error(on_error)
         client = self.client
         with client.as_current():
-            paths = as_paths(X)
-        columns = []
-        if hasattr(self, "predict_proba"):
-            columns = [f"p_{label}" for label in self.classes_]
-        name = send_model(client, self.to_local())
-        return lazy_predictions(paths, name, self.classes_, columns, on_error)
+            name = send_model(client, self.to_local())
+            return lazy_prediction_table(as_paths(X), name, self, on_error)
 
     def predict_to_parquet(
         self, X: Any, folder: str | os.PathLike[str], *, on_error: OnError = "raise"
@@ -355,21 +343,9 @@ validation_fraction, class_weight, random_state, verbose
         `dask.dataframe.DataFrame.to_parquet` writes. If a worker is lost while it writes, Dask
         writes its file again, so that each row is there once when this function returns.
         """
-        files, place = fsspec.core.url_to_fs(os.fspath(folder))
-        if files.exists(place) and files.ls(place):
-            raise FileExistsError(f"{str(folder)!r} is not empty: name another folder")
+        check_new_folder(folder)
         with self.client.as_current():
-            table = self.predict_table(X, on_error=on_error)
-            table.to_parquet(os.fspath(folder), write_index=False)
-            written = dd.read_parquet(os.fspath(folder))
-            rejected = written[written["reason"].notnull()][list(REJECT_COLUMNS)].compute()
-            n_images = len(written)
-        rejects = RejectTable(
-            Reject(row.path, row.position, row.reason, row.partition)
-            for row in rejected.itertuples()
-        )
-        warn_of_rejects(rejects, n_images, "prediction")
-        return rejects
+            return write_table(self.predict_table(X, on_error=on_error), folder, "prediction")
 
     def to_local(self) -> HybridClassifier:
         """Return the `HybridClassifier` with the same parameters and fitted attributes."""

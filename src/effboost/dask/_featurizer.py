@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence
+from effboost._rejects import OnError, RejectTable
 from effboost._utils.compat import Interval, fit_context
 from effboost.dask._columns import as_paths
 from effboost.dask._lazy import lazy_features
 from effboost.dask._local import OfCluster, draw_sample
 from effboost.dask._model import send_model
 from effboost.dask._table import LabelledPaths
+from effboost.dask._tables import check_new_folder, lazy_feature_table, write_table
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["DaskImageFeaturizer"]
@@ -212,6 +216,65 @@ runtime, device, callbacks, random_state, verbose
         with client.as_current():
             paths = as_paths(X)
         return lazy_features(paths, send_model(client, self.to_local()), self._n_features_out)
+
+    def transform_table(self, X: Any, *, on_error: OnError = "raise") -> dd.DataFrame:
+        """Return the features as a Dask dataframe, computed when it is needed.
+
+        Parameters
+        ----------
+        X : paths, n_samples of them
+            See `fit`.
+        on_error : {"raise", "skip"}, default="raise"
+            Whether an image that cannot be read raises an error when the table is computed, or has
+            a row without features.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            A row for each image, in the partitions and the order of `X`, with the columns "path",
+            "partition" and "position" (in the partition, both from 0), those of
+            `get_feature_names_out`, and "reason": why the image cannot be read, or missing if it
+            can.
+        """
+        check_is_fitted(self)
+        client = self.client
+        with client.as_current():
+            name = send_model(client, self.to_local())
+            return lazy_feature_table(as_paths(X), name, self.get_feature_names_out(), on_error)
+
+    def transform_to_parquet(
+        self, X: Any, folder: str | os.PathLike[str], *, on_error: OnError = "raise"
+    ) -> RejectTable:
+        """Write the table of features, one file for each partition, as they come.
+
+        Parameters
+        ----------
+        X : paths, n_samples of them
+            See `fit`.
+        folder : str or path
+            Where to write: a folder, or a URL of one, that does not exist or is empty. All workers
+            must reach it.
+        on_error : {"raise", "skip"}, default="raise"
+            Whether an image that cannot be read raises an error, or has a row without features.
+
+        Returns
+        -------
+        RejectTable
+            The images that could not be read.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is not empty.
+
+        Warns
+        -----
+        DroppedRowsWarning
+            If images could not be read.
+        """
+        check_new_folder(folder)
+        with self.client.as_current():
+            return write_table(self.transform_table(X, on_error=on_error), folder, "features")
 
     def to_local(self) -> ImageFeaturizer:
         """Return the `ImageFeaturizer` with the same parameters and fitted attributes."""

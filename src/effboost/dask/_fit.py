@@ -161,13 +161,20 @@ def _select(
         found.append(table.split(full))
     unknown = (math.nan,) * len(table.sizes)
     return [
-        da.map_blocks(_take, array, mask, dtype=array.dtype, chunks=(unknown, *array.chunks[1:]))
+        da.map_blocks(
+            _take,
+            array,
+            # Axes are aligned from the last one.
+            mask.reshape(-1, *(1,) * (array.ndim - 1)),
+            dtype=array.dtype,
+            chunks=(unknown, *array.chunks[1:]),
+        )
         for array in found
     ]
 
 
 def _take(part: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    return part[mask]
+    return part[mask.ravel()]
 
 
 def extract(

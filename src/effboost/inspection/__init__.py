@@ -6,12 +6,12 @@ from effboost.inspection._comparison import ExtractorComparisonDisplay
 from effboost.inspection._feature_view import FeatureViewDisplay
 from effboost.inspection._heat import AttributionDisplay, CAMDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
-from effboost.inspection._label_issues import LabelIssues, label_issues
 from effboost.inspection._importance import FeatureImportance, feature_importance
 from effboost.inspection._importance_display import FeatureImportanceDisplay
+from effboost.inspection._label_issues import LabelIssues, label_issues
+from effboost.inspection._learning_curve import LearningCurveDisplay
 from effboost.inspection._neighbours import Neighbours, neighbours
 from effboost.inspection._neighbours_display import NeighboursDisplay
-from effboost.inspection._learning_curve import LearningCurveDisplay
 from effboost.inspection._occlusion import occlusion_attribution
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._report import HTMLReport, report
@@ -28,9 +28,9 @@ __all__ = [
     "FeatureViewDisplay",
     "HTMLReport",
     "LabelIssues",
+    "LearningCurveDisplay",
     "Neighbours",
     "NeighboursDisplay",
-    "LearningCurveDisplay",
     "ReliabilityDisplay",
     "SubjectDisplay",
     "TrainingHistoryDisplay",

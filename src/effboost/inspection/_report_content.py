@@ -12,7 +12,6 @@ import numpy as np
 from effboost._images import ImageSequence
 from effboost.evaluation import EvaluationReport, LearningCurve, Metric
 from effboost.evaluation._report import TITLES
-from effboost.exceptions import EffboostError
 from effboost.inspection._report_decisions import TrainingData, show_importance, show_mistakes
 from effboost.inspection._report_labels import describe_label_issues
 from effboost.inspection._report_pictures import (

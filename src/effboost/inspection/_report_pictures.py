@@ -17,8 +17,8 @@ from effboost.evaluation import EvaluationReport, LearningCurve
 from effboost.inspection._heat import AttributionDisplay
 from effboost.inspection._history import TrainingHistoryDisplay
 from effboost.inspection._importance_display import FeatureImportanceDisplay
-from effboost.inspection._neighbours_display import NeighboursDisplay, draw_decision
 from effboost.inspection._learning_curve import LearningCurveDisplay
+from effboost.inspection._neighbours_display import NeighboursDisplay, draw_decision
 from effboost.inspection._reliability import ReliabilityDisplay
 from effboost.inspection._subjects import SubjectDisplay
 
