@@ -45,9 +45,11 @@ def recipes(name, weights, options):
     }
     # The weights of the shared MobileNetV2 have their batch norms folded in.
     norms = {"freeze_batch_norm": True} if name == "mobilenet_v2" and weights != "imagenet" else {}
+    # Not None, which would replace the preset's own size by that of the network's training.
+    own = settings if options.image_size else settings | {"image_size": 320}
     found = {
         "paper's head, frozen": presets.frozen(name, **settings),
-        "recommended, frozen": presets.recommended(name, **settings),
+        "recommended, frozen": presets.recommended(name, **own),
     }
     if options.tuned:
         tuned = settings | norms | {"normalize": "backbone", "max_epochs": options.epochs}
