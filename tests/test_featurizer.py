@@ -238,6 +238,9 @@ def test_the_mean_over_eight_views_does_not_depend_on_the_orientation(pixels):
     views = [np.rot90(side, k, (1, 2)) for side in sides for k in range(4)]
     expected = np.mean([original.transform(np.ascontiguousarray(view)) for view in views], axis=0)
     np.testing.assert_allclose(upright, expected, rtol=1e-4, atol=1e-6)
+    rotated = tiny_featurizer(views="rotations").fit(pixels)
+    expected = np.mean([original.transform(np.ascontiguousarray(v)) for v in views[:4]], axis=0)
+    np.testing.assert_allclose(rotated.transform(pixels[:4]), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_views_and_extra_features_have_their_own_cache_entries(pixels, tmp_path):
@@ -261,6 +264,33 @@ def test_extra_features_follow_the_own_ones_and_survive_a_pickle(pixels):
     np.testing.assert_array_equal(copy.transform(pixels), features)
 
 
+def test_extra_features_alone_are_those_that_follow_the_own_ones(pixels, tmp_path):
+    params = {"extra_features": ((-3, "avg"), (-1, "max")), "cache": tmp_path}
+    both = tiny_featurizer(**params).fit(pixels).transform(pixels)
+    featurizer = tiny_featurizer(features=None, **params).fit(pixels)
+    alone = featurizer.transform(pixels)
+    np.testing.assert_allclose(alone, both[:, 8:], rtol=1e-5)
+    assert len(featurizer.get_feature_names_out()) == 14
+    copy = pickle.loads(pickle.dumps(featurizer))
+    np.testing.assert_array_equal(copy.transform(pixels), alone)
+
+
+def test_a_network_without_earlier_stages_keeps_its_features(pixels):
+    def one_stage():
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+        )
+
+    featurizer = tiny_featurizer(backbone=one_stage, features=None, extra_features="stages")
+    assert featurizer.fit(pixels).transform(pixels).shape == (24, 4)
+
+
+@pytest.mark.parametrize("params", [{}, {"extra_features": "stages", "fine_tune": True}])
+def test_no_features_at_all_and_training_without_own_features_are_refused(pixels, params):
+    with pytest.raises(ValueError, match="features=None uses `extra_features` alone; it requires"):
+        tiny_featurizer(features=None, **params).fit(pixels, np.arange(24) % 2)
+
+
 @pytest.mark.parametrize("extra", [((-1, "median"),), ((-1,),), (("last", "avg"),)])
 def test_extra_features_that_are_none_are_refused(pixels, extra):
     with pytest.raises(ValueError, match="pairs of a stage and a pooling"):
@@ -268,7 +298,8 @@ def test_extra_features_that_are_none_are_refused(pixels, extra):
 
 
 @pytest.mark.parametrize(
-    "change", [{"stain": "macenko"}, {"stain": "reinhard"}, {"foreground": True}]
+    "change",
+    [{"stain": "macenko"}, {"stain": "reinhard"}, {"foreground": True}, {"foreground": "masked"}],
 )
 def test_stain_and_foreground_reach_the_features_and_the_key_of_the_cache(change, tmp_path):
     X = make_blood_cells(2, 4, image_size=64, random_state=0).images

@@ -19,6 +19,7 @@ from effboost import (
     save,
 )
 from effboost._training.config import OPTIMIZERS
+from effboost.backbones import timm_spec
 
 # Line by line what the paper says of its own system.
 PAPER_FEATURIZER = {
@@ -133,10 +134,24 @@ def test_recommended_is_frozen_unless_fine_tune_is_set():
     assert params["featurizer__transform__crop_size"] is None
     assert params["featurizer__transform__normalize"] == "backbone"
     assert params["featurizer__extra_features"] == "stages"
-    assert params["featurizer__views"] == "dihedral"
+    assert params["featurizer__views"] == "rotations"
+    assert params["featurizer__transform__foreground"] == "masked"
+    assert params["featurizer__features"] is None
     assert params["view_averaging"] == "features"
     assert params["calibration"] is None
     assert isinstance(params["classifier"], LinearBoostedClassifier)
+
+
+def test_recommended_sees_more_of_frozen_convolutional_networks():
+    assert presets.recommended().featurizer.transform.image_size == 320
+    for other in (
+        presets.recommended(fine_tune=True),
+        presets.recommended("timm/test_vit"),
+        presets.recommended(timm_spec("test_vit")),
+    ):
+        assert other.featurizer.features == "pooled"
+        assert other.featurizer.transform.image_size == 224
+        assert other.featurizer.extra_features == "stages"
 
 
 def test_recommended_tunes_with_care():

@@ -46,12 +46,14 @@ class ImageFeaturizer(BaseImageFeaturizer):
     transform : "paper" or ImageTransform, default="paper"
         How images are prepared for the network; "paper" means ``ImageTransform()``, a centre crop
         of 448 pixels resized to 224.
-    features : {"pooled", "logits", "cls_token", "avg_tokens"}, default="pooled"
+    features : {"pooled", "logits", "cls_token", "avg_tokens"} or None, default="pooled"
         The input of the last linear layer (for EfficientNet-B0 the 1280 spatial means of its last
         feature map), or its 1000 outputs; with "logits" that layer is trained, too, by
         cross-entropy over its first n_classes outputs. For vision transformers of timm also the
         class token, or the mean of the patch tokens; "pooled" is what the network was trained to
-        classify by, the class token for most.
+        classify by, the class token for most. None leaves them out: the features are
+        `extra_features` alone, unless "stages" finds no earlier stage in the network. It requires
+        ``training=None``.
     extra_features : None, "stages" or tuple of (int, str), default=None
         Further features, from the feature maps of stages (`effboost.backbones.list_stages`): pairs
         of a stage (-1 is the last one) and how its map is pooled over its positions, "avg", "max",
@@ -61,10 +63,10 @@ class ImageFeaturizer(BaseImageFeaturizer):
         stages of a vision transformer of timm are its blocks, their maps the patch tokens;
         "stages" means the blocks at each quarter of its depth. The network's own softmax does not
         use these features.
-    views : {"original", "dihedral"}, default="original"
-        "dihedral" averages the features over the eight orientations of an image (quarter turns and
-        their mirror images), since cells have no orientation. The network takes eight times as
-        long.
+    views : {"original", "rotations", "dihedral"}, default="original"
+        Average the features over the four quarter turns of an image ("rotations"), or over these
+        and their mirror images ("dihedral"), since cells have no orientation. The network takes
+        four or eight times as long.
     image_shape : tuple (h, w) or (h, w, c), default=None
         Height and width of an image in pixels, and its channels, if `X` has one image per row.
     cache : path, Cache or None, default=None
@@ -165,9 +167,9 @@ class ImageFeaturizer(BaseImageFeaturizer):
         "weights": [str, os.PathLike, None],
         "training": [StrOptions({"paper"}), FineTuning, None],
         "transform": [StrOptions({"paper"}), ImageTransform],
-        "features": [StrOptions({"pooled", "logits", "cls_token", "avg_tokens"})],
+        "features": [StrOptions({"pooled", "logits", "cls_token", "avg_tokens"}), None],
         "extra_features": [StrOptions({"stages"}), tuple, list, None],
-        "views": [StrOptions({"original", "dihedral"})],
+        "views": [StrOptions({"original", "rotations", "dihedral"})],
         "image_shape": [tuple, list, None],
         "cache": [str, os.PathLike, Cache, None],
         "runtime": [StrOptions(set(RUNTIMES))],
@@ -184,7 +186,7 @@ class ImageFeaturizer(BaseImageFeaturizer):
         weights: str | os.PathLike[str] | None = "imagenet",
         training: str | FineTuning | None = "paper",
         transform: str | ImageTransform = "paper",
-        features: str = "pooled",
+        features: str | None = "pooled",
         extra_features: str | Sequence[tuple[int, str]] | None = None,
         views: str = "original",
         image_shape: tuple[int, ...] | None = None,

@@ -71,7 +71,7 @@ class BaseImageFeaturizer(
     backbone: Any
     weights: Any
     training: Any
-    features: str
+    features: str | None
     extra_features: Any
     views: str
     image_shape: Any
@@ -137,8 +137,13 @@ class BaseImageFeaturizer(
         """Check all parameters, and that each has an effect."""
         self._validate_params()
         self._child("transform").check()
-        _check_extra(self.extra_features)
+        extra = _check_extra(self.extra_features)
         training: FineTuning | None = self._child("training")
+        if self.features is None and (training is not None or not extra):
+            raise ValueError(
+                "features=None uses `extra_features` alone; it requires some, and training=None, "
+                "since a network is trained by its own features"
+            )
         device = resolve_device(self.device)
         if training is not None:
             training.check()
@@ -193,7 +198,7 @@ class BaseImageFeaturizer(
         return NetworkFit(
             spec,
             self.weights,
-            self.features,
+            self.features or "pooled",
             self._resolve_transform(spec).side,
             (draw_seed(rng), draw_seed(rng), draw_seed(rng)),
             bool(self.verbose),
@@ -209,7 +214,12 @@ class BaseImageFeaturizer(
             self.classes_ = network.classes
         extra = _check_extra(self.extra_features)
         self._extractor = FeatureExtractor(
-            network.module, network.spec, self.transform_, self.runtime, extra
+            network.module,
+            network.spec,
+            self.transform_,
+            self.runtime,
+            extra,
+            self.features is not None,
         )
         self._n_features_out = self._extractor.width() if extra else network.width
 
@@ -227,7 +237,7 @@ class BaseImageFeaturizer(
         self, images: PreparedImages, *, average: bool = True
     ) -> npt.NDArray[np.float32]:
         """Compute features: (n_samples, n_features), or (n_samples, n_views, n_features)."""
-        views = Views(self.views == "dihedral", average=average)
+        views = Views(self.views, average=average)
         device = resolve_device(self.device, or_cpu=True)
         features = extract_features(
             images,

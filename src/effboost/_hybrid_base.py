@@ -192,7 +192,7 @@ class BaseHybridClassifier(
         """Return the number of rows for each image that the classifier gets."""
         if self.view_averaging == "features":
             return 1
-        return Views(featurizer.views == "dihedral").count
+        return Views(featurizer.views).count
 
     def _choose_validation_fraction(self, featurizer: ImageFeaturizer) -> float:
         if self.validation_fraction is not None:

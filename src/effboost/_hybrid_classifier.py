@@ -59,9 +59,9 @@ class HybridClassifier(BaseHybridClassifier):
     holdout_fraction : float, default=0.3
         Share of the images that "holdout" sets aside, by subject.
     view_averaging : {"features", "probabilities"}, default="features"
-        What is averaged over the views of an image if the featurizer has ``views="dihedral"``: the
+        What is averaged over the views of an image if the featurizer has several `views`: the
         features, so that the classifier has one row for each image; or the probabilities of the
-        classifier, which then learns from eight rows for each image, each with an eighth of the
+        classifier, which then learns from a row for each view, with its share of the image's
         weight.
     calibration : {"temperature", "sigmoid", "isotonic"} or None, default=None
         Calibrate the classifier's probabilities by scikit-learn's `CalibratedClassifierCV`, on

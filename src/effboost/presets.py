@@ -167,17 +167,20 @@ def recommended(
 ) -> HybridClassifier:
     """Return the hybrid that did best in effboost's own comparisons.
 
-    Features of the last stage and of five earlier stages are averaged over the eight orientations
-    of each image. The head averages the probabilities of a linear model and of column-sampled
+    Cells whose background was cut out are cropped, and images resized to 320 pixels. Mean and
+    standard deviation of five stages before the last are averaged over the four orientations of
+    each image. The head averages the probabilities of a linear model and of column-sampled
     boosted trees. The regularisation of the linear model is chosen by cross-validation over
     subjects.
 
     Parameters
     ----------
     backbone, weights, device
-        Parameters of `ImageFeaturizer`.
+        Parameters of `ImageFeaturizer`. Networks of timm keep their pooled features and 224 pixels,
+        since vision transformers were not compared.
     fine_tune : bool, default=False
-        First train the last three stages for 10 epochs: AdamW with a lower learning rate than for
+        First train the last three stages for 10 epochs, on 224 pixels; the features of the last
+        stage are then used, too: AdamW with a lower learning rate than for
         the classification layer, warm-up and a cosine schedule, label smoothing, averaged weights,
         training images in all orientations and with jittered stains; the loaded batch norm
         statistics are kept. This takes many times as long, and is rarely better with pretrained
@@ -207,12 +210,15 @@ def recommended(
     settings: dict[str, Any] = {
         "fine_tune": fine_tune,
         "crop_size": None,
+        "foreground": "masked",
         "normalize": "backbone",
         "extra_features": "stages",
-        "views": "dihedral",
+        "views": "rotations",
     }
     if fine_tune:
         settings |= _careful_training(pretrained=weights is not None)
+    elif not str(getattr(backbone, "name", backbone)).startswith("timm/"):
+        settings |= {"features": None, "image_size": 320}
     return HybridClassifier(
         build_featurizer(
             backbone,

@@ -128,9 +128,9 @@ class Corner(ColourMeans):
 def test_dihedral_views_are_the_eight_orientations_for_any_batch_size(pixels, sizes):
     images = prepare(pixels[:9], 40)
     each = extract_features(
-        images, lambda: Corner(*sizes), 24, views=Views(dihedral=True, average=False)
+        images, lambda: Corner(*sizes), 24, views=Views("dihedral", average=False)
     ).reshape(9, 8, 3)
-    mean = extract_features(images, lambda: Corner(*sizes), 3, views=Views(dihedral=True))
+    mean = extract_features(images, lambda: Corner(*sizes), 3, views=Views("dihedral"))
     corners = pixels[:9][:, [0, 0, -1, -1], [0, -1, -1, 0]]
     # Each corner comes to the top left by a turn, and once more by a mirrored one.
     np.testing.assert_array_equal(each[:, :4], corners)

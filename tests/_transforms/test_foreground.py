@@ -5,7 +5,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from skimage.filters import threshold_otsu
 
-from effboost._transforms.foreground import cell_box, crop_foreground, otsu_threshold
+from effboost._transforms.foreground import cell_box, crop_foreground, crop_masked, otsu_threshold
 from effboost.datasets import make_blood_cells
 
 
@@ -72,3 +72,49 @@ def test_an_image_without_a_cell_is_not_cropped(value, size):
 def test_no_box_without_foreground():
     assert cell_box(np.zeros((20, 20), bool)) is None
     assert cell_box(np.ones((20, 30), bool)) == (0, 0, 30, 20)
+
+
+@pytest.mark.parametrize(
+    ("box", "left_of_it", "size"),
+    [
+        ((30, 20, 50, 40), 30, 20),
+        ((30, 20, 50, 30), 30, 20),  # a square, also around what is not
+        ((0, 20, 20, 40), 0, 20),  # cut at the border
+        ((70, 10, 80, 40), 50, 30),  # moved to stay within the picture
+    ],
+)
+def test_an_image_whose_background_was_cut_out_is_cropped_to_the_square_around_the_rest(
+    box, left_of_it, size
+):
+    image = scene(0, 150, box)
+    columns = np.arange(80, dtype=np.uint8)
+    pixels = np.asarray(image).copy()
+    pixels[..., 1] = np.where(pixels[..., 1] > 0, 100 + columns, 0)
+    cut = np.asarray(crop_masked(Image.fromarray(pixels)))
+    assert cut.shape == (size, size, 3)
+    left, top, right, bottom = box
+    np.testing.assert_array_equal(
+        cut[..., 1].max(axis=0)[left - left_of_it : right - left_of_it], 100 + columns[left:right]
+    )
+    assert (cut[..., 0] == 150).sum() == (right - left) * (bottom - top)
+
+
+def test_specks_and_traces_of_compression_do_not_count():
+    pixels = np.asarray(scene(0, 150, (30, 20, 50, 40))).copy()
+    pixels[pixels.sum(axis=2) == 0] = 8
+    pixels[5, 70] = 255
+    assert crop_masked(Image.fromarray(pixels)).size == (20, 20)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        scene(230, 90, (30, 20, 50, 40)),  # in bright light
+        scene(9, 90, (30, 20, 50, 40)),
+        scene(0, 90, (0, 10, 80, 40)),  # more than an eighth of the border
+        scene(0, 90, (30, 20, 37, 40)),  # below 8 pixels
+        scene(0, 0, (0, 0, 0, 0)),
+    ],
+)
+def test_other_images_are_not_cropped_as_masked(image):
+    assert crop_masked(image).size == image.size

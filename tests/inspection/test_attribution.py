@@ -332,7 +332,8 @@ def test_maps_add_up_for_heads_and_features_of_stages(spots, head, n_classes):
     X, y, _ = spots
     keep = np.isin(y, ["a", "b", "c"][:n_classes])
     X, y = X[keep], y[keep]
-    clf = fitted(X, y, HEADS[head](), extra_features="stages", views="dihedral")
+    own = "pooled" if n_classes == 2 else None
+    clf = fitted(X, y, HEADS[head](), features=own, extra_features="stages", views="dihedral")
     found = hybrid_attribution(clf, X)
     assert_complete(found)
     assert_complete(hybrid_attribution(clf, X[:5], background=X))
@@ -355,7 +356,7 @@ def test_maps_add_up_for_heads_and_features_of_stages(spots, head, n_classes):
         min_size=1,
         max_size=4,
     ),
-    st.sampled_from(["original", "dihedral"]),
+    st.sampled_from(["original", "rotations", "dihedral"]),
     st.sampled_from(["both", "scaled", "trees"]),
     st.integers(2, 4),
 )

@@ -14,8 +14,9 @@ from effboost.onnx._preprocess import preprocess
 
 
 @functools.cache
-def session_of(crop_size, image_size):
-    return start_session(preprocess(ImageTransform(crop_size, image_size)).SerializeToString())
+def session_of(crop_size, image_size, foreground=False):
+    transform = ImageTransform(crop_size, image_size, foreground=foreground)
+    return start_session(preprocess(transform).SerializeToString())
 
 
 sides = st.integers(8, 160)
@@ -43,6 +44,29 @@ def test_images_of_the_papers_size_are_cropped_and_resized_to_the_bit(shape):
     transform = ImageTransform(None, 224)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     (got,) = session_of(transform.crop_size, transform.image_size).run(["pixels"], {"image": image})
+    np.testing.assert_array_equal(got[0], transform.prepare(Image.fromarray(image)))
+
+
+@pytest.mark.filterwarnings("ignore:images smaller than crop_size")
+@settings(max_examples=300, deadline=None)
+@given(
+    sides,
+    sides,
+    st.sampled_from([(None, 24), (36, 24)]),
+    st.lists(st.tuples(sides, sides, st.integers(-8, 160), st.integers(-8, 160)), max_size=3),
+    st.sampled_from([0, 8, 9]),
+    st.integers(0, 10),
+)
+def test_images_whose_background_was_cut_out_are_cropped_to_the_bit(
+    height, width, sizes, boxes, background, seed
+):
+    image = np.full((height, width, 3), background, dtype=np.uint8)
+    rng = np.random.default_rng(seed)
+    for tall, wide, top, left in boxes:
+        part = image[max(top, 0) : top + tall // 2, max(left, 0) : left + wide // 2]
+        part[:] = rng.integers(0, 256, part.shape)
+    transform = ImageTransform(*sizes, foreground="masked")
+    (got,) = session_of(*sizes, "masked").run(["pixels"], {"image": image})
     np.testing.assert_array_equal(got[0], transform.prepare(Image.fromarray(image)))
 
 

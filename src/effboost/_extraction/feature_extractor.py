@@ -37,9 +37,10 @@ class FeatureExtractor:
         transform: ImageTransform,
         choice: str,
         extra_features: Any = None,
+        own_features: bool = True,
     ):
         self._module, self._spec, self._transform = module, spec, transform
-        self._choice, self._extra = choice, extra_features
+        self._choice, self._extra, self._own = choice, extra_features, own_features
         self._runtime: Runtime | None = None
         self._digest: str | None = None
         self._graph: bytes | None = None
@@ -100,7 +101,7 @@ class FeatureExtractor:
         """Return the network with the features of its stages, which requires tracing it."""
         if self._with_stages is None:
             self._with_stages = append_stages(
-                self._module, self._spec, self._extra, self._transform.side
+                self._module, self._spec, self._extra, self._transform.side, self._own
             )
         return self._with_stages
 

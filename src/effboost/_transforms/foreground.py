@@ -6,17 +6,32 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 from scipy.ndimage import find_objects, label
 
-__all__ = ["cell_box", "crop_foreground", "otsu_threshold"]
+__all__ = [
+    "BLACK",
+    "MASKED_BORDER",
+    "MIN_SIDE",
+    "SPECK",
+    "cell_box",
+    "crop_foreground",
+    "crop_masked",
+    "otsu_threshold",
+]
 
 _Box = tuple[int, int, int, int]
 
 # Smaller pictures are refused when they are read.
-_MIN_SIDE: Final = 8
+MIN_SIDE: Final = 8
 # What stands on each side of the cell, as a share of the longer side of its box.
 _MARGIN: Final = 0.1
+# Of an image whose background was cut out: the largest grey level of a black pixel, which lossy
+# compression may have changed; one in how many pixels of the border may belong to the cell; and one
+# in how many pixels of a row or column must, so that specks do not count.
+BLACK: Final = 8
+MASKED_BORDER: Final = 8
+SPECK: Final = 32
 
 
 def crop_foreground(image: Image.Image) -> Image.Image:
@@ -38,7 +53,39 @@ def crop_foreground(image: Image.Image) -> Image.Image:
     edge = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     # Cells are darker than the light of a microscope, brighter than what was cut away around them.
     box = cell_box(~bright if edge.mean() > 0.5 else bright)
-    return image if box is None else image.crop(_square(box, image.size))
+    return image if box is None else image.crop(_square(box, image.size, _MARGIN))
+
+
+def crop_masked(image: Image.Image) -> Image.Image:
+    """Crop an image whose background was cut out to the square around what is left.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image in mode RGB.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The cropped image; the whole image if its border is not black, or nothing is left. The
+        square is placed as by `crop_foreground`, without a margin.
+    """
+    bands = image.split()
+    bright = np.asarray(ImageChops.lighter(ImageChops.lighter(*bands[:2]), bands[2])) > BLACK
+    border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
+    if MASKED_BORDER * np.count_nonzero(border) > border.size:
+        return image
+    spans = []
+    for axis in (0, 1):
+        counts = np.count_nonzero(bright, axis=axis)
+        used = np.flatnonzero(counts * SPECK >= bright.shape[axis])
+        if not used.size:
+            return image
+        spans.append((int(used[0]), int(used[-1]) + 1))
+    (left, right), (top, bottom) = spans
+    if min(right - left, bottom - top) < MIN_SIDE:
+        return image
+    return image.crop(_square((left, top, right, bottom), image.size, margin=0))
 
 
 def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
@@ -58,7 +105,7 @@ def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:
     if n_parts == 0:
         return None
     rows, columns = find_objects(parts)[np.bincount(parts.ravel())[1:].argmax()]
-    if min(rows.stop - rows.start, columns.stop - columns.start) < _MIN_SIDE:
+    if min(rows.stop - rows.start, columns.stop - columns.start) < MIN_SIDE:
         return None
     return int(columns.start), int(rows.start), int(columns.stop), int(rows.stop)
 
@@ -94,9 +141,9 @@ def otsu_threshold(grey: npt.NDArray[np.uint8]) -> int:
     return int(split[between.argmax()])
 
 
-def _square(box: _Box, size: tuple[int, int]) -> _Box:
+def _square(box: _Box, size: tuple[int, int], margin: float) -> _Box:
     left, top, right, bottom = box
-    side = round(max(right - left, bottom - top) * (1 + 2 * _MARGIN))
+    side = round(max(right - left, bottom - top) * (1 + 2 * margin))
     (left, right), (top, bottom) = (
         _span((low + high) / 2, min(side, length), length)
         for low, high, length in ((left, right, size[0]), (top, bottom, size[1]))

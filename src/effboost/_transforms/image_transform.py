@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from effboost._transforms.foreground import crop_foreground
+from effboost._transforms.foreground import crop_foreground, crop_masked
 from effboost._transforms.stain import STAINS, normalize_stain
 from effboost._utils.compat import Interval, StrOptions
 from effboost._utils.parameter_set import ParameterSet
@@ -54,12 +54,15 @@ class ImageTransform(ParameterSet):
         the two stains, and the amount of each at its 99th percentile [2]_. The target is that of
         Wright-stained white cells, the same for all images. Black pixels stay black, and an image
         without stain, or of one colour, is not changed.
-    foreground : bool, default=False
+    foreground : bool or "masked", default=False
         First crop to the cell: a square around the largest connected region that Otsu's threshold
         [3]_ separates from the background, with a margin of a tenth on each side. The dark or the
         bright part is the background, depending on which covers more of the image's border. If no
         cell of at least 8 x 8 pixels is found, the image is not cropped. After that, `crop_size`
         crops or pads the square; with ``crop_size=None``, each cell is scaled to `image_size`.
+        "masked" crops only images whose background was cut out, such as those of C-NMC 2019, to the
+        square around the pixels above grey level 8, without a margin: those where at most an
+        eighth of the border is above it.
 
     See Also
     --------
@@ -90,7 +93,7 @@ class ImageTransform(ParameterSet):
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "normalize": [StrOptions({"unit", "imagenet", "backbone"}), tuple],
         "stain": [StrOptions(set(STAINS)), None],
-        "foreground": ["boolean"],
+        "foreground": ["boolean", StrOptions({"masked"})],
     }
 
     def __init__(
@@ -100,7 +103,7 @@ class ImageTransform(ParameterSet):
         *,
         normalize: str | tuple[_Triple, _Triple] = "unit",
         stain: str | None = None,
-        foreground: bool = False,
+        foreground: bool | str = False,
     ):
         self.crop_size = crop_size
         self.image_size = image_size
@@ -142,7 +145,7 @@ class ImageTransform(ParameterSet):
             image_size if self.image_size is None else self.image_size,
             normalize=numbers,
             stain=self.stain,
-            foreground=bool(self.foreground),
+            foreground=self.foreground if self.foreground == "masked" else bool(self.foreground),
         )
 
     def prepare(self, image: Image.Image) -> Image.Image:
@@ -160,7 +163,7 @@ class ImageTransform(ParameterSet):
         """
         size = (self.side, self.side)
         if self.foreground:
-            image = crop_foreground(image)
+            image = (crop_masked if self.foreground == "masked" else crop_foreground)(image)
         if self.stain is not None:
             image = normalize_stain(image, self.stain)
         if self.crop_size is not None:

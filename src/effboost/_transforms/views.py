@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 __all__ = ["ORIGINAL", "Views"]
 
+_COUNTS: Final = {"original": 1, "rotations": 4, "dihedral": 8}
+
 
 @dataclasses.dataclass(frozen=True)
 class Views:
@@ -17,31 +19,29 @@ class Views:
 
     Parameters
     ----------
-    dihedral : bool
-        Whether there are eight views, the quarter turns and their mirror images, instead of one.
+    kind : {"original", "rotations", "dihedral"}
+        The image itself, its four quarter turns, or these and their mirror images.
     average : bool, default=True
         Whether the features of the views are averaged; otherwise, they are returned one after
         another.
     """
 
-    dihedral: bool
+    kind: str
     average: bool = True
 
     @property
     def count(self) -> int:
         """Number of views of an image."""
-        return 8 if self.dihedral else 1
+        return _COUNTS[self.kind]
 
     def show(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
         """Return the views of a square image of shape (h, w, 3), the image itself first."""
-        if not self.dihedral:
-            return [picture]
         turned = [np.rot90(picture, quarter) for quarter in range(4)]
-        return turned + [view[:, ::-1] for view in turned]
+        return (turned + [view[:, ::-1] for view in turned])[: self.count]
 
     def turn_back(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn the feature maps of the views, (count, d, h, w), back, and return their mean."""
-        if not self.dihedral:
+        if self.count == 1:
             return maps[0]
         turned = [*maps[:4], *maps[4:, :, :, ::-1]]
         upright = [np.rot90(view, -k % 4, axes=(1, 2)) for k, view in enumerate(turned)]
@@ -57,4 +57,4 @@ class Views:
         return of_picture.reshape(len(of_picture), -1)
 
 
-ORIGINAL: Final = Views(dihedral=False)
+ORIGINAL: Final = Views("original")

@@ -65,6 +65,8 @@ class StageFeatures(nn.Module):
         What turns them into maps of shape (b, c, h, w).
     pooled : sequence of (str, str)
         Pairs of the name of a layer and how its map is pooled.
+    own : bool, default=True
+        Whether the features of `body` come first; otherwise they are left out.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class StageFeatures(nn.Module):
         outputs: Outputs,
         layout: MapLayout,
         pooled: Sequence[tuple[str, str]],
+        own: bool = True,
     ):
         super().__init__()
-        self.body, self.pooled = body, tuple(pooled)
+        self.body, self.pooled, self.own = body, tuple(pooled), own
         self._outputs, self._layout = outputs, layout
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -83,7 +86,7 @@ class StageFeatures(nn.Module):
         features = self.body(x)
         found = self._outputs.take()
         rows = [POOLINGS[how](self._layout.convert(found[name])) for name, how in self.pooled]
-        return torch.cat([features, *rows], dim=1)
+        return torch.cat([features, *rows] if self.own else rows, dim=1)
 
     def count_channels(self, x: torch.Tensor) -> list[int]:
         """Count the features that are pooled from each map, by running the network."""
@@ -93,7 +96,7 @@ class StageFeatures(nn.Module):
         return [self._layout.convert(found[name]).shape[1] for name, _ in self.pooled]
 
     def extra_repr(self) -> str:
-        return f"pooled={self.pooled}"
+        return f"pooled={self.pooled}" + ("" if self.own else ", own=False")
 
 
 def append_stages(
@@ -101,6 +104,7 @@ def append_stages(
     spec: BackboneSpec,
     extra: str | Sequence[Pooled] | None,
     image_size: int,
+    own: bool = True,
 ) -> nn.Module:
     """Build a network that returns features of its stages after its own.
 
@@ -122,6 +126,8 @@ def append_stages(
         a quarter of the blocks, half of them, three quarters, and all.
     image_size : int
         Side in pixels of the input of the network.
+    own : bool, default=True
+        Whether the network's own features come first; otherwise they are left out.
 
     Returns
     -------
@@ -161,6 +167,7 @@ def append_stages(
         outputs,
         MapLayout.of(module),
         [(end.name, pooling) for end, pooling in found],
+        own,
     )
     return network.train(module.training)
 

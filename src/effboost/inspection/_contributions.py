@@ -54,9 +54,9 @@ def check_explainable(clf: HybridClassifier) -> Margins:
             "classifier"
         )
     check_is_fitted(clf)
-    if clf.view_averaging == "probabilities" and clf.featurizer_.views == "dihedral":
+    if clf.view_averaging == "probabilities" and clf.featurizer_.views != "original":
         raise UnsupportedInputError(
-            'view_averaging="probabilities": the decision is a mean of eight probabilities, not '
+            'view_averaging="probabilities": the decision is a mean over views, not '
             "one margin; effboost.inspection.occlusion_attribution explains any classifier"
         )
     means = clf.feature_means_

@@ -117,7 +117,7 @@ class FeatureMaps:
         return features if self._reader.is_exact else None, fields
 
     def _run(self, images: ImageSequence, part: range) -> list[_Floats]:
-        views = Views(self._featurizer.views == "dihedral")
+        views = Views(self._featurizer.views)
         pictures = [np.asarray(images.decode(i, self._transform.prepare)) for i in part]
         shown = [view for picture in pictures for view in views.show(picture)]
         features, *maps = self._read(shown)

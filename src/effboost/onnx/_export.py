@@ -13,6 +13,7 @@ import onnx
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
+from effboost._transforms import Views
 from effboost._utils.atomic_write import write_atomic
 from effboost.exceptions import UnsupportedInputError
 from effboost.onnx._file import describe
@@ -59,8 +60,8 @@ def export_onnx(
     Raises
     ------
     UnsupportedInputError
-        If the model is of another class, its head cannot be exported, or its transform has a
-        foreground crop or stain normalisation.
+        If the model is of another class, its head cannot be exported, or its transform has
+        ``foreground=True`` or stain normalisation.
     RuntimeUnavailableError
         If its network cannot be exported.
     MissingDependencyError
@@ -93,7 +94,7 @@ def _build(model: Any) -> onnx.ModelProto:
         )
     check_is_fitted(model)
     featurizer: ImageFeaturizer = model.featurizer_
-    n_views = 8 if featurizer.views == "dihedral" else 1
+    n_views = Views(featurizer.views).count
     if n_views > 1 and getattr(model, "view_averaging", "features") == "probabilities":
         raise UnsupportedInputError(
             'view_averaging="probabilities" cannot be exported: the graph averages the features '

@@ -19,7 +19,7 @@ _IR_VERSION: Final = 10
 
 # np.rot90(picture, k) for k = 0, 1, 2, 3, then the same four mirrored left-right.
 _DIHEDRAL: Final = """
-turn (uint8[1, {side}, {side}, 3] pixels) => (uint8[8, 1, {side}, {side}, 3] views)
+turn (uint8[1, {side}, {side}, 3] pixels) => (uint8[{n_views}, 1, {side}, {side}, 3] views)
 <int64[{side}] backwards = {{{backwards}}}>
 {{
     first = Constant <value_ints: ints = [0]> ()
@@ -34,15 +34,17 @@ turn (uint8[1, {side}, {side}, 3] pixels) => (uint8[8, 1, {side}, {side}, 3] vie
         pixels, rotated_1, rotated_2, rotated_3, mirrored, mirrored_1, upside_down, turned
     )
     one = Constant <value_ints: ints = [1]> ()
-    views = Unsqueeze (row, one)
+    used = Constant <value_ints: ints = [{n_views}]> ()
+    used_row = Slice (row, first, used, first)
+    views = Unsqueeze (used_row, one)
 }}
 """
 _MEAN: Final = """
-mean (float[8, 1, n_features] rows) => (float[1, n_features] features)
-{
+mean (float[{n_views}, 1, n_features] rows) => (float[1, n_features] features)
+{{
     first = Constant <value_ints: ints = [0]> ()
     features = ReduceMean <keepdims: int = 0> (rows, first)
-}
+}}
 """
 _DECIDE: Final = """
 decide (float[1, {k}] scores) => ({kind}[1] label, float[1, {k}] probabilities)
@@ -61,8 +63,8 @@ def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
     ----------
     network : ModelProto
         From "pixels" to "features".
-    n_views : {1, 8}
-        1 uses only the image itself.
+    n_views : {1, 4, 8}
+        1 uses only the image itself, 4 its quarter turns, 8 also their mirror images.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
         return network
     side = network.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     backwards = ", ".join(map(str, range(side - 1, -1, -1)))
-    turn = parser.parse_graph(_DIHEDRAL.format(side=side, backwards=backwards))
+    turn = parser.parse_graph(_DIHEDRAL.format(side=side, backwards=backwards, n_views=n_views))
     each = helper.make_node("Scan", ["views"], ["rows"], num_scan_inputs=1, body=network.graph)
     width = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     through = helper.make_graph(
@@ -83,7 +85,8 @@ def average_views(network: onnx.ModelProto, n_views: int) -> onnx.ModelProto:
         [turn.output[0]],
         [helper.make_tensor_value_info("rows", onnx.TensorProto.FLOAT, [n_views, 1, width])],
     )
-    return join(as_model(turn), as_model(through), as_model(parser.parse_graph(_MEAN)))
+    mean = parser.parse_graph(_MEAN.format(n_views=n_views))
+    return join(as_model(turn), as_model(through), as_model(mean))
 
 
 def decide(classes: npt.NDArray[Any]) -> onnx.ModelProto:

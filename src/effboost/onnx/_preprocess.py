@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import onnx
 from effboost._transforms import ImageTransform
+from effboost._transforms.foreground import BLACK, MASKED_BORDER, MIN_SIDE, SPECK
 from effboost.exceptions import UnsupportedInputError
 from effboost.onnx._graph import as_model, join
 from onnx import parser
@@ -15,14 +17,14 @@ __all__ = ["preprocess"]
 # As ImageTransform does by Pillow: half of the margin of a larger image, rounded to even, and half
 # of what a smaller one lacks, rounded down, for each axis.
 _CROP: Final = """
-crop (uint8[height, width, 3] image) => (uint8[{crop_size}, {crop_size}, 3] crop)
+crop (uint8[{height}, {width}, 3] {source}) => (uint8[{crop_size}, {crop_size}, 3] crop)
 {{
     crop_size = Constant <value_ints: ints = [{crop_size}]> ()
     two = Constant <value_ints: ints = [2]> ()
     half = Constant <value_float: float = 0.5> ()
     black = Constant <value: tensor = uint8 black {{0}}> ()
     axes = Constant <value_ints: ints = [0, 1]> ()
-    size = Shape <end: int = 2> (image)
+    size = Shape <end: int = 2> ({source})
     kept = Min (size, crop_size)
     surplus = Sub (size, kept)
     surplus_float = Cast <to: int = 1> (surplus)
@@ -30,12 +32,99 @@ crop (uint8[height, width, 3] image) => (uint8[{crop_size}, {crop_size}, 3] crop
     margin_to_even = Round (margin)
     start = Cast <to: int = 7> (margin_to_even)
     end = Add (start, kept)
-    cut = Slice (image, start, end, axes)
+    cut = Slice ({source}, start, end, axes)
     missing = Sub (crop_size, kept)
     before = Div (missing, two)
     after = Sub (missing, before)
     pads = Concat <axis: int = 0> (before, after)
     crop = Pad (cut, pads, black, axes)
+}}
+"""
+# As `crop_masked` does: the square around what is not black, if the border is.
+_CROP_MASKED: Final = """
+crop_masked (uint8[height, width, 3] image) => (uint8[masked_height, masked_width, 3] masked)
+{{
+    zero = Constant <value_int: int = 0> ()
+    one = Constant <value_int: int = 1> ()
+    two = Constant <value_int: int = 2> ()
+    zeros = Constant <value_ints: ints = [0, 0]> ()
+    axis_0 = Constant <value_ints: ints = [0]> ()
+    axis_1 = Constant <value_ints: ints = [1]> ()
+    axis_2 = Constant <value_ints: ints = [2]> ()
+    axes = Constant <value_ints: ints = [0, 1]> ()
+    ends = Constant <value_ints: ints = [0, -1]> ()
+    half = Constant <value_float: float = 0.5> ()
+    black = Constant <value: tensor = uint8 black {{{black}}}> ()
+    speck = Constant <value_int: int = {speck}> ()
+    border_share = Constant <value_int: int = {border}> ()
+    least_side = Constant <value_int: int = {least}> ()
+
+    shape = Shape <end: int = 2> (image)
+    height = Gather <axis: int = 0> (shape, zero)
+    width = Gather <axis: int = 0> (shape, one)
+    brightest = ReduceMax <keepdims: int = 0> (image, axis_2)
+    is_bright = Greater (brightest, black)
+    bright = Cast <to: int = 7> (is_bright)
+    end_rows = Gather <axis: int = 0> (bright, ends)
+    end_columns = Gather <axis: int = 1> (bright, ends)
+    in_rows = ReduceSum <keepdims: int = 0> (end_rows)
+    in_columns = ReduceSum <keepdims: int = 0> (end_columns)
+    in_border = Add (in_rows, in_columns)
+    sides = Add (height, width)
+    border = Mul (sides, two)
+    weighted = Mul (in_border, border_share)
+    is_masked = LessOrEqual (weighted, border)
+
+    of_rows = ReduceSum <keepdims: int = 0> (bright, axis_1)
+    of_rows_weighted = Mul (of_rows, speck)
+    rows_used = GreaterOrEqual (of_rows_weighted, width)
+    of_columns = ReduceSum <keepdims: int = 0> (bright, axis_0)
+    of_columns_weighted = Mul (of_columns, speck)
+    columns_used = GreaterOrEqual (of_columns_weighted, height)
+    rows = Cast <to: int = 6> (rows_used)
+    columns = Cast <to: int = 6> (columns_used)
+    top = ArgMax <axis: int = 0, keepdims: int = 0> (rows)
+    left = ArgMax <axis: int = 0, keepdims: int = 0> (columns)
+    bottom_row = ArgMax <axis: int = 0, keepdims: int = 0, select_last_index: int = 1> (rows)
+    right_column = ArgMax <axis: int = 0, keepdims: int = 0, select_last_index: int = 1> (columns)
+    any_row = ReduceMax <keepdims: int = 0> (rows)
+    any_column = ReduceMax <keepdims: int = 0> (columns)
+    bottom = Add (bottom_row, one)
+    right = Add (right_column, one)
+    box_height = Sub (bottom, top)
+    box_width = Sub (right, left)
+    shorter = Min (box_height, box_width)
+    is_large = GreaterOrEqual (shorter, least_side)
+    has_rows = Cast <to: int = 9> (any_row)
+    has_columns = Cast <to: int = 9> (any_column)
+    is_found = And (has_rows, has_columns)
+    is_cell = And (is_found, is_large)
+    is_cropped = And (is_cell, is_masked)
+
+    side = Max (box_height, box_width)
+    tall = Unsqueeze (height, axis_0)
+    wide = Unsqueeze (width, axis_0)
+    size = Concat <axis: int = 0> (tall, wide)
+    kept = Min (size, side)
+    top_column = Unsqueeze (top, axis_0)
+    left_column = Unsqueeze (left, axis_0)
+    low = Concat <axis: int = 0> (top_column, left_column)
+    bottom_column = Unsqueeze (bottom, axis_0)
+    right_as_column = Unsqueeze (right, axis_0)
+    high = Concat <axis: int = 0> (bottom_column, right_as_column)
+    ends_sum = Add (low, high)
+    doubled_start = Sub (ends_sum, kept)
+    doubled_start_float = Cast <to: int = 1> (doubled_start)
+    start_float = Mul (doubled_start_float, half)
+    start_to_even = Round (start_float)
+    start_whole = Cast <to: int = 7> (start_to_even)
+    start_not_negative = Max (start_whole, zeros)
+    room = Sub (size, kept)
+    start_of_cell = Min (start_not_negative, room)
+    end_of_cell = Add (start_of_cell, kept)
+    start = Where (is_cropped, start_of_cell, zeros)
+    end = Where (is_cropped, end_of_cell, size)
+    masked = Slice (image, start, end, axes)
 }}
 """
 # Pillow's bilinear filter, to the bit. Not the operator Resize, because onnxruntime's rounds
@@ -162,19 +251,25 @@ def preprocess(transform: ImageTransform) -> onnx.ModelProto:
     Raises
     ------
     UnsupportedInputError
-        If the transform has stain normalisation or a foreground crop.
+        If the transform has stain normalisation or ``foreground=True``.
     """
-    for name in ("stain", "foreground"):
-        if value := getattr(transform, name):
+    for name, known in (("stain", None), ("foreground", "masked")):
+        if (value := getattr(transform, name)) and value != known:
             raise UnsupportedInputError(
                 f"{name}={value!r} cannot be exported; export a model that was fitted without it, "
                 "on images transformed beforehand by ImageTransform and ImageSequence.map"
             )
     side, crop_size = transform.side, transform.crop_size
-    if crop_size is None:
-        return _resize(side, "image", "height", "width")
-    crop = as_model(parser.parse_graph(_CROP.format(crop_size=crop_size)))
-    return join(crop, _resize(side, "crop", str(crop_size), str(crop_size)))
+    steps, shape, source = [], ("height", "width"), "image"
+    if transform.foreground == "masked":
+        masked = _CROP_MASKED.format(black=BLACK, speck=SPECK, border=MASKED_BORDER, least=MIN_SIDE)
+        shape, source = ("masked_height", "masked_width"), "masked"
+        steps.append(as_model(parser.parse_graph(masked)))
+    if crop_size is not None:
+        crop = _CROP.format(crop_size=crop_size, height=shape[0], width=shape[1], source=source)
+        shape, source = (str(crop_size), str(crop_size)), "crop"
+        steps.append(as_model(parser.parse_graph(crop)))
+    return functools.reduce(join, [*steps, _resize(side, source, *shape)])
 
 
 def _resize(side: int, source: str, height: str, width: str) -> onnx.ModelProto:

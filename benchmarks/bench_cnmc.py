@@ -1,0 +1,199 @@
+"""How well do systems classify real cells of C-NMC 2019, by subject, beside humble baselines?
+
+Each system is tested on the same five folds by group, and once trained on fold_0 and tested on
+fold_2. Intervals of differences are over the groups of independent subjects.
+"""
+
+import time
+import warnings
+
+import numpy as np
+from _common import make_parser, report
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from xgboost import XGBClassifier
+
+from effboost import ImageSequence, presets
+from effboost.datasets import load_image_folder
+from effboost.metrics import expected_calibration_error
+from effboost.model_selection import SubjectKFold
+
+N_DRAWS = 1000
+
+
+def colour_and_shape(pixels):
+    """Return mean and standard deviation of the colours of a cell, and its size and shape."""
+    cell = pixels.max(axis=2) > 8
+    rows, columns = (np.flatnonzero(cell.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return np.zeros(10)
+    inside = pixels[cell].astype(float)
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    area = cell.sum()
+    shape = np.sqrt(area), max(height, width), min(height, width) / max(height, width)
+    return np.concatenate([inside.mean(axis=0), inside.std(axis=0), shape, [area / height / width]])
+
+
+def load_cells(options):
+    """Load images, whether each is of class ALL, groups, subjects and official folds."""
+    data = load_image_folder(options.data, target="label", group="group")
+    # One cell in ten.
+    keep = np.arange(len(data.target)) % 10 == 0 if options.small else slice(None)
+    subjects, official = (data.table[name][keep] for name in ("subject", "fold"))
+    y = (data.target[keep] == "all").astype(int)
+    return ImageSequence(data.paths[keep]), y, data.groups[keep], subjects, official
+
+
+def linear(C=1.0):
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
+
+
+def systems(options):
+    """Build each system as (input, classifier); the input is "images", "colour" or "shape"."""
+    own = {"weights": options.weights, "random_state": 0, "cache": options.cache}
+    frozen = {"fine_tune": False} | own
+
+    def recommended(**params):
+        return "images", presets.recommended(options.backbone, **own).set_params(**params)
+
+    random = presets.paper(options.backbone, **(frozen | {"weights": None}))
+    built = {
+        "majority": ("colour", DummyClassifier(strategy="prior")),
+        "colour statistics, logistic": ("colour", linear()),
+        "size and shape, logistic": ("shape", linear()),
+        "random network, paper's head": ("images", random),
+        "paper's head, frozen": ("images", presets.paper(options.backbone, **frozen)),
+        "recommended": recommended(),
+    }
+    if options.variants:
+
+        def one_view(**params):
+            return recommended(featurizer__views="original", **params)
+
+        transform, head = "featurizer__transform__", "classifier__"
+        built |= {
+            "one view": one_view(),
+            "one view, 224 pixels": one_view(**{transform + "image_size": 224}),
+            "one view, whole images": one_view(**{transform + "foreground": False}),
+            "one view, with the last stage": one_view(featurizer__features="pooled"),
+            "one view, last stage alone": one_view(
+                featurizer__features="pooled", featurizer__extra_features=None
+            ),
+            "one view, linear alone": one_view(**{head + "linear_weight": 1.0}),
+            "one view, trees alone": one_view(**{head + "linear_weight": 0.0}),
+            "one view, paper's head": one_view(
+                classifier=XGBClassifier(learning_rate=0.35, tree_method="hist")
+            ),
+            "one view, class_weight": one_view(class_weight="balanced"),
+        }
+    if options.tuned:
+        built["paper"] = "images", presets.paper(options.backbone, **own)
+        tuned = presets.recommended(options.backbone, fine_tune=True, **own)
+        built["recommended, tuned"] = "images", tuned
+    return built
+
+
+def by_subject(y, p, subjects):
+    """Return the class of each subject, and the mean probability of its cells."""
+    _, inverse = np.unique(subjects, return_inverse=True)
+    counts = np.bincount(inverse)
+    return np.bincount(inverse, y) / counts > 0.5, np.bincount(inverse, p) / counts
+
+
+def scores(y, p, subjects):
+    is_all = p > 0.5
+    patient, of_patient = by_subject(y, p, subjects)
+    return {
+        "accuracy": accuracy_score(y, is_all),
+        "weighted F1": f1_score(y, is_all, average="weighted"),
+        "AUROC": roc_auc_score(y, p),
+        "calibration error": expected_calibration_error(y, np.column_stack([1 - p, p])),
+        "subject AUROC": roc_auc_score(patient, of_patient),
+        "subject accuracy": accuracy_score(patient, of_patient > 0.5),
+    }
+
+
+def difference(y, p, reference, groups, score):
+    """Format the difference of a score from the reference, with its interval over groups."""
+    _, inverse = np.unique(groups, return_inverse=True)
+    n = inverse.max() + 1
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=N_DRAWS)
+    found = []
+    for draw in draws:
+        weight = draw[inverse]
+        if len(np.unique(y[weight > 0])) == 2:
+            found.append(score(y, p, weight) - score(y, reference, weight))
+    low, high = np.quantile(found, [0.025, 0.975])
+    mean = score(y, p, None) - score(y, reference, None)
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def auroc(y, p, weight):
+    return roc_auc_score(y, p, sample_weight=weight)
+
+
+def weighted_f1(y, p, weight):
+    return f1_score(y, p > 0.5, average="weighted", sample_weight=weight)
+
+
+def test(kind, clf, inputs, y, groups, folds):
+    """Return the probability of class ALL for the test rows of each fold."""
+    X = inputs[kind]
+    for train, rows in folds:
+        fitted = clone(clf)
+        known = {"groups": groups[train]} if kind == "images" else {}
+        fitted.fit(X[train], y[train], **known)
+        yield rows, fitted.predict_proba(X[rows])[:, 1]
+
+
+def main():
+    parser = make_parser(__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, help="folder with labels.csv")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--cache", help="folder of features, to continue a run")
+    parser.add_argument("--variants", action="store_true", help="one setting at a time")
+    parser.add_argument("--tuned", action="store_true", help="also fine-tune, which takes hours")
+    parser.add_argument("--only", nargs="+", help="names of the systems to test")
+    parser.add_argument("--name", default="cnmc", help="name of the file with results")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    images, y, groups, subjects, official = load_cells(options)
+    rows = np.array([colour_and_shape(np.asarray(image)) for image in images])
+    inputs = {"images": images, "colour": rows[:, :6], "shape": rows[:, 6:]}
+    folds = list(SubjectKFold(5, random_state=0).split(y, y, groups))
+    across = [(np.flatnonzero(official == "fold_0"), np.flatnonzero(official == "fold_2"))]
+
+    found, lines = {}, {}
+    for name, (kind, clf) in systems(options).items():
+        if options.only and name.strip() not in options.only and name != "recommended":
+            continue
+        start = time.perf_counter()
+        p = np.zeros(len(y))
+        for test_rows, given in test(kind, clf, inputs, y, groups, folds):
+            p[test_rows] = given
+        line = {"system": name} | {k: f"{v:.3f}" for k, v in scores(y, p, subjects).items()}
+        ((test_rows, given),) = test(kind, clf, inputs, y, groups, across)
+        other = scores(y[test_rows], given, subjects[test_rows])
+        line |= {
+            "fold_0 to fold_2: weighted F1": f"{other['weighted F1']:.3f}",
+            "AUROC there": f"{other['AUROC']:.3f}",
+            "s": f"{time.perf_counter() - start:.0f}",
+        }
+        found[name], lines[name] = p, line
+        print("  ".join(line.values()), flush=True)
+    for name, line in lines.items():
+        for title, score in (("AUROC", auroc), ("weighted F1", weighted_f1)):
+            line[f"{title} minus recommended"] = difference(
+                y, found[name], found["recommended"], groups, score
+            )
+    report(options.name, __doc__.partition("\n")[0], list(lines.values()))
+
+
+if __name__ == "__main__":
+    main()
