@@ -156,7 +156,7 @@ def feature_importance(
     >>> clf = clf.fit(cells.images, cells.target)
     >>> found = feature_importance(clf, cells.images, cells.target)
     >>> found.contributions.shape, found.stages
-    ((24, 960), ('layer1', 'layer2', 'layer3', ''))
+    ((24, 448), ('layer1', 'layer2', 'layer3'))
     """
     check_explainable(clf)
     images = clf.featurizer_._check_images(X, reset=False)

@@ -200,6 +200,7 @@ class FeatureImportanceDisplay:
         best = np.argsort(-mean, kind="stable")[:_N_BARS]
         ax.barh(range(len(best)), mean[best], color="#0072B2", height=0.7)
         name_rows(ax, [found.name_channel(int(i)) for i in best])
+        ax.locator_params(axis="x", nbins=4)
         unit = "probability" if found.is_probability else "margin"
         ax.set_xlabel(f"mean absolute contribution ({unit})")
         ax.set_title("Channels with the largest contributions", fontsize=10, loc="left")
