@@ -19,6 +19,7 @@ from effboost._extraction.cache import Cache
 from effboost._extraction.extract import compute_features
 from effboost._extraction.feature_extractor import FeatureExtractor
 from effboost._extraction.prepared_images import PreparedImages
+from effboost._extraction.row_cache import map_temporary_file
 from effboost._images import ImageSequence, as_images
 from effboost._training.config import FineTuning
 from effboost._training.network_fit import FittedNetwork, NetworkFit
@@ -57,7 +58,7 @@ class BaseImageFeaturizer(
         Return `X` as an `ImageSequence`; as `PreparedImages`, for `fit`.
     ``_fit_labelled(rows, validation)``
         Fit on rows that have been checked.
-    ``_compute_features(images, average=, rejects=, progress=)``
+    ``_compute_features(images, average=, rejects=, progress=, on_disk=)``
         Return the features of prepared images, always as an array.
     ``_load_network()``
         Return the network up to its features, with its initial weights.
@@ -230,22 +231,26 @@ class BaseImageFeaturizer(
         average: bool = True,
         rejects: dict[int, ImageDecodeError] | None = None,
         progress: bool | None = None,
+        on_disk: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Compute features: (n_samples, n_features), or (n_samples, n_views, n_features).
 
         `rejects`, if given, is filled with the errors of images that cannot be read, whose rows are
-        NaN. Progress is shown if `progress` is True, or None with `verbose`.
+        NaN. Progress is shown if `progress` is True, or None with `verbose`. `on_disk` returns an
+        array in a temporary file.
         """
         views = Views(self.views == "dihedral", average=average)
         device = resolve_device(self.device, or_cpu=True)
+        width = self._n_features_out * (1 if average else views.count)
         features = compute_features(
             images,
             lambda: self._extractor.start(device),
-            self._n_features_out * (1 if average else views.count),
+            width,
             views=views,
             feature_cache=self._extractor.feature_cache(Cache.at(self.cache), device, views),
             progress=bool(self.verbose) if progress is None else progress,
             rejects=rejects,
+            out=map_temporary_file((len(images), width), np.float32) if on_disk else None,
         )
         return features if average else features.reshape(-1, views.count, self._n_features_out)
 

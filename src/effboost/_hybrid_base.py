@@ -16,6 +16,7 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import count_rounds
 from effboost._heads.calibration import calibrate_head
 from effboost._heads.fit import fit_head, stops_early
+from effboost._heads.out_of_core import keeps_features_on_disk
 from effboost._heads.view_averaging import decide_over_views, mean_over_views
 from effboost._training.config import FineTuning
 from effboost._transforms import Views
@@ -41,6 +42,7 @@ class BaseHybridClassifier(
     """A featurizer and a head: checks of their parameters, fitting and predictions."""
 
     # Parameters, which the constructor of the subclass sets.
+    feature_storage: str
     head_protocol: str
     holdout_fraction: float
     view_averaging: str
@@ -95,11 +97,14 @@ class BaseHybridClassifier(
     ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
         """Fit the classifier on features; return it, calibrated if requested, and its history."""
         with subtask(task, "extract-features", self):
-            train = self._head_rows(featurizer, deciding, classes)
+            n_views, n_features = self._n_head_views(featurizer), featurizer._n_features_out
+            shape = len(deciding.images) * n_views, n_features
+            on_disk = keeps_features_on_disk(self.feature_storage, shape, classifier)
+            train = self._head_rows(featurizer, deciding, classes, on_disk)
             self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
             watched = None
             if validation is not None:
-                watched = self._head_rows(featurizer, validation, classes)
+                watched = self._head_rows(featurizer, validation, classes, on_disk)
         child = classifier if hasattr(classifier, "set_callbacks") else None
         n_rounds = count_rounds(classifier)
         with subtask(task, "fit-head", self, child=child, max_subtasks=n_rounds) as fitting:
@@ -110,23 +115,25 @@ class BaseHybridClassifier(
                 sample_weight=deciding.weights_with_classes(self.class_weight),
                 device=resolve_device(featurizer.device),
                 groups=deciding.groups,
-                n_views=self._n_head_views(featurizer),
+                n_views=n_views,
                 rounds=CallbackSteps("boosting-round", self, fitting, {}),
             )
         if self.calibration is not None and watched is not None:
-            classifier = calibrate_head(
-                classifier, self.calibration, watched, self._n_head_views(featurizer)
-            )
+            classifier = calibrate_head(classifier, self.calibration, watched, n_views)
         return classifier, evals_result
 
     def _head_rows(
-        self, featurizer: ImageFeaturizer, rows: LabelledImages, classes: npt.NDArray[Any]
+        self,
+        featurizer: ImageFeaturizer,
+        rows: LabelledImages,
+        classes: npt.NDArray[Any],
+        on_disk: bool,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return the training rows of the classifier: one for each image, or for each view."""
         target = rows.encode(classes)
         if self.view_averaging == "features":
-            return featurizer._compute_features(rows.images), target
-        features = featurizer._compute_features(rows.images, average=False)
+            return featurizer._compute_features(rows.images, on_disk=on_disk), target
+        features = featurizer._compute_features(rows.images, average=False, on_disk=on_disk)
         n_views = features.shape[1]
         return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
 

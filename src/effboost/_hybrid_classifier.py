@@ -63,6 +63,11 @@ class HybridClassifier(BaseHybridClassifier):
         features, so that the classifier has one row for each image; or the probabilities of the
         classifier, which then learns from eight rows for each image, each with an eighth of the
         weight.
+    feature_storage : {"auto", "memory", "disk"}, default="auto"
+        Where the features that the classifier learns from are kept in `fit`: in memory, or in a
+        temporary file, from which XGBoost trains block by block (with ``tree_method="hist"``; other
+        heads need memory). "auto" chooses the disk, with a warning, if four times their size is
+        more than the available memory. Trees may differ slightly between the two.
     calibration : {"temperature", "sigmoid", "isotonic"} or None, default=None
         Calibrate the classifier's probabilities by scikit-learn's `CalibratedClassifierCV`, on
         validation images that neither the classifier nor the network has learned from.
@@ -152,6 +157,7 @@ class HybridClassifier(BaseHybridClassifier):
         "head_protocol": [StrOptions({"in_sample", "holdout"})],
         "holdout_fraction": [Interval(Real, 0, 1, closed="neither")],
         "view_averaging": [StrOptions({"features", "probabilities"})],
+        "feature_storage": [StrOptions({"auto", "memory", "disk"})],
         "calibration": [StrOptions({"temperature", "sigmoid", "isotonic"}), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
@@ -167,6 +173,7 @@ class HybridClassifier(BaseHybridClassifier):
         head_protocol: str = "in_sample",
         holdout_fraction: float = 0.3,
         view_averaging: str = "features",
+        feature_storage: str = "auto",
         calibration: str | None = None,
         validation_fraction: float | None = None,
         class_weight: str | dict[Any, float] | None = None,
@@ -178,6 +185,7 @@ class HybridClassifier(BaseHybridClassifier):
         self.head_protocol = head_protocol
         self.holdout_fraction = holdout_fraction
         self.view_averaging = view_averaging
+        self.feature_storage = feature_storage
         self.calibration = calibration
         self.validation_fraction = validation_fraction
         self.class_weight = class_weight

@@ -24,6 +24,7 @@ __all__ = [
     "ModelFileError",
     "ModelFileWarning",
     "SplitError",
+    "StoreError",
     "TrainingError",
     "UnknownBackboneError",
     "UnsupportedInputError",
@@ -75,6 +76,14 @@ class ImageDecodeError(EffboostError, ValueError, OSError):
 
 class ImageNotFoundError(ImageDecodeError, FileNotFoundError):
     """The file of an image does not exist."""
+
+
+class StoreError(EffboostError, OSError):
+    """A store cannot be used: credentials, connection, or a package that is missing.
+
+    It is not the fault of one image, so ``on_error="skip"`` does not skip it. The message names the
+    URL, without users, passwords and queries.
+    """
 
 
 class DatasetError(EffboostError, ValueError):

@@ -21,6 +21,7 @@ COMMANDS = (
     "fit",
     "evaluate",
     "predict",
+    "features",
     "explain",
     "export",
     "check",

@@ -71,6 +71,7 @@ def compute_features(
     feature_cache: FeatureCache | None = None,
     progress: bool = False,
     rejects: _Rejects | None = None,
+    out: _Rows | None = None,
 ) -> npt.NDArray[np.float32]:
     """Compute the features of images, a small batch at a time.
 
@@ -94,6 +95,8 @@ def compute_features(
     rejects : dict of int to ImageDecodeError, default=None
         Filled with the errors of images that cannot be read, by position. None raises the first
         one.
+    out : ndarray of shape (n_samples, width), float32, default=None
+        Where the features are written, such as an array in a file. None reserves memory.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def compute_features(
     """
     limit_threads_after_fork()
     n = len(images)
-    features = np.empty((n, width), dtype=np.float32)
+    features = np.empty((n, width), dtype=np.float32) if out is None else out
     with tqdm(total=n, desc="features", unit="image", leave=None, disable=not progress) as bar:
         if feature_cache is None:
             runtime = start_runtime()
@@ -118,8 +121,9 @@ def compute_features(
                     bar.update(len(part))
                 return features
 
-            # Other calls that share results may not know of rejected images.
-            return compute() if rejects is not None else _share(images, runtime, views, compute)
+            # Other calls that share results may not know of rejected images, and copy them.
+            alone = rejects is not None or out is not None
+            return compute() if alone else _share(images, runtime, views, compute)
         # Collected in any case: the first one that cannot be hashed may come after one that
         # cannot be decoded.
         errors: _Rejects = {} if rejects is None else rejects

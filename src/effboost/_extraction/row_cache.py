@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RowCache"]
+__all__ = ["RowCache", "map_temporary_file"]
 
 # Up to here rows are kept in memory; beyond, in a file, which the system keeps there if it can.
 _MAX_IN_MEMORY: Final = 2**28
@@ -66,9 +66,22 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any] 
     if n_bytes <= _MAX_IN_MEMORY:
         return np.empty(shape, dtype)
     try:
-        with tempfile.TemporaryFile() as file:
+        return map_temporary_file(shape, dtype)
+    except OSError:  # no room
+        return None
+
+
+def map_temporary_file(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap[Any, Any]:
+    """Return an array in a temporary file without a name, which is removed with the array.
+
+    Raises
+    ------
+    OSError
+        If no disk has room for it.
+    """
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
             # Reserved at once: a disk that fills up later would kill the process.
             os.posix_fallocate(file.fileno(), 0, n_bytes)
-            return np.memmap(file, dtype, "r+", shape=shape)
-    except (OSError, AttributeError):  # no room; no such call on macOS
-        return None
+        return np.memmap(file, dtype, "r+", shape=shape)

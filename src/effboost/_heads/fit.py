@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from contextlib import nullcontext
 from typing import Any, Final, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.utils.validation import has_fit_parameter
 from effboost._heads.booster import check_objective, fit_booster, is_booster, watches_validation
 from effboost._heads.inner_splits import find_splitters, needs_groups, split_by_subject
 from effboost._heads.metadata import check_takes_weights, fit_metadata, takes_weights
+from effboost._heads.out_of_core import trains_from_file
 from effboost._utils.decision import check_probabilities
 from effboost._utils.fit_callbacks import CallbackSteps
 from effboost.exceptions import SplitError, UnsupportedInputError
@@ -209,20 +211,25 @@ def fit_head(
     weight = None if (rows.weight == 1).all() else rows.weight
     if is_booster(classifier):
         fit_params, _ = fit_metadata(classifier, weight, rows.groups)
-        result = fit_booster(
-            classifier,
-            (rows.features, rows.target),
-            validation,
-            watched=train,
-            device=device,
-            rounds=rounds,
-            **fit_params,
-        )
+        with trains_from_file(classifier) if _is_file(train[0]) else nullcontext():
+            result = fit_booster(
+                classifier,
+                (rows.features, rows.target),
+                validation,
+                watched=train,
+                device=device,
+                rounds=rounds,
+                **fit_params,
+            )
         _check_fitted(classifier, train[0])
         return result
     rows.fit(classifier, weight, validation if stops_early(classifier, len(rows.target)) else None)
     _check_fitted(classifier, train[0])
     return None
+
+
+def _is_file(features: _Features) -> bool:
+    return isinstance(features, np.memmap)
 
 
 def _check_fitted(classifier: Any, features: _Features) -> None:
@@ -285,8 +292,11 @@ class _HeadRows:
         """Merge equal rows into one with the sum of their weights, at the position of the first.
 
         A weight of 2 and an image that occurs twice then give the same result, to the bit;
-        otherwise, a booster would sum its gradients in another order.
+        otherwise, a booster would sum its gradients in another order. Rows in a file are left as
+        they are: to compare them, memory would have to hold them.
         """
+        if _is_file(self.features):
+            return self
         table = np.column_stack([self.features, self.target.astype(np.float32)])
         keys = table.view([("", np.void, table.itemsize * table.shape[1])]).ravel()
         first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]

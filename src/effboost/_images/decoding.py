@@ -26,11 +26,13 @@ from effboost._images.depth import (
 )
 from effboost._images.errors import UnreadableError
 from effboost._images.limits import (
+    MAX_REMOTE_BYTES,
     PLANAR_CONFIGURATION,
     BoundedFile,
     check_exif_size,
     check_is_file,
     check_memory,
+    check_remote_size,
     check_size,
     check_webp_size,
     count_bytes_per_pixel,
@@ -42,7 +44,8 @@ from effboost._utils.pillow_compat import (
     large_blocks,
     list_rawmodes,
 )
-from effboost.exceptions import ImageWarning, UnsupportedInputError
+from effboost._utils.stores import is_url, read_url, redact
+from effboost.exceptions import ImageNotFoundError, ImageWarning, UnsupportedInputError
 
 __all__ = [
     "Decoder",
@@ -87,9 +90,9 @@ class Decoder:
 
         The memory of the image is held in the budget until the function returns.
         """
-        check_is_file(name)
+        content = _read_content(name)
         with ExitStack() as held:
-            return function(_guarded(lambda: self._decode_file(name, held)))
+            return function(_guarded(lambda: self._decode_file(name, content, held)))
 
     def read_pil_image(self, image: Image.Image) -> Image.Image:
         """Convert a PIL image to upright 8-bit RGB."""
@@ -123,8 +126,9 @@ class Decoder:
 
     # --- files -----------------------------------------------------------------------------
 
-    def _decode_file(self, name: str, held: ExitStack) -> Image.Image:
-        with BoundedFile(io.FileIO(name)) as file:
+    def _decode_file(self, name: str, content: bytes | None, held: ExitStack) -> Image.Image:
+        shown = redact(name)
+        with BoundedFile(io.FileIO(name)) if content is None else io.BytesIO(content) as file:
             check_webp_size(file)
             check_exif_size(file)
             with Image.open(file, formats=_FORMATS) as image:
@@ -132,10 +136,11 @@ class Decoder:
                 per_pixel = count_bytes_per_pixel(image, self._needs_low_bytes())
                 check_memory(image.size, per_pixel, image.format)
                 n_pixels = image.width * image.height
-                held.enter_context(BUDGET.hold(n_pixels * per_pixel))
-                self._warn_of_pages(image, name)
+                n_bytes = n_pixels * per_pixel + len(content or b"")
+                held.enter_context(BUDGET.hold(n_bytes))
+                self._warn_of_pages(image, shown)
                 with large_blocks() if n_pixels > _LARGE else nullcontext():
-                    return self._convert_file(image, file, repr(name))
+                    return self._convert_file(image, file, repr(shown))
 
     def _convert_file(self, image: Image.Image, file: BinaryIO, name: str) -> Image.Image:
         declared = find_declared_white(image, file)
@@ -315,9 +320,26 @@ def cut_frame(image: Image.Image, side: int) -> Image.Image:
 
 
 def digest_file(name: str) -> str:
-    """Hash the bytes of a file."""
-    check_is_file(name)
+    """Hash the bytes of a file, or of one in a store."""
+    content = _read_content(name)
+    if content is not None:
+        return hashlib.sha256(content).hexdigest()
     return _guarded(lambda: _file_digest(name))
+
+
+def _read_content(name: str) -> bytes | None:
+    """Check that a file can be an image; return the bytes of one in a store, None for others."""
+    if not is_url(name):
+        check_is_file(name)
+        return None
+    try:
+        content = read_url(name, MAX_REMOTE_BYTES)
+    except FileNotFoundError as error:
+        missing = UnreadableError(str(error.strerror), ImageNotFoundError)
+    else:
+        check_remote_size(len(content))
+        return content
+    raise missing
 
 
 def digest_pil_image(image: Image.Image) -> str:

@@ -18,11 +18,13 @@ from effboost.exceptions import ImageNotFoundError
 
 __all__ = [
     "BITS_PER_SAMPLE",
+    "MAX_REMOTE_BYTES",
     "PLANAR_CONFIGURATION",
     "BoundedFile",
     "check_exif_size",
     "check_is_file",
     "check_memory",
+    "check_remote_size",
     "check_side",
     "check_size",
     "check_webp_size",
@@ -42,6 +44,8 @@ _MAX_PIXELS: Final = 89_478_485
 _MIN_SIDE: Final = 8
 # Of classic TIFF, BMP and WebP. Larger ones would take long to hash.
 _MAX_BYTES: Final = 2**32 - 1
+# Of a file in a store, which each thread reads into memory before it is decoded.
+MAX_REMOTE_BYTES: Final = 2**26
 _LARGE_READ: Final = 2**20
 # No image below the limit of pixels needs larger reads.
 _MAX_READ: Final = 2**29
@@ -74,6 +78,17 @@ def check_is_file(name: str) -> None:
             )
     except (OSError, ValueError) as error:  # no permission, name too long, null byte
         raise UnreadableError(f"cannot be opened: {error}") from error
+
+
+def check_remote_size(n_bytes: int) -> None:
+    """Check the size of a file that was read from a store, up to one byte beyond the limit."""
+    if n_bytes == 0:
+        raise UnreadableError("the file is empty (0 bytes)")
+    if n_bytes > MAX_REMOTE_BYTES:
+        raise UnreadableError(
+            f"has more than {MAX_REMOTE_BYTES:,} bytes, the limit for images in a store: copy it "
+            "to this machine, or cut it into cells first"
+        )
 
 
 class BoundedFile(io.BufferedReader):

@@ -42,10 +42,10 @@ class ImageSequence:
     ----------
     X : images
         Paths, PIL images, arrays or tensors in any form that the estimators take: a sequence,
-        Series or one-column DataFrame of paths; a list of PIL images or of arrays, whose sizes
-        may differ; an ``(n, h, w)``, ``(n, h, w, 1)``, ``(n, h, w, 3)`` or ``(n, h, w, 4)``
-        array, uint8 or float in [0, 1]; an ``(n, c, h, w)`` torch tensor of the same types; or
-        an ``(n, h * w * c)`` array together with `image_shape`.
+        Series or one-column DataFrame of paths, or of URLs that fsspec reads; a list of PIL images
+        or of arrays, whose sizes may differ; an ``(n, h, w)``, ``(n, h, w, 1)``, ``(n, h, w, 3)``
+        or ``(n, h, w, 4)`` array, uint8 or float in [0, 1]; an ``(n, c, h, w)`` torch tensor of the
+        same types; or an ``(n, h * w * c)`` array together with `image_shape`.
     groups : array-like of shape (n_samples,), default=None
         The subject of each image. They are sliced together with the images.
     image_shape : tuple (h, w) or (h, w, c), default=None
@@ -197,6 +197,8 @@ class ImageSequence:
         ------
         ImageDecodeError
             If it cannot be read. The error names its position, path and the reason.
+        StoreError
+            If the store of its URL cannot be used.
         """
         origin = int(self._index[index])
 

@@ -21,6 +21,7 @@ from effboost._images.decoding import (
 )
 from effboost._images.depth import check_dtype
 from effboost._utils.columns import check_groups, is_missing
+from effboost._utils.stores import as_local_path, redact
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["FramedSource", "Handle", "ItemSource", "MappedSource", "Source", "as_source"]
@@ -86,7 +87,7 @@ class ItemSource:
         item = self._items[i]
         if isinstance(item, Handle):
             return item.source.path(item.origin)
-        return item if isinstance(item, str) else None
+        return redact(item) if isinstance(item, str) else None
 
     def fingerprint(self, i: int) -> str:
         item = self._items[i]
@@ -320,7 +321,7 @@ def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle
         if not path:
             raise UnsupportedInputError(f"the path at position {i} is empty")
         if isinstance(path, str):
-            return str(path)
+            return as_local_path(str(path))
     if isinstance(item, Image.Image | np.ndarray | Handle):
         return item
     if _is_tensor(item):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import metadata
 from types import ModuleType
 from typing import Any
@@ -47,6 +49,7 @@ __all__ = [
     "load_umap",
     "load_xgboost",
     "register_scorer",
+    "replace_matrices",
     "validate_parameter_constraints",
 ]
 
@@ -92,6 +95,25 @@ def register_scorer(name: str, scorer: Any) -> None:
         for constraint in constraints.get("scoring", ()):
             if isinstance(constraint, StrOptions):
                 constraint.options.add(name)
+
+
+@contextmanager
+def replace_matrices(booster: Any, create: Callable[..., Any]) -> Iterator[None]:
+    """Let a booster of XGBoost build its matrices by a function while it is fitted.
+
+    The function gets the matrix to take the bins from, and the keywords of `DMatrix`. Can be
+    removed when XGBoost's scikit-learn interface takes a `DataIter`.
+    """
+    if not hasattr(type(booster), "_create_dmatrix"):
+        raise MissingDependencyError(
+            "this version of xgboost builds its matrices in another way: install another one, or "
+            'leave out feature_storage="disk"'
+        )
+    booster._create_dmatrix = create
+    try:
+        yield
+    finally:
+        del booster._create_dmatrix
 
 
 def load_extra(name: str, extra: str) -> ModuleType:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from effboost._utils.escape import escape_invisible
+from effboost._utils.stores import redact
 
 __all__ = ["main", "make_parser"]
 
@@ -24,6 +25,7 @@ examples:
   effboost evaluate cells --group patient       how good is a model on new patients?
   effboost fit cells --group patient --out model.effboost
   effboost predict model.effboost new_cells --out predictions.csv
+  effboost features new_cells --out f.parquet   numbers for other programs
   effboost demo                                 all of this on generated cells
 
 exit status:
@@ -115,6 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
         _evaluate,
         _explain,
         _export,
+        _features,
         _fit,
         _info,
         _predict,
@@ -127,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
         _fit,
         _evaluate,
         _predict,
+        _features,
         _explain,
         _export,
         _check,
@@ -178,7 +182,7 @@ class _Interrupts:
 def _print_message(kind: str, message: Any, arguments: argparse.Namespace) -> None:
     # Names of files, classes and members of model files may contain control characters.
     # XGBoost appends the stack of its C++ code.
-    text = str(message).partition("\nStack trace:")[0].rstrip()
+    text = redact(str(message).partition("\nStack trace:")[0].rstrip())
     lines = map(escape_invisible, _in_options(text, arguments).split("\n"))
     print(f"effboost: {kind}: {chr(10).join(lines)}", file=sys.stderr)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from effboost._utils.escape import escape_invisible
+from effboost._utils.stores import redact
 from effboost.cli._models import list_inputs, load_model
 from effboost.cli._options import add_command, add_white_level_option
 from effboost.cli._output import check_folder
@@ -96,7 +97,7 @@ def _name_maps(images: list[str], folder: Path) -> Iterator[Path]:
     """Yield the path of each heat map: the name of its image, numbered if it is not unique."""
     taken: set[str] = set()
     for image in images:
-        stem = name = Path(image).stem
+        stem = name = Path(redact(image)).stem
         number = 1
         while name.casefold() in taken:
             number += 1
@@ -116,7 +117,7 @@ def _keep_readable(images: list[str], white_level: float | None) -> list[str]:
             sequence.decode(i, lambda image: None)
         except ImageDecodeError as error:
             reason = escape_invisible(error.reason)
-            print(f"effboost: error: {image!r}: {reason}", file=sys.stderr)
+            print(f"effboost: error: {redact(image)!r}: {reason}", file=sys.stderr)
         else:
             good.append(image)
     return good

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["keep_bytes", "list_inputs", "load_model"]
+from effboost._utils.stores import is_url, list_url, redact, url_exists
+
+__all__ = ["can_read_again", "keep_bytes", "list_inputs", "load_model"]
 
 
 def load_model(path: Path) -> Any:
@@ -21,18 +23,25 @@ def load_model(path: Path) -> Any:
 
 
 def list_inputs(names: Iterable[str]) -> list[str]:
-    """List the paths of images from files, folders, and "-" for a list on stdin."""
+    """List the images of files, folders, URLs, and "-" for a list of paths or URLs on stdin."""
     from effboost.exceptions import DatasetError
 
     # Each image once, in the given order.
     found = list(dict.fromkeys(_expand(names)))
     if not found:
         raise DatasetError("there are no images: name image files, or folders with images")
+    # Rows are found again by names, in which a query does not appear.
+    if len({redact(name) for name in found}) < len(found):
+        raise DatasetError(
+            "some URLs differ only in user, password or query, which are not written since they "
+            "may be credentials: their rows could not be told apart"
+        )
     return found
 
 
 def _expand(names: Iterable[str]) -> Iterator[str]:
     from effboost.datasets import list_images
+    from effboost.datasets._files import SUFFIXES
 
     for name in names:
         if name == "-":
@@ -40,10 +49,19 @@ def _expand(names: Iterable[str]) -> Iterator[str]:
             # Remove one carriage return of Windows line ends; file names may contain others.
             lines = (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
             yield from filter(None, lines)
+        elif is_url(name):
+            is_file = Path(redact(name).removesuffix("?***")).suffix.lower() in SUFFIXES
+            below = [] if is_file else list_url(name)
+            yield from [url for url in below if Path(url).suffix.lower() in SUFFIXES] or [name]
         elif Path(name).is_dir():
             yield from list_images(name)
         else:
             yield name
+
+
+def can_read_again(name: str) -> bool:
+    """Return whether a name in an output file leads to its image: a URL may be redacted."""
+    return url_exists(name) if is_url(name) and "***" not in name else Path(name).is_file()
 
 
 def keep_bytes(stream: TextIO, newline: str | None = None) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "add_folder_options",
     "add_format_option",
     "add_model_options",
+    "add_network_options",
     "add_white_level_option",
     "load_data",
     "make_estimator",
@@ -154,19 +155,14 @@ def _refuse_held_out(split: Any, folder: Path) -> None:
         )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_network_options(parser: argparse.ArgumentParser, *, preset: str) -> None:
+    """Add the options that describe a network; `preset` is the name of the default."""
     add = parser.add_argument
     add(
         "--preset",
         metavar="NAME",
         help="initial settings, a function of effboost.presets: paper, paper-code, frozen, "
-        "recommended, ... (default: paper)",
-    )
-    add("--frozen", action="store_true", help="the same as --preset frozen")
-    add(
-        "--fine-tune",
-        action="store_true",
-        help="fine-tune the network even if the preset, such as recommended, does not",
+        f"recommended, ... (default: {preset})",
     )
     add("--backbone", metavar="NAME", help="network (default: that of the preset)")
     add(
@@ -174,24 +170,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="imagenet|none|FILE",
         help='"imagenet", "none" for random ones, or a .pth or .safetensors file '
         "(default: imagenet)",
-    )
-    add(
-        "--epochs",
-        type=positive_number,
-        metavar="N",
-        help="epochs of training (default: that of the preset)",
-    )
-    add(
-        "--trainable",
-        type=_trainable,
-        metavar="all|head|N",
-        help="what is trained: the whole network, its linear layer, or also the last N stages "
-        "(default: that of the preset)",
-    )
-    add(
-        "--freeze-batch-norm",
-        action="store_true",
-        help="keep the statistics of batch norms, for weights with folded batch norms",
     )
     add(
         "--image-size",
@@ -214,6 +192,39 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--device", help="device of torch: cpu, cuda, ... (default: a GPU if there is one)")
     add("--seed", type=int, default=0, help="seed of splits and models (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(
+        frozen=False, fine_tune=False, epochs=None, trainable=None, freeze_batch_norm=False
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that describe an estimator and its training."""
+    add = parser.add_argument
+    add_network_options(parser, preset="paper")
+    add("--frozen", action="store_true", help="the same as --preset frozen")
+    add(
+        "--fine-tune",
+        action="store_true",
+        help="fine-tune the network even if the preset, such as recommended, does not",
+    )
+    add(
+        "--epochs",
+        type=positive_number,
+        metavar="N",
+        help="epochs of training (default: that of the preset)",
+    )
+    add(
+        "--trainable",
+        type=_trainable,
+        metavar="all|head|N",
+        help="what is trained: the whole network, its linear layer, or also the last N stages "
+        "(default: that of the preset)",
+    )
+    add(
+        "--freeze-batch-norm",
+        action="store_true",
+        help="keep the statistics of batch norms, for weights with folded batch norms",
+    )
 
 
 def make_estimator(arguments: argparse.Namespace) -> Any:

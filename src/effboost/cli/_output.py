@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from effboost._utils.atomic_write import name_path, write_atomic
 from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
+from effboost._utils.stores import is_url, list_url, redact, url_exists
 
 if TYPE_CHECKING:
     from effboost.evaluation import EvaluationReport
@@ -22,6 +23,7 @@ __all__ = [
     "check_new",
     "check_new_folder",
     "check_page",
+    "output_path",
     "print_facts",
     "print_json",
     "write_pages",
@@ -49,19 +51,32 @@ def check_page(file: Path) -> None:
     load_matplotlib()
 
 
-def check_new(file: Path, *, force: bool) -> None:
+def output_path(text: str) -> Path | str:
+    """Convert an option to the path of an output; URLs of stores stay as they are."""
+    return text if is_url(text) else Path(text)
+
+
+def check_new(file: Path | str, *, force: bool) -> None:
     """Check that a file can be written, and is only overwritten with --force."""
-    _check_file(file)
-    if file.exists() and not force:
+    if isinstance(file, str):
+        exists = url_exists(file)
+    else:
+        _check_file(file)
+        exists = file.exists()
+    if exists and not force:
         raise FileExistsError(f"{str(file)!r} exists: name another file, or give --force")
 
 
-def check_new_folder(folder: Path) -> None:
-    """Check that a folder can be written, and is empty."""
+def check_new_folder(folder: Path | str, *, force: bool = False) -> None:
+    """Check that a folder can be written, and is empty unless `force` is set."""
+    if isinstance(folder, str):
+        if list_url(folder) and not force:
+            raise FileExistsError(f"{folder!r} is not empty: name another folder")
+        return
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
     _check_writable(folder)
-    if folder.exists() and any(folder.iterdir()):
+    if not force and folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{str(folder)!r} is not empty: name another folder")
 
 
@@ -162,7 +177,7 @@ def write_predictions(
     names = [] if report.probabilities is None else [f"p_{label}" for label in report.classes]
     rows: list[list[Any]] = [["image", "subject", "fold", "true", "predicted", *names]]
     for i, true in enumerate(report.y_true):
-        image = i if paths is None else paths[i]
+        image = i if paths is None else redact(str(paths[i]))
         shares = [] if report.probabilities is None else report.probabilities[i].round(6)
         rows.append([image, report.groups[i], report.fold[i], true, report.y_pred[i], *shares])
     write_rows(file, rows, escape_formulas=escape_formulas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from effboost._utils.atomic_write import name_path
+from effboost._utils.stores import open_url, redact
 from effboost.cli._cluster import add_cluster_options, open_client
-from effboost.cli._models import keep_bytes, list_inputs, load_model
+from effboost.cli._models import can_read_again, keep_bytes, list_inputs, load_model
 from effboost.cli._options import (
     add_command,
     add_format_option,
     add_white_level_option,
     positive_number,
 )
-from effboost.cli._output import check_new
+from effboost.cli._output import check_new, output_path
 from effboost.cli._rejects import RejectFile, add_reject_options, check_rejects
 from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
 
@@ -54,9 +56,15 @@ def add_parser(commands: Any) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help='files; folders, at any depth; "-" for a list of paths on stdin',
+        help='files; folders, at any depth; URLs; "-" for a list of them on stdin',
     )
-    add("-o", "--out", type=Path, metavar="FILE", help="where to write (default: stdout)")
+    add(
+        "-o",
+        "--out",
+        type=output_path,
+        metavar="FILE|URL",
+        help="where to write (default: stdout)",
+    )
     add_format_option(parser, default="csv", json="one object a line")
     add_white_level_option(parser)
     add_reject_options(parser, rows=True)
@@ -90,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.resume and arguments.out.exists():
             recorded = read_recorded(arguments.out, writer)
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
-        rejects = _open_rejects(arguments, stack)
+        rejects = RejectFile.open(arguments, stack)
         file = _open(arguments.out, recorded, stack)
         client = stack.enter_context(open_client(arguments))
         _write(model, images, writer, file, recorded, rejects, client, arguments)
@@ -104,17 +112,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if recorded.n_failed else 0
 
 
-def _open_rejects(arguments: argparse.Namespace, stack: ExitStack) -> RejectFile | None:
-    if arguments.rejects is None:
-        return None
-    return RejectFile(
-        arguments.rejects,
-        stack,
-        resume=arguments.resume,
-        escape_formulas=arguments.escape_formulas,
-    )
-
-
 def _check_out(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_new(arguments.out, force=arguments.force or arguments.resume)
@@ -122,14 +119,21 @@ def _check_out(arguments: argparse.Namespace) -> None:
         return
     if arguments.out is None:
         raise ValueError("--resume needs --out, since printed rows cannot be read back")
+    if isinstance(arguments.out, str):
+        raise ValueError("--resume needs a file of this machine, since a store cannot extend files")
     if arguments.format == "table":
         raise ValueError("--resume reads CSV and JSON, not tables: leave out --format table")
 
 
-def _open(out: Path | None, recorded: Recorded, stack: ExitStack) -> TextIO:
+def _open(out: Path | str | None, recorded: Recorded, stack: ExitStack) -> TextIO:
     if out is None:
         keep_bytes(sys.stdout)
         return sys.stdout
+    if isinstance(out, str):
+        binary = stack.enter_context(open_url(out))
+        text = io.TextIOWrapper(binary, newline="", encoding="utf-8", errors="surrogateescape")
+        stack.callback(text.detach)  # writes the rest; the store's file is closed after it
+        return text
     if recorded.size:
         # Remove an incomplete row.
         with out.open("r+b") as whole:
@@ -160,7 +164,7 @@ def _write(
     rest = [
         (i, image)
         for i, image in enumerate(images)
-        if image not in recorded.images and image not in rejected
+        if redact(image) not in recorded.images and redact(image) not in rejected
     ]
     with tqdm(
         desc="predict",
@@ -178,7 +182,7 @@ def _write(
                     writer.write(prediction, file)
                     recorded.n_failed += prediction.error is not None
                 else:
-                    _reject(image, i, prediction.error, rejects)
+                    _reject(redact(image), i, prediction.error, rejects)
             file.flush()
             bar.update(len(block))
 
@@ -215,7 +219,8 @@ def _check_same_model(
     """Predict one image again, to refuse a file that was written by another model."""
     from effboost import iter_predictions
 
-    sample = next(((name, row) for name, row in recorded.samples if Path(name).is_file()), None)
+    samples = recorded.samples
+    sample = next(((name, row) for name, row in samples if can_read_again(name)), None)
     if sample is None:
         return
     name, (label, shares) = sample

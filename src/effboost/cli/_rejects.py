@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from effboost._utils.atomic_write import name_path
 from effboost._utils.csv_rows import unescape_formula, write_row
-from effboost.cli._output import check_new
+from effboost.cli._output import check_new, output_path
 from effboost.cli._rows import read_records
 
 __all__ = ["RejectFile", "add_reject_options", "check_rejects"]
@@ -28,7 +28,7 @@ def add_reject_options(parser: argparse.ArgumentParser, *, rows: bool) -> None:
     )
     parser.add_argument(
         "--rejects",
-        type=Path,
+        type=output_path,
         metavar="FILE",
         help="CSV file for --on-error skip: path, position, partition and reason of each image",
     )
@@ -42,7 +42,9 @@ def check_rejects(arguments: argparse.Namespace) -> None:
         return
     if arguments.rejects is None:
         raise ValueError("--on-error skip needs --rejects FILE, which names the images left out")
-    if arguments.out is not None and arguments.rejects.absolute() == arguments.out.absolute():
+    if isinstance(arguments.rejects, str):
+        raise ValueError("--rejects needs a file of this machine, which grows row by row")
+    if arguments.rejects == arguments.out:
         raise ValueError("--rejects and --out name the same file")
     check_new(arguments.rejects, force=arguments.force or arguments.resume)
 
@@ -84,6 +86,18 @@ class RejectFile:
             if not size:
                 write_row(self._file, _columns())
                 self._file.flush()
+
+    @classmethod
+    def open(cls, arguments: argparse.Namespace, stack: ExitStack) -> RejectFile | None:
+        """Open the file of --rejects, or return None without the option."""
+        if arguments.rejects is None:
+            return None
+        return cls(
+            arguments.rejects,
+            stack,
+            resume=arguments.resume,
+            escape_formulas=arguments.escape_formulas,
+        )
 
     def write(self, reject: Any) -> None:
         """Add a row, at once: the image must not be missing in both files after a kill."""
