@@ -132,8 +132,8 @@ def kill_rows(table, folder, n_kills):
         expected = clf.transform(X).compute()
         stages = {
             "extraction": ("effboost-transform", lambda: clf.transform(X).compute()),
-            "head": ("do_train", lambda: clf.fit(X, "label", groups="subject").evals_result_),
-            "write": ("to-parquet", lambda: clf.predict_to_parquet(X, folder / f"out{i}")),
+            "head": ("fn-", lambda: clf.fit(X, "label", groups="subject").evals_result_),
+            "write": ("toparquetdata", lambda: clf.predict_to_parquet(X, folder / f"out{i}")),
         }
         for stage, (task, work) in stages.items():
             complete = 0

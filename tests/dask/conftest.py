@@ -25,8 +25,8 @@ def cells(tmp_path_factory):
     return pd.DataFrame({"path": paths, "label": labels, "subject": subjects})
 
 
-@pytest.fixture(scope="module")
-def X(cells):
+@pytest.fixture(scope="module", name="X")
+def table(cells):
     return dd.from_pandas(cells, npartitions=4)
 
 

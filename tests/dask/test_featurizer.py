@@ -140,11 +140,6 @@ def test_what_is_no_path_is_refused_when_it_is_read(client, local):
         features.compute()
 
 
-def test_without_a_client_the_error_says_how_to_get_one(local):
-    with pytest.raises(UnsupportedInputError, match="create one first"):
-        DaskImageFeaturizer.from_local(local).transform(["a.png"])
-
-
 def test_features_and_rejects_are_written_as_parquet(client, local, expected, cells, tmp_path):
     damaged = cells.path.tolist()
     damaged[7] = str(tmp_path / "damaged.png")

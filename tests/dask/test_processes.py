@@ -55,12 +55,13 @@ def test_a_worker_is_killed_in_mid_extraction(processes, fitted, X, cells):
 
 def test_a_worker_is_killed_while_it_writes(processes, fitted, X, cells, tmp_path):
     folder = tmp_path / "out"
-    run_and_kill(processes, lambda: fitted.predict_to_parquet(X, folder), "to-parquet", 0.02)
+    run_and_kill(processes, lambda: fitted.predict_to_parquet(X, folder), "toparquetdata", 0.02)
     assert pd.read_parquet(folder).path.tolist() == cells.path.tolist()
 
 
 def test_a_worker_is_killed_while_the_head_is_trained(processes, fitted, local, X, cells):
     clf = DaskHybridClassifier.from_local(local)
-    run_and_kill(processes, lambda: clf.fit(X, "label", groups="subject"), "do_train", 0.3)
+    # The name that xgboost.dask gives its tasks.
+    run_and_kill(processes, lambda: clf.fit(X, "label", groups="subject"), "fn-", 0.3)
     assert len(clf.evals_result_["train"]["mlogloss"]) == 60
     assert (clf.predict(X).compute() == cells.label).mean() > 0.9

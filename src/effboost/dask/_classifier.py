@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import dask.array as da
 import dask.dataframe as dd
@@ -32,6 +32,9 @@ from effboost.dask._tables import check_new_folder, lazy_prediction_table, write
 
 __all__ = ["DaskHybridClassifier"]
 
+# Parameters of the local classifier that have no counterpart: Dask moves features to disk.
+_NOT_HERE: Final = ("feature_storage",)
+
 
 def _head_has(method: str) -> Any:
     return available_if(lambda self: hasattr(self.to_local(), method))
@@ -40,9 +43,9 @@ def _head_has(method: str) -> Any:
 class DaskHybridClassifier(OfCluster, HybridClassifier):
     """Classify images on a Dask cluster by a classifier on the features of a network.
 
-    The parameters are those of `HybridClassifier`, and one more. `X` is a Dask dataframe with a
-    column of paths, a Dask series, bag or array of paths, or the path of a parquet file. Workers
-    read the images, so the paths must exist there.
+    The parameters are those of `HybridClassifier` without `feature_storage`, and one more. `X` is a
+    Dask dataframe with a column of paths, a Dask series, bag or array of paths, or the path of a
+    parquet file. Workers read the images, so the paths must exist there.
 
     A head of XGBoost (`XGBClassifier` or `XGBRFClassifier`) is fitted by `xgboost.dask` where the
     features are, on all images. Every other head, and every head with `calibration` or
@@ -114,7 +117,7 @@ validation_fraction, class_weight, random_state, verbose
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **HybridClassifier._parameter_constraints,
+        **{k: v for k, v in HybridClassifier._parameter_constraints.items() if k not in _NOT_HERE},
         "sample_size": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -145,6 +148,8 @@ validation_fraction, class_weight, random_state, verbose
             random_state=random_state,
             verbose=verbose,
         )
+        # Of the gathered ones, which `sample_size` limits.
+        self.feature_storage = "memory"
         self.sample_size = sample_size
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -373,7 +378,7 @@ validation_fraction, class_weight, random_state, verbose
         featurizer: ImageFeaturizer,
         rows: LabelledImages,
         classes: npt.NDArray[Any],
-        on_disk: bool = False,
+        on_disk: bool,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return the training rows of a head in this process; their features come from workers."""
         average = self.view_averaging == "features"

@@ -232,15 +232,16 @@ runtime, device, callbacks, random_state, verbose
         -------
         dask.dataframe.DataFrame
             A row for each image, in the partitions and the order of `X`, with the columns "path",
-            "partition" and "position" (in the partition, both from 0), those of
-            `get_feature_names_out`, and "reason": why the image cannot be read, or missing if it
-            can.
+            "partition" and "position" (in the partition, both from 0), the features by the names of
+            `ImageFeaturizer.get_feature_names_out`, and "reason": why the image cannot be read, or
+            missing if it can.
         """
         check_is_fitted(self)
         client = self.client
         with client.as_current():
-            name = send_model(client, self.to_local())
-            return lazy_feature_table(as_paths(X), name, self.get_feature_names_out(), on_error)
+            local = self.to_local()
+            names = local.get_feature_names_out()
+            return lazy_feature_table(as_paths(X), send_model(client, local), names, on_error)
 
     def transform_to_parquet(
         self, X: Any, folder: str | os.PathLike[str], *, on_error: OnError = "raise"

@@ -45,7 +45,9 @@ class OfCluster:
         object
             With the same parameters and fitted attributes.
         """
-        twin = cls(**model.get_params(deep=False))
+        known = cls._get_param_names()  # type: ignore[attr-defined]
+        params = model.get_params(deep=False)
+        twin = cls(**{name: value for name, value in params.items() if name in known})
         _copy_fitted(model, twin)
         twin._client = client
         return twin
@@ -63,7 +65,7 @@ class OfCluster:
 
 
 def _copy_fitted(source: Any, target: Any) -> None:
-    left_out = {*source.get_params(deep=False), "_client"}
+    left_out = {*source.get_params(deep=False), *target.get_params(deep=False), "_client"}
     vars(target).update({k: value for k, value in vars(source).items() if k not in left_out})
 
 

@@ -79,16 +79,19 @@ def _compute_part(
     on_error: OnError,
 ) -> pd.DataFrame:
     n = len(paths)
+    images = ImageSequence(paths) if n else None
+    # Without the passwords of URLs.
+    names = [] if images is None else images.paths
     table = blank.reindex(range(n)).assign(
-        path=pd.array(list(paths), dtype=blank.path.dtype),
+        path=pd.array(list(names), dtype=blank.path.dtype),
         partition=np.full(n, partition, dtype=np.int64),
         position=np.arange(n, dtype=np.int64),
     )
-    if n:
+    if images is not None:
         with limit_threads(1), warnings.catch_warnings():
             # Rejected images are rows of the table.
             warnings.simplefilter("ignore", DroppedRowsWarning)
-            for reject in fill(table, find_model(name), ImageSequence(paths), on_error):
+            for reject in fill(table, find_model(name), images, on_error):
                 table.loc[reject.position, "reason"] = reject.reason
     return table
 
