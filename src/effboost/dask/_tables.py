@@ -81,7 +81,7 @@ def _compute_part(
     n = len(paths)
     images = ImageSequence(paths) if n else None
     # Without the passwords of URLs.
-    names = [] if images is None else images.paths
+    names: Any = () if images is None else images.paths
     table = blank.reindex(range(n)).assign(
         path=pd.array(list(names), dtype=blank.path.dtype),
         partition=np.full(n, partition, dtype=np.int64),
