@@ -305,7 +305,7 @@ def test_averaged_probabilities_of_views_raise(spots):
     X, y, _ = spots
     featurizer = tiny_featurizer(views="dihedral")
     clf = HybridClassifier(featurizer, random_state=0, view_averaging="probabilities").fit(X, y)
-    with pytest.raises(UnsupportedInputError, match="a mean of eight"):
+    with pytest.raises(UnsupportedInputError, match="a mean over views"):
         hybrid_attribution(clf, X[:2])
 
 
