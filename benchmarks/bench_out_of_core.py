@@ -39,9 +39,9 @@ def make_features(n_rows, width):
     return features, target
 
 
-def run(storage, n_rows, width, n_rounds):
+def run(storage, n_rows, width, n_rounds, depth):
     features, target = make_features(n_rows, width)
-    booster = XGBClassifier(n_estimators=n_rounds, learning_rate=0.35, n_jobs=1)
+    booster = XGBClassifier(n_estimators=n_rounds, max_depth=depth, learning_rate=0.35, n_jobs=1)
     # The libraries and their threads are loaded before memory is measured.
     XGBClassifier(n_estimators=1, n_jobs=1).fit(np.array(features[:500]), target[:500])
     base = private_bytes()
@@ -79,22 +79,23 @@ def main():
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--depth", type=int, default=6)
     parser.add_argument(
         "--out", type=Path, default=Path(tempfile.gettempdir()) / "out_of_core.json"
     )
     parser.add_argument("--small", action="store_true", help="a run of seconds")
     parser.add_argument("--storage", choices=["memory", "disk"], help="run one of them here")
     arguments = parser.parse_args()
-    sizes = arguments.rows, arguments.width, arguments.rounds
+    sizes = arguments.rows, arguments.width, arguments.rounds, arguments.depth
     if arguments.small:
-        sizes = 400_000, 40, 3
+        sizes = 800_000, 64, 3, 4
     if arguments.storage:
         run(arguments.storage, *sizes)
         return
     results = []
     for storage in ("memory", "disk"):
         command = [sys.executable, __file__, "--storage", storage]
-        for name, size in zip(("rows", "width", "rounds"), sizes, strict=True):
+        for name, size in zip(("rows", "width", "rounds", "depth"), sizes, strict=True):
             command += [f"--{name}", str(size)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         results.append(json.loads(output))
