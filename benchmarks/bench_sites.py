@@ -40,19 +40,21 @@ ADAPTATIONS = {
 def combat(X, mean, scale):
     """Bring means and deviations to those of training, shrunk by empirical Bayes over features.
 
-    As in Johnson et al. 2007, with the training site as the reference and moments as estimates,
-    which features that are nearly constant in training dominate.
+    As in Johnson et al. 2007, with the training site as the reference, and moments as estimates;
+    without features that are nearly constant in training, which would dominate these.
     """
-    scale = np.maximum(scale, 1e-6)
-    z = (X - mean) / scale
+    varied = scale > 1e-3 * np.median(scale)
+    z = (X[:, varied] - mean[varied]) / scale[varied]
     n = len(z)
     gamma, delta = z.mean(axis=0), z.var(axis=0)
-    spread = gamma.var() + 1e-6
+    spread = gamma.var()
     gamma = (n * spread * gamma + delta * gamma.mean()) / (n * spread + delta)
-    centre, spread = delta.mean(), delta.var() + 1e-6
+    centre, spread = delta.mean(), delta.var()
     shape, rate = centre**2 / spread + 2, centre**3 / spread + centre
     delta = (rate + ((z - gamma) ** 2).sum(axis=0) / 2) / (n / 2 + shape - 1)
-    return ((z - gamma) / np.sqrt(delta) * scale + mean).astype(X.dtype)
+    aligned = np.tile(mean, (n, 1))
+    aligned[:, varied] = (z - gamma) / np.sqrt(delta) * scale[varied] + mean[varied]
+    return aligned.astype(X.dtype)
 
 
 # --- measuring ---------------------------------------------------------------------------------
