@@ -36,7 +36,7 @@ def load_white_cells(folder):
 
 
 def compute_features(paths, target, preparation, views, cache, **settings):
-    """Compute the features of `presets.recommended`, or read those of an earlier run.
+    """Compute features of the last and of earlier stages, or read those of an earlier run.
 
     The first columns are those of the last stage, which are all that the paper's head uses.
     """
@@ -44,7 +44,8 @@ def compute_features(paths, target, preparation, views, cache, **settings):
     file = cache / ("_".join(words).replace(" ", "-") + ".npy")
     if file.is_file():
         return np.load(file)
-    clf = presets.recommended(random_state=0, views=views, **settings, **PREPARATIONS[preparation])
+    options = {"extra_features": "stages", "views": views, **settings, **PREPARATIONS[preparation]}
+    clf = presets.frozen(random_state=0, **options)
     images = ImageSequence(paths, frame=160 if preparation == "same frame" else None)
     features = clone(clf.featurizer).fit(images, target).transform(images)
     cache.mkdir(parents=True, exist_ok=True)
