@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import clone
 
-from effboost import presets
+from effboost import ImageSequence, presets
 from effboost.datasets import load_image_folder
 
 KINDS = ("eosinophil", "lymphocyte", "monocyte", "neutrophil")
@@ -15,6 +15,8 @@ PREPARATIONS = {
     "Reinhard": {"stain": "reinhard"},
     "Macenko": {"stain": "macenko"},
     "crop to the cell": {"foreground": True},
+    # The central 160 x 160 pixels: in PBC, cells then fill as much of the image as in BCCD.
+    "same frame": {},
 }
 
 
@@ -34,7 +36,7 @@ def load_white_cells(folder):
 
 
 def compute_features(paths, target, preparation, views, cache, **settings):
-    """Compute the features of `presets.recommended`, or read those of an earlier run.
+    """Compute features of the last and of earlier stages, or read those of an earlier run.
 
     The first columns are those of the last stage, which are all that the paper's head uses.
     """
@@ -42,8 +44,10 @@ def compute_features(paths, target, preparation, views, cache, **settings):
     file = cache / ("_".join(words).replace(" ", "-") + ".npy")
     if file.is_file():
         return np.load(file)
-    clf = presets.recommended(random_state=0, views=views, **settings, **PREPARATIONS[preparation])
-    features = clone(clf.featurizer).fit(paths, target).transform(paths)
+    options = {"extra_features": "stages", "views": views, **settings, **PREPARATIONS[preparation]}
+    clf = presets.frozen(random_state=0, **options)
+    images = ImageSequence(paths, frame=160 if preparation == "same frame" else None)
+    features = clone(clf.featurizer).fit(images, target).transform(images)
     cache.mkdir(parents=True, exist_ok=True)
     np.save(file, features)
     return features

@@ -28,11 +28,10 @@ def sites():
     return X, names[y], there, names[y_there]
 
 
-@pytest.mark.parametrize("adapt", ["standardize", "combat"])
-def test_shifted_and_scaled_features_are_recognised(sites, adapt):
+def test_shifted_and_scaled_features_are_recognised(sites):
     X, y, there, y_there = sites
     plain = head(adapt=None).fit(X, y)
-    adapted = head(adapt=adapt).fit(X, y)
+    adapted = head().fit(X, y)
     assert plain.score(there, y_there) < 0.6
     assert adapted.score(there, y_there) > plain.score(X, y) - 0.1
     assert adapted.score(X, y) == pytest.approx(plain.score(X, y), abs=0.03)
@@ -48,20 +47,11 @@ def test_standardize_brings_moments_to_those_of_training(sites):
     np.testing.assert_allclose(clf.mean_, X.mean(axis=0))
 
 
-def test_combat_shrinks_less_with_more_images(sites):
-    X, y, there, _ = sites
-    combat, full = head(adapt="combat").fit(X, y), head().fit(X, y)
-    many = np.abs(combat._align(there) - full._align(there)).mean()
-    few = np.abs(combat._align(there[:25]) - full._align(there[:25])).mean()
-    assert 0 < many < few
-
-
 def test_constant_features_stay_finite(sites):
     X, y, there, _ = sites
     X, there = X.copy(), there.copy()
     X[:, 0], there[:, 1] = 5, 7
-    for adapt in ("standardize", "combat"):
-        assert np.isfinite(head(adapt=adapt).fit(X, y).predict_proba(there)).all()
+    assert np.isfinite(head().fit(X, y).predict_proba(there)).all()
 
 
 def test_frequencies_of_classes_are_estimated_and_corrected_for():

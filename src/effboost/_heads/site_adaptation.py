@@ -43,13 +43,13 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
     ----------
     estimator : classifier or None, default=None
         The head, fitted on the features as they are. None means `LinearBoostedClassifier`.
-    adapt : {"standardize", "combat"} or None, default="standardize"
+    adapt : {"standardize"} or None, default="standardize"
         How features are adapted. "standardize": means and deviations of the features become those
-        of the training images; "combat": the same, with means and deviations that are shrunk
-        towards those of all features, as in ComBat [1]_; None: not at all.
+        of the training images; None: not at all.
     prior : {"saerens"} or None, default=None
         "saerens": estimate the frequencies of the classes among the predicted images, and correct
-        the probabilities for them [2]_; None: not at all.
+        the probabilities for them [1]_; None: not at all. Without `adapt`, wrong probabilities of
+        an unknown site make it worse.
     min_samples : int, default=20
         With fewer images in a call, nothing is adapted, with a warning.
     random_state : int, RandomState instance or None, default=None
@@ -75,13 +75,13 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
     Notes
     -----
     If the classes have other frequencies at the new site, adapted means are wrong by the difference
-    between the classes: a site with lymphoblasts only is not recognised as such.
+    between the classes: a site with lymphoblasts only is not recognised as such. What it gives
+    depends on the sites: measure it by ``evaluate(sites=)``. Images of another magnification have
+    to be brought to the same one first.
 
     References
     ----------
-    .. [1] W. E. Johnson, C. Li and A. Rabinovic, "Adjusting batch effects in microarray expression
-       data using empirical Bayes methods", Biostatistics 8, 2007.
-    .. [2] M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new
+    .. [1] M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new
        a priori probabilities", Neural Computation 14, 2002.
 
     Examples
@@ -104,7 +104,7 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [BaseEstimator, None],
-        "adapt": [StrOptions({"standardize", "combat"}), None],
+        "adapt": [StrOptions({"standardize"}), None],
         "prior": [StrOptions({"saerens"}), None],
         "min_samples": [Interval(Integral, 2, None, closed="left")],
         "random_state": ["random_state"],
@@ -215,25 +215,10 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
         """Bring means and deviations of features to those of the training images."""
         scale = np.maximum(self.scale_, _SMALLEST)
         z = (rows - self.mean_) / scale
-        mean, variance = z.mean(axis=0), z.var(axis=0)
-        if self.adapt == "combat":
-            mean, variance = shrink_moments(z, mean, variance)
         # A feature that is constant at the new site says nothing there.
-        z = (z - mean) / np.maximum(np.sqrt(variance), _SMALLEST)
+        z = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), _SMALLEST)
         aligned: npt.NDArray[Any] = (z * scale + self.mean_).astype(rows.dtype)
         return aligned
-
-
-def shrink_moments(z: _Floats, mean: _Floats, variance: _Floats) -> tuple[_Floats, _Floats]:
-    """Shrink means and variances of features towards those of all, by empirical Bayes."""
-    n = len(z)
-    prior_mean, prior_variance = mean.mean(), mean.var() + _SMALLEST
-    shrunk = (n * prior_variance * mean + variance * prior_mean) / (n * prior_variance + variance)
-    # Moments of the inverse gamma distribution of the variances.
-    centre, spread = variance.mean(), variance.var() + _SMALLEST
-    shape, rate = centre**2 / spread + 2, centre**3 / spread + centre
-    around = ((z - shrunk) ** 2).sum(axis=0)
-    return shrunk, (rate + around / 2) / (n / 2 + shape - 1)
 
 
 def correct_prior(probabilities: _Floats, prior: _Floats) -> _Floats:
