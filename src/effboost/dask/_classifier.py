@@ -107,7 +107,7 @@ validation_fraction, class_weight, random_state, verbose
     ...         {"path": paths, "label": cells.target, "subject": cells.groups}
     ...     )
     ...     X = dd.from_pandas(table, npartitions=3)
-    ...     with Client(processes=False, n_workers=1, dashboard_address=None):
+    ...     with Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0"):
     ...         clf = DaskHybridClassifier.from_local(local).fit(X, "label", groups="subject")
     ...         proba = clf.predict_proba(X)  # nothing is read yet
     ...         proba = proba.compute()
