@@ -81,9 +81,9 @@ def _compute_part(
     n = len(paths)
     images = ImageSequence(paths) if n else None
     # Without the passwords of URLs.
-    names = [] if images is None else images.paths
+    names = [] if images is None else [images.name(i) for i in range(n)]
     table = blank.reindex(range(n)).assign(
-        path=pd.array(list(names), dtype=blank.path.dtype),
+        path=pd.array(names, dtype=blank.path.dtype),
         partition=np.full(n, partition, dtype=np.int64),
         position=np.arange(n, dtype=np.int64),
     )
