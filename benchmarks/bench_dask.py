@@ -68,7 +68,7 @@ def start_cluster(memory="auto"):
         threads_per_worker=1,
         memory_limit=memory,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
     )
 
 

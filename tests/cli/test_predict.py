@@ -494,7 +494,7 @@ def test_a_running_cluster_continues_a_file(model_file, new_cells, tmp_path, cap
     cut = tmp_path / "there.csv"
     cut.write_text("".join(whole.splitlines(keepends=True)[:8]))
     settings = {"n_workers": 1, "processes": False, "protocol": "tcp", "host": "127.0.0.1"}
-    with LocalCluster(**settings, dashboard_address=None) as cluster:
+    with LocalCluster(**settings, dashboard_address="127.0.0.1:0") as cluster:
         address = cluster.scheduler_address
         assert predict(model_file, new_cells, "--out", cut, "--resume", "--scheduler", address) == 0
     assert cut.read_text() == whole

@@ -34,7 +34,7 @@ def table(cells):
 def client():
     """A worker with two threads in this process."""
     settings = {"processes": False, "n_workers": 1, "threads_per_worker": 2}
-    with Client(**settings, dashboard_address=None) as client:
+    with Client(**settings, dashboard_address="127.0.0.1:0") as client:
         yield client
 
 
@@ -45,7 +45,7 @@ def processes():
     with (
         dask.config.set({"logging.distributed": "critical"}),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -64,7 +64,7 @@ def open_client(arguments: argparse.Namespace) -> Iterator[Any]:
             n_workers=arguments.workers,
             threads_per_worker=threads,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):

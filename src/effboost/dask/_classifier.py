@@ -10,15 +10,18 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
+from distributed import Client
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._featurizer import ImageFeaturizer
+from effboost._heads.fit import check_head
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence
 from effboost._rejects import OnError, RejectTable
 from effboost._utils.compat import Interval, fit_context
+from effboost._utils.device import draw_seed
 from effboost._validation import LabelledImages
 from effboost.dask._columns import as_paths
 from effboost.dask._featurizer import DaskImageFeaturizer
@@ -29,6 +32,7 @@ from effboost.dask._local import OfCluster, draw_sample
 from effboost.dask._model import send_model
 from effboost.dask._table import LabelledPaths
 from effboost.dask._tables import check_new_folder, lazy_prediction_table, write_table
+from effboost.model_selection._leakage import check_group_leakage
 
 __all__ = ["DaskHybridClassifier"]
 
@@ -107,7 +111,7 @@ validation_fraction, class_weight, random_state, verbose
     ...         {"path": paths, "label": cells.target, "subject": cells.groups}
     ...     )
     ...     X = dd.from_pandas(table, npartitions=3)
-    ...     with Client(processes=False, n_workers=1, dashboard_address=None):
+    ...     with Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0"):
     ...         clf = DaskHybridClassifier.from_local(local).fit(X, "label", groups="subject")
     ...         proba = clf.predict_proba(X)  # nothing is read yet
     ...         proba = proba.compute()
@@ -202,7 +206,7 @@ validation_fraction, class_weight, random_state, verbose
             classifier = self._child("classifier")
             averaged = self.view_averaging == "features"
             if is_distributed(classifier) and self.calibration is None and averaged:
-                ClusterFit(self, client, table, watched).run()
+                self._fit_on_cluster(client, table, watched)
                 return self
             rng = check_random_state(self.random_state)
             what = f"{type(classifier).__name__} is fitted on"
@@ -356,6 +360,48 @@ validation_fraction, class_weight, random_state, verbose
         """Return the `HybridClassifier` with the same parameters and fitted attributes."""
         local: HybridClassifier = self._to(HybridClassifier)
         return local
+
+    def _fit_on_cluster(
+        self, client: Client, table: LabelledPaths, watched: LabelledPaths | None
+    ) -> None:
+        """Take the steps of `HybridClassifier.fit`, in the same order, with the same seeds."""
+        rng = check_random_state(self.random_state)
+        rows = table.rows
+        featurizer, classifier = self._children(rng)
+        self._check_combination(featurizer, classifier)
+        classes = rows.classes()
+        check_head(
+            classifier,
+            weighted=self.class_weight is not None or not (rows.weight == 1).all(),
+            groups=rows.groups,
+            n_classes=len(classes),
+            n_rows=len(rows.images),
+        )
+        validation = None
+        if watched is not None:
+            validation = watched.rows
+            validation.encode(classes)
+            check_group_leakage(rows.groups, validation.groups)
+        elif self._needs_validation(featurizer, classifier, len(rows.images)):
+            fraction = self._choose_validation_fraction(featurizer)
+            rows, validation = rows.train_validation_split(fraction, draw_seed(rng))
+        tuning = deciding = rows
+        if self.head_protocol == "holdout":
+            tuning, deciding = rows.train_validation_split(self.holdout_fraction, draw_seed(rng))
+        steps = ClusterFit(client, table, watched, self.sample_size, rng)
+        steps.fit_network(featurizer, tuning, validation)
+        head, history, means = steps.fit_head(
+            featurizer,
+            classifier,
+            deciding,
+            validation,
+            classes=classes,
+            weight=deciding.weights_with_classes(self.class_weight),
+        )
+        for name in ("cnn_", "evals_result_"):
+            self.__dict__.pop(name, None)  # of a former fit
+        self._set_fitted_state(featurizer, head, classes)
+        self.evals_result_, self.feature_means_ = history, means
 
     def _lazy(self, method: str, X: Any, head: npt.NDArray[Any]) -> da.Array:
         client = self.client

@@ -71,7 +71,7 @@ runtime, device, callbacks, random_state, verbose
     >>> from effboost.dask import DaskImageFeaturizer
     >>> paths = da.from_array(["cells/1.png", "cells/2.png", "cells/3.png"], chunks=2)
     >>> transform = ImageTransform(crop_size=None, image_size=32)
-    >>> with Client(processes=False, n_workers=1, dashboard_address=None):
+    >>> with Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0"):
     ...     featurizer = DaskImageFeaturizer(
     ...         "resnet18", weights=None, training=None, transform=transform
     ...     ).fit(paths)

@@ -10,13 +10,10 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from distributed import Client
-from sklearn.utils import check_random_state
 
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._featurizer import ImageFeaturizer
-from effboost._heads.fit import check_head
 from effboost._images import ImageSequence
-from effboost._utils.device import draw_seed
 from effboost._utils.threads import limit_threads
 from effboost._validation import LabelledImages
 from effboost.dask._columns import PARTITION_SIZE
@@ -25,66 +22,44 @@ from effboost.dask._lazy import lazy_features
 from effboost.dask._local import draw_sample
 from effboost.dask._model import find_model, send_model
 from effboost.dask._table import LabelledPaths
-from effboost.model_selection._leakage import check_group_leakage
 
 __all__ = ["ClusterFit", "extract"]
 
 
 class ClusterFit:
-    """One fit: the steps of `HybridClassifier.fit`, in the same order, with the same seeds.
+    """The steps of one fit, on labelled images in partitions.
 
     Parameters
     ----------
-    clf : DaskHybridClassifier
-        Its fitted attributes are set.
     client : Client
         Of the cluster.
     table, watched : LabelledPaths
         The images, and those to validate on, or None.
+    sample_size : int
+        Largest number of images that the network is fine-tuned or validated on.
+    rng : RandomState
+        For the sample.
     """
 
     def __init__(
-        self, clf: Any, client: Client, table: LabelledPaths, watched: LabelledPaths | None
+        self,
+        client: Client,
+        table: LabelledPaths,
+        watched: LabelledPaths | None,
+        sample_size: int,
+        rng: np.random.RandomState,
     ):
-        self.clf, self.client, self.table, self.watched = clf, client, table, watched
-        self.rng = check_random_state(clf.random_state)
+        self.client, self.table, self.watched = client, table, watched
+        self.sample_size, self.rng = sample_size, rng
 
-    def run(self) -> None:
-        """Fit the network, then the head."""
-        clf, rows = self.clf, self.table.rows
-        featurizer, classifier = clf._children(self.rng)
-        clf._check_combination(featurizer, classifier)
-        classes = rows.classes()
-        check_head(
-            classifier,
-            weighted=clf.class_weight is not None or not (rows.weight == 1).all(),
-            groups=rows.groups,
-            n_classes=len(classes),
-            n_rows=len(rows.images),
-        )
-        validation = None
-        if self.watched is not None:
-            validation = self.watched.rows
-            validation.encode(classes)
-            check_group_leakage(rows.groups, validation.groups)
-        elif clf._needs_validation(featurizer, classifier, len(rows.images)):
-            fraction = clf._choose_validation_fraction(featurizer)
-            rows, validation = rows.train_validation_split(fraction, draw_seed(self.rng))
-        tuning = deciding = rows
-        if clf.head_protocol == "holdout":
-            tuning, deciding = rows.train_validation_split(
-                clf.holdout_fraction, draw_seed(self.rng)
-            )
-        self._fit_network(featurizer, tuning, validation)
-        self._fit_head(featurizer, classifier, classes, deciding, validation)
-
-    def _fit_network(
+    def fit_network(
         self, featurizer: ImageFeaturizer, rows: LabelledImages, validation: LabelledImages | None
     ) -> None:
+        """Fit a featurizer in place, in this process."""
         if featurizer.training is None:
             featurizer.fit(ImageSequence(["path"]))  # no image is read
             return
-        size = self.clf.sample_size
+        size = self.sample_size
         sample = draw_sample(rows, size, self.rng, "the network is fine-tuned on")
         watched = None
         if validation is not None:
@@ -95,17 +70,19 @@ class ClusterFit:
             None if watched is None else _prepare(featurizer, watched),
         )
 
-    def _fit_head(
+    def fit_head(
         self,
         featurizer: ImageFeaturizer,
         classifier: Any,
-        classes: npt.NDArray[Any],
         rows: LabelledImages,
         validation: LabelledImages | None,
-    ) -> None:
-        clf, client = self.clf, self.client
+        *,
+        classes: npt.NDArray[Any],
+        weight: npt.NDArray[np.float64],
+    ) -> tuple[Any, dict[str, dict[str, list[float]]], npt.NDArray[np.float64]]:
+        """Fit a classifier of XGBoost on the workers; return it, its history and feature means."""
+        client = self.client
         name, width = send_model(client, featurizer), featurizer._n_features_out
-        weight = rows.weights_with_classes(clf.class_weight)
         weighted = not (weight == 1).all()
         target = rows.encode(classes)
         data = _select(self.table, name, width, rows, target, *((weight,) if weighted else ()))
@@ -115,7 +92,7 @@ class ClusterFit:
         # Features of both parts are computed at once. They stay on the cluster until the head is
         # fitted, also if its training has to be repeated.
         data = list(client.persist(data))
-        clf.feature_means_ = (data[0].sum(axis=0, dtype=np.float64) / len(rows.images)).compute()
+        means = (data[0].sum(axis=0, dtype=np.float64) / len(rows.images)).compute()
         head, history = fit_on_cluster(
             client,
             classifier,
@@ -124,10 +101,7 @@ class ClusterFit:
             data[2] if weighted else None,
             len(classes),
         )
-        for fitted in ("cnn_", "evals_result_"):
-            vars(clf).pop(fitted, None)  # of a former fit
-        clf._set_fitted_state(featurizer, head, classes)
-        clf.evals_result_ = history
+        return head, history, means
 
 
 def _prepare(featurizer: ImageFeaturizer, rows: LabelledImages) -> LabelledImages:

@@ -49,7 +49,7 @@ class OfCluster:
         params = model.get_params(deep=False)
         twin = cls(**{name: value for name, value in params.items() if name in known})
         _copy_fitted(model, twin)
-        twin._client = client
+        twin.client = client
         return twin
 
     def _to(self, kind: Any) -> Any:

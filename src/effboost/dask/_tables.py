@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from effboost._extract_features import extract_features
+from effboost._extract_features import iter_features
 from effboost._images import ImageSequence
-from effboost._iter_predictions import predict_images
+from effboost._iter_predictions import iter_predictions
 from effboost._rejects import (
     REJECT_COLUMNS,
     OnError,
@@ -28,7 +27,7 @@ from effboost._rejects import (
 )
 from effboost._utils.threads import limit_threads
 from effboost.dask._model import find_model
-from effboost.exceptions import DroppedRowsWarning
+from effboost.exceptions import ImageDecodeError
 
 __all__ = ["check_new_folder", "lazy_feature_table", "lazy_prediction_table", "write_table"]
 
@@ -81,16 +80,14 @@ def _compute_part(
     n = len(paths)
     images = ImageSequence(paths) if n else None
     # Without the passwords of URLs.
-    names: Any = () if images is None else images.paths
+    names = [] if images is None else [images.name(i) for i in range(n)]
     table = blank.reindex(range(n)).assign(
-        path=pd.array(list(names), dtype=blank.path.dtype),
+        path=pd.array(names, dtype=blank.path.dtype),
         partition=np.full(n, partition, dtype=np.int64),
         position=np.arange(n, dtype=np.int64),
     )
     if images is not None:
-        with limit_threads(1), warnings.catch_warnings():
-            # Rejected images are rows of the table.
-            warnings.simplefilter("ignore", DroppedRowsWarning)
+        with limit_threads(1):
             for reject in fill(table, find_model(name), images, on_error):
                 table.loc[reject.position, "reason"] = reject.reason
     return table
@@ -99,7 +96,8 @@ def _compute_part(
 def _fill_features(
     table: pd.DataFrame, model: Any, images: ImageSequence, on_error: OnError
 ) -> RejectTable:
-    found = extract_features(model, images, on_error=on_error)
+    # One block. Unlike `extract_features`, it does not warn: rejected images are rows here.
+    (found,) = iter_features(model, images, on_error=on_error, block_size=len(images))
     table.iloc[found.positions, 3:-1] = found.features
     return found.rejects
 
@@ -107,11 +105,18 @@ def _fill_features(
 def _fill_predictions(
     table: pd.DataFrame, model: Any, images: ImageSequence, on_error: OnError
 ) -> RejectTable:
-    found = predict_images(model, images, on_error=on_error)
-    table.iloc[found.positions, 3] = found.labels
-    if found.probabilities is not None:
-        table.iloc[found.positions, 4:-1] = found.probabilities
-    return found.rejects
+    rows = list(iter_predictions(model, images, block_size=len(images)))
+    rejects = [Reject(images.path(i), i, row.error) for i, row in enumerate(rows) if row.error]
+    if rejects and on_error == "raise":
+        first = rejects[0]
+        raise ImageDecodeError(first.position, first.path, first.reason)
+    good = [i for i, row in enumerate(rows) if not row.error]
+    shares: list[Any] = [rows[i].probabilities for i in good]
+    if good:
+        table.iloc[good, 3] = [rows[i].label for i in good]
+    if good and shares[0] is not None:
+        table.iloc[good, 4:-1] = np.stack(shares)
+    return RejectTable(rejects)
 
 
 def check_new_folder(folder: str | os.PathLike[str]) -> None:
