@@ -130,7 +130,7 @@ def test_curve_is_text_json_picture_and_a_section_of_the_report(measured, data):
     X, y, groups = data
     report = evaluate(Counting(), X, y, groups=groups, cv=2, n_bootstrap=10)
     page = HTMLReport.from_evaluation(report, X, n_mistakes=0, curve=curve).html
-    assert page.count("<section") == 10
+    assert page.count("<section") == 11
     assert "40 (extrapolated)" in page
     assert 'href="#curve"' in page
     without = HTMLReport.from_evaluation(report, X, n_mistakes=0).html

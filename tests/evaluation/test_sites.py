@@ -131,7 +131,7 @@ def test_interval_of_a_gap_is_that_of_paired_draws():
 def test_html_report_has_a_section_on_sites(report, laboratories):
     made, _ = report
     html = HTMLReport.from_evaluation(made, laboratories[0]).html
-    assert html.count("<section") == 10
+    assert html.count("<section") == 11
     assert "Other sites" in html
     assert "<bdi>b</bdi> at <bdi>Ulm</bdi>: recall" in html
     assert "by a model that was fitted on all other sites" in html

@@ -35,6 +35,7 @@ _MODULES: Final = (
     "_utils/pillow_compat.py",
     "_utils/probabilities.py",
     "_utils/refusal.py",
+    "_utils/stores.py",
     "datasets/_files.py",
     "exceptions.py",
     "onnx/_file.py",
