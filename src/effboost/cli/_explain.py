@@ -12,7 +12,7 @@ from typing import Any, Final
 from effboost._utils.escape import escape_invisible
 from effboost._utils.stores import redact
 from effboost.cli._models import list_inputs, load_model
-from effboost.cli._options import add_command, add_folder_options, add_part_options
+from effboost.cli._options import add_command, add_folder_options, add_part_options, read_folder
 from effboost.cli._output import check_folder
 
 __all__ = ["add_parser"]
@@ -163,19 +163,9 @@ def _load_training(model: Any, arguments: argparse.Namespace) -> _Training | Non
         if given:
             raise ValueError(f"{' and '.join(given)} describe the folder of --train: name it, too")
         return None
-    from effboost.datasets import load_image_folder
     from effboost.datasets._layout import find_held_out
 
-    data = load_image_folder(
-        folder,
-        target=arguments.target,
-        group=arguments.group,
-        split=arguments.split,
-        parts=arguments.part,
-        drop_classes=arguments.drop_class,
-        allow_outside=arguments.allow_outside,
-        white_level=arguments.white_level,
-    )
+    data = read_folder(folder, arguments)
     if arguments.part is None and data.split is not None and find_held_out(data.split.tolist()):
         raise ValueError(
             f"{str(folder)!r} has the splits {', '.join(sorted(set(data.split.tolist())))}: select "

@@ -21,6 +21,7 @@ __all__ = [
     "load_data",
     "make_estimator",
     "positive_number",
+    "read_folder",
 ]
 
 
@@ -127,18 +128,7 @@ def _positive_float(text: str) -> float:
 
 def load_data(arguments: argparse.Namespace) -> Any:
     """Read the folder described by the options of `add_data_options`."""
-    from effboost.datasets import load_image_folder
-
-    data = load_image_folder(
-        arguments.data,
-        target=arguments.target,
-        group=arguments.group,
-        split=arguments.split,
-        parts=arguments.part,
-        drop_classes=arguments.drop_class,
-        allow_outside=arguments.allow_outside,
-        white_level=arguments.white_level,
-    )
+    data = read_folder(arguments.data, arguments)
     if arguments.part is None and data.split is not None:
         _refuse_held_out(data.split, arguments.data)
     if data.groups is None:
@@ -148,6 +138,22 @@ def load_data(arguments: argparse.Namespace) -> Any:
             stacklevel=2,
         )
     return data
+
+
+def read_folder(folder: Any, arguments: argparse.Namespace) -> Any:
+    """Read a folder of labelled images as the options of `add_folder_options` say."""
+    from effboost.datasets import load_image_folder
+
+    return load_image_folder(
+        folder,
+        target=arguments.target,
+        group=arguments.group,
+        split=arguments.split,
+        parts=arguments.part,
+        drop_classes=arguments.drop_class,
+        allow_outside=arguments.allow_outside,
+        white_level=arguments.white_level,
+    )
 
 
 def find_sites(data: Any, site: str) -> list[str]:
