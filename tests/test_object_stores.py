@@ -14,6 +14,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from moto.server import ThreadedMotoServer
 from PIL import Image
 from sklearn.base import clone
@@ -168,6 +169,8 @@ def test_file_urls_are_files(paths, pixels):
 def test_workers_read_stores(server, bucket, urls, pixels, monkeypatch):
     for name, value in fsspec.config.conf["s3"].items():
         monkeypatch.setenv(f"FSSPEC_S3_{name.upper()}", value)
+    # Workers of an earlier test would be used again, with its environment.
+    get_reusable_executor().shutdown(wait=True)
     images = ImageSequence(urls[:4])
     read = joblib.Parallel(n_jobs=2)(
         joblib.delayed(ImageSequence.__getitem__)(images[[i]], 0) for i in range(4)

@@ -203,7 +203,7 @@ def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, 
     text = page.read_text(encoding="utf-8")
     accuracy = next(line for line in printed.splitlines() if line.startswith("accuracy"))
     assert accuracy.split(maxsplit=1)[1].strip() in text
-    assert text.count("<section") == 9
+    assert text.count("<section") == 10
     assert card.read_text(encoding="utf-8").startswith("# Model card")
 
 
