@@ -21,7 +21,7 @@ from xgboost import XGBClassifier
 from effboost import ImageSequence, presets
 from effboost.datasets import load_image_folder
 from effboost.metrics import expected_calibration_error
-from effboost.model_selection import SubjectKFold
+from effboost.model_selection import SubjectKFold, aggregate_by_subject
 
 N_DRAWS = 1000
 
@@ -98,16 +98,10 @@ def systems(options):
     return built
 
 
-def by_subject(y, p, subjects):
-    """Return the class of each subject, and the mean probability of its cells."""
-    _, inverse = np.unique(subjects, return_inverse=True)
-    counts = np.bincount(inverse)
-    return np.bincount(inverse, y) / counts > 0.5, np.bincount(inverse, p) / counts
-
-
 def scores(y, p, subjects):
     is_all = p > 0.5
-    patient, of_patient = by_subject(y, p, subjects)
+    _, means = aggregate_by_subject(np.column_stack([y, p]), subjects)
+    patient, of_patient = means[:, 0] > 0.5, means[:, 1]
     return {
         "accuracy": accuracy_score(y, is_all),
         "weighted F1": f1_score(y, is_all, average="weighted"),

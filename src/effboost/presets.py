@@ -10,6 +10,7 @@ from effboost._heads.linear_boosted import LinearBoostedClassifier
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._training.config import Regularization, Schedule
 from effboost._transforms import Augmentation
+from effboost.backbones._timm import PREFIX
 
 __all__ = ["frozen", "paper", "paper_code", "recommended"]
 
@@ -217,7 +218,7 @@ def recommended(
     }
     if fine_tune:
         settings |= _careful_training(pretrained=weights is not None)
-    elif not str(getattr(backbone, "name", backbone)).startswith("timm/"):
+    elif not str(getattr(backbone, "name", backbone)).startswith(PREFIX):
         settings |= {"features": None, "image_size": 320}
     return HybridClassifier(
         build_featurizer(

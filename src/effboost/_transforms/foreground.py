@@ -50,9 +50,8 @@ def crop_foreground(image: Image.Image) -> Image.Image:
     """
     grey = np.asarray(image.convert("L"))
     bright = grey > otsu_threshold(grey)
-    edge = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     # Cells are darker than the light of a microscope, brighter than what was cut away around them.
-    box = cell_box(~bright if edge.mean() > 0.5 else bright)
+    box = cell_box(~bright if _border(bright).mean() > 0.5 else bright)
     return image if box is None else image.crop(_square(box, image.size, _MARGIN))
 
 
@@ -72,7 +71,7 @@ def crop_masked(image: Image.Image) -> Image.Image:
     """
     bands = image.split()
     bright = np.asarray(ImageChops.lighter(ImageChops.lighter(*bands[:2]), bands[2])) > BLACK
-    border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
+    border = _border(bright)
     if MASKED_BORDER * np.count_nonzero(border) > border.size:
         return image
     spans = []
@@ -86,6 +85,10 @@ def crop_masked(image: Image.Image) -> Image.Image:
     if min(right - left, bottom - top) < MIN_SIDE:
         return image
     return image.crop(_square((left, top, right, bottom), image.size, margin=0))
+
+
+def _border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
 
 
 def cell_box(foreground: npt.NDArray[np.bool_]) -> _Box | None:

@@ -36,8 +36,8 @@ class Views:
 
     def show(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
         """Return the views of a square image of shape (h, w, 3), the image itself first."""
-        turned = [np.rot90(picture, quarter) for quarter in range(4)]
-        return (turned + [view[:, ::-1] for view in turned])[: self.count]
+        turned = [np.rot90(picture, quarter) for quarter in range(min(self.count, 4))]
+        return turned if self.count <= 4 else turned + [view[:, ::-1] for view in turned]
 
     def turn_back(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn the feature maps of the views, (count, d, h, w), back, and return their mean."""
