@@ -140,8 +140,10 @@ def kill_rows(table, folder, n_kills):
             start = time.perf_counter()
             for i in range(n_kills):
                 client.wait_for_workers(2)
+                client.run(SlowRounds.forget)
+                ready = SlowRounds.have_begun if stage == "head" else None
                 job = pool.submit(work)
-                kill_worker(client, task, after=0.1 + 0.1 * (i % 5))
+                kill_worker(client, task, after=0.1 + 0.1 * (i % 5), ready=ready)
                 result = job.result()
                 if stage == "extraction":
                     complete += np.array_equal(result, expected)

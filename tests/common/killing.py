@@ -5,16 +5,20 @@ import signal
 import time
 
 
-def kill_worker(client, task, *, after=0.0, patience=60.0):
+def kill_worker(client, task, *, after=0.0, ready=None, patience=60.0):
     """Kill the process of a worker (SIGKILL) while it computes a task of this name.
+
+    Where `ready` is given, not before this function returns True on the worker.
 
     Returns the address of the worker.
     """
-    pids = client.run(os.getpid)
+    # One that was killed before may still be listed.
+    pids = client.run(os.getpid, on_error="ignore")
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         for address, keys in client.processing().items():
-            if any(task in str(key) for key in keys):
+            computing = address in pids and any(task in str(key) for key in keys)
+            if computing and (ready is None or client.run(ready, workers=[address])[address]):
                 time.sleep(after)
                 os.kill(pids[address], signal.SIGKILL)
                 return address

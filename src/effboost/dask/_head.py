@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from typing import Any, Final
 
 import dask
@@ -20,6 +25,9 @@ _COUNTERPARTS: Final = {
 }
 # What `load_model` of XGBoost sets besides the trees, but its `fit` leaves as it is.
 _UNTOUCHED: Final = ("booster", "base_score", "feature_types", "enable_categorical")
+# Seconds between two looks at the workers, and until workers whose training has failed are free.
+_INTERVAL: Final = 1.0
+_PATIENCE: Final = 10.0
 
 
 def is_distributed(classifier: Any) -> bool:
@@ -38,8 +46,10 @@ def fit_on_cluster(
 ) -> tuple[Any, _History]:
     """Fit a classifier of XGBoost by `xgboost.dask`, without gathering the features.
 
-    The training is one task of Dask. `xgboost.dask` fails if it loses a worker; Dask then runs the
-    task again, as often as it allows a task to lose its worker, with the workers that there are.
+    `xgboost.dask` fails if it loses a worker, or waits for it without end. Training therefore
+    begins anew with the workers that there are, as often as Dask lets a task lose its worker
+    ("distributed.scheduler.allowed-failures"). Workers that still wait for the lost one are
+    ended, and started by their nannies; Dask computes their features again.
 
     Parameters
     ----------
@@ -70,27 +80,64 @@ def fit_on_cluster(
         binary = n_classes == 2 and not str(booster.objective).startswith("multi:")
         booster.eval_metric = ["error", "logloss"] if binary else ["merror", "mlogloss"]
     eval_set = [train] if validation is None else [train, validation]
-    training = client.submit(
-        _train,
-        booster,
-        *train,
-        eval_set,
-        weight,
-        retries=dask.config.get("distributed.scheduler.allowed-failures"),
-        pure=False,
-    )
-    content, history = training.result()
+    booster.client = client
+
+    async def fit() -> None:
+        await booster.fit(*train, sample_weight=weight, eval_set=eval_set, verbose=False)
+
+    _repeat_if_workers_are_lost(client, fit)
+    content, history = booster.get_booster().save_raw("ubj"), booster.evals_result()
     fitted = clone(classifier)
-    fitted.load_model(bytearray(content))
+    fitted.load_model(content)
     for name in _UNTOUCHED:
         setattr(fitted, name, getattr(classifier, name))
     fitted.evals_result_ = history
     return fitted, dict(zip(("train", "validation"), history.values(), strict=False))
 
 
-def _train(
-    booster: Any, X: da.Array, y: da.Array, eval_set: Any, weight: da.Array | None
-) -> tuple[bytes, Any]:
-    """Train in a task, from which `xgboost.dask` starts its own on all workers with data."""
-    booster.fit(X, y, sample_weight=weight, eval_set=eval_set, verbose=False)
-    return bytes(booster.get_booster().save_raw("ubj")), booster.evals_result()
+def _repeat_if_workers_are_lost(
+    client: Client, work: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Do work in the event loop of a client; begin anew where a worker is lost meanwhile."""
+    allowed = dask.config.get("distributed.scheduler.allowed-failures")
+    loop: Any = client.loop
+    for _ in range(1 + allowed):
+        workers = set(client.nthreads())
+        job = asyncio.run_coroutine_threadsafe(work(), loop.asyncio_loop)
+        try:
+            lost = False
+            while not job.done() and not lost:
+                wait([job], timeout=_INTERVAL)
+                lost = not workers <= set(client.nthreads())
+            if job.done() and not lost and job.exception() is not None:
+                # Perhaps the error was faster than the news of the lost worker.
+                time.sleep(_INTERVAL)
+                lost = not workers <= set(client.nthreads())
+        finally:
+            job.cancel()
+        if not lost or (not job.cancelled() and job.exception() is None):
+            return job.result()
+        _end_what_still_trains(client)
+    raise RuntimeError(
+        f"training lost a worker {1 + allowed} times, more often than Dask's setting "
+        f"'distributed.scheduler.allowed-failures' lets it ({allowed})"
+    )
+
+
+def _end_what_still_trains(client: Client) -> None:
+    """End workers whose thread is not free soon: XGBoost waits there for a lost worker.
+
+    It does so where the worker is lost before all have joined, and then obeys no time limit.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while training := [at for at, busy in client.run(_trains, on_error="ignore").items() if busy]:
+        if time.monotonic() > deadline:
+            # As if they had been killed: their nannies start them anew.
+            client.run(os._exit, 1, workers=training, nanny=False, on_error="ignore")
+            return
+        time.sleep(_INTERVAL)
+
+
+def _trains(dask_worker: Any) -> bool:
+    # The name that `xgboost.dask` gives its tasks.
+    return any(str(task.key).startswith("fn-") for task in dask_worker.state.executing)
