@@ -91,6 +91,10 @@ def test_training_that_waits_for_a_lost_worker_begins_anew(processes, monkeypatc
     processes.wait_for_workers(2)
     survivor, victim = processes.nthreads()
     pids = processes.run(os.getpid)
+    data = [
+        processes.submit(abs, i, workers=[worker], allow_other_workers=True)
+        for i, worker in enumerate((survivor, victim))
+    ]
     attempts = []
 
     async def train():
@@ -100,13 +104,13 @@ def test_training_that_waits_for_a_lost_worker_begins_anew(processes, monkeypatc
             await processes.submit(time.sleep, 1000, key="fn-1", workers=[survivor])
 
     def kill():
-        while not processes.processing()[survivor]:
+        while not any(str(key) == "fn-1" for key in processes.processing()[survivor]):
             time.sleep(0.02)
         os.kill(pids[victim], signal.SIGKILL)
 
     thread = Thread(target=kill)
     thread.start()
-    _repeat_if_workers_are_lost(processes, train)
+    _repeat_if_workers_are_lost(processes, data, train)
     thread.join()
     assert len(attempts) == 2
     processes.wait_for_workers(2)
@@ -120,4 +124,4 @@ def test_errors_of_training_are_raised(processes):
         raise ValueError("no rounds")
 
     with pytest.raises(ValueError, match="no rounds"):
-        _repeat_if_workers_are_lost(processes, fail)
+        _repeat_if_workers_are_lost(processes, [], fail)

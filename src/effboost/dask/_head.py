@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import dask
 import dask.array as da
-from distributed import Client
+import distributed
+from distributed import Client, Future, futures_of
 from sklearn.base import clone
 
 from effboost._utils.compat import load_xgboost
@@ -85,7 +86,8 @@ def fit_on_cluster(
     async def fit() -> None:
         await booster.fit(*train, sample_weight=weight, eval_set=eval_set, verbose=False)
 
-    _repeat_if_workers_are_lost(client, fit)
+    data = [*train, *(validation or ()), *(() if weight is None else (weight,))]
+    _repeat_if_workers_are_lost(client, futures_of(data), fit)
     content, history = booster.get_booster().save_raw("ubj"), booster.evals_result()
     fitted = clone(classifier)
     fitted.load_model(content)
@@ -96,13 +98,14 @@ def fit_on_cluster(
 
 
 def _repeat_if_workers_are_lost(
-    client: Client, work: Callable[[], Coroutine[Any, Any, None]]
+    client: Client, data: list[Future], work: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
-    """Do work in the event loop of a client; begin anew where a worker is lost meanwhile."""
+    """Do work in the event loop of a client; begin anew where a worker with data is lost."""
     allowed = dask.config.get("distributed.scheduler.allowed-failures")
     loop: Any = client.loop
     for _ in range(1 + allowed):
-        workers = set(client.nthreads())
+        distributed.wait(data)
+        workers = {worker for holders in client.who_has(data).values() for worker in holders}
         job = asyncio.run_coroutine_threadsafe(work(), loop.asyncio_loop)
         try:
             lost = False
