@@ -4,7 +4,6 @@ import os
 import pickle
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -118,7 +117,7 @@ def kill_rows(table, folder, n_kills):
     import sys
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from common.killing import kill_worker
+    from common.killing import run_and_kill
     from common.networks import tiny_featurizer
     from common.slow import SlowNet, SlowRounds
 
@@ -127,7 +126,7 @@ def kill_rows(table, folder, n_kills):
     clf = DaskHybridClassifier.from_local(hybrid)
     X = folder / "cells.parquet"
     rows = []
-    with start_cluster() as cluster, Client(cluster) as client, ThreadPoolExecutor(1) as pool:
+    with start_cluster() as cluster, Client(cluster) as client:
         clf.fit(X, "label", groups="subject")
         expected = clf.transform(X).compute()
         stages = {
@@ -139,12 +138,9 @@ def kill_rows(table, folder, n_kills):
             complete = 0
             start = time.perf_counter()
             for i in range(n_kills):
-                client.wait_for_workers(2)
                 client.run(SlowRounds.forget)
                 ready = SlowRounds.have_begun if stage == "head" else None
-                job = pool.submit(work)
-                kill_worker(client, task, after=0.1 + 0.1 * (i % 5), ready=ready)
-                result = job.result()
+                result = run_and_kill(client, work, task, after=0.1 + 0.1 * (i % 5), ready=ready)
                 if stage == "extraction":
                     complete += np.array_equal(result, expected)
                 elif stage == "head":

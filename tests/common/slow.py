@@ -8,21 +8,21 @@ from common.networks import TinyNet
 
 
 class SlowNet(TinyNet):
-    """Takes 20 ms a batch."""
+    """Takes 100 ms a batch."""
 
     def forward(self, x):
-        time.sleep(0.02)
+        time.sleep(0.1)
         return super().forward(x)
 
 
 class SlowRounds(TrainingCallback):
-    """Waits for 20 ms after each round, and counts the rounds of this process."""
+    """Waits for 50 ms after each round, and counts the rounds of this process."""
 
     n_rounds = 0
 
     def after_iteration(self, model, epoch, evals_log):
         SlowRounds.n_rounds += 1
-        time.sleep(0.02)
+        time.sleep(0.05)
         return False
 
     @staticmethod

@@ -1,22 +1,23 @@
 """Worker processes: the same results as on one machine, also where some of them are killed."""
 
+import asyncio
 import os
 import signal
 import time
-from concurrent.futures import Future
-from threading import Thread
+from threading import Timer
 
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import Client, LocalCluster
 from xgboost import XGBClassifier
 
-from common.killing import kill_worker
+from common.killing import run_and_kill, wait_for_workers
 from common.networks import tiny_featurizer
 from common.slow import SlowNet, SlowRounds
 from effboost import HybridClassifier
 from effboost.dask import DaskHybridClassifier
-from effboost.dask._head import _repeat_if_workers_are_lost
+from effboost.dask._head import _end_what_still_trains, _repeat_if_workers_are_lost, _trains
 
 pytestmark = pytest.mark.slow
 
@@ -41,22 +42,6 @@ def test_results_are_those_of_one_machine(fitted, local, X, cells):
     local.fit(paths, cells.label, groups=cells.subject)
     accuracy = (fitted.predict(X).compute() == cells.label).mean()
     assert accuracy == pytest.approx(local.score(paths, cells.label), abs=0.05)
-
-
-def run_and_kill(client, work, task, *, after=0.02, ready=None):
-    client.wait_for_workers(2)
-    job = Future()
-
-    def run():
-        try:
-            job.set_result(work())
-        except BaseException as error:
-            job.set_exception(error)
-
-    # Neither the test nor the interpreter waits for this thread at its end, if it hangs.
-    Thread(target=run, daemon=True).start()
-    kill_worker(client, task, after=after, ready=ready)
-    return job.result(timeout=200)
 
 
 def test_a_worker_is_killed_in_mid_extraction(processes, fitted, X, cells):
@@ -86,11 +71,9 @@ def test_a_worker_is_killed_while_the_head_is_trained(processes, fitted, local, 
     assert (clf.predict(X).compute() == cells.label).mean() > 0.9
 
 
-def test_training_that_waits_for_a_lost_worker_begins_anew(processes, monkeypatch):
-    monkeypatch.setattr("effboost.dask._head._PATIENCE", 1.0)
-    processes.wait_for_workers(2)
+def test_training_that_waits_for_a_lost_worker_begins_anew(processes):
+    wait_for_workers(processes, 2)
     survivor, victim = processes.nthreads()
-    pids = processes.run(os.getpid)
     data = [
         processes.submit(abs, i, workers=[worker], allow_other_workers=True)
         for i, worker in enumerate((survivor, victim))
@@ -100,23 +83,34 @@ def test_training_that_waits_for_a_lost_worker_begins_anew(processes, monkeypatc
     async def train():
         attempts.append(len(attempts))
         if len(attempts) == 1:
-            # What XGBoost does where a worker is lost before all have joined.
-            await processes.submit(time.sleep, 1000, key="fn-1", workers=[survivor])
+            await asyncio.Event().wait()
 
-    def kill():
-        while not any(str(key) == "fn-1" for key in processes.processing()[survivor]):
-            time.sleep(0.02)
-        os.kill(pids[victim], signal.SIGKILL)
-
-    thread = Thread(target=kill)
-    thread.start()
+    victims_pid = processes.run(os.getpid)[victim]
+    killing = Timer(1.0, os.kill, (victims_pid, signal.SIGKILL))
+    killing.start()
     _repeat_if_workers_are_lost(processes, data, train)
-    thread.join()
+    killing.join()
     assert len(attempts) == 2
-    processes.wait_for_workers(2)
-    # The thread of the survivor is free again: its process is another one.
-    assert set(processes.run(os.getpid).values()).isdisjoint(pids.values())
-    assert processes.submit(sum, [1, 2], pure=False).result(timeout=30) == 3
+
+
+def test_workers_that_wait_in_training_are_ended(monkeypatch):
+    monkeypatch.setattr("effboost.dask._head._PATIENCE", 1.0)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        wait_for_workers(client, 1)
+        (pid,) = client.run(os.getpid).values()
+        waiting = client.submit(time.sleep, 1000, key="fn-1")
+        while not any(client.run(_trains).values()):
+            time.sleep(0.02)
+        waiting.cancel()
+        _end_what_still_trains(client)
+        # Its thread is free, because its process is another one.
+        assert client.submit(os.getpid).result(timeout=60) != pid
+        wait_for_workers(client, 1)
 
 
 def test_errors_of_training_are_raised(processes):
