@@ -38,9 +38,9 @@ def client():
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def processes():
-    """Two worker processes with one thread each."""
+    """Two worker processes with one thread each, for a test that may kill some."""
     # The log tells of workers that are killed, which the tests do.
     with (
         dask.config.set({"logging.distributed": "critical"}),

@@ -9,7 +9,7 @@ from threading import Timer
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client, LocalCluster
+from sklearn.base import clone
 from xgboost import XGBClassifier
 
 from common.killing import run_and_kill, wait_for_workers
@@ -29,17 +29,18 @@ def local():
 
 
 @pytest.fixture(scope="module")
-def fitted(processes, local, X):
-    return DaskHybridClassifier.from_local(local).fit(X, "label", groups="subject")
+def fitted(local, cells):
+    return DaskHybridClassifier.from_local(clone(local).fit(list(cells.path), cells.label))
 
 
-def test_results_are_those_of_one_machine(fitted, local, X, cells):
+def test_results_are_those_of_one_machine(processes, local, X, cells):
     paths = list(cells.path)
+    fitted = DaskHybridClassifier.from_local(local).fit(X, "label", groups="subject")
     twin = fitted.to_local()
     np.testing.assert_allclose(fitted.transform(X).compute(), twin.transform(paths), rtol=1e-6)
     np.testing.assert_array_equal(fitted.predict_proba(X).compute(), twin.predict_proba(paths))
     # The cells are easy to tell apart, by trees of either kind.
-    local.fit(paths, cells.label, groups=cells.subject)
+    local = clone(local).fit(paths, cells.label, groups=cells.subject)
     accuracy = (fitted.predict(X).compute() == cells.label).mean()
     assert accuracy == pytest.approx(local.score(paths, cells.label), abs=0.05)
 
@@ -57,7 +58,7 @@ def test_a_worker_is_killed_while_it_writes(processes, fitted, X, cells, tmp_pat
 
 # Not before the rounds have begun: while the workers join each other, the loss of one can end the
 # process of the scheduler, in which XGBoost's tracker runs (`std::terminate` in XGBoost 3.2).
-def test_a_worker_is_killed_while_the_head_is_trained(processes, fitted, local, X, cells):
+def test_a_worker_is_killed_while_the_head_is_trained(processes, local, X, cells):
     clf = DaskHybridClassifier.from_local(local)
     processes.run(SlowRounds.forget)
     run_and_kill(
@@ -93,24 +94,18 @@ def test_training_that_waits_for_a_lost_worker_begins_anew(processes):
     assert len(attempts) == 2
 
 
-def test_workers_that_wait_in_training_are_ended(monkeypatch):
+def test_workers_that_wait_in_training_are_ended(processes, monkeypatch):
     monkeypatch.setattr("effboost.dask._head._PATIENCE", 1.0)
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        wait_for_workers(client, 1)
-        (pid,) = client.run(os.getpid).values()
-        waiting = client.submit(time.sleep, 1000, key="fn-1")
-        while not any(client.run(_trains).values()):
-            time.sleep(0.02)
-        waiting.cancel()
-        _end_what_still_trains(client)
-        # Its thread is free, because its process is another one.
-        assert client.submit(os.getpid).result(timeout=60) != pid
-        wait_for_workers(client, 1)
+    wait_for_workers(processes, 2)
+    address = next(iter(processes.nthreads()))
+    waiting = processes.submit(time.sleep, 1000, key="fn-1", workers=[address])
+    while not processes.run(_trains)[address]:
+        time.sleep(0.02)
+    waiting.cancel()
+    _end_what_still_trains(processes)
+    while address in processes.nthreads():
+        time.sleep(0.02)
+    assert processes.submit(sum, [1, 2]).result(timeout=60) == 3
 
 
 def test_errors_of_training_are_raised(processes):
