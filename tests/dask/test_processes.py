@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import nullcontext
 from threading import Timer
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,7 +62,6 @@ def test_a_worker_is_killed_while_it_writes(processes, fitted, X, cells, tmp_pat
 # process of the scheduler, in which XGBoost's tracker runs (`std::terminate` in XGBoost 3.2).
 def test_a_worker_is_killed_while_the_head_is_trained(processes, local, X, cells):
     clf = DaskHybridClassifier.from_local(local)
-    processes.run(SlowRounds.forget)
     run_and_kill(
         processes,
         lambda: clf.fit(X, "label", groups="subject"),
@@ -72,7 +73,8 @@ def test_a_worker_is_killed_while_the_head_is_trained(processes, local, X, cells
     assert (clf.predict(X).compute() == cells.label).mean() > 0.9
 
 
-def test_training_that_waits_for_a_lost_worker_begins_anew(processes):
+@pytest.mark.parametrize("allowed", [1, 0])
+def test_training_that_waits_for_a_lost_worker_begins_anew(processes, allowed):
     wait_for_workers(processes, 2)
     survivor, victim = processes.nthreads()
     data = [
@@ -89,9 +91,14 @@ def test_training_that_waits_for_a_lost_worker_begins_anew(processes):
     victims_pid = processes.run(os.getpid)[victim]
     killing = Timer(1.0, os.kill, (victims_pid, signal.SIGKILL))
     killing.start()
-    _repeat_if_workers_are_lost(processes, data, train)
+    too_often = pytest.raises(RuntimeError, match="lost a worker 1 times")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": allowed}),
+        nullcontext() if allowed else too_often,
+    ):
+        _repeat_if_workers_are_lost(processes, data, train)
     killing.join()
-    assert len(attempts) == 2
+    assert len(attempts) == 1 + allowed
 
 
 def test_workers_that_wait_in_training_are_ended(processes, monkeypatch):

@@ -193,6 +193,9 @@ validation_fraction, class_weight, random_state, verbose
             As `HybridClassifier.fit`, and if the partitions of `X` and the others differ.
         ImageDecodeError
             If an image cannot be read.
+        RuntimeError
+            If workers were lost more often while the head was trained than Dask's setting
+            "distributed.scheduler.allowed-failures" lets them.
 
         Warns
         -----

@@ -107,19 +107,19 @@ def _repeat_if_workers_are_lost(
         distributed.wait(data)
         workers = {worker for holders in client.who_has(data).values() for worker in holders}
         job = asyncio.run_coroutine_threadsafe(work(), loop.asyncio_loop)
+        lost = False
         try:
-            lost = False
-            while not job.done() and not lost:
-                wait([job], timeout=_INTERVAL)
-                lost = not workers <= set(client.nthreads())
-            if job.done() and not lost and job.exception() is not None:
-                # Perhaps the error was faster than the news of the lost worker.
-                time.sleep(_INTERVAL)
+            while not lost and not wait([job], timeout=_INTERVAL).done:
                 lost = not workers <= set(client.nthreads())
         finally:
             job.cancel()
-        if not lost or (not job.cancelled() and job.exception() is None):
-            return job.result()
+        if not job.cancelled() and job.exception() is None:
+            return
+        if not lost:
+            # Perhaps the error was faster than the news of the lost worker.
+            time.sleep(_INTERVAL)
+            if workers <= set(client.nthreads()):
+                job.result()  # raises the error
         _end_what_still_trains(client)
     raise RuntimeError(
         f"training lost a worker {1 + allowed} times, more often than Dask's setting "
