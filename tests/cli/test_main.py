@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
 from xgboost import XGBClassifier
 
 import effboost.__main__
-from effboost.cli import main, make_parser
+from effboost.cli import _filter_warnings, main, make_parser
 from effboost.cli._output import print_facts
 
 COMMANDS = (
@@ -206,3 +207,15 @@ def test_white_level_must_be_a_number_above_0(level, capsys):
         main(["check", "cells", f"--white-level={level}"])
     assert ended.value.code == 2
     assert f"{level!r} is not a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["always"]])
+def test_warnings_for_developers_are_shown_only_where_python_was_told_to(options, monkeypatch):
+    monkeypatch.setattr(sys, "warnoptions", options)
+    with warnings.catch_warnings(record=True) as seen:
+        _filter_warnings()
+        for category in (ResourceWarning, DeprecationWarning, UserWarning, UserWarning):
+            warnings.warn(f"{category.__name__} of this test", category, stacklevel=1)
+    hidden = [] if options else [ResourceWarning, DeprecationWarning]
+    expected = {ResourceWarning, DeprecationWarning, UserWarning} - set(hidden)
+    assert {warning.category for warning in seen} == expected

@@ -85,7 +85,7 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
         _print_message("warning", message, arguments)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("once")
+        _filter_warnings()
         warnings.showwarning = show_warning  # type: ignore[assignment]
         try:
             status = arguments.run(arguments)
@@ -98,6 +98,18 @@ def _run(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
             _print_message("error", _name_output(error, arguments), arguments)
             return 1
     return int(status or 0)
+
+
+def _filter_warnings() -> None:
+    """Show each warning once, and those meant for developers only where Python was told to.
+
+    As without these filters, only ``python -W`` shows, say, the file that Ctrl-C left unclosed.
+    """
+    warnings.simplefilter("once")
+    if not sys.warnoptions:
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.simplefilter("ignore", ResourceWarning)
 
 
 def make_parser() -> argparse.ArgumentParser:

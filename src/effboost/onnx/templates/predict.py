@@ -50,6 +50,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     warnings.simplefilter("always")
+    warnings.simplefilter("ignore", ResourceWarning)  # such as of a file that Ctrl-C left unclosed
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         model, decoder = OnnxModel.read(options.model), Decoder(options.white_level)
