@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from effboost._training.dataset import BatchSource, TrainingDataset
 from effboost._training.frozen_prefix import FrozenPrefix, PrefixedDataset, find_prefix
+from effboost._training.lean_layers import LeanLayers
 from effboost._transforms import ImageTransform
 from effboost._utils.device import computing
 
@@ -73,6 +74,7 @@ class TrainingModule(nn.Module):
         self._not_yet_trained: set[nn.Module] = set()
         self._side = transform.side
         self._prefix: FrozenPrefix | None = None
+        self._lean: LeanLayers | None = None
 
     def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
         """Freeze some modules: no gradients, evaluation mode."""
@@ -150,15 +152,22 @@ class TrainingModule(nn.Module):
             )
         return lambda data: PrefixedDataset(data, run, given, seed)
 
-    def join(self) -> None:
-        """Attach the detached stages again."""
+    def make_lean(self) -> None:
+        """Change layers so that training them is faster; see `LeanLayers`."""
+        self._lean = LeanLayers(self.train().body, self._frozen)
+
+    def restore(self) -> None:
+        """Undo `make_lean`, and attach the stages that `split` has detached."""
+        if self._lean is not None:
+            self._lean.restore()
+            self._lean = None
         if self._prefix is not None:
             self._prefix.reattach()
             self._prefix = None
 
     def to_inference(self) -> TrainingModule:
         """Prepare for use: in evaluation mode, on the CPU, in the original memory layout."""
-        self.join()
+        self.restore()
         self.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
         # The last gradients are as large as the weights, and of no use to anybody.
         self.zero_grad(set_to_none=True)
