@@ -22,6 +22,7 @@ from effboost import (
     Regularization,
     Schedule,
 )
+from effboost._training.module import TrainingModule
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -194,6 +195,38 @@ def test_frozen_batch_norms_keep_their_statistics(pixels, three_classes):
     assert torch.equal(norm.running_mean, torch.zeros(6))
     assert torch.equal(norm.running_var, torch.ones(6))
     assert not torch.equal(norm.weight, torch.ones(6))
+
+
+def test_frozen_batch_norms_train_as_if_they_were_layers_of_their_own(
+    pixels, three_classes, monkeypatch
+):
+    lean = tuned(freeze_batch_norm=True).fit(pixels, three_classes)
+    monkeypatch.setattr(TrainingModule, "make_lean", lambda self: None)
+    plain = tuned(freeze_batch_norm=True).fit(pixels, three_classes)
+    losses, expected = (
+        [epoch["train_loss"] for epoch in found.history_] for found in (lean, plain)
+    )
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for key, value in state_of(plain).items():
+        assert torch.allclose(state_of(lean)[key], value, atol=1e-3), key
+
+
+class Stops(Callback):
+    """Notes whether layers are changed, and stops."""
+
+    network = folded = None
+
+    def on_batch_end(self, net, training, **_):
+        type(self).network = net.module_
+        type(self).folded = "forward" in vars(net.module_.body.features[0])
+        raise RuntimeError("stopped")
+
+
+def test_an_error_leaves_the_layers_as_they_were(pixels, three_classes):
+    with pytest.raises(RuntimeError, match="stopped"):
+        tuned(freeze_batch_norm=True, callbacks=[Stops()]).fit(pixels, three_classes)
+    assert Stops.folded
+    assert not any("forward" in vars(part) for part in Stops.network.modules())
 
 
 def test_the_head_alone_leaves_the_network_as_it_was(pixels, three_classes):
