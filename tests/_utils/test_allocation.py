@@ -1,4 +1,5 @@
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +26,7 @@ def use_memory():
 
 
 def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_freed_memory_is_used_again_within_the_block_alone():

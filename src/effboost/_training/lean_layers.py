@@ -112,7 +112,8 @@ class _FoldedNorm:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         layer, norm = self.convolution, self.norm
         mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None and variance is not None  # see _can_fold
+        assert mean is not None  # see _can_fold
+        assert variance is not None
         scale = torch.rsqrt(variance + norm.eps)
         if norm.weight is not None:
             scale = scale * norm.weight
