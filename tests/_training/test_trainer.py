@@ -942,7 +942,7 @@ class OneSize(PlainNet):
 
 def test_a_network_for_one_size_refuses_growing_images(pixels, three_classes):
     featurizer = growing(64, backbone=OneSize)
-    with pytest.raises(ValueError, match="does not take images of this size .wrong image height"):
+    with pytest.raises(ValueError, match=r"does not take images of this size \(wrong image height"):
         featurizer.fit(pixels, three_classes)
 
 
