@@ -146,6 +146,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "trees_": either(nothing, estimator()),
         }
     ),
+    "effboost.SiteAdaptedClassifier": Schema(
+        {
+            **_CLASSES,
+            "estimator_": estimator(),
+            "mean_": _PER_FEATURE,
+            "prior_": _SHARES,
+            "scale_": array("f", "d", low=0),
+        }
+    ),
     "effboost.persistence.BoosterSlot": Schema({}, {"number": integer()}),
     "sklearn.calibration.CalibratedClassifierCV": Schema(
         {
