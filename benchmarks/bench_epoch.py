@@ -177,7 +177,9 @@ def compare_speed(options):
                 for name, source in contenders.items():
                     child = name.removesuffix(" before")
                     found[name].append(start_child(child, shared, source))
-            yield from summarize(backbone, way, found, options)
+            for row in summarize(backbone, way, found, options):
+                print(*row.values(), sep="  ", flush=True)
+                yield row
 
 
 def summarize(backbone, way, found, options):
@@ -262,8 +264,8 @@ def main():
         return
     frozen = ["--freeze-batch-norm"]
     options.cases = {
+        "efficientnet_lite0": [frozen, []],
         "efficientnet_b0": [[], frozen, ["--trainable", "2"]],
-        "efficientnet_lite0": [[], frozen],
     }
     if options.small:
         options.images, options.rounds, options.epochs, options.image_size = 16, 1, 2, 32
