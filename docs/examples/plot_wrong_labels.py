@@ -33,7 +33,7 @@ print(f"{found.sum()} of {len(wrong)} planted labels among {len(found)} that are
 
 # %%
 # The most suspicious images. A red frame marks labels that were planted.
-figure, axes = plt.subplots(2, 5, figsize=(10, 4.6), layout="constrained")
+figure, axes = plt.subplots(2, 4, figsize=(9, 5), layout="constrained")
 for ax, position in zip(axes.flat, issues.images, strict=False):
     ax.imshow(cells.images[position])
     ax.set_title(f"labelled {target[position]}", fontsize=10)
