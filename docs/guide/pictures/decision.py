@@ -16,7 +16,9 @@ probabilities = clf.predict_proba(new)
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
 axes[0].imshow(new[0])
 axes[0].set_title("a new cell")
-heat = found.maps[0, 0]
+# With two classes, the map is that of one of them; what speaks against it speaks for the other.
+predicted = clf.classes_[probabilities[0].argmax()]
+heat = found.maps[0, 0] if found.outputs[0] == predicted else -found.maps[0, 0]
 limit = abs(heat).max()
 axes[1].imshow(new[0].mean(axis=2), cmap="gray", extent=(0, 1, 1, 0))
 axes[1].imshow(
@@ -28,7 +30,7 @@ axes[1].imshow(
     extent=(0, 1, 1, 0),
     interpolation="bicubic",
 )
-axes[1].set_title(f"what speaks for {found.outputs[0]}")
+axes[1].set_title(f"what speaks for {predicted}")
 for ax in axes[:2]:
     ax.set_axis_off()
 axes[2].barh(clf.classes_, probabilities[0], color=["tab:red", "tab:blue"])
