@@ -1,7 +1,9 @@
 import base64
 import csv
+import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -14,13 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.exported import cells, tiny_file, tiny_hybrid
+from common.exported import cells, edited, tiny_file, tiny_hybrid
 from common.pages import find_contrast, launch_chromium, serve
 from effboost import export_onnx
 from effboost.exceptions import RuntimeUnavailableError, UnsupportedInputError
 from effboost.onnx import _web
 from effboost.onnx._web import check_web, write_page
 from effboost.onnx._web_runtime import BINARY, CDN, HASHES, SCRIPT, VERSION, read_runtime
+from onnx import parser
 
 FILES = [
     "LICENSES.txt",
@@ -122,6 +125,8 @@ def test_a_folder_that_is_not_empty_is_refused_before_the_export(tmp_path):
 def test_settings_that_contradict_each_other_are_refused(tmp_path):
     with pytest.raises(UnsupportedInputError, match="standalone=True and web=True are two"):
         export_onnx(tiny_hybrid(), tmp_path / "out", standalone=True, web=True)
+    with pytest.raises(UnsupportedInputError, match="web_runtime=True must be a path"):
+        export_onnx(tiny_hybrid(), tmp_path / "out", web=True, web_runtime=True)
     with pytest.raises(UnsupportedInputError, match="web_runtime='cdn' has no effect"):
         export_onnx(tiny_hybrid(), tmp_path / "out", web_runtime="cdn")
     assert list(tmp_path.iterdir()) == []
@@ -229,29 +234,49 @@ def browser():
         yield chromium
 
 
+def open_in(context, server):
+    """Open a server's page; what it complains of is in `said`, what it asks for in `asked`."""
+    page = context.new_page()
+    page.said, page.asked = [], []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    context.on("request", lambda request: page.asked.append(request.url))
+    page.goto(server.url)
+    return page
+
+
 @pytest.fixture
 def open_page(browser):
-    """Return a function that opens a server's page; what the page complains of is in `said`."""
-    contexts = []
-
-    def open(server, **options):
-        context = browser.new_context(accept_downloads=True, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.said, page.asked = [], []
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        context.on("request", lambda request: page.asked.append(request.url))
-        page.goto(server.url)
-        return page
-
-    yield open
-    for context in contexts:
-        context.close()
+    """Return a function that opens a server's page."""
+    context = browser.new_context(accept_downloads=True)
+    yield functools.partial(open_in, context)
+    context.close()
 
 
 def wait_until_ready(page):
     page.wait_for_selector("body[data-ready]", timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def loaded_page(folder, browser):
+    """Return a page whose server was stopped after it was loaded."""
+    context = browser.new_context(accept_downloads=True)
+    with serve(folder) as server:
+        page = open_in(context, server)
+        wait_until_ready(page)
+    page.server = server
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def page(loaded_page):
+    """Return the loaded page without images; it must not complain."""
+    yield loaded_page
+    if loaded_page.locator("#pattern").is_visible():
+        loaded_page.fill("#pattern", "")
+        loaded_page.click("#clear")
+    assert loaded_page.said == []
 
 
 def wait_for(page, selector, pattern):
@@ -289,7 +314,7 @@ def check_results(rows, paths):
 
 
 @pytest.mark.slow
-def test_results_equal_those_of_the_model_also_without_the_server(folder, open_page, tmp_path):
+def test_results_equal_those_of_the_model_also_without_the_server(page, tmp_path):
     suffixes = [".png", ".bmp", ".jpg", ".webp", ".png", ".bmp", ".jpeg", ".png"]
     paths = save_all(tmp_path / "cells", suffixes)
     turned = Image.Exif()
@@ -297,19 +322,14 @@ def test_results_equal_those_of_the_model_also_without_the_server(folder, open_p
     tall = np.random.default_rng(0).integers(0, 256, (60, 36, 3), dtype=np.uint8)
     Image.fromarray(tall).save(paths[0], exif=turned)
     Image.fromarray(tall).save(paths[2], exif=turned)
-    with serve(folder) as server:
-        page = open_page(server)
-        wait_until_ready(page)
-    # The server is stopped.
     check_results(classify(page, paths), paths)
-    assert page.said == []
     assert {url.split(":")[0] for url in page.asked} == {"http", "blob"}
-    assert all(url.startswith((server.url, "blob:")) for url in page.asked)
-    assert len(server.asked) == len(FILES) - 2 + 2  # without the texts, with the runtime
+    assert all(url.startswith((page.server.url, "blob:")) for url in page.asked)
+    assert len(page.server.asked) == len(FILES) - 2 + 2  # without the texts, with the runtime
 
 
 @pytest.mark.slow
-def test_what_cannot_be_read_is_a_row_with_its_reason(folder, open_page, tmp_path):
+def test_what_cannot_be_read_is_a_row_with_its_reason(page, tmp_path):
     (good, cut, short) = save_all(tmp_path, [".png", ".png", ".jpg"])
     cut.write_bytes(cut.read_bytes()[:3000])
     short.write_bytes(short.read_bytes()[:-100])
@@ -339,10 +359,7 @@ def test_what_cannot_be_read_is_a_row_with_its_reason(folder, open_page, tmp_pat
         "empty.png": "the file is empty",
         "header.png": "is damaged or truncated",
     }
-    with serve(folder) as server:
-        page = open_page(server)
-        wait_until_ready(page)
-        rows = classify(page, [*(tmp_path / name for name in reasons), good])
+    rows = classify(page, [*(tmp_path / name for name in reasons), good])
     check_results(rows[-1:], [good])
     for row, (name, reason) in zip(rows[:-1], reasons.items(), strict=True):
         assert row["image"] == name
@@ -353,37 +370,32 @@ def test_what_cannot_be_read_is_a_row_with_its_reason(folder, open_page, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_folder_can_be_dropped_and_results_are_aggregated_by_subject(folder, open_page, tmp_path):
+def test_a_folder_can_be_dropped_and_results_are_aggregated_by_subject(page, tmp_path):
     paths = save_all(tmp_path / "cells", [".png"] * 9)
     (tmp_path / "cells" / ".hidden").write_text("metadata")
-    with serve(folder) as server:
-        page = open_page(server)
-        wait_until_ready(page)
-        drag = {"items": [], "files": [str(tmp_path / "cells")], "dragOperationsMask": 1}
-        session = page.context.new_cdp_session(page)
-        for kind in ("dragEnter", "dragOver", "drop"):
-            session.send(
-                "Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": drag}
-            )
-        rows = rows_of(page, 9)
-        names = [f"cells/{path.name}" for path in paths]
-        assert [row["image"] for row in rows] == sorted(names)
-        page.fill("#pattern", r"^(S\d)_")
-        by_pattern = rows_of(page, 9, "save-subjects")
-        page.fill("#pattern", "(")
-        assert "cannot be used" in page.inner_text("#subjects-status")
-        page.fill("#pattern", r"^S\d_")
-        assert "has no group" in page.inner_text("#subjects-status")
-        table = "\ufefffile;subject\r\n" + "".join(
-            f'"elsewhere/cells/{path.name}";{path.name[:2]}\r\n' for path in paths[:6]
-        )
-        (tmp_path / "subjects.csv").write_text(table, encoding="utf-8", newline="")
-        page.set_input_files("#table", str(tmp_path / "subjects.csv"))
-        wait_for(page, "#subjects-status", "3 images without")
-        by_table = rows_of(page, 9, "save-subjects")
-        (tmp_path / "wrong.csv").write_text("name,patient\nx,y\n")
-        page.set_input_files("#table", str(tmp_path / "wrong.csv"))
-        wait_for(page, "#subjects-status", "are needed")
+    drag = {"items": [], "files": [str(tmp_path / "cells")], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": drag})
+    rows = rows_of(page, 9)
+    names = [f"cells/{path.name}" for path in paths]
+    assert [row["image"] for row in rows] == sorted(names)
+    page.fill("#pattern", r"^(S\d)_")
+    by_pattern = rows_of(page, 9, "save-subjects")
+    page.fill("#pattern", "(")
+    assert "cannot be used" in page.inner_text("#subjects-status")
+    page.fill("#pattern", r"^S\d_")
+    assert "has no group" in page.inner_text("#subjects-status")
+    table = "\ufefffile;subject\r\n" + "".join(
+        f'"elsewhere/cells/{path.name}";{path.name[:2]}\r\n' for path in paths[:6]
+    )
+    (tmp_path / "subjects.csv").write_text(table, encoding="utf-8", newline="")
+    page.set_input_files("#table", str(tmp_path / "subjects.csv"))
+    wait_for(page, "#subjects-status", "3 images without")
+    by_table = rows_of(page, 9, "save-subjects")
+    (tmp_path / "wrong.csv").write_text("name,patient\nx,y\n")
+    page.set_input_files("#table", str(tmp_path / "wrong.csv"))
+    wait_for(page, "#subjects-status", "are needed")
     for found, count in ((by_pattern, 9), (by_table, 6)):
         assert [row["subject"] for row in found] == ["S0", "S1", "S2"]
         for i, row in enumerate(found):
@@ -394,16 +406,52 @@ def test_a_folder_can_be_dropped_and_results_are_aggregated_by_subject(folder, o
             assert row["class"] == tiny_hybrid().classes_[own.argmax()]
 
 
+def add_flags(model):
+    """Add outputs to a graph: whether an image is bright, and how bright."""
+    added = parser.parse_graph(
+        """
+        flags (uint8[height, width, 3] image) => (bool[1] bright, float[1] brightness)
+        {
+            values = Cast <to: int = 1> (image)
+            flat = Constant <value_ints: ints = [-1]> ()
+            row = Reshape (values, flat)
+            axes = Constant <value_ints: ints = [0]> ()
+            brightness = ReduceMean <keepdims: int = 1> (row, axes)
+            limit = Constant <value_floats: floats = [128.0]> ()
+            bright = Greater (brightness, limit)
+        }
+        """
+    )
+    model.graph.node.extend(added.node)
+    model.graph.output.extend(added.output)
+
+
 @pytest.mark.slow
-def test_names_are_text_and_formulas_are_escaped(folder, open_page, tmp_path):
+def test_other_outputs_of_the_graph_are_columns(runtime_files, open_page, tmp_path):
+    runtime = read_runtime(runtime_files)
+    write_page(tmp_path / "page", edited(add_flags), tiny_hybrid().classes_, "net", runtime)
+    for level in (50, 200):
+        Image.new("RGB", (40, 40), (level,) * 3).save(tmp_path / f"{level}.png")
+    with serve(tmp_path / "page") as server:
+        page = open_page(server)
+        wait_until_ready(page)
+        rows = classify(page, [tmp_path / "200.png", tmp_path / "50.png"])
+        assert page.locator("td.flag").all_inner_texts() == ["yes", "200", "no", "50.0"]
+        page.locator("th.flag button").first.click()
+        assert page.locator("td.file").all_inner_texts() == ["50.png", "200.png"]
+    assert [(row["bright"], row["brightness"]) for row in rows] == [
+        ("true", "200"),
+        ("false", "50"),
+    ]
+
+
+@pytest.mark.slow
+def test_names_are_text_and_formulas_are_escaped(page, tmp_path):
     (source,) = save_all(tmp_path, [".png"])
     names = ['=1+1,"x".png', "<img src=x onerror=alert(1)>.png", "cell\u202egnp.exe.png", "-5.png"]
     for name in names:
         shutil.copyfile(source, tmp_path / name)
-    with serve(folder) as server:
-        page = open_page(server)
-        wait_until_ready(page)
-        rows = classify(page, [tmp_path / name for name in names])
+    rows = classify(page, [tmp_path / name for name in names])
     assert [row["image"] for row in rows] == [f"'{names[0]}", *names[1:3], f"'{names[3]}"]
     shown = page.locator("td.file").all_inner_texts()
     assert shown == [*names[:2], r"cell\u202egnp.exe.png", names[3]]
@@ -411,39 +459,53 @@ def test_names_are_text_and_formulas_are_escaped(folder, open_page, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_table_is_sorted_filtered_and_used_by_keyboard(folder, open_page, tmp_path):
+def test_the_table_is_sorted_filtered_and_used_by_keyboard(page, tmp_path):
     paths = save_all(tmp_path, [".png"] * 7)
     paths.append(tmp_path / "text.png")
     paths[-1].write_text("no image")
-    with serve(folder) as server:
-        page = open_page(server)
-        wait_until_ready(page)
-        rows = classify(page, [*paths, paths[0]], 8)
-        names = page.locator("td.file")
-        page.focus("th.file button")
-        page.keyboard.press("Enter")
-        page.keyboard.press("Enter")  # the focus stays on the button
-        assert names.all_inner_texts() == sorted((p.name for p in paths), reverse=True)
-        page.locator("th.probability button").first.click()
-        values = {row["image"]: row["p_blast"] for row in rows}
-        found = [values[name] for name in names.all_inner_texts()]
-        assert found == [*sorted(filter(None, found), reverse=True), ""]
-        assert page.get_attribute("th.probability", "aria-sort") == "descending"
-        page.fill("#find", "s1_")
-        assert names.all_inner_texts() == [p.name for p in paths if "S1_" in p.name]
-        page.fill("#find", "")
-        page.select_option("#show", "failed")
-        assert names.all_inner_texts() == ["text.png"]
-        page.select_option("#show", "all")
-        page.locator("td.picture button").first.press("Enter")
-        assert page.locator("dialog").is_visible()
-        page.evaluate("document.getElementById('viewer-image').decode()")
-        assert page.evaluate("document.getElementById('viewer-image').naturalWidth") == 40
-        page.keyboard.press("Escape")
-        assert not page.locator("dialog").is_visible()
-        page.click("#clear")
-        assert page.locator("td").count() == 0
-        check_results(classify(page, paths[:2]), paths[:2])
+    rows = classify(page, [*paths, paths[0]], 8)
+    names = page.locator("td.file")
+    page.focus("th.file button")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # the focus stays on the button
+    assert names.all_inner_texts() == sorted((p.name for p in paths), reverse=True)
+    page.locator("th.probability button").first.click()
+    values = {row["image"]: row["p_blast"] for row in rows}
+    found = [values[name] for name in names.all_inner_texts()]
+    assert found == [*sorted(filter(None, found), reverse=True), ""]
+    assert page.get_attribute("th.probability", "aria-sort") == "descending"
+    page.fill("#find", "s1_")
+    assert set(names.all_inner_texts()) == {p.name for p in paths if "S1_" in p.name}
+    page.fill("#find", "")
+    page.select_option("#show", "failed")
+    assert names.all_inner_texts() == ["text.png"]
+    page.select_option("#show", "all")
+    page.locator("td.picture button").first.press("Enter")
+    assert page.locator("dialog").is_visible()
+    page.evaluate("document.getElementById('viewer-image').decode()")
+    assert page.evaluate("document.getElementById('viewer-image').naturalWidth") == 40
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    page.locator("td.picture button").first.click()
+    page.click("dialog button")
+    assert not page.locator("dialog").is_visible()
+    page.click("#clear")
+    assert page.locator("td").count() == 0
+    # While images are classified.
+    page.set_input_files("#files", list(map(str, paths)))
+    page.click("#clear")
+    assert page.locator("td").count() == 0
+    check_results(classify(page, paths[:2]), paths[:2])
+
+
+@pytest.mark.slow
+def test_rows_that_come_do_not_take_the_focus(page, tmp_path):
+    paths = save_all(tmp_path, [".png"] * 12)
+    page.set_input_files("#files", str(paths[0]))
+    page.locator("td.picture button").focus()
+    page.set_input_files("#files", list(map(str, paths[1:])))
+    page.locator("#images tbody tr").nth(11).wait_for()
+    assert page.evaluate("document.activeElement.parentElement.className") == "picture"
 
 
 @pytest.mark.slow
@@ -498,21 +560,19 @@ def test_files_of_a_cdn_are_checked_by_the_browser(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_fits_and_can_be_read(width, scheme, folder, open_page, tmp_path):
+def test_the_page_fits_and_can_be_read(page, tmp_path):
     paths = save_all(tmp_path, [".png"] * 3)
     long = tmp_path / f"S0_{'long' * 30}.png"
     shutil.copyfile(paths[0], long)
     text = tmp_path / "S1_text.png"
     text.write_text("no image")
-    with serve(folder) as server:
-        page = open_page(server, viewport={"width": width, "height": 844}, color_scheme=scheme)
-        wait_until_ready(page)
-        classify(page, [*paths, long, text])
-        page.fill("#pattern", "^(S.)_")
-        assert page.locator("#subjects tbody tr").count() == 3
+    classify(page, [*paths, long, text])
+    page.fill("#pattern", "^(S.)_")
+    assert page.locator("#subjects tbody tr").count() == 3
+    for width, scheme in itertools.product((1280, 390), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         contrast, n_texts = find_contrast(page)
-    assert n_texts > 40
-    assert contrast >= 4.5
+        assert n_texts > 40
+        assert contrast >= 4.5, (width, scheme)

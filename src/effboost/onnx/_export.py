@@ -107,6 +107,10 @@ def _check_form(standalone: bool, web: bool, web_runtime: Any) -> None:
         raise UnsupportedInputError(
             "standalone=True and web=True are two different folders; export the model once for each"
         )
+    if not isinstance(web_runtime, str | os.PathLike | None):
+        raise UnsupportedInputError(
+            f'web_runtime={web_runtime!r} must be a path, "npm", "cdn" or None'
+        )
     if web_runtime is not None and not web:
         raise UnsupportedInputError(
             f"web_runtime={web_runtime!r} has no effect without web=True; set that, or leave it out"

@@ -17,6 +17,7 @@ let findSubject = () => null;
 let generation = 0; // changes when the table is cleared
 let isRunning = false;
 let isDrawn = true;
+let drawnHeader = null; // what the header of the table shows
 
 main();
 
@@ -31,10 +32,12 @@ async function main() {
     if (answer.reason) throw new Error(answer.reason);
     flags = answer.flags;
   } catch (error) {
+    rows = [];
+    $("drop").hidden = true;
     say(`The model cannot be started: ${error.message}`, true);
     return;
   }
-  makeTables();
+  fillChoices();
   document.body.dataset.ready = "true";
   say("Ready. The page now also works without a network, until it is closed.");
   run();
@@ -95,6 +98,7 @@ function finish(row, { reason, probabilities, flags: found, width, height, thumb
   drawSoon();
 }
 
+/** Show how many images are done; the speed is in images per second, null if unknown. */
 function showProgress(speed) {
   const nDone = rows.filter(({ state }) => state !== "waiting").length;
   const nFailed = rows.filter(({ state }) => state === "failed").length;
@@ -103,10 +107,11 @@ function showProgress(speed) {
   $("progress").value = nDone;
   $("progress").hidden = nDone === rows.length;
   if (nDone === rows.length) {
+    draw();
     say(`${count(nDone, "image")}${failed}.`);
   } else {
     const seconds = Math.ceil((rows.length - nDone) / speed);
-    const left = Number.isFinite(seconds) ? `, about ${seconds} s left` : "";
+    const left = speed === null ? "" : `, about ${seconds} s left`;
     say(`${nDone} of ${count(rows.length, "image")}${failed}${left} ...`);
   }
 }
@@ -114,6 +119,7 @@ function showProgress(speed) {
 // --- files in --------------------------------------------------------------------------------
 
 function add(files) {
+  if (!files.length) return;
   const known = new Set(rows.map(({ key }) => key));
   let nKnown = 0;
   for (const { file, path } of files) {
@@ -124,7 +130,7 @@ function add(files) {
     rows.push({ file, path, key, state: "waiting", order: rows.length, subject: findSubject(path) });
   }
   for (const id of ["results", "by-subject", "clear"]) $(id).hidden = rows.length === 0;
-  showProgress(Infinity);
+  showProgress(null);
   if (nKnown) say(`${count(nKnown, "file")} left out: in the table already.`);
   run();
 }
@@ -205,7 +211,7 @@ function showFlag(value) {
   return value === undefined ? "" : value.toPrecision(3);
 }
 
-function makeTables() {
+function fillChoices() {
   const options = [["all", "all"], ...model.classes.map((name, i) => [`class ${i}`, name]),
     ["failed", "not read"]];
   $("show").replaceChildren(...options.map(([value, text]) => {
@@ -223,13 +229,25 @@ function drawSoon() {
 
 function draw() {
   const shown = columns();
-  $("images").tHead.rows[0].replaceChildren(...shown.map(headerCell));
+  const key = JSON.stringify([shown.map(({ title, kind }) => [title, kind]), sorting]);
+  if (drawnHeader !== key) {
+    $("images").tHead.rows[0].replaceChildren(...shown.map(headerCell));
+    drawnHeader = key;
+  }
   const found = select(shown);
   const part = found.slice(0, nShown);
-  $("images").tBodies[0].replaceChildren(...part.map((row) => imageRow(row, shown)));
+  place($("images").tBodies[0], part.map((row) => imageLine(row, shown)));
   $("more").hidden = part.length === found.length;
   $("more").textContent = `Show more (${found.length - part.length} left)`;
   drawSubjects();
+}
+
+/** Change the lines of a table, but not those that stay: one of them may have the focus. */
+function place(body, lines) {
+  lines.forEach((line, i) => {
+    if (body.rows[i] !== line) body.insertBefore(line, body.rows[i] ?? null);
+  });
+  while (body.rows.length > lines.length) body.lastElementChild.remove();
 }
 
 function select(shown) {
@@ -258,7 +276,8 @@ function headerCell({ title, kind, value }) {
   if (!value) return cell;
   const key = `${kind} ${title}`;
   const isSorted = sorting.key === key;
-  cell.ariaSort = isSorted ? (sorting.descending ? "descending" : "ascending") : "none";
+  const order = sorting.descending ? "descending" : "ascending";
+  cell.setAttribute("aria-sort", isSorted ? order : "none");
   const button = element("button", visible(title));
   button.type = "button";
   button.addEventListener("click", () => {
@@ -272,12 +291,20 @@ function headerCell({ title, kind, value }) {
   return cell;
 }
 
-function imageRow(row, shown) {
+/** Return the line of a row, which is made again only if its columns change. */
+function imageLine(row, shown) {
+  const key = `${shown.length} ${row.subject}`;
+  if (row.lineKey !== key) Object.assign(row, { lineKey: key, line: makeLine(row, shown) });
+  return row.line;
+}
+
+function makeLine(row, shown) {
   const line = element("tr");
   line.className = row.state;
   for (const column of shown) {
     if (row.state === "failed" && column.kind === "class") {
-      const cell = element("td", visible(row.reason));
+      const cell = element("td");
+      cell.append(element("bdi", visible(row.reason)));
       cell.className = "reason";
       cell.colSpan = shown.length - shown.indexOf(column);
       line.append(cell);
@@ -309,7 +336,7 @@ function imageCell(row, { title, kind, value, text }) {
 function pictureButton(row) {
   const button = element("button");
   button.type = "button";
-  button.ariaLabel = `Enlarge ${visible(row.path)}`;
+  button.setAttribute("aria-label", `Enlarge ${visible(row.path)}`);
   const image = element("img");
   image.src = row.thumbnail;
   image.alt = "";
@@ -447,6 +474,9 @@ function clearAll() {
   for (const { thumbnail } of rows) if (thumbnail) URL.revokeObjectURL(thumbnail);
   rows = [];
   nShown = PAGE_SIZE;
+  sorting = { key: null, descending: false };
+  $("find").value = "";
+  $("show").value = "all";
   for (const id of ["results", "by-subject", "clear", "progress"]) $(id).hidden = true;
   draw();
   say("Ready.");

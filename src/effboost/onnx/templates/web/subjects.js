@@ -4,8 +4,8 @@ import { readCsv } from "./csv.js";
 
 /** Return a function from a path to the subject, or null, by a pattern of file names. */
 export function byPattern(text) {
-  const pattern = new RegExp(text, "u");
-  if (new RegExp(`${text}|`, "u").exec("").length < 2) {
+  const pattern = new RegExp(text);
+  if (new RegExp(`${text}|`).exec("").length < 2) {
     throw new Error("the pattern has no group in parentheses, such as ^(.+)_");
   }
   return (path) => {
