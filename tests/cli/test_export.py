@@ -54,6 +54,27 @@ def test_existing_output_is_not_overwritten_without_force(model_file, tmp_path, 
     assert describe_model(out)["classes"] == ["ALL", "HEM"]
 
 
+def test_a_page_for_browsers_is_written(model_file, tmp_path, capsys):
+    out = tmp_path / "page"
+    assert export(model_file, "--web", out, "--cdn", "--format", "json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert str(out / "index.html") in facts["written to"]
+    assert describe_model(out / "model.onnx")["classes"] == ["ALL", "HEM"]
+    described = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    assert described["classes"] == ["ALL", "HEM"]
+
+
+def test_options_of_the_page_that_cannot_work_are_refused(model_file, tmp_path, capsys):
+    out = tmp_path / "page"
+    assert export(model_file, "--out", out, "--cdn") == 1
+    assert "--runtime-dir and --cdn need --web" in capsys.readouterr().err
+    assert export(model_file, "--web", out, "--standalone") == 1
+    assert "two different folders" in capsys.readouterr().err
+    assert export(model_file, "--web", out, "--runtime-dir", tmp_path) == 1
+    assert "does not contain ort.wasm.bundle.min.mjs" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("format", ["table", "json"])
 def test_an_exported_file_is_described(onnx_file, capsys, format):
     assert main(["info", str(onnx_file), "--format", format]) == 0

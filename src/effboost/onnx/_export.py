@@ -21,6 +21,7 @@ from effboost.onnx._graph import as_model, average_views, decide, join
 from effboost.onnx._head import convert_head, linear_head
 from effboost.onnx._preprocess import preprocess
 from effboost.onnx._standalone import write_folder
+from effboost.onnx._web import check_web, write_page
 from onnx import checker, helper
 
 __all__ = ["export_onnx"]
@@ -31,6 +32,8 @@ def export_onnx(
     path: str | os.PathLike[str],
     *,
     standalone: bool = False,
+    web: bool = False,
+    web_runtime: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write a fitted classifier as one ONNX graph, from the image to the class.
 
@@ -51,6 +54,14 @@ def export_onnx(
         Write a folder instead: ``model.onnx``, a script ``predict.py`` that classifies files and
         folders with only numpy, Pillow and onnxruntime, the modules of effboost that it needs in
         ``effboost_parts``, its ``requirements.txt``, and a ``README.md``.
+    web : bool, default=False
+        Write a folder instead that is a web page: it classifies images in the browser, which sends
+        them nowhere. Any web server that serves files can serve it.
+    web_runtime : path, "npm" or "cdn", default=None
+        Where the page's ONNX Runtime Web comes from. None and "npm" download a fixed version by
+        the command ``npm``; a path is a folder with its files, or the package as a ``.tgz`` file.
+        Hashes are checked. With "cdn", the browser downloads it from cdn.jsdelivr.net and checks
+        its hashes, each time that it loads the page.
 
     Returns
     -------
@@ -63,7 +74,7 @@ def export_onnx(
         If the model is of another class, its head cannot be exported, or its transform has
         ``foreground=True`` or stain normalisation.
     RuntimeUnavailableError
-        If its network cannot be exported.
+        If its network cannot be exported, or the files of ONNX Runtime Web are missing or changed.
     MissingDependencyError
         If the extra "export" is not installed and the model is a hybrid.
     FileExistsError
@@ -80,10 +91,30 @@ def export_onnx(
 
     A file of EfficientNet-B0 with 100 boosted trees takes about 17 MB.
     """
+    _check_form(standalone, web, web_runtime)
+    # Before the export, which takes longer.
+    runtime = check_web(path, model, web_runtime or "npm") if web else {}
     graph = _build(model).SerializeToString()
     if standalone:
         return write_folder(path, graph, model.classes_, model.featurizer_.spec_.name)
+    if web:
+        return write_page(path, graph, model.classes_, model.featurizer_.spec_.name, runtime)
     return write_atomic(path, graph)
+
+
+def _check_form(standalone: bool, web: bool, web_runtime: Any) -> None:
+    if standalone and web:
+        raise UnsupportedInputError(
+            "standalone=True and web=True are two different folders; export the model once for each"
+        )
+    if not isinstance(web_runtime, str | os.PathLike | None):
+        raise UnsupportedInputError(
+            f'web_runtime={web_runtime!r} must be a path, "npm", "cdn" or None'
+        )
+    if web_runtime is not None and not web:
+        raise UnsupportedInputError(
+            f"web_runtime={web_runtime!r} has no effect without web=True; set that, or leave it out"
+        )
 
 
 def _build(model: Any) -> onnx.ModelProto:
