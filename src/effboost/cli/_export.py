@@ -14,6 +14,7 @@ __all__ = ["add_parser"]
 _EXAMPLES = """\
   effboost export model.effboost --out model.onnx           for effboost predict and onnxruntime
   effboost export model.effboost --standalone --out edge    with predict.py and requirements
+  effboost export model.effboost --out small.onnx --precision int8 --calibration cells
 """
 
 
@@ -35,6 +36,18 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="write a folder with a script to run it",
     )
+    add(
+        "--precision",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="how the network is stored: float16 has half the size, int8 a quarter, and is faster",
+    )
+    add(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="training images, for --precision int8: their predictions are compared, too",
+    )
     add("--force", action="store_true", help="overwrite --out if it is a file")
     add_format_option(parser)
     parser.set_defaults(run=run)
@@ -46,14 +59,39 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         check_new(arguments.out, force=arguments.force)
     import effboost
+    from effboost.datasets import list_images
 
-    model = effboost.load(arguments.model)
-    effboost.export_onnx(model, arguments.out, standalone=arguments.standalone)
+    folder = arguments.calibration
+    calibration = None if folder is None else list_images(folder)
+    effboost.export_onnx(
+        model := effboost.load(arguments.model),
+        arguments.out,
+        standalone=arguments.standalone,
+        precision=arguments.precision,
+        calibration=calibration,
+    )
     written = sorted(arguments.out.iterdir()) if arguments.standalone else [arguments.out]
     size = sum(file.stat().st_size for file in written if file.is_file())
     facts = [
         ("classes", [str(label) for label in model.classes_.tolist()]),
         ("megabytes", round(size / 1e6, 2)),
+        *_describe_precision(written),
         ("written to", [str(file) for file in written]),
     ]
     print_facts(facts, arguments)
+
+
+def _describe_precision(written: list[Path]) -> list[tuple[str, Any]]:
+    """Describe how often the export predicts the class that the model predicts."""
+    from effboost import describe_model
+
+    (graph,) = (file for file in written if file.suffix == ".onnx" or len(written) == 1)
+    facts = describe_model(graph) if graph.suffix == ".onnx" else {"precision": "float32"}
+    found = facts.get("agreement")
+    if found is None:
+        return [("precision", facts["precision"])]
+    return [
+        ("precision", facts["precision"]),
+        ("agreement, calibration images", round(found["calibration"], 4)),
+        ("agreement, other images", round(found["held_out"], 4)),
+    ]
