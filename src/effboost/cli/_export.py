@@ -86,7 +86,9 @@ def _describe_precision(written: list[Path]) -> list[tuple[str, Any]]:
     from effboost import describe_model
 
     (graph,) = (file for file in written if file.suffix == ".onnx" or len(written) == 1)
-    facts = describe_model(graph) if graph.suffix == ".onnx" else {"precision": "float32"}
+    facts: dict[str, Any] = {"precision": "float32"}
+    if graph.suffix == ".onnx":
+        facts = describe_model(graph)
     found = facts.get("agreement")
     if found is None:
         return [("precision", facts["precision"])]

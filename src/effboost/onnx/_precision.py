@@ -141,7 +141,7 @@ class _Reader:
         return None if pixels is None else {"pixels": pixels}
 
     def __iter__(self) -> Iterator[dict[str, npt.NDArray[np.uint8]]]:
-        return iter(self.get_next, None)  # type: ignore[arg-type]
+        return iter(self.get_next, None)
 
 
 def _name_large(model: onnx.ModelProto) -> set[str]:

@@ -43,7 +43,7 @@ def extract_patches(
     top, left, bottom, right = pads
     padded = np.pad(images[0], ((0, 0), (top, bottom), (left, right)))
     reach = [(side - 1) * step + 1 for side, step in zip(kernel, dilations, strict=True)]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
     channels, height, width = windows.shape[:3]
     step = -(-height * width // _MAX_PATCHES)
