@@ -43,6 +43,9 @@ _LARGE: Final = 8
 # Of weights of 7 bits: a sum of two products with 8 bits then fits into 16 bits. Processors with
 # AVX2 or AVX-512, but without VNNI, would silently cut off larger sums.
 _LIMIT: Final = 64
+# Layers with more inputs, such as the last ones of ResNets, keep onnxruntime's rounding: their
+# matrices take minutes.
+_MOST_INPUTS: Final = 2304
 # Smaller tensors stay as they are.
 _FEW: Final = 256
 # Of values that are gathered at the same time, 4 bytes each.
@@ -173,7 +176,7 @@ def _round_again(graph: onnx.GraphProto, model: onnx.ModelProto, pixels: _Pixels
     weights = {
         layer.name: numpy_helper.to_array(known[layer.input[1]])
         for _, layer in rounded
-        if layer.input[1] in known
+        if layer.input[1] in known and np.prod(known[layer.input[1]].dims[1:]) <= _MOST_INPUTS
     }
     moments: dict[str, npt.NDArray[Any]] = {}
     for part in _parts({name: _count_moments(layers[name], weights[name]) for name in weights}):
