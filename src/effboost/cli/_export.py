@@ -75,25 +75,22 @@ def run(arguments: argparse.Namespace) -> None:
     facts = [
         ("classes", [str(label) for label in model.classes_.tolist()]),
         ("megabytes", round(size / 1e6, 2)),
-        *_describe_precision(written),
+        *_describe_precision(written, arguments.precision),
         ("written to", [str(file) for file in written]),
     ]
     print_facts(facts, arguments)
 
 
-def _describe_precision(written: list[Path]) -> list[tuple[str, Any]]:
+def _describe_precision(written: list[Path], precision: str) -> list[tuple[str, Any]]:
     """Describe how often the export predicts the class that the model predicts."""
     from effboost import describe_model
 
-    (graph,) = (file for file in written if file.suffix == ".onnx" or len(written) == 1)
-    facts: dict[str, Any] = {"precision": "float32"}
-    if graph.suffix == ".onnx":
-        facts = describe_model(graph)
-    found = facts.get("agreement")
+    graphs = [file for file in written if file.suffix == ".onnx"]
+    found = describe_model(graphs[0])["agreement"] if graphs else None
     if found is None:
-        return [("precision", facts["precision"])]
+        return [("precision", precision)]
     return [
-        ("precision", facts["precision"]),
+        ("precision", precision),
         ("agreement, calibration images", round(found["calibration"], 4)),
         ("agreement, other images", round(found["held_out"], 4)),
     ]
