@@ -40,6 +40,24 @@ def test_standalone_folder_runs_its_script(model_file, new_cells, tmp_path, caps
     assert image in result.stdout
 
 
+@pytest.mark.slow
+def test_a_smaller_export_prints_its_agreement(model_file, new_cells, tmp_path, capsys):
+    out = tmp_path / "small.onnx"
+    options = "--precision", "float16", "--calibration", new_cells, "--format", "json"
+    assert export(model_file, "--out", out, *options) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["precision"] == "float16"
+    found = describe_model(out)["agreement"]
+    assert facts["agreement, calibration images"] == round(found["calibration"], 4)
+    assert facts["agreement, other images"] == round(found["held_out"], 4)
+
+
+def test_integers_need_calibration(model_file, tmp_path, capsys):
+    assert export(model_file, "--out", tmp_path / "small.onnx", "--precision", "int8") == 1
+    assert "--precision int8 without calibration" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_existing_output_is_not_overwritten_without_force(model_file, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     out.write_text("mine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from importlib.metadata import requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +39,7 @@ _MODULES: Final = (
     "exceptions.py",
     "onnx/_file.py",
     "onnx/_model.py",
+    "onnx/_watch.py",
     "onnx/_wire.py",
 )
 _PARTS: Final = "effboost_parts"
@@ -76,6 +78,9 @@ def write_folder(
             classes=", ".join(escape_markdown(label) for label in classes),
         )
         (part / "README.md").write_text(filled, encoding="utf-8")
+        recipe = Template((templates / "Dockerfile").read_text(encoding="utf-8"))
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        (part / "Dockerfile").write_text(recipe.substitute(python=python), encoding="utf-8")
         requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
         (part / "requirements.txt").write_text(requirements, encoding="utf-8")
     return Path(path)
