@@ -147,13 +147,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "effboost.SiteAdaptedClassifier": Schema(
-        {
-            **_CLASSES,
-            "estimator_": estimator(),
-            "mean_": _PER_FEATURE,
-            "prior_": _SHARES,
-            "scale_": array("f", "d", low=0),
-        }
+        {**_CLASSES, "estimator_": estimator(), "prior_": _SHARES}
+        | dict.fromkeys(("mean_", "scale_"), _PER_FEATURE)
     ),
     "effboost.persistence.BoosterSlot": Schema({}, {"number": integer()}),
     "sklearn.calibration.CalibratedClassifierCV": Schema(
