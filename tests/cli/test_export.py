@@ -54,7 +54,7 @@ def test_a_smaller_export_prints_its_agreement(model_file, new_cells, tmp_path, 
 
 def test_integers_need_calibration(model_file, tmp_path, capsys):
     assert export(model_file, "--out", tmp_path / "small.onnx", "--precision", "int8") == 1
-    assert "--precision int8 without calibration" in capsys.readouterr().err
+    assert "--precision 'int8' without calibration" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
