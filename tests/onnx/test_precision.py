@@ -32,30 +32,31 @@ class Separable(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU6())
         self.down = nn.Sequential(
-            nn.Conv2d(16, 32, 1), nn.ReLU6(), nn.Conv2d(32, 32, 3, 4, 1, groups=32), nn.ReLU6()
+            nn.Conv2d(16, 32, 1), nn.ReLU6(), nn.Conv2d(32, 32, 3, 8, 1, groups=32), nn.ReLU6()
         )
         self.block = nn.Sequential(
             nn.Conv2d(32, 48, 1), nn.ReLU6(), nn.Conv2d(48, 48, 3, 1, 1, groups=48), nn.ReLU6()
         )
         self.back = nn.Conv2d(48, 32, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(32, 10)
 
     def forward(self, x):
         x = self.down(self.stem(x))
-        return self.pool(x + self.back(self.block(x))).flatten(1)
+        return self.classifier(self.pool(x + self.back(self.block(x))).flatten(1))
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    transform = ImageTransform(crop_size=None, image_size=48)
+    transform = ImageTransform(crop_size=None, image_size=96)
     return onnx.load_from_string(export_graph(Separable().eval(), transform))
 
 
 def pictures(n, seed=0):
-    """Return smooth images: noise of 6 x 6 squares."""
+    """Return smooth images: noise of 12 x 12 squares."""
     small = np.random.default_rng(seed).integers(60, 220, (n, 8, 8, 3), dtype=np.uint8)
-    return [one[None] for one in np.kron(small, np.ones((1, 6, 6, 1), np.uint8))]
+    return [one[None] for one in np.kron(small, np.ones((1, 12, 12, 1), np.uint8))]
 
 
 def features(model, images):
@@ -127,7 +128,13 @@ def test_weights_are_rounded_better_than_by_onnxruntime(network, monkeypatch):
 def smooth():
     """Return a hybrid with a head whose probabilities change little, and its images."""
     X, y = cells(60)
-    featurizer = tiny_featurizer(crop_size=36, runtime="onnxruntime", views="rotations")
+    featurizer = tiny_featurizer(
+        backbone=Separable,
+        image_size=96,
+        crop_size=36,
+        runtime="onnxruntime",
+        views="rotations",
+    )
     return HybridClassifier(featurizer, LogisticRegression()).fit(X, y), X
 
 

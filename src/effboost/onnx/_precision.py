@@ -37,9 +37,9 @@ _OPERATORS: Final = (
     "Relu",
     "Sigmoid",
 )
-# Layers with larger maps than an eighth of the input's side stay in float32: sharp filters, whose
+# Layers with larger maps than a sixteenth of the input's side stay in float32: sharp filters, whose
 # rounding harms most, and hardly any weights.
-_LARGE: Final = 8
+_LARGE: Final = 16
 # Of weights of 7 bits: a sum of two products with 8 bits then fits into 16 bits. Processors with
 # AVX2 or AVX-512, but without VNNI, would silently cut off larger sums.
 _LIMIT: Final = 64

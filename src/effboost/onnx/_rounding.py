@@ -14,7 +14,7 @@ _Array = npt.NDArray[Any]
 # Share of the mean of the diagonal that is added to it, so that the matrix can be inverted.
 _DAMPING: Final = 0.01
 # Neighbouring patches of one image are nearly equal: these are enough.
-_MAX_PATCHES: Final = 2048
+_MAX_PATCHES: Final = 1024
 
 
 def extract_patches(
@@ -26,7 +26,7 @@ def extract_patches(
     pads: tuple[int, int, int, int],
     dilations: tuple[int, int],
 ) -> _Array:
-    """Extract what a convolution multiplies its weights with, at up to 2048 of its positions.
+    """Extract what a convolution multiplies its weights with, at up to 1024 of its positions.
 
     Parameters
     ----------
