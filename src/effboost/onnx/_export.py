@@ -16,9 +16,11 @@ from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import Views
 from effboost._utils.atomic_write import write_atomic
 from effboost.exceptions import UnsupportedInputError
+from effboost.onnx._familiarity import add_familiarity
 from effboost.onnx._file import describe
 from effboost.onnx._graph import as_model, average_views, decide, join
 from effboost.onnx._head import convert_head, linear_head
+from effboost.onnx._model import FAMILIARITY
 from effboost.onnx._preprocess import preprocess
 from effboost.onnx._standalone import write_folder
 from onnx import checker, helper
@@ -36,8 +38,9 @@ def export_onnx(
 
     The graph contains crop, resize, normalisation, the network, the classifier on its features and
     the labels. `OnnxClassifier` or any other ONNX runtime can run it without torch. Its input is
-    one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes) and
-    "label" (1,).
+    one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes),
+    "label" (1,) and, for a hybrid that has learnt it, "familiarity" (1,): the p-value of
+    `HybridClassifier.check_familiarity`.
 
     Parameters
     ----------
@@ -103,6 +106,8 @@ def _build(model: Any) -> onnx.ModelProto:
     network = _part(onnx.load_from_string(featurizer._extractor.graph()).graph, "network")
     if isinstance(model, HybridClassifier):
         head = convert_head(model.classifier_, model.feature_means_)
+        if hasattr(model, "familiarity_"):
+            head = add_familiarity(head, model.familiarity_.distance)
     else:
         head = linear_head(featurizer.head_, featurizer._n_features_out, len(model.classes_))
     whole = join(
@@ -111,6 +116,7 @@ def _build(model: Any) -> onnx.ModelProto:
         head,
         decide(model.classes_),
     )
+    _put_last(whole.graph, FAMILIARITY)
     whole.graph.name = "effboost"
     whole.producer_name, whole.producer_version = "effboost", version("effboost")
     metadata = describe(
@@ -118,10 +124,18 @@ def _build(model: Any) -> onnx.ModelProto:
         featurizer.transform_,
         featurizer.image_shape,
         getattr(featurizer, "feature_names_in_", None),
+        model.familiarity_.usual if hasattr(model, "familiarity_") else None,
     )
     helper.set_model_props(whole, metadata)
     checker.check_model(whole, full_check=True)
     return whole
+
+
+def _put_last(graph: onnx.GraphProto, name: str) -> None:
+    """Put an output, if there is one of this name, behind the others."""
+    outputs = sorted(graph.output, key=lambda output: output.name == name)
+    del graph.output[:]
+    graph.output.extend(outputs)
 
 
 def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:

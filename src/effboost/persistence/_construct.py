@@ -131,8 +131,8 @@ class Construction:
         check_fields(model, "manifest.json: model", _HYBRID, {"familiarity": dict})
         classifier: HybridClassifier = self._build_classifier(HybridClassifier, model)
         width = _check_width(model["featurizer_"])
-        others = {"feature_means": (torch.float64, (width,))}
-        others |= list_familiarity_tensors(model.get("familiarity"), width)
+        others = list_familiarity_tensors(model.get("familiarity"), width)
+        others["feature_means"] = torch.float64, (width,)
         fitted, tensors = self._build_fitted(
             model["featurizer_"], "manifest.json: featurizer_", others
         )
