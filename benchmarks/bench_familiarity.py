@@ -76,7 +76,7 @@ def load_sets(options):
 # --- methods -----------------------------------------------------------------------------------
 
 
-def by_neighbours(train, n_components=None):
+def by_neighbours(train, target, n_components=None):
     """Return the mean distance to 5 training images, of standardised features."""
     mean, deviation = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-3)
     axes = None
@@ -91,10 +91,10 @@ def by_neighbours(train, n_components=None):
     return lambda rows: search.kneighbors(place(rows))[0].mean(axis=1)
 
 
-def by_distance(train, *, rooted=True, n_components=100):
+def by_distance(train, target, *, rooted=True, n_components=32):
     """Return the distance that is used, or a variant of it."""
-    n_components = min(n_components, len(train) // 2)
-    fitted = FeatureDistance._fit(train if rooted else _squares(train), n_components)
+    n_components = min(n_components, len(train) // 4)
+    fitted = FeatureDistance._fit(train if rooted else _squares(train), target, n_components)
     return lambda rows: fitted.measure(rows if rooted else _squares(rows))
 
 
@@ -105,10 +105,11 @@ def _squares(rows):
 
 METHODS = {
     "used": by_distance,
-    "without roots": lambda train: by_distance(train, rooted=False),
-    "16 components": lambda train: by_distance(train, n_components=16),
+    "one mean for all classes": lambda train, target: by_distance(train, np.zeros(len(target))),
+    "without roots": lambda train, target: by_distance(train, target, rooted=False),
+    "16 components": lambda train, target: by_distance(train, target, n_components=16),
     "5 neighbours": by_neighbours,
-    "5 neighbours, 32 components": lambda train: by_neighbours(train, 32),
+    "5 neighbours, 32 components": lambda train, target: by_neighbours(train, target, 32),
 }
 
 
@@ -121,12 +122,12 @@ def auroc(familiar, unfamiliar):
     return float(roc_auc_score(target, np.concatenate([familiar, unfamiliar])))
 
 
-def measure_fold(clf, X, groups, train, test, others):
+def measure_fold(clf, X, y, groups, train, test, others):
     """Return a row of numbers for each set of images, by its name, and the variants' AUROC."""
     held_out = clf.check_familiarity(ImageSequence(X[test]))
     features = clf.transform(ImageSequence(X[train])).astype(np.float64)
     own = clf.transform(ImageSequence(X[test])).astype(np.float64)
-    scores = {name: make(features) for name, make in METHODS.items()}
+    scores = {name: make(features, y[train]) for name, make in METHODS.items()}
     rows = {"white cells, held out": {"flagged": float((~held_out.familiar).mean())}}
     rows["white cells, held out"]["by features"] = flagged_by(held_out, "features")
     for name, (images, of_groups) in others.items():
@@ -163,7 +164,7 @@ def measure_preset(name, options, X, y, groups, others):
             **settings,
         )
         clf.fit(ImageSequence(X[train]), y[train], groups=groups[train])
-        found.append(measure_fold(clf, X, groups, train, test, others))
+        found.append(measure_fold(clf, X, y, groups, train, test, others))
         print(name, found[-1], flush=True)
     keys = list(found[0]["photographs"])
     return [

@@ -116,7 +116,8 @@ class BaseHybridClassifier(
             on_disk = keeps_features_on_disk(self.feature_storage, shape, classifier)
             train = self._head_rows(featurizer, deciding, classes, on_disk)
             self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
-            self._learn_familiarity(featurizer, deciding, train[0].reshape(-1, n_views, n_features))
+            rows = train[0].reshape(-1, n_views, n_features), train[1][::n_views]
+            self._learn_familiarity(featurizer, deciding, *rows)
             watched = None
             if validation is not None:
                 watched = self._head_rows(featurizer, validation, classes, on_disk)
@@ -157,6 +158,7 @@ class BaseHybridClassifier(
         featurizer: ImageFeaturizer,
         rows: LabelledImages,
         features: npt.NDArray[np.float32],
+        target: npt.NDArray[np.int64],
     ) -> None:
         """Learn which images are like the training images, from a row for each of their views."""
         self.__dict__.pop("familiarity_", None)  # of a former fit
@@ -164,6 +166,7 @@ class BaseHybridClassifier(
         images, cache = rows.images[chosen], Cache.at(featurizer.cache)
         learnt = Familiarity.learn(
             features[chosen].mean(axis=1, dtype=np.float64),
+            target[chosen],
             None if rows.groups is None else rows.groups[chosen],
             lambda: images.measures(cache),
         )
@@ -199,11 +202,11 @@ class BaseHybridClassifier(
         Notes
         -----
         `fit` learns the Mahalanobis distance of features, averaged over the views of an image, to
-        those of the training images, with the covariance of probabilistic PCA. The p-value of an
-        image is the share of training images that are as far from those of other subjects, by
-        cross-fitting over five folds of subjects: a cross-conformal p-value. At most 2,000 training
-        images are used. With fewer than 10, or one subject, nothing is learnt; nor on a Dask
-        cluster. Files that older versions of effboost wrote do not have it.
+        the nearest class of the training images, with the covariance of probabilistic PCA. The
+        p-value of an image is the share of training images that are as far from those of other
+        subjects, by cross-fitting over folds of subjects: a cross-conformal p-value. At most 2,000
+        training images are used. With fewer than 10, or one subject, nothing is learnt; nor on a
+        Dask cluster. Files that older versions of effboost wrote do not have it.
 
         Reasons other than features are that an image is outside of the range of the training
         images, and some slack: "size" (more than 1.4 times larger or smaller), "exposure" (mean or

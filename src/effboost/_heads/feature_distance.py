@@ -26,8 +26,8 @@ _MIN_IMAGES: Final = 10
 _N_FOLDS: Final = 5
 _N_FOLDS_OF_FEW: Final = 20
 _FEW_IMAGES: Final = 500
-_MAX_COMPONENTS: Final = 100
-_IMAGES_A_COMPONENT: Final = 2
+_MAX_COMPONENTS: Final = 32
+_IMAGES_A_COMPONENT: Final = 4
 # What is added to the size of a feature before its root is taken, as a share of its root mean
 # square: a root alone would be infinitely steep at zero.
 _SOFTENING: Final = 0.01
@@ -49,12 +49,13 @@ def choose_rows(n_rows: int) -> npt.NDArray[np.intp]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureDistance:
-    """Mahalanobis distance to the training images, and its distribution on held-out subjects.
+    """Mahalanobis distance to the nearest class, and its distribution on held-out subjects.
 
     Features are sums of activations, whose spread grows with their size, so signed square roots are
-    taken first: ``r = x / sqrt(abs(x) + offset)``. The covariance is that of probabilistic PCA: the
-    variances of the first components, and one variance for all others. With ``z = (r - center) *
-    scale`` and ``t = z @ components``, the squared distance is ``rest * z @ z + t**2 @ weights``.
+    taken first: ``r = x / sqrt(abs(x) + offset)``. All classes have the same covariance around
+    their means. It is that of probabilistic PCA: the variances of the first components, and one
+    variance for all others. With ``z = (r - center) * scale - class_mean`` and ``t = z @
+    components``, the squared distance to a class is ``rest * z @ z + t**2 @ weights``.
 
     Attributes
     ----------
@@ -62,8 +63,11 @@ class FeatureDistance:
         What is added before the root is taken.
     center, scale : ndarray of shape (n_features,), float32
         The means of the roots, and one by their standard deviations.
+    class_means : ndarray of shape (n_classes, n_features), float16
+        The means of the classes, standardised; in half precision, as the components, since these
+        are most of what is stored.
     components : ndarray of shape (n_features, n_components), float16
-        The first components; in half precision, since they are most of what is stored.
+        The first components.
     weights : ndarray of shape (n_components,), float32
         What is added to `rest` for each of them; not positive.
     rest : ndarray of shape (1,), float32
@@ -82,23 +86,28 @@ class FeatureDistance:
     offset: _Singles
     center: _Singles
     scale: _Singles
+    class_means: npt.NDArray[np.float16]
     components: npt.NDArray[np.float16]
     weights: _Singles
     rest: _Singles
     scores: _Singles
 
     NAMES: ClassVar[tuple[str, ...]] = (
-        "offset", "center", "scale", "components", "weights", "rest", "scores",
+        "offset", "center", "scale", "class_means", "components", "weights", "rest", "scores",
     )  # fmt: skip
 
     @classmethod
-    def learn(cls, features: npt.NDArray[Any], groups: Any) -> FeatureDistance | None:
+    def learn(
+        cls, features: npt.NDArray[Any], target: npt.NDArray[Any], groups: Any
+    ) -> FeatureDistance | None:
         """Learn the distance from training images.
 
         Parameters
         ----------
         features : ndarray of shape (n_samples, n_features)
             Their features.
+        target : ndarray of shape (n_samples,)
+            Their classes.
         groups : ndarray of shape (n_samples,) or None
             Their subjects. None means that each image is its own subject.
 
@@ -122,45 +131,53 @@ class FeatureDistance:
         n_components = min(n_components, max(1, rows.shape[1] // 2))
         scores = np.empty(len(rows))
         for train, test in splits:
-            scores[test] = cls._fit(rows[train], n_components).measure(rows[test])
-        whole = cls._fit(rows, n_components)
+            fitted = cls._fit(rows[train], target[train], n_components)
+            scores[test] = fitted.measure(rows[test])
+        whole = cls._fit(rows, target, n_components)
         return dataclasses.replace(whole, scores=np.sort(scores).astype(np.float32))
 
     @classmethod
     def dtype(cls, name: str) -> Any:
         """Return the type of an array, by its name."""
-        return np.dtype(np.float16 if name == "components" else np.float32)
+        return np.dtype(np.float16 if name in ("class_means", "components") else np.float32)
 
     @classmethod
-    def _fit(cls, rows: _Floats, n_components: int) -> FeatureDistance:
+    def _fit(cls, rows: _Floats, target: npt.NDArray[Any], n_components: int) -> FeatureDistance:
         offset = _SOFTENING * np.sqrt(np.square(rows).mean(axis=0)) + _LEAST_VARIANCE
         roots = rows / np.sqrt(np.abs(rows) + offset)
         center, deviations = roots.mean(axis=0), roots.std(axis=0)
         least = max(_LEAST_SCALE * float(np.median(deviations)), _LEAST_VARIANCE)
         scale = 1 / np.maximum(deviations, least)
         standard = (roots - center) * scale
+        classes, place = np.unique(target, return_inverse=True)
+        means = np.array([standard[place == k].mean(axis=0) for k in range(len(classes))])
+        around = standard - means[place]
         # The seed is for the randomised solver, which large matrices get.
         with np.errstate(invalid="ignore"):  # of features that do not vary at all
-            pca = PCA(n_components, random_state=0).fit(standard)
+            pca = PCA(n_components, random_state=0).fit(around)
         # Not its `noise_variance_`: with fewer images than features, that depends on their number.
-        others = standard.var(axis=0, ddof=1).sum() - pca.explained_variance_.sum()
+        others = around.var(axis=0, ddof=1).sum() - pca.explained_variance_.sum()
         n_others = max(1, rows.shape[1] - n_components)
         rest = 1 / max(float(others) / n_others, _LEAST_REST)
         own = 1 / np.maximum(pca.explained_variance_, 1 / rest)
         parts: tuple[Any, ...] = (
-            offset, center, scale, pca.components_.T, own - rest, [rest], [],
+            offset, center, scale, means, pca.components_.T, own - rest, [rest], [],
         )  # fmt: skip
         named = dict(zip(cls.NAMES, parts, strict=True))
         return cls(**{k: np.ascontiguousarray(v, cls.dtype(k)) for k, v in named.items()})
 
     def measure(self, features: npt.NDArray[Any]) -> _Floats:
-        """Return the distance (n_samples,) of each row of features."""
+        """Return the distance (n_samples,) of each row of features to the nearest class."""
         rows = np.asarray(features, dtype=np.float64)
         roots = rows / np.sqrt(np.abs(rows) + self.offset)
         standard = (roots - self.center) * self.scale
-        inside = np.square(standard @ self.components.astype(np.float64)) @ self.weights
-        squares = float(self.rest[0]) * np.square(standard).sum(axis=1) + inside
-        distances: _Floats = np.sqrt(np.maximum(squares, 0))
+        components, rest = self.components.astype(np.float64), float(self.rest[0])
+        nearest = np.full(len(rows), np.inf)
+        for mean in self.class_means.astype(np.float64):
+            away = standard - mean
+            inside = np.square(away @ components) @ self.weights
+            nearest = np.minimum(nearest, rest * np.square(away).sum(axis=1) + inside)
+        distances: _Floats = np.sqrt(np.maximum(nearest, 0))
         return distances
 
     def steps(self) -> tuple[_Floats, _Floats]:
@@ -213,13 +230,17 @@ class Familiarity:
 
     @classmethod
     def learn(
-        cls, features: npt.NDArray[Any], groups: Any, measures: Callable[[], _Floats]
+        cls,
+        features: npt.NDArray[Any],
+        target: npt.NDArray[Any],
+        groups: Any,
+        measures: Callable[[], _Floats],
     ) -> Familiarity | None:
         """Learn from training images; None if `FeatureDistance.learn` cannot.
 
         `measures` returns what `measure` returns for them; it is called only if it is needed.
         """
-        distance = FeatureDistance.learn(features, groups)
+        distance = FeatureDistance.learn(features, target, groups)
         if distance is None:
             return None
         return cls(distance, TrainingRange.learn(len(distance.scores), measures()))

@@ -136,7 +136,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         images = self._check_images(X)
         found = find_shared((self, images), FAMILIARITY)
         if found is not None:
-            shared: npt.NDArray[np.float32] = found[0]
+            shared: npt.NDArray[np.float32] = found[0].copy()
             return shared
         model = self._open()
 

@@ -18,6 +18,7 @@ _GRAPH: Final = """
 distance (float[1, {width}] features) => (float[1] familiarity)
 {{
     axis = Constant <value_ints: ints = [1]> ()
+    axis_of_classes = Constant <value_ints: ints = [0]> ()
     zero = Constant <value_float: float = 0.0> ()
     one = Constant <value_float: float = 1.0> ()
     sizes = Abs (features)
@@ -26,14 +27,17 @@ distance (float[1, {width}] features) => (float[1] familiarity)
     roots = Div (features, divisors)
     centered = Sub (roots, center)
     standard = Mul (centered, scale)
+    means_single = Cast <to: int = 1> (class_means)
+    away = Sub (standard, means_single)
     components_single = Cast <to: int = 1> (components)
-    inside = MatMul (standard, components_single)
+    inside = MatMul (away, components_single)
     squares_inside = Mul (inside, inside)
     from_inside = MatMul (squares_inside, weights)
-    squares = Mul (standard, standard)
+    squares = Mul (away, away)
     sum_of_squares = ReduceSum (squares, axis)
     from_all = Mul (sum_of_squares, rest)
-    square = Add (from_all, from_inside)
+    square_of_class = Add (from_all, from_inside)
+    square = ReduceMin (square_of_class, axis_of_classes)
     square_not_negative = Relu (square)
     distance = Sqrt (square_not_negative)
     beyond = Sub (distance, starts)
@@ -72,6 +76,7 @@ def _build(distance: FeatureDistance) -> onnx.ModelProto:
         "offset": distance.offset,
         "center": distance.center,
         "scale": distance.scale,
+        "class_means": distance.class_means,
         "components": distance.components,
         "weights": distance.weights[:, None],
         "rest": distance.rest,

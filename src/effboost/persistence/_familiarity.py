@@ -16,7 +16,8 @@ __all__ = ["build_familiarity", "describe_familiarity", "list_familiarity_tensor
 
 _WHAT: Final = "manifest.json: familiarity"
 _PREFIX: Final = "familiarity."
-_FIELDS: Final = {"components": int, "images": int, "ranges": list}
+_FIELDS: Final = {"classes": int, "components": int, "images": int, "ranges": list}
+_MAX_CLASSES: Final = 2**16
 _MAX_IMAGES: Final = 2**20
 _POSITIVE: Final = ("offset", "scale", "rest")
 
@@ -24,7 +25,8 @@ _POSITIVE: Final = ("offset", "scale", "rest")
 def describe_familiarity(learnt: Familiarity) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return what a classifier has learnt as values of JSON and tensors."""
     distance = learnt.distance
-    described = {"components": distance.components.shape[1], **learnt.usual.to_plain()}
+    n_classes, n_components = len(distance.class_means), distance.components.shape[1]
+    described = {"classes": n_classes, "components": n_components, **learnt.usual.to_plain()}
     # Copies, since torch takes no arrays that are read-only.
     tensors = {
         f"{_PREFIX}{name}": torch.from_numpy(np.array(getattr(distance, name)))
@@ -46,10 +48,13 @@ def list_familiarity_tensors(
     if described is None:
         return {}
     check_fields(described, _WHAT, _FIELDS)
-    n_components, n_images = described["components"], described["images"]
-    if not (1 <= n_components <= width and 1 <= n_images <= _MAX_IMAGES):
-        raise RefusedError(f"{_WHAT} has impossible numbers of components or images")
+    n_classes, n_components = described["classes"], described["components"]
+    n_images = described["images"]
+    limits = (n_classes, _MAX_CLASSES), (n_components, width), (n_images, _MAX_IMAGES)
+    if not all(1 <= number <= limit for number, limit in limits):
+        raise RefusedError(f"{_WHAT} has impossible numbers of classes, components or images")
     shapes = {
+        "class_means": (n_classes, width),
         "components": (width, n_components),
         "weights": (n_components,),
         "rest": (1,),

@@ -3,7 +3,8 @@
     python predict.py cells/ slide.bmp --out results.csv
 
 Needs only numpy, Pillow and onnxruntime. Writes one line for each image: its file, the most
-probable class and the probability of each class. If an image cannot be read, an error is printed
+probable class, the probability of each class and, if the model knows it, whether the image is
+unlike the training images. If an image cannot be read, an error is printed
 to stderr, the other images are still predicted, and the exit status is 1.
 
 Files are listed, read and checked by the modules in effboost_parts, which are those of effboost.
@@ -21,10 +22,13 @@ from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from effboost._familiarity import ALPHA
 from effboost._images.decoding import Decoder
 from effboost._images.errors import UnreadableError
 from effboost._images.limits import check_side
+from effboost._images.measures import measure
 from effboost._utils.csv_rows import write_row
 from effboost._utils.escape import escape_invisible
 from effboost._utils.probabilities import find_fault
@@ -72,12 +76,13 @@ def classify(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) 
     """Write a line as soon as an image is predicted; return the exit status."""
     status, n_images = 0, 0
     classes = model.description.classes.tolist()
-    write_row(out, ["file", "label", *(f"probability_{label}" for label in classes)])
+    flags = ["familiarity", "familiar", "reasons"] if model.description.usual else []
+    write_row(out, ["file", "label", *(f"probability_{label}" for label in classes), *flags])
     # Each image once.
     for path in dict.fromkeys(list_images(names)):
         n_images += 1
         try:
-            probabilities = model.run(read_image(decoder, path))
+            probabilities, flags = predict(model, read_image(decoder, path))
             fault = find_fault(probabilities[None], 1, len(classes))
             if fault is not None:
                 raise UnreadableError(f"the model cannot predict it, for {fault}")
@@ -86,11 +91,25 @@ def classify(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) 
             status = 1
             continue
         label = classes[probabilities.argmax()]
-        write_row(out, [path, label, *(f"{value:.6f}" for value in probabilities)])
+        write_row(out, [path, label, *(f"{value:.6f}" for value in probabilities), *flags])
         out.flush()
     if not n_images:
         _print("error", "there are no images: name image files, or folders with images")
     return status if n_images else 1
+
+
+def predict(
+    model: OnnxModel, pixels: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """Return the probabilities of an image, and what the columns for flags hold."""
+    usual = model.description.usual
+    if usual is None:
+        return model.run(pixels), []
+    probabilities, p_value = model.run_with_familiarity(pixels)
+    measures = measure(Image.fromarray(pixels))
+    table = usual.judge(np.array([p_value]), measures[None], ALPHA)
+    familiar, reasons = str(bool(table.familiar[0])).lower(), " ".join(table.reasons[0])
+    return probabilities, [f"{p_value:.6f}", familiar, reasons]
 
 
 def list_images(names: list[str]) -> Iterator[str]:
