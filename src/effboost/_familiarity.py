@@ -31,9 +31,9 @@ class FamiliarityTable:
     Attributes
     ----------
     p_values : ndarray of shape (n_samples,), float64
-        The share of training images whose features are as far from those of the others, as a
-        conformal p-value: of images like the training images, a share of at most p has a p-value
-        of p or less.
+        The share of training images whose features or colours are as far from those of the
+        others, as a conformal p-value: of images like the training images, a share of at most p
+        has a p-value of p or less.
     familiar : ndarray of shape (n_samples,), bool
         Whether there is no reason to flag the image.
     reasons : ndarray of shape (n_samples,), object
@@ -116,7 +116,7 @@ class TrainingRange:
             P-values up to this one are a reason to flag an image. So is the smallest p-value that
             there is, for images that are farther away than all training images.
         """
-        limit = max(alpha, (1 + 1e-6) / (self.n_scores + 1))
+        limit = max(alpha, (2 + 1e-4) / (self.n_scores + 1))
         outside = (measures < self.ranges[0]) | (measures > self.ranges[1])
         # Sharper than the training images is not unusual.
         outside[:, -1] = measures[:, -1] < self.ranges[0, -1]

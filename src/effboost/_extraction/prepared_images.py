@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,12 @@ from effboost._extraction.row_cache import RowCache
 from effboost._images import ImageSequence
 from effboost._images.measures import MEASURES, MEASURES_VERSION, measure
 from effboost._transforms import ImageTransform
+from effboost._transforms.colours import COLOURS_VERSION, N_COLOURS, measure_colours
 from effboost._utils.threads import count_threads, map_ordered
 
 __all__ = ["PreparedImages"]
+
+_N_NUMBERS: Final = len(MEASURES) + N_COLOURS
 
 
 class PreparedImages:
@@ -46,7 +49,7 @@ class PreparedImages:
         measured: bool = False,
     ):
         side = transform.side
-        self._measures = np.full((len(images), len(MEASURES)), np.nan) if measured else None
+        self._measures = np.full((len(images), _N_NUMBERS), np.nan) if measured else None
         self.images, self.transform = images, transform
         self._rows = RowCache((len(images), side, side, 3), np.uint8) if keep else None
         self._positions = np.arange(len(images))
@@ -75,31 +78,31 @@ class PreparedImages:
 
         Returns
         -------
-        ndarray of shape (n_samples, 5), float64
-            What `measure` returns for each image.
+        ndarray of shape (n_samples, 23), float64
+            For each image, what `measure` returns for it, and what `measure_colours` returns for
+            the prepared image.
 
         Raises
         ------
         ImageDecodeError
             If an image cannot be read.
         """
-        shape = len(self), len(MEASURES)
-        rows = np.full(shape, np.nan)
+        rows = np.full((len(self), _N_NUMBERS), np.nan)
         if self._measures is not None:
             rows = self._measures[self._positions]
         missing = np.flatnonzero(np.isnan(rows[:, 0])).tolist()
         if missing:
             part = self.images[missing]
-            rows[missing] = list(
-                map_ordered(partial(_measure_one, part, cache), range(len(part)), count_threads())
-            )
+            work = partial(_measure_one, part, self.transform, cache)
+            rows[missing] = list(map_ordered(work, range(len(part)), count_threads()))
         return rows
 
     def _decode(self, i: int) -> npt.NDArray[np.uint8]:
         def prepare(image: Image.Image) -> npt.NDArray[np.uint8]:
+            pixels = np.asarray(self.transform.prepare(image))
             if self._measures is not None:
-                self._measures[self._positions[i]] = measure(image)
-            return np.asarray(self.transform.prepare(image))
+                self._measures[self._positions[i]] = _measure_both(image, pixels)
+            return pixels
 
         return self.images.decode(i, prepare)
 
@@ -130,13 +133,23 @@ class PreparedImages:
         return self._rows.take(self._positions[np.asarray(positions, dtype=np.intp)], decode)
 
 
-def _measure_one(images: ImageSequence, cache: Cache | None, i: int) -> npt.NDArray[np.float64]:
+def _measure_one(
+    images: ImageSequence, transform: ImageTransform, cache: Cache | None, i: int
+) -> npt.NDArray[np.float64]:
+    def work(image: Image.Image) -> npt.NDArray[np.float64]:
+        return _measure_both(image, np.asarray(transform.prepare(image)))
+
     if cache is None:
-        return images.decode(i, measure)
-    key = digest_of({"measures": MEASURES_VERSION, "image": images.fingerprint(i)})
+        return images.decode(i, work)
+    origin = {"measures": [MEASURES_VERSION, COLOURS_VERSION], "transform": transform.describe()}
+    key = digest_of({**origin, "image": images.fingerprint(i)})
     found = cache.get([key]).get(key, b"")
-    if len(found) == 8 * len(MEASURES):
+    if len(found) == 8 * _N_NUMBERS:
         return np.frombuffer(found, dtype="<f8")
-    measures = images.decode(i, measure)
-    cache.put({key: measures.astype("<f8").tobytes()})
-    return measures
+    numbers = images.decode(i, work)
+    cache.put({key: numbers.astype("<f8").tobytes()})
+    return numbers
+
+
+def _measure_both(image: Image.Image, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return np.concatenate([measure(image), measure_colours(pixels)])

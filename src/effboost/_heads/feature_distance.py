@@ -12,12 +12,14 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
 
 from effboost._familiarity import FamiliarityTable, TrainingRange
+from effboost._images.measures import MEASURES
 
 __all__ = ["MAX_IMAGES", "Familiarity", "FeatureDistance", "choose_rows"]
 
 _Floats = npt.NDArray[np.float64]
 _Singles = npt.NDArray[np.float32]
 
+_N_MEASURES: Final = len(MEASURES)
 # More images change the distances little, and cost time.
 MAX_IMAGES: Final = 2000
 _MIN_IMAGES: Final = 10
@@ -63,10 +65,9 @@ class FeatureDistance:
         What is added before the root is taken.
     center, scale : ndarray of shape (n_features,), float32
         The means of the roots, and one by their standard deviations.
-    class_means : ndarray of shape (n_classes, n_features), float16
-        The means of the classes, standardised; in half precision, as the components, since these
-        are most of what is stored.
-    components : ndarray of shape (n_features, n_components), float16
+    class_means : ndarray of shape (n_classes, n_features), float32
+        The means of the classes, standardised.
+    components : ndarray of shape (n_features, n_components), float32
         The first components.
     weights : ndarray of shape (n_components,), float32
         What is added to `rest` for each of them; not positive.
@@ -86,8 +87,8 @@ class FeatureDistance:
     offset: _Singles
     center: _Singles
     scale: _Singles
-    class_means: npt.NDArray[np.float16]
-    components: npt.NDArray[np.float16]
+    class_means: _Singles
+    components: _Singles
     weights: _Singles
     rest: _Singles
     scores: _Singles
@@ -128,18 +129,13 @@ class FeatureDistance:
         if fewest < 2:
             return None
         n_components = max(1, min(_MAX_COMPONENTS, fewest // _IMAGES_A_COMPONENT))
-        n_components = min(n_components, max(1, rows.shape[1] // 2))
+        n_components = min(n_components, max(1, rows.shape[1] - 1))
         scores = np.empty(len(rows))
         for train, test in splits:
             fitted = cls._fit(rows[train], target[train], n_components)
             scores[test] = fitted.measure(rows[test])
         whole = cls._fit(rows, target, n_components)
         return dataclasses.replace(whole, scores=np.sort(scores).astype(np.float32))
-
-    @classmethod
-    def dtype(cls, name: str) -> Any:
-        """Return the type of an array, by its name."""
-        return np.dtype(np.float16 if name in ("class_means", "components") else np.float32)
 
     @classmethod
     def _fit(cls, rows: _Floats, target: npt.NDArray[Any], n_components: int) -> FeatureDistance:
@@ -164,7 +160,7 @@ class FeatureDistance:
             offset, center, scale, means, pca.components_.T, own - rest, [rest], [],
         )  # fmt: skip
         named = dict(zip(cls.NAMES, parts, strict=True))
-        return cls(**{k: np.ascontiguousarray(v, cls.dtype(k)) for k, v in named.items()})
+        return cls(**{k: np.ascontiguousarray(v, np.float32) for k, v in named.items()})
 
     def measure(self, features: npt.NDArray[Any]) -> _Floats:
         """Return the distance (n_samples,) of each row of features to the nearest class."""
@@ -219,13 +215,14 @@ class Familiarity:
 
     Attributes
     ----------
-    distance : FeatureDistance
-        Of features.
+    features, colours : FeatureDistance
+        Of the features of the classifier, and of what `measure_colours` returns.
     usual : TrainingRange
         Of size, exposure and sharpness.
     """
 
-    distance: FeatureDistance
+    features: FeatureDistance
+    colours: FeatureDistance
     usual: TrainingRange
 
     @classmethod
@@ -238,15 +235,26 @@ class Familiarity:
     ) -> Familiarity | None:
         """Learn from training images; None if `FeatureDistance.learn` cannot.
 
-        `measures` returns what `measure` returns for them; it is called only if it is needed.
+        `measures` returns what `PreparedImages.measures` does for them; it is called only if it is
+        needed.
         """
-        distance = FeatureDistance.learn(features, target, groups)
-        if distance is None:
+        of_features = FeatureDistance.learn(features, target, groups)
+        if of_features is None:
             return None
-        return cls(distance, TrainingRange.learn(len(distance.scores), measures()))
+        numbers = measures()
+        of_colours = FeatureDistance.learn(numbers[:, _N_MEASURES:], target, groups)
+        assert of_colours is not None  # of the same images
+        usual = TrainingRange.learn(len(of_features.scores), numbers[:, :_N_MEASURES])
+        return cls(of_features, of_colours, usual)
 
     def judge(
         self, features: npt.NDArray[Any], measures: _Floats, alpha: float
     ) -> FamiliarityTable:
-        """Decide which images are familiar, by features and measures."""
-        return self.usual.judge(self.distance.p_values(features), measures, alpha)
+        """Decide which images are familiar, by features and measures.
+
+        The p-value is twice the smaller one of features and colours (Bonferroni).
+        """
+        of_colours = self.colours.p_values(measures[:, _N_MEASURES:])
+        smaller = np.minimum(self.features.p_values(features), of_colours)
+        p_values = np.minimum(2 * smaller, 1)
+        return self.usual.judge(p_values, measures[:, :_N_MEASURES], alpha)

@@ -16,7 +16,7 @@ from effboost._hybrid_classifier import HybridClassifier
 from effboost._transforms import Views
 from effboost._utils.atomic_write import write_atomic
 from effboost.exceptions import UnsupportedInputError
-from effboost.onnx._familiarity import add_familiarity
+from effboost.onnx._familiarity import add_colours, add_familiarity
 from effboost.onnx._file import describe
 from effboost.onnx._graph import as_model, average_views, decide, join
 from effboost.onnx._head import convert_head, linear_head
@@ -104,15 +104,17 @@ def _build(model: Any) -> onnx.ModelProto:
             'of the views; fit with view_averaging="features"'
         )
     network = _part(onnx.load_from_string(featurizer._extractor.graph()).graph, "network")
+    views = average_views(network, n_views)
     if isinstance(model, HybridClassifier):
         head = convert_head(model.classifier_, model.feature_means_)
         if hasattr(model, "familiarity_"):
-            head = add_familiarity(head, model.familiarity_.distance)
+            head = add_familiarity(head, model.familiarity_)
+            views = add_colours(views, featurizer.transform_.side)
     else:
         head = linear_head(featurizer.head_, featurizer._n_features_out, len(model.classes_))
     whole = join(
         preprocess(featurizer.transform_),
-        average_views(network, n_views),
+        views,
         head,
         decide(model.classes_),
     )
