@@ -16,11 +16,16 @@ __all__ = ["add_colours", "add_familiarity"]
 
 # As `measure_colours` does, on channels first.
 _COLOURS: Final = """
-colours (uint8[1, {side}, {side}, 3] pixels) => (float[1, {n_colours}] colours)
+colours (uint8[1, {side}, {side}, 3] pixels) => (double[1, {n_colours}] colours)
 {{
-    white = Constant <value_float: float = 255.0> ()
-    least = Constant <value_float: float = {least}> ()
-    least_square = Constant <value_float: float = {least_square}> ()
+    white = Constant <value: tensor = double white {{255.0}}> ()
+    least = Constant <value: tensor = double least {{{least}}}> ()
+    least_square = Constant <value: tensor = double least_square {{{least_square}}}> ()
+    n_blocks = Constant <value: tensor = double n_blocks {{{n_blocks}}}> ()
+    ends = Constant <value_ints: ints = [{used}, {used}]> ()
+    starts = Constant <value_ints: ints = [0, 0]> ()
+    as_blocks = Constant <value_ints: ints = [1, 3, {n}, {size}, {n}, {size}]> ()
+    within_blocks = Constant <value_ints: ints = [3, 5]> ()
     zero = Constant <value_ints: ints = [0]> ()
     one = Constant <value_ints: ints = [1]> ()
     minus_one = Constant <value_ints: ints = [-1]> ()
@@ -33,7 +38,7 @@ colours (uint8[1, {side}, {side}, 3] pixels) => (float[1, {n_colours}] colours)
     pairs = Constant <value_ints: ints = [1, 2, 5]> ()
 
     channels = Transpose <perm: ints = [0, 3, 1, 2]> (pixels)
-    levels = Cast <to: int = 1> (channels)
+    levels = Cast <to: int = 11> (channels)
     values = Div (levels, white)
     means = ReduceMean <keepdims: int = 1> (values, places)
     away = Sub (values, means)
@@ -43,8 +48,9 @@ colours (uint8[1, {side}, {side}, 3] pixels) => (float[1, {n_colours}] colours)
     deviations_bounded = Add (deviations, least)
     deviations_log = Log (deviations_bounded)
 
-    blocks = AveragePool <kernel_shape: ints = [{size}, {size}], strides: ints = [{size}, {size}]>
-        (values)
+    used = Slice (values, starts, ends, places)
+    in_blocks = Reshape (used, as_blocks)
+    blocks = ReduceMean <keepdims: int = 0> (in_blocks, within_blocks)
     lowest = ReduceMin <keepdims: int = 1> (blocks, places)
     highest = ReduceMax <keepdims: int = 1> (blocks, places)
     upper = Slice (values, zero, minus_one, axis_2)
@@ -65,7 +71,6 @@ colours (uint8[1, {side}, {side}, 3] pixels) => (float[1, {n_colours}] colours)
     standard = Div (block_away, block_deviations)
     standard_turned = Transpose <perm: ints = [1, 0]> (standard)
     sums = MatMul (standard, standard_turned)
-    n_blocks = Constant <value_float: float = {n_blocks}> ()
     correlations = Div (sums, n_blocks)
     correlations_list = Reshape (correlations, as_list)
     chosen = Gather (correlations_list, pairs)
@@ -82,7 +87,7 @@ colours (uint8[1, {side}, {side}, 3] pixels) => (float[1, {n_colours}] colours)
 # As `FeatureDistance.measure` and `p_values` do, and in double precision as well: the two terms of
 # the square may be much larger than their sum.
 _DISTANCE: Final = """
-of_{name} (float[1, {width}] {name}) => (float[1] p_{name})
+of_{name} ({kind}[1, {width}] {name}) => (float[1] p_{name})
 {{
     axis = Constant <value_ints: ints = [1]> ()
     axis_of_classes = Constant <value_ints: ints = [0]> ()
@@ -139,10 +144,13 @@ def add_colours(network: onnx.ModelProto, side: int) -> onnx.ModelProto:
         Side of the prepared image, in pixels.
     """
     size = max(1, side // N_BLOCKS)
+    n = side // size
     text = _COLOURS.format(
         side=side,
         size=size,
-        n_blocks=float((side // size) ** 2),
+        n=n,
+        used=n * size,
+        n_blocks=float(n**2),
         n_colours=N_COLOURS,
         least=LEAST,
         least_square=f"{LEAST**2:.10f}",
@@ -161,8 +169,8 @@ def add_familiarity(head: onnx.ModelProto, learnt: Familiarity) -> onnx.ModelPro
     learnt : Familiarity
         What the classifier has learnt.
     """
-    of_colours = _build("colours", learnt.colours)
-    both = _put_beside(head, _build("features", learnt.features))
+    of_colours = _build("colours", "double", learnt.colours)
+    both = _put_beside(head, _build("features", "float", learnt.features))
     both.graph.input.extend(of_colours.graph.input)
     for part in (of_colours, as_model(parser.parse_graph(_BOTH))):
         both = _put_beside(both, part)
@@ -182,8 +190,9 @@ def _put_beside(model: onnx.ModelProto, other: onnx.ModelProto) -> onnx.ModelPro
     return both
 
 
-def _build(name: str, distance: FeatureDistance) -> onnx.ModelProto:
-    graph = parser.parse_graph(_DISTANCE.format(name=name, width=len(distance.center)))
+def _build(name: str, kind: str, distance: FeatureDistance) -> onnx.ModelProto:
+    text = _DISTANCE.format(name=name, width=len(distance.center), kind=kind)
+    graph = parser.parse_graph(text)
     starts, slopes = distance.steps()
     vectors = {
         "offset": distance.offset,
