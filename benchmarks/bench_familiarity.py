@@ -104,7 +104,7 @@ def _squares(rows):
 
 
 METHODS = {
-    "used": by_distance,
+    "features alone": by_distance,
     "one mean for all classes": lambda train, target: by_distance(train, np.zeros(len(target))),
     "without roots": lambda train, target: by_distance(train, target, rooted=False),
     "16 components": lambda train, target: by_distance(train, target, n_components=16),
