@@ -76,7 +76,7 @@ def test_json_and_tables_equal_csv(model_file, new_cells, capsys):
     assert {o["error"] for o in objects} == {None}
     assert predict(model_file, new_cells, "--format", "table") == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["image", "class", "p_ALL", "p_HEM"]
+    assert table[0].split() == ["image", "class", "p_ALL", "p_HEM", "unfamiliar"]
     assert [line.split()[1] for line in table[1:]] == [row["class"] for row in rows]
 
 
@@ -411,7 +411,7 @@ def test_ctrl_c_keeps_complete_rows_and_exits_with_130(onnx_file, many_cells, tm
     assert (process.returncode, err) == (130, b"effboost: interrupted\n")
     rows = read(out.read_text())
     assert 0 < len(rows) < 300
-    assert all(len(row) == 5 and row["class"] for row in rows)
+    assert all(len(row) == 8 and row["class"] for row in rows)
 
 
 def test_rows_are_streamed_and_closed_pipe_exits_with_141(onnx_file, many_cells):

@@ -247,7 +247,9 @@ class _JsonWriter:
 class _TableWriter:
     """Aligned table, which cannot be read back."""
 
-    def __init__(self, shown: list[str], classes: list[str], images: Sequence[str], flags: bool):
+    def __init__(
+        self, shown: list[str], classes: list[str], images: Sequence[str], flags: bool = False
+    ):
         self._flags = flags
         self._escape_name = escape_invisible
         self._shown = [escape_invisible(f"p_{label}") for label in shown]
@@ -270,8 +272,8 @@ class _TableWriter:
             f"{share:{len(name)}.3f}"
             for name, share in zip(self._shown, [] if shares is None else shares, strict=True)
         ]
-        # Last, so that the column needs no width: the reasons, where there are any.
-        texts += prediction.reasons
+        # Last, so that the column needs no width.
+        texts += prediction.reasons if self._flags else ()
         file.write(self._join(image, self._escape_name(prediction.label), texts))
 
     def check_header(self, line: str) -> bool:
