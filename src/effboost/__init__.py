@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from effboost._efficientnet_featurizer import EfficientNetFeaturizer
     from effboost._extract_features import FeatureTable, extract_features, iter_features
     from effboost._extraction.cache import Cache
+    from effboost._familiarity import FamiliarityTable
     from effboost._featurizer import ImageFeaturizer
     from effboost._heads.linear_boosted import LinearBoostedClassifier
     from effboost._heads.site_adaptation import SiteAdaptedClassifier
@@ -51,6 +52,7 @@ __all__ = [
     "Cache",
     "EfficientNetFeaturizer",
     "EvaluationReport",
+    "FamiliarityTable",
     "FeatureTable",
     "FineTuning",
     "HybridClassifier",
@@ -96,6 +98,7 @@ _HOME = {
     "Cache": "_extraction.cache",
     "EfficientNetFeaturizer": "_efficientnet_featurizer",
     "EvaluationReport": "evaluation",
+    "FamiliarityTable": "_familiarity",
     "FeatureTable": "_extract_features",
     "FineTuning": "_training.config",
     "HybridClassifier": "_hybrid_classifier",

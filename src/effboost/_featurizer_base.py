@@ -54,7 +54,7 @@ class BaseImageFeaturizer(
         Return the spec of the backbone.
     ``_resolve_transform(spec)``
         Return the transform with the backbone's own numbers.
-    ``_check_images(X, reset=)``, ``_prepare_images(X, reset=)``
+    ``_check_images(X, reset=)``, ``_prepare_images(X, reset=, measured=)``
         Return `X` as an `ImageSequence`; as `PreparedImages`, for `fit`.
     ``_fit_labelled(rows, validation)``
         Fit on rows that have been checked.
@@ -224,10 +224,11 @@ class BaseImageFeaturizer(
         )
         self._n_features_out = self._extractor.width() if extra else network.width
 
-    def _prepare_images(self, X: Any, *, reset: bool) -> PreparedImages:
+    def _prepare_images(self, X: Any, *, reset: bool, measured: bool = False) -> PreparedImages:
         """Return `X` as `fit` reads it; for training, each prepared image is kept."""
         images, spec = self._check_images(X, reset=reset), self._check_backbone()
-        return PreparedImages(images, self._resolve_transform(spec), keep=self.training is not None)
+        transform, keep = self._resolve_transform(spec), self.training is not None
+        return PreparedImages(images, transform, keep=keep, measured=measured)
 
     def _resolve_transform(self, spec: BackboneSpec) -> ImageTransform:
         """Return the transform with the backbone's own numbers, where it is set to take them."""

@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, is_classifier
 from sklearn.callback import CallbackSupportMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._cnn_classifier import CNNClassifier
+from effboost._extraction.cache import Cache
 from effboost._extraction.prepared_images import PreparedImages
+from effboost._familiarity import ALPHA, FamiliarityTable, check_alpha
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import count_rounds
 from effboost._heads.calibration import calibrate_head
+from effboost._heads.feature_distance import Familiarity, choose_rows
 from effboost._heads.fit import fit_head, stops_early
 from effboost._heads.out_of_core import keeps_features_on_disk
 from effboost._heads.view_averaging import decide_over_views, mean_over_views
@@ -29,6 +33,16 @@ from effboost._validation import LabelledImages
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["BaseHybridClassifier"]
+
+
+def _knows_familiarity(self: Any) -> bool:
+    if hasattr(self, "classes_") and not hasattr(self, "familiarity_"):
+        raise AttributeError(
+            f"this {type(self).__name__} does not know which images are familiar: it was fitted on "
+            "fewer than 10 images, on one subject or on a Dask cluster, or comes from a file of an "
+            "older effboost; fit it again"
+        )
+    return True
 
 
 class BaseHybridClassifier(
@@ -102,6 +116,8 @@ class BaseHybridClassifier(
             on_disk = keeps_features_on_disk(self.feature_storage, shape, classifier)
             train = self._head_rows(featurizer, deciding, classes, on_disk)
             self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
+            rows = train[0].reshape(-1, n_views, n_features), train[1][::n_views]
+            self._learn_familiarity(featurizer, deciding, *rows)
             watched = None
             if validation is not None:
                 watched = self._head_rows(featurizer, validation, classes, on_disk)
@@ -136,6 +152,99 @@ class BaseHybridClassifier(
         features = featurizer._compute_features(rows.images, average=False, on_disk=on_disk)
         n_views = features.shape[1]
         return features.reshape(-1, features.shape[2]), np.repeat(target, n_views)
+
+    def _learn_familiarity(
+        self,
+        featurizer: ImageFeaturizer,
+        rows: LabelledImages,
+        features: npt.NDArray[np.float32],
+        target: npt.NDArray[np.int64],
+    ) -> None:
+        """Learn which images are like the training images, from a row for each of their views."""
+        self.__dict__.pop("familiarity_", None)  # of a former fit
+        chosen = choose_rows(len(features))
+        images, cache = rows.images[chosen], Cache.at(featurizer.cache)
+        learnt = Familiarity.learn(
+            features[chosen].mean(axis=1, dtype=np.float64),
+            target[chosen],
+            None if rows.groups is None else rows.groups[chosen],
+            lambda: images.measures(cache),
+        )
+        if learnt is not None:
+            self.familiarity_ = learnt
+
+    @available_if(_knows_familiarity)
+    def check_familiarity(self, X: Any, *, alpha: float = ALPHA) -> FamiliarityTable:
+        """Find images that are unlike those that the classifier was trained on.
+
+        For such images, `predict` also returns a class, and often a high probability.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        alpha : float, default=0.02
+            The p-value up to which the features of an image are a reason to flag it. It is the
+            largest share of images like the training images that are flagged for their features.
+
+        Returns
+        -------
+        FamiliarityTable
+            A p-value for each image, whether it is familiar, and the reasons if it is not.
+
+        Raises
+        ------
+        UnsupportedInputError, ImageDecodeError
+            If `X` is of an unknown form, or an image cannot be read.
+        AttributeError
+            If the classifier has not learnt it: see the notes.
+
+        Notes
+        -----
+        `fit` learns the Mahalanobis distance of features, averaged over the views of an image, to
+        the nearest class of the training images, with the covariance of probabilistic PCA. The
+        p-value of an image is the share of training images that are as far from those of other
+        subjects, by cross-fitting over folds of subjects: a cross-conformal p-value. At most 2,000
+        training images are used. With fewer than 10, or one subject, nothing is learnt; nor on a
+        Dask cluster. Files that older versions of effboost wrote do not have it.
+
+        Reasons other than features are that an image is outside of the range of the training
+        images, and some slack: "size" (more than 1.4 times larger or smaller), "exposure" (mean or
+        highlights of the grey levels) and "blur" (edges are wider).
+
+        References
+        ----------
+        K. Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples and
+        Adversarial Attacks", NeurIPS 2018. V. Vovk, "Cross-conformal predictors", Annals of
+        Mathematics and Artificial Intelligence 74, 2015.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from effboost import presets
+        >>> from effboost.datasets import make_blood_cells
+        >>> cells = make_blood_cells(
+        ...     n_subjects=6, images_per_subject=8, image_size=64, random_state=0
+        ... )
+        >>> clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
+        >>> clf = clf.fit(cells.images, cells.target, groups=cells.groups)
+        >>> noise = np.random.default_rng(0).integers(0, 256, (1, 200, 200, 3), dtype=np.uint8)
+        >>> table = clf.check_familiarity(noise)
+        >>> table
+        <FamiliarityTable of 1, 1 unfamiliar>
+        >>> table.reasons[0]
+        ('features', 'size', 'exposure')
+        """
+        check_is_fitted(self)
+        share = check_alpha(alpha)
+        featurizer = self.featurizer_
+        sequence = featurizer._check_images(X, reset=False)
+        images = PreparedImages(sequence, featurizer.transform_, measured=True)
+        features = featurizer._compute_features(images, average=self.view_averaging == "features")
+        if features.ndim == 3:
+            features = features.mean(axis=1)
+        measures = images.measures(Cache.at(featurizer.cache))
+        return self.familiarity_.judge(features, measures, share)
 
     def _head_features(self, X: Any) -> npt.NDArray[np.float32]:
         """Compute the features for the fitted head; for each view if it averages over them."""

@@ -20,6 +20,7 @@ from effboost._heads.booster import paper_booster
 from effboost._heads.fit import check_head
 from effboost._hybrid_base import BaseHybridClassifier
 from effboost._utils.compat import Interval, StrOptions, fit_context
+from effboost._utils.decision import predict_with_flags
 from effboost._utils.device import draw_seed
 from effboost._utils.fit_callbacks import callback_data, subtask
 from effboost._validation import LabelledImages, check_validation
@@ -98,6 +99,8 @@ class HybridClassifier(BaseHybridClassifier):
     cnn_ : CNNClassifier
         The fine-tuned network with its own softmax, sharing the weights; exists only after
         fine-tuning.
+    familiarity_ : Familiarity
+        What `check_familiarity` uses; exists only if `fit` could learn it.
     history_ : list of dict
         Loss and accuracy of each epoch of the network; empty without fine-tuning.
     evals_result_ : dict of str to dict of str to list
@@ -248,9 +251,8 @@ class HybridClassifier(BaseHybridClassifier):
         rng = check_random_state(self.random_state)
         featurizer, classifier = self._children(rng)
         self._check_combination(featurizer, classifier)
-        rows = LabelledImages.check(
-            featurizer._prepare_images(X, reset=True), y, groups=groups, sample_weight=sample_weight
-        )
+        images = featurizer._prepare_images(X, reset=True, measured=True)
+        rows = LabelledImages.check(images, y, groups=groups, sample_weight=sample_weight)
         classes = rows.classes()
         n_views = self._n_head_views(featurizer)
         check_head(
@@ -291,19 +293,26 @@ class HybridClassifier(BaseHybridClassifier):
         task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
         return self
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:
+    def predict(self, X: Any, *, flags: bool = False) -> Any:
         """Predict the class of images.
 
         Parameters
         ----------
         X : images, n_samples of them
             What `ImageSequence` takes.
+        flags : bool, default=False
+            Also return which images are unlike those of `fit`.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        labels : ndarray of shape (n_samples,)
             A label of `classes_` for each image.
+        table : FamiliarityTable
+            What `check_familiarity` returns; only with `flags`.
         """
+        if flags:
+            check_is_fitted(self)
+            return predict_with_flags(self, self.featurizer_._check_images(X, reset=False))
         best = self._ask_head("predict", self._head_features(X))
         labels: npt.NDArray[Any] = self.classes_[best]
         return labels

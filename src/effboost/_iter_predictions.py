@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from effboost._images import ImageSequence, as_images
 from effboost._rejects import OnError, RejectTable, check_on_error, warn_of_rejects
-from effboost._utils.decision import predict_both
+from effboost._utils.decision import find_check, predict_both
+from effboost._utils.shared_results import share_results
 from effboost.exceptions import ImageDecodeError
 
 __all__ = ["Prediction", "PredictionTable", "images_for", "iter_predictions", "predict_images"]
@@ -36,12 +37,22 @@ class Prediction:
         or the classifier has no ``predict_proba``.
     error : str or None
         Why the image cannot be read; None if it can.
+    familiarity : float or None
+        The p-value of its features, small for images that are unlike the training images; None
+        without ``flags=True``.
+    familiar : bool or None
+        Whether it is like the training images; None without ``flags=True``.
+    reasons : tuple of str
+        Why it is not: some of "features", "size", "exposure" and "blur".
     """
 
     image: str
     label: Any
     probabilities: npt.NDArray[Any] | None
     error: str | None = None
+    familiarity: float | None = None
+    familiar: bool | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,7 +161,9 @@ def predict_images(
     )
 
 
-def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[Prediction]:
+def iter_predictions(
+    clf: Any, X: Any, *, block_size: int = _BLOCK, flags: bool = False
+) -> Iterator[Prediction]:
     """Predict images block by block; images that cannot be read do not stop it.
 
     Parameters
@@ -161,11 +174,19 @@ def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[
         What `ImageSequence` takes.
     block_size : int, default=64
         Number of images that are read and predicted together.
+    flags : bool, default=False
+        Also tell which images are unlike those that the classifier was trained on, by its
+        `check_familiarity`.
 
     Yields
     ------
     Prediction
         One for each image, in their order, with what ``predict`` and ``predict_proba`` return.
+
+    Raises
+    ------
+    UnsupportedInputError
+        With `flags`, if the classifier has no `check_familiarity`, with the reason.
 
     Notes
     -----
@@ -185,7 +206,9 @@ def iter_predictions(clf: Any, X: Any, *, block_size: int = _BLOCK) -> Iterator[
     position 1 ALL (2,)
     """
     _check_block_size(clf, block_size)
-    return _iterate(clf, images_for(clf, X), block_size)
+    if flags:
+        find_check(clf)
+    return _iterate(clf, images_for(clf, X), block_size, flags)
 
 
 def images_for(clf: Any, X: Any) -> ImageSequence:
@@ -232,10 +255,10 @@ def _check_block_size(clf: Any, block_size: int) -> None:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
 
 
-def _iterate(clf: Any, images: ImageSequence, block_size: int) -> Iterator[Prediction]:
+def _iterate(clf: Any, images: ImageSequence, block_size: int, flags: bool) -> Iterator[Prediction]:
     for start in range(0, len(images), block_size):
         block = images[start : start + block_size]
-        yield from _Block(clf, block, start, skip=True).rows()
+        yield from _Block(clf, block, start, skip=True, flags=flags).rows()
 
 
 class _Block:
@@ -249,17 +272,22 @@ class _Block:
         Their positions in the whole.
     errors : dict of int to ImageDecodeError
         The errors of the others, by position in the whole.
+    table : FamiliarityTable or None
+        Which images are familiar, with `flags`.
     """
 
-    def __init__(self, clf: Any, images: ImageSequence, start: int, *, skip: bool):
+    def __init__(
+        self, clf: Any, images: ImageSequence, start: int, *, skip: bool, flags: bool = False
+    ):
         self._images, self._start = images, start
         self.labels: Any = ()
         self.probabilities: Any = None
         self.errors: dict[int, ImageDecodeError] = {}
+        self.table: Any = None
         good = list(range(len(images)))
         while good:
             try:
-                self.labels, self.probabilities = predict_both(clf, images[good])
+                self._predict(clf, images[good], flags)
                 break
             except ImageDecodeError as error:
                 broken = self._relocate(error, good[error.index])
@@ -281,7 +309,23 @@ class _Block:
                 yield Prediction(name, None, None, self.errors[self._start + i].reason)
             else:
                 shares = None if self.probabilities is None else self.probabilities[row]
-                yield Prediction(name, self.labels[row], shares)
+                found = Prediction(name, self.labels[row], shares)
+                yield found if self.table is None else self._with_flags(found, row)
+
+    def _predict(self, clf: Any, images: ImageSequence, flags: bool) -> None:
+        with share_results():
+            # First: it needs more of each image than predictions do.
+            self.table = find_check(clf)(images) if flags else None
+            self.labels, self.probabilities = predict_both(clf, images)
+
+    def _with_flags(self, found: Prediction, row: int) -> Prediction:
+        table = self.table
+        return dataclasses.replace(
+            found,
+            familiarity=float(table.p_values[row]),
+            familiar=bool(table.familiar[row]),
+            reasons=table.reasons[row],
+        )
 
     def _find_broken(self, positions: list[int]) -> None:
         for i in positions:

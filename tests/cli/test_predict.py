@@ -40,7 +40,8 @@ def test_predictions_match_the_model(model_file, fitted, new_cells, capsys):
     rows = read(printed.out)
     paths = list_images(new_cells)
     assert [row["image"] for row in rows] == paths
-    assert list(rows[0]) == ["image", "class", "p_ALL", "p_HEM", "error"]
+    flags = ["familiarity", "familiar", "reasons"]
+    assert list(rows[0]) == ["image", "class", "p_ALL", "p_HEM", *flags, "error"]
     proba = fitted.predict_proba(paths)
     np.testing.assert_allclose(
         [[float(row["p_ALL"]), float(row["p_HEM"])] for row in rows], proba, atol=1e-6
@@ -75,7 +76,7 @@ def test_json_and_tables_equal_csv(model_file, new_cells, capsys):
     assert {o["error"] for o in objects} == {None}
     assert predict(model_file, new_cells, "--format", "table") == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["image", "class", "p_ALL", "p_HEM"]
+    assert table[0].split() == ["image", "class", "p_ALL", "p_HEM", "unfamiliar"]
     assert [line.split()[1] for line in table[1:]] == [row["class"] for row in rows]
 
 
@@ -410,7 +411,7 @@ def test_ctrl_c_keeps_complete_rows_and_exits_with_130(onnx_file, many_cells, tm
     assert (process.returncode, err) == (130, b"effboost: interrupted\n")
     rows = read(out.read_text())
     assert 0 < len(rows) < 300
-    assert all(len(row) == 5 and row["class"] for row in rows)
+    assert all(len(row) == 8 and row["class"] for row in rows)
 
 
 def test_rows_are_streamed_and_closed_pipe_exits_with_141(onnx_file, many_cells):
@@ -501,3 +502,50 @@ def test_a_running_cluster_continues_a_file(model_file, new_cells, tmp_path, cap
     capsys.readouterr()
     assert predict(model_file, new_cells, "--scheduler", "tcp://127.0.0.1:9") == 1
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
+
+
+def test_unfamiliar_images_are_flagged_in_all_formats(
+    model_file, onnx_file, fitted, new_cells, capsys
+):
+    odd = new_cells / "odd.png"
+    Image.new("RGB", (300, 300), (0, 250, 0)).save(odd)
+    (new_cells / "broken.png").write_bytes(b"")
+    paths = [path for path in list_images(new_cells) if not path.endswith("broken.png")]
+    table = fitted.check_familiarity(paths)
+    for file in (model_file, onnx_file):
+        assert predict(file, new_cells) == 1
+        rows = {row["image"]: row for row in read(capsys.readouterr().out)}
+        broken = rows.pop(str(new_cells / "broken.png"))
+        assert (broken["familiarity"], broken["familiar"], broken["reasons"]) == ("", "", "")
+        numbers = [float(rows[path]["familiarity"]) for path in paths]
+        np.testing.assert_allclose(numbers, table.p_values, atol=1e-4)
+        found = [rows[path]["familiar"] for path in paths]
+        assert found == [str(familiar).lower() for familiar in table.familiar.tolist()]
+        assert [rows[path]["reasons"] for path in paths] == list(map(" ".join, table.reasons))
+    assert {"size", "exposure"} <= set(rows[str(odd)]["reasons"].split())
+    assert predict(model_file, odd, "--format", "json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["familiar"] is False
+    assert "size" in row["reasons"]
+    assert predict(model_file, odd, "--format", "table") == 0
+    assert "size" in capsys.readouterr().out
+
+
+def test_no_flags_leaves_the_columns_out(model_file, new_cells, capsys):
+    assert predict(model_file, new_cells, "--no-flags") == 0
+    assert list(read(capsys.readouterr().out)[0]) == ["image", "class", "p_ALL", "p_HEM", "error"]
+    assert predict(model_file, new_cells, "--no-flags", "--format", "json") == 0
+    assert "familiar" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize("flags", [True, False])
+def test_a_continued_file_keeps_its_columns(kind, flags, model_file, new_cells, tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    options = ["--format", kind, *([] if flags else ["--no-flags"])]
+    assert predict(model_file, new_cells, "--out", whole, *options) == 0
+    lines = whole.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[:8]))
+    # Without the option: what is in the file decides.
+    assert predict(model_file, new_cells, "--out", part, "--resume", "--format", kind) == 0
+    assert part.read_bytes() == whole.read_bytes()

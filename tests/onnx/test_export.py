@@ -55,6 +55,7 @@ def test_the_checker_and_shape_inference_pass():
         "image": ["height", "width", 3],
         "label": [1],
         "probabilities": [1, 3],
+        "familiarity": [1],
     }
 
 

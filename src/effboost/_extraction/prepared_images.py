@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.row_cache import RowCache
 from effboost._images import ImageSequence
+from effboost._images.measures import MEASURES, MEASURES_VERSION, measure
 from effboost._transforms import ImageTransform
+from effboost._transforms.colours import COLOURS_VERSION, N_COLOURS, measure_colours
+from effboost._utils.threads import count_threads, map_ordered
 
 __all__ = ["PreparedImages"]
+
+_N_NUMBERS: Final = len(MEASURES) + N_COLOURS
 
 
 class PreparedImages:
@@ -29,10 +36,20 @@ class PreparedImages:
         Its `prepare` is applied to each.
     keep : bool, default=False
         Keep each prepared image in memory or in a temporary file, so that it is decoded only once.
+    measured : bool, default=False
+        Also measure each image when it is decoded, for `measures`.
     """
 
-    def __init__(self, images: ImageSequence, transform: ImageTransform, *, keep: bool = False):
+    def __init__(
+        self,
+        images: ImageSequence,
+        transform: ImageTransform,
+        *,
+        keep: bool = False,
+        measured: bool = False,
+    ):
         side = transform.side
+        self._measures = np.full((len(images), _N_NUMBERS), np.nan) if measured else None
         self.images, self.transform = images, transform
         self._rows = RowCache((len(images), side, side, 3), np.uint8) if keep else None
         self._positions = np.arange(len(images))
@@ -48,11 +65,46 @@ class PreparedImages:
     def __getitem__(self, index: Any) -> PreparedImages:
         part = object.__new__(PreparedImages)
         part.images, part.transform, part._rows = self.images[index], self.transform, self._rows
-        part._positions = self._positions[index]
+        part._positions, part._measures = self._positions[index], self._measures
         return part
 
-    def _prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        return np.asarray(self.transform.prepare(image))
+    def measures(self, cache: Cache | None = None) -> npt.NDArray[np.float64]:
+        """Measure the images that were not measured when they were decoded.
+
+        Parameters
+        ----------
+        cache : Cache, default=None
+            Where measures are looked up and stored.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 23), float64
+            For each image, what `measure` returns for it, and what `measure_colours` returns for
+            the prepared image.
+
+        Raises
+        ------
+        ImageDecodeError
+            If an image cannot be read.
+        """
+        rows = np.full((len(self), _N_NUMBERS), np.nan)
+        if self._measures is not None:
+            rows = self._measures[self._positions]
+        missing = np.flatnonzero(np.isnan(rows[:, 0])).tolist()
+        if missing:
+            part = self.images[missing]
+            work = partial(_measure_one, part, self.transform, cache)
+            rows[missing] = list(map_ordered(work, range(len(part)), count_threads()))
+        return rows
+
+    def _decode(self, i: int) -> npt.NDArray[np.uint8]:
+        def prepare(image: Image.Image) -> npt.NDArray[np.uint8]:
+            pixels = np.asarray(self.transform.prepare(image))
+            if self._measures is not None:
+                self._measures[self._positions[i]] = _measure_both(image, pixels)
+            return pixels
+
+        return self.images.decode(i, prepare)
 
     def pixels(self, positions: npt.NDArray[np.intp] | Sequence[int]) -> npt.NDArray[np.uint8]:
         """Return some images as pixels.
@@ -74,9 +126,30 @@ class PreparedImages:
         """
 
         def decode(places: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
-            chosen = [int(positions[place]) for place in places]
-            return [self.images.decode(i, self._prepare) for i in chosen]
+            return [self._decode(int(positions[place])) for place in places]
 
         if self._rows is None:
             return np.stack(decode(range(len(positions))))
         return self._rows.take(self._positions[np.asarray(positions, dtype=np.intp)], decode)
+
+
+def _measure_one(
+    images: ImageSequence, transform: ImageTransform, cache: Cache | None, i: int
+) -> npt.NDArray[np.float64]:
+    def work(image: Image.Image) -> npt.NDArray[np.float64]:
+        return _measure_both(image, np.asarray(transform.prepare(image)))
+
+    if cache is None:
+        return images.decode(i, work)
+    origin = {"measures": [MEASURES_VERSION, COLOURS_VERSION], "transform": transform.describe()}
+    key = digest_of({**origin, "image": images.fingerprint(i)})
+    found = cache.get([key]).get(key, b"")
+    if len(found) == 8 * _N_NUMBERS:
+        return np.frombuffer(found, dtype="<f8")
+    numbers = images.decode(i, work)
+    cache.put({key: numbers.astype("<f8").tobytes()})
+    return numbers
+
+
+def _measure_both(image: Image.Image, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return np.concatenate([measure(image), measure_colours(pixels)])

@@ -14,8 +14,10 @@ from effboost.exceptions import UnsupportedInputError
 __all__ = [
     "MostProbableMixin",
     "check_probabilities",
+    "find_check",
     "most_probable",
     "predict_both",
+    "predict_with_flags",
 ]
 
 
@@ -74,6 +76,42 @@ def predict_both(clf: Any, X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any] |
     with share_results():
         probabilities = _probabilities(clf, X) if hasattr(clf, "predict_proba") else None
         return np.asarray(clf.predict(X)), probabilities
+
+
+def predict_with_flags(clf: Any, images: Any) -> tuple[npt.NDArray[Any], Any]:
+    """Return the predicted classes, and what `check_familiarity` returns.
+
+    Parameters
+    ----------
+    clf : classifier
+        Fitted, on images.
+    images : ImageSequence
+        The images, each of which is read once for both.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If the classifier has no `check_familiarity`, with the reason.
+    """
+    check = find_check(clf)
+    with share_results():
+        table = check(images)  # first: it needs more of each image than `predict` does
+        return np.asarray(clf.predict(images)), table
+
+
+def find_check(clf: Any) -> Any:
+    """Return the method `check_familiarity` of a classifier.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If it has none, with the reason.
+    """
+    try:
+        return clf.check_familiarity
+    except AttributeError as error:
+        reason = error.__cause__ or error
+        raise UnsupportedInputError(f"images cannot be flagged: {reason}") from error
 
 
 def _probabilities(clf: Any, X: Any) -> npt.NDArray[Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -22,7 +23,7 @@ from effboost.cli._options import (
 )
 from effboost.cli._output import check_new, output_path
 from effboost.cli._rejects import RejectFile, add_reject_options, check_rejects
-from effboost.cli._rows import Recorded, RowWriter, make_writer, read_recorded
+from effboost.cli._rows import Recorded, RowWriter, has_flags, make_writer, read_recorded
 
 __all__ = ["add_parser"]
 
@@ -83,6 +84,11 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="images per block; at most one block is lost on a kill (default: %(default)s)",
     )
+    add(
+        "--no-flags",
+        action="store_true",
+        help="do not flag images that are unlike the training images",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -92,7 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_rejects(arguments)
     images = list_inputs(arguments.images)
     model = load_model(arguments.model)
-    writer = make_writer(arguments.format, model, images, escape_formulas=arguments.escape_formulas)
+    flags = _shows_flags(model, arguments)
+    writer = make_writer(
+        arguments.format, model, images, escape_formulas=arguments.escape_formulas, flags=flags
+    )
     with name_path(arguments.out), ExitStack() as stack:
         recorded = Recorded()
         if arguments.resume and arguments.out.exists():
@@ -101,7 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
         rejects = RejectFile.open(arguments, stack)
         file = _open(arguments.out, recorded, stack)
         client = stack.enter_context(open_client(arguments))
-        _write(model, images, writer, file, recorded, rejects, client, arguments)
+        predict = partial(_predict, model, client=client, flags=flags, arguments=arguments)
+        _write(predict, images, writer, file, recorded, rejects, arguments)
     if rejects is not None and rejects.images:
         print(f"effboost: {rejects.describe(len(images))}", file=sys.stderr)
     if recorded.n_failed:
@@ -110,6 +120,14 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if recorded.n_failed else 0
+
+
+def _shows_flags(model: Any, arguments: argparse.Namespace) -> bool:
+    """Return whether the output has flags: if the model can, and a continued file has them."""
+    if arguments.no_flags or not hasattr(model, "check_familiarity"):
+        return False
+    is_continued = arguments.resume and arguments.out.is_file() and arguments.out.stat().st_size
+    return not is_continued or has_flags(arguments.out)
 
 
 def _check_out(arguments: argparse.Namespace) -> None:
@@ -146,13 +164,12 @@ def _open(out: Path | str | None, recorded: Recorded, stack: ExitStack) -> TextI
 
 
 def _write(
-    model: Any,
+    predict: Callable[[list[str]], Iterator[Any]],
     images: list[str],
     writer: RowWriter,
     file: TextIO,
     recorded: Recorded,
     rejects: RejectFile | None,
-    client: Any,
     arguments: argparse.Namespace,
 ) -> None:
     """Write a row for each image, or one in the reject table; count the errors in `recorded`."""
@@ -174,7 +191,7 @@ def _write(
         leave=None,
         disable=arguments.quiet,
     ) as bar:
-        predictions = _predict(model, [image for _, image in rest], client, arguments)
+        predictions = predict([image for _, image in rest])
         for start in range(0, len(rest), arguments.block_size):
             block = rest[start : start + arguments.block_size]
             for (i, image), prediction in zip(block, predictions, strict=False):
@@ -188,7 +205,7 @@ def _write(
 
 
 def _predict(
-    model: Any, images: list[str], client: Any, arguments: argparse.Namespace
+    model: Any, images: list[str], *, client: Any, flags: bool, arguments: argparse.Namespace
 ) -> Iterator[Any]:
     """Yield the predictions, block by block, in this process or on a cluster."""
     if not images:
@@ -197,10 +214,12 @@ def _predict(
     if client is None:
         from effboost import iter_predictions
 
-        return iter_predictions(model, X, block_size=arguments.block_size)
+        return iter_predictions(model, X, block_size=arguments.block_size, flags=flags)
     from effboost import dask
 
-    return dask.iter_predictions(model, X, client=client, block_size=arguments.block_size)
+    return dask.iter_predictions(
+        model, X, client=client, block_size=arguments.block_size, flags=flags
+    )
 
 
 def _reject(image: str, position: int, reason: str, rejects: RejectFile | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TextIO
 from effboost._utils.csv_rows import unescape_formula, write_row
 from effboost._utils.escape import escape_invisible
 
-__all__ = ["Recorded", "RowWriter", "make_writer", "read_recorded", "read_records"]
+__all__ = ["Recorded", "RowWriter", "has_flags", "make_writer", "read_recorded", "read_records"]
 
 _DIGITS: Final = 6
 _WIDEST: Final = 60
@@ -21,6 +21,9 @@ _WIDEST: Final = 60
 _MAX_RECORD: Final = 2**20
 # Images to identify the model by; some may have been removed.
 _SAMPLES: Final = 20
+
+# In CSV, between probabilities and error; in JSON, fields.
+_FLAGS: Final = ("familiarity", "familiar", "reasons")
 
 _Row = tuple[str, str, list[float], str]
 
@@ -74,9 +77,14 @@ class Recorded:
 
 
 def make_writer(
-    format: str, model: Any, images: Sequence[str], *, escape_formulas: bool = False
+    format: str,
+    model: Any,
+    images: Sequence[str],
+    *,
+    escape_formulas: bool = False,
+    flags: bool = False,
 ) -> RowWriter:
-    """Build the writer of a model's predictions in a format."""
+    """Build the writer of a model's predictions in a format, with columns for flags or without."""
     classes = [str(label) for label in model.classes_]
     twice = [label for label, n in Counter(classes).items() if n > 1]
     if twice:
@@ -86,8 +94,18 @@ def make_writer(
         )
     shown = classes if hasattr(model, "predict_proba") else []
     if format == "csv":
-        return _CsvWriter(shown, escape_formulas)
-    return _JsonWriter(shown) if format == "json" else _TableWriter(shown, classes, images)
+        return _CsvWriter(shown, escape_formulas, flags)
+    if format == "json":
+        return _JsonWriter(shown, flags)
+    return _TableWriter(shown, classes, images, flags)
+
+
+def has_flags(path: Path) -> bool:
+    """Return whether the first row of a file of predictions, in CSV or JSON, has flags."""
+    first = next(read_records(path, lambda record: True), b"").decode("utf-8", "replace")
+    if first.lstrip().startswith("{"):
+        return f'"{_FLAGS[1]}":' in first
+    return list(_FLAGS) == _split(first)[-1 - len(_FLAGS) : -1]
 
 
 def read_recorded(path: Path, writer: RowWriter) -> Recorded:
@@ -128,11 +146,13 @@ def read_records(path: Path, is_whole: Callable[[bytes], bool]) -> Iterator[byte
 
 
 class _CsvWriter:
-    """CSV with the columns image, class, p_<class> for each class, and error."""
+    """CSV with the columns image, class, p_<class> for each class, flags and error."""
 
-    def __init__(self, shown: list[str], escape_formulas: bool):
+    def __init__(self, shown: list[str], escape_formulas: bool, flags: bool):
         self._shown, self._escape = shown, escape_formulas
-        self._header = ["image", "class", *(f"p_{label}" for label in shown), "error"]
+        self._flags = _FLAGS if flags else ()
+        shares = [f"p_{label}" for label in shown]
+        self._header = ["image", "class", *shares, *self._flags, "error"]
 
     def write_header(self, file: TextIO) -> None:
         self._write_row(file, self._header)
@@ -142,7 +162,11 @@ class _CsvWriter:
         if prediction.probabilities is not None:
             shares = [f"{float(p):.{_DIGITS}f}" for p in prediction.probabilities]
         label = "" if prediction.label is None else str(prediction.label)
-        self._write_row(file, [prediction.image, label, *shares, prediction.error or ""])
+        flags = [""] * len(self._flags)
+        if flags and prediction.familiar is not None:
+            number = f"{prediction.familiarity:.{_DIGITS}f}"
+            flags = [number, str(prediction.familiar).lower(), " ".join(prediction.reasons)]
+        self._write_row(file, [prediction.image, label, *shares, *flags, prediction.error or ""])
 
     def check_header(self, line: str) -> bool:
         found = _split(line)
@@ -159,6 +183,7 @@ class _CsvWriter:
         if len(values) != len(self._header):
             raise ValueError(f"it has {len(values)} values, not {len(self._header)}")
         image, label, *shares, error = values
+        shares = shares[: len(self._shown)]
         if self._escape:
             image, label, error = map(unescape_formula, (image, label, error))
         return image, label, [float(share) for share in shares if share], error
@@ -174,8 +199,8 @@ def _split(record: str) -> list[str]:
 class _JsonWriter:
     """JSON with one object per line."""
 
-    def __init__(self, shown: list[str]):
-        self._shown = shown
+    def __init__(self, shown: list[str], flags: bool):
+        self._shown, self._flags = shown, flags
 
     def write_header(self, file: TextIO) -> None:
         pass
@@ -189,9 +214,19 @@ class _JsonWriter:
             "image": prediction.image,
             "class": None if prediction.label is None else str(prediction.label),
             "probabilities": shares,
+            **(self._describe_flags(prediction) if self._flags else {}),
             "error": prediction.error,
         }
         file.write(json.dumps(row) + "\n")
+
+    def _describe_flags(self, prediction: Any) -> dict[str, Any]:
+        number = prediction.familiarity
+        values = (
+            None if number is None else round(number, _DIGITS),
+            prediction.familiar,
+            list(prediction.reasons),
+        )
+        return dict(zip(_FLAGS, values, strict=True))
 
     def check_header(self, line: str) -> bool:
         return False
@@ -212,7 +247,10 @@ class _JsonWriter:
 class _TableWriter:
     """Aligned table, which cannot be read back."""
 
-    def __init__(self, shown: list[str], classes: list[str], images: Sequence[str]):
+    def __init__(
+        self, shown: list[str], classes: list[str], images: Sequence[str], flags: bool = False
+    ):
+        self._flags = flags
         self._escape_name = escape_invisible
         self._shown = [escape_invisible(f"p_{label}") for label in shown]
         self._widths = [
@@ -221,7 +259,8 @@ class _TableWriter:
         ]
 
     def write_header(self, file: TextIO) -> None:
-        file.write(self._join("image", "class", self._shown))
+        flags = ["unfamiliar"] if self._flags else []
+        file.write(self._join("image", "class", [*self._shown, *flags]))
 
     def write(self, prediction: Any, file: TextIO) -> None:
         image = self._shorten(self._escape_name(prediction.image))
@@ -233,6 +272,8 @@ class _TableWriter:
             f"{share:{len(name)}.3f}"
             for name, share in zip(self._shown, [] if shares is None else shares, strict=True)
         ]
+        # Last, so that the column needs no width.
+        texts += prediction.reasons if self._flags else ()
         file.write(self._join(image, self._escape_name(prediction.label), texts))
 
     def check_header(self, line: str) -> bool:

@@ -401,7 +401,7 @@ validation_fraction, class_weight, random_state, verbose
             classes=classes,
             weight=deciding.weights_with_classes(self.class_weight),
         )
-        for name in ("cnn_", "evals_result_"):
+        for name in ("cnn_", "evals_result_", "familiarity_"):
             self.__dict__.pop(name, None)  # of a former fit
         self._set_fitted_state(featurizer, head, classes)
         self.evals_result_, self.feature_means_ = history, means
@@ -421,6 +421,9 @@ validation_fraction, class_weight, random_state, verbose
         if isinstance(featurizer, DaskImageFeaturizer):
             featurizer = featurizer.to_local()
         return featurizer, classifier
+
+    def _learn_familiarity(self, *_: Any) -> None:
+        self.__dict__.pop("familiarity_", None)  # images would have to be read here
 
     def _head_rows(
         self,

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from effboost._images import ImageSequence
 from effboost._iter_predictions import Prediction, images_for
 from effboost._iter_predictions import iter_predictions as iter_locally
+from effboost._utils.decision import find_check
 from effboost._utils.threads import limit_threads
 from effboost.dask._model import find_model, resolve_client, send_model
 
@@ -24,7 +25,12 @@ _AHEAD: Final = 3
 
 
 def iter_predictions(
-    clf: Any, X: Any, *, client: Client | None = None, block_size: int = _BLOCK
+    clf: Any,
+    X: Any,
+    *,
+    client: Client | None = None,
+    block_size: int = _BLOCK,
+    flags: bool = False,
 ) -> Iterator[Prediction]:
     """Predict images on a Dask cluster, and yield the results in order as they come.
 
@@ -38,6 +44,8 @@ def iter_predictions(
         The Dask client; None means the current one.
     block_size : int, default=64
         Number of images of a task.
+    flags : bool, default=False
+        Also tell which images are unlike those that the classifier was trained on.
 
     Yields
     ------
@@ -52,17 +60,20 @@ def iter_predictions(
     check_is_fitted(clf)
     if block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
+    if flags:
+        find_check(clf)
     client = resolve_client(client)
-    return _iterate(client, send_model(client, clf), images_for(clf, X), block_size)
+    return _iterate(client, send_model(client, clf), images_for(clf, X), block_size, flags)
 
 
 def _iterate(
-    client: Client, name: str, images: ImageSequence, block_size: int
+    client: Client, name: str, images: ImageSequence, block_size: int, flags: bool
 ) -> Iterator[Prediction]:
     pending: deque[tuple[int, Future]] = deque()
     for start in range(0, len(images), block_size):
         block = images[start : start + block_size]
-        pending.append((start, client.submit(_predict_block, block, name, pure=False)))
+        future = client.submit(_predict_block, block, name, flags, pure=False)
+        pending.append((start, future))
         if len(pending) > _AHEAD * max(1, sum(client.nthreads().values())):
             yield from _results(*pending.popleft(), images)
     while pending:
@@ -75,6 +86,7 @@ def _results(start: int, future: Future, images: ImageSequence) -> Iterator[Pred
         yield dataclasses.replace(prediction, image=images.name(i))
 
 
-def _predict_block(images: ImageSequence, name: str) -> list[Prediction]:
+def _predict_block(images: ImageSequence, name: str, flags: bool) -> list[Prediction]:
     with limit_threads(1):
-        return list(iter_locally(find_model(name), images, block_size=len(images)))
+        size = len(images)
+        return list(iter_locally(find_model(name), images, block_size=size, flags=flags))

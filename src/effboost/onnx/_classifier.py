@@ -8,18 +8,32 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from effboost._familiarity import ALPHA, FamiliarityTable, check_alpha
 from effboost._images import ImageSequence, as_images
+from effboost._images.measures import measure
 from effboost._utils.compat import DocumentedMixin
-from effboost._utils.decision import MostProbableMixin
+from effboost._utils.decision import MostProbableMixin, predict_with_flags
 from effboost._utils.probabilities import find_fault
+from effboost._utils.shared_results import compute_once, find_shared
 from effboost._utils.threads import count_threads, map_ordered
 from effboost.exceptions import ImageDecodeError, UnsupportedInputError
-from effboost.onnx._model import OnnxModel
+from effboost.onnx._model import FAMILIARITY, OnnxModel
 
 __all__ = ["OnnxClassifier"]
+
+
+def _knows_familiarity(self: Any) -> bool:
+    if self._open().description.usual is None:
+        raise AttributeError(
+            f"the model {os.fspath(self.path)!r} does not know which images are familiar: export a "
+            "HybridClassifier that has `check_familiarity`"
+        )
+    return True
 
 
 class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEstimator):
@@ -119,19 +133,93 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
             it are not probabilities.
         """
         self._validate_params()
-        model = self._open()
         images = self._check_images(X)
-        n_classes = len(model.description.classes)
+        found = find_shared((self, images), FAMILIARITY)
+        if found is not None:
+            shared: npt.NDArray[np.float32] = found[0].copy()
+            return shared
+        model = self._open()
 
         def work(index: int) -> npt.NDArray[np.float32]:
             row = model.run(images[index])
-            fault = find_fault(row[None], 1, n_classes)
-            if fault is not None:
-                reason = f"the model cannot predict it, for {fault}; its file may be damaged"
-                raise ImageDecodeError(index, images.path(index), reason)
+            self._check_row(row, images, index)
             return row
 
         return np.stack(list(map_ordered(work, range(len(images)), count_threads())))
+
+    def predict(self, X: Any, *, flags: bool = False) -> Any:
+        """Predict the class of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        flags : bool, default=False
+            Also return which images are unlike those that the model was trained on.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            A label of `classes_` for each image.
+        table : FamiliarityTable
+            What `check_familiarity` returns; only with `flags`.
+        """
+        return predict_with_flags(self, self._check_images(X)) if flags else super().predict(X)
+
+    @available_if(_knows_familiarity)
+    def check_familiarity(self, X: Any, *, alpha: float = ALPHA) -> FamiliarityTable:
+        """Find images that are unlike those that the model was trained on.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        alpha : float, default=0.02
+            See `HybridClassifier.check_familiarity`.
+
+        Returns
+        -------
+        FamiliarityTable
+            A p-value for each image, whether it is familiar, and the reasons if it is not.
+
+        Raises
+        ------
+        AttributeError
+            If the exported model has not learnt it.
+        ModelFileError, UnsupportedInputError, ImageDecodeError
+            As `predict_proba`.
+        """
+        self._validate_params()
+        share, images = check_alpha(alpha), self._check_images(X)
+        usual = self._open().description.usual
+        _, p_values, measures = compute_once(
+            (self, images), FAMILIARITY, lambda: self._run_with_familiarity(images)
+        )
+        table: FamiliarityTable = usual.judge(p_values, measures, share)  # type: ignore[union-attr]
+        return table
+
+    def _run_with_familiarity(self, images: ImageSequence) -> tuple[Any, Any, Any]:
+        """Return probabilities, p-values and measures of images, each of which is read once."""
+        model = self._open()
+
+        def work(index: int) -> tuple[Any, float, Any]:
+            pixels = images[index]
+            row, p_value = model.run_with_familiarity(pixels)
+            self._check_row(row, images, index)
+            if not 0 <= p_value <= 1:
+                reason = "the model computes no p-value for it; its file may be damaged"
+                raise ImageDecodeError(index, images.path(index), reason)
+            return row, p_value, measure(Image.fromarray(pixels))
+
+        rows = list(map_ordered(work, range(len(images)), count_threads()))
+        probabilities, p_values, measures = zip(*rows, strict=True)
+        return np.stack(probabilities), np.array(p_values), np.stack(measures)
+
+    def _check_row(self, row: npt.NDArray[np.float32], images: ImageSequence, index: int) -> None:
+        fault = find_fault(row[None], 1, len(self._open().description.classes))
+        if fault is not None:
+            reason = f"the model cannot predict it, for {fault}; its file may be damaged"
+            raise ImageDecodeError(index, images.path(index), reason)
 
     @property
     def classes_(self) -> npt.NDArray[Any]:

@@ -22,9 +22,11 @@ from effboost._transforms import Views
 from effboost._utils.atomic_write import write_atomic
 from effboost.exceptions import PrecisionWarning, UnsupportedInputError
 from effboost.onnx._agreement import Agreement, choose_evenly, compare, split_images
+from effboost.onnx._familiarity import add_colours, add_familiarity
 from effboost.onnx._file import describe
 from effboost.onnx._graph import as_model, average_views, decide, join
 from effboost.onnx._head import convert_head, linear_head
+from effboost.onnx._model import FAMILIARITY
 from effboost.onnx._precision import to_float16, to_int8
 from effboost.onnx._preprocess import preprocess
 from effboost.onnx._standalone import write_folder
@@ -56,8 +58,9 @@ def export_onnx(
 
     The graph contains crop, resize, normalisation, the network, the classifier on its features and
     the labels. `OnnxClassifier` or any other ONNX runtime can run it without torch. Its input is
-    one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes) and
-    "label" (1,).
+    one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes),
+    "label" (1,) and, for a hybrid that has learnt it, "familiarity" (1,): the p-value of
+    `HybridClassifier.check_familiarity`.
 
     Parameters
     ----------
@@ -242,6 +245,7 @@ def _metadata(model: Any) -> dict[str, str]:
         featurizer.transform_,
         featurizer.image_shape,
         getattr(featurizer, "feature_names_in_", None),
+        model.familiarity_.usual if hasattr(model, "familiarity_") else None,
     )
 
 
@@ -256,21 +260,33 @@ def _build(
             'of the views; fit with view_averaging="features"'
         )
     network = _part(network.graph, "network")
+    views = average_views(network, n_views)
     if isinstance(model, HybridClassifier):
         head = convert_head(model.classifier_, model.feature_means_)
+        if hasattr(model, "familiarity_"):
+            head = add_familiarity(head, model.familiarity_)
+            views = add_colours(views, featurizer.transform_.side)
     else:
         head = linear_head(featurizer.head_, featurizer._n_features_out, len(model.classes_))
     whole = join(
         preprocess(featurizer.transform_),
-        average_views(network, n_views),
+        views,
         head,
         decide(model.classes_),
     )
+    _put_last(whole.graph, FAMILIARITY)
     whole.graph.name = "effboost"
     whole.producer_name, whole.producer_version = "effboost", version("effboost")
     helper.set_model_props(whole, _metadata(model) | (notes or {}))
     checker.check_model(whole, full_check=True)
     return whole
+
+
+def _put_last(graph: onnx.GraphProto, name: str) -> None:
+    """Put an output, if there is one of this name, behind the others."""
+    outputs = sorted(graph.output, key=lambda output: output.name == name)
+    del graph.output[:]
+    graph.output.extend(outputs)
 
 
 def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from effboost._familiarity import TrainingRange
 from effboost._utils.class_names import are_classes
 from effboost._utils.refusal import RefusedError
 from effboost.onnx._wire import check_outline
@@ -49,11 +50,14 @@ class Description:
         Height, width and channels if images are numeric rows.
     feature_names : ndarray of shape (n_features,), object, or None
         The names of the columns of these rows, if the model was fitted on a table with names.
+    usual : TrainingRange or None
+        What is usual among the training images, if the model has learnt it.
     """
 
     classes: npt.NDArray[Any]
     image_shape: tuple[int, ...] | None
     feature_names: npt.NDArray[np.object_] | None
+    usual: TrainingRange | None = None
 
 
 def describe(
@@ -61,6 +65,7 @@ def describe(
     transform: ImageTransform,
     image_shape: tuple[int, ...] | None,
     feature_names: npt.NDArray[np.object_] | None = None,
+    usual: TrainingRange | None = None,
 ) -> dict[str, str]:
     """Describe an exported model as metadata, whose values are strings.
 
@@ -74,6 +79,8 @@ def describe(
         Height, width and channels if images are numeric rows.
     feature_names : ndarray of shape (n_features,), default=None
         The names of the columns of these rows.
+    usual : TrainingRange, default=None
+        What is usual among the training images.
     """
     names = {} if feature_names is None else {"feature_names": json.dumps(feature_names.tolist())}
     kind = {"b": "bool", "f": "float64", "i": "int64", "u": "int64", "O": "object"}
@@ -85,6 +92,7 @@ def describe(
         "transform": json.dumps(transform.describe()),
         "image_shape": json.dumps(image_shape),
         **names,
+        **({} if usual is None else {"familiarity": json.dumps(usual.to_plain())}),
     }
 
 
@@ -107,7 +115,13 @@ def read_description(metadata: Mapping[str, str]) -> Description:
         )
     try:
         shape = _read_shape(metadata)
-        return Description(_read_classes(metadata), shape, _read_names(metadata, shape))
+        usual = metadata.get("familiarity")
+        return Description(
+            _read_classes(metadata),
+            shape,
+            _read_names(metadata, shape),
+            None if usual is None else TrainingRange.from_plain(json.loads(usual)),
+        )
     except (KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise RefusedError(f"has damaged metadata ({error})") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ from effboost.exceptions import ModelFileError
 from effboost.onnx._file import Description, read_description, read_file
 from effboost.onnx._wire import read_plain
 
-__all__ = ["OnnxModel"]
+__all__ = ["FAMILIARITY", "OnnxModel"]
+
+# The output with the p-value of the features.
+FAMILIARITY: Final = "familiarity"
 
 
 class OnnxModel:
@@ -56,12 +59,28 @@ class OnnxModel:
         ModelFileError
             If the graph cannot be run.
         """
-        try:
-            (scores,) = self._session.run(["probabilities"], {"image": image})
-        except Exception as error:  # of onnxruntime, which documents none
-            raise ModelFileError(self.name, f"cannot be run ({_reason(error)})") from error
+        (scores,) = self._run(["probabilities"], image)
         probabilities: npt.NDArray[np.float32] = scores[0]
         return probabilities
+
+    def run_with_familiarity(
+        self, image: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], float]:
+        """Compute the probabilities of one image and the p-value of its features.
+
+        Raises
+        ------
+        ModelFileError
+            If the graph cannot be run, or does not compute the p-value.
+        """
+        scores, familiarity = self._run(["probabilities", FAMILIARITY], image)
+        return scores[0], float(familiarity[0])
+
+    def _run(self, outputs: list[str], image: npt.NDArray[np.uint8]) -> Any:
+        try:
+            return self._session.run(outputs, {"image": image})
+        except Exception as error:  # of onnxruntime, which documents none
+            raise ModelFileError(self.name, f"cannot be run ({_reason(error)})") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self._content)
@@ -92,6 +111,8 @@ def _read(session: Any) -> Description:
             f"takes {sorted(inputs)!s:.200} and gives {sorted(outputs)!s:.200}; an export takes an "
             f"image and gives the probabilities of its {n_classes} classes"
         )
+    if description.usual is not None and outputs.get(FAMILIARITY) != ("tensor(float)", [1]):
+        raise RefusedError("says that it flags unfamiliar images, but does not compute familiarity")
     return description
 
 

@@ -22,11 +22,13 @@ _NEEDED: Final = ("numpy", "onnxruntime", "pillow")
 # What predict.py imports, so that it lists, reads and checks files as effboost does. None of them
 # imports more than the packages above.
 _MODULES: Final = (
+    "_familiarity.py",
     "_images/budget.py",
     "_images/decoding.py",
     "_images/depth.py",
     "_images/errors.py",
     "_images/limits.py",
+    "_images/measures.py",
     "_utils/class_names.py",
     "_utils/csv_rows.py",
     "_utils/escape.py",

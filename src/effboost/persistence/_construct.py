@@ -25,6 +25,7 @@ from effboost.exceptions import UnknownBackboneError
 from effboost.persistence._boosters import check_metrics
 from effboost.persistence._checks import try_head
 from effboost.persistence._describe import FEATURIZERS
+from effboost.persistence._familiarity import build_familiarity, list_familiarity_tensors
 from effboost.persistence._fitted import (
     check_history,
     check_network,
@@ -131,12 +132,13 @@ class Construction:
         return classifier
 
     def _build_hybrid(self, model: dict[str, Any]) -> HybridClassifier:
-        check_fields(model, "manifest.json: model", _HYBRID)
+        check_fields(model, "manifest.json: model", _HYBRID, {"familiarity": dict})
         classifier: HybridClassifier = self._build_classifier(HybridClassifier, model)
         width = _check_width(model["featurizer_"])
-        means = {"feature_means": (torch.float64, (width,))}
+        others = list_familiarity_tensors(model.get("familiarity"), width)
+        others["feature_means"] = torch.float64, (width,)
         fitted, tensors = self._build_fitted(
-            model["featurizer_"], "manifest.json: featurizer_", means
+            model["featurizer_"], "manifest.json: featurizer_", others
         )
         classes = _decode_classes(model["classes"])
         heads = read_heads(
@@ -154,6 +156,9 @@ class Construction:
         classifier.classifier = prototype
         classifier._set_fitted_state(fitted, head, classes)
         classifier.feature_means_ = feature_means
+        learnt = build_familiarity(model.get("familiarity"), tensors)
+        if learnt is not None:
+            classifier.familiarity_ = learnt
         if model["evals_result"] is not None:
             classifier.evals_result_ = decode(model["evals_result"], "manifest.json: evals_result")
             check_metrics(classifier.evals_result_, "manifest.json: evals_result")

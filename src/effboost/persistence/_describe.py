@@ -16,6 +16,7 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, get_backbone_spec
+from effboost.persistence._familiarity import describe_familiarity
 from effboost.persistence._graph import GRAPH, describe_graph
 from effboost.persistence._heads import write_heads
 from effboost.persistence._values import NotPlainError, encode, is_group
@@ -105,6 +106,9 @@ def _describe_hybrid(model: HybridClassifier, described: Described) -> None:
         "output": encode(vars(model).get("_sklearn_output_config")),
     }
     described.tensors["feature_means"] = torch.from_numpy(np.array(model.feature_means_))
+    if hasattr(model, "familiarity_"):
+        described.model["familiarity"], tensors = describe_familiarity(model.familiarity_)
+        described.tensors |= tensors
 
 
 def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[str, Any]:

@@ -4,7 +4,8 @@
     python predict.py --watch arriving/ --out results.csv
 
 Needs only numpy, Pillow and onnxruntime. Writes one line for each image: its file, the most
-probable class and the probability of each class. If an image cannot be read, an error is printed
+probable class, the probability of each class and, if the model knows it, whether the image is
+unlike the training images. If an image cannot be read, an error is printed
 to stderr, the other images are still predicted, and the exit status is 1.
 
 With --watch, images that arrive in a folder are classified until Ctrl-C or SIGTERM. A file is read
@@ -26,10 +27,13 @@ from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from effboost._familiarity import ALPHA
 from effboost._images.decoding import Decoder
 from effboost._images.errors import UnreadableError
 from effboost._images.limits import check_side
+from effboost._images.measures import measure
 from effboost._utils.csv_rows import write_row
 from effboost._utils.escape import escape_invisible
 from effboost._utils.probabilities import find_fault
@@ -98,7 +102,8 @@ def classify_all(model: OnnxModel, decoder: Decoder, names: list[str], out: Text
 def name_columns(model: OnnxModel) -> list[str]:
     """Name the columns of the table."""
     classes = model.description.classes.tolist()
-    return ["file", "label", *(f"probability_{label}" for label in classes)]
+    flags = ["familiarity", "familiar", "reasons"] if model.description.usual else []
+    return ["file", "label", *(f"probability_{label}" for label in classes), *flags]
 
 
 def classify(model: OnnxModel, decoder: Decoder, paths: Iterable[str], out: TextIO) -> int:
@@ -108,7 +113,7 @@ def classify(model: OnnxModel, decoder: Decoder, paths: Iterable[str], out: Text
     for path in paths:
         n_images += 1
         try:
-            probabilities = model.run(read_image(decoder, path))
+            probabilities, flags = predict(model, read_image(decoder, path))
             fault = find_fault(probabilities[None], 1, len(classes))
             if fault is not None:
                 raise UnreadableError(f"the model cannot predict it, for {fault}")
@@ -117,11 +122,25 @@ def classify(model: OnnxModel, decoder: Decoder, paths: Iterable[str], out: Text
             status = 1
             continue
         label = classes[probabilities.argmax()]
-        write_row(out, [path, label, *(f"{value:.6f}" for value in probabilities)])
+        write_row(out, [path, label, *(f"{value:.6f}" for value in probabilities), *flags])
         out.flush()
     if not n_images:
         _print("error", "there are no images: name image files, or folders with images")
     return status if n_images else 1
+
+
+def predict(
+    model: OnnxModel, pixels: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """Return the probabilities of an image, and what the columns for flags hold."""
+    usual = model.description.usual
+    if usual is None:
+        return model.run(pixels), []
+    probabilities, p_value = model.run_with_familiarity(pixels)
+    measures = measure(Image.fromarray(pixels))
+    table = usual.judge(np.array([p_value]), measures[None], ALPHA)
+    familiar, reasons = str(bool(table.familiar[0])).lower(), " ".join(table.reasons[0])
+    return probabilities, [f"{p_value:.6f}", familiar, reasons]
 
 
 def list_images(names: list[str]) -> Iterator[str]:

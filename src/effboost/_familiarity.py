@@ -1,0 +1,148 @@
+"""Which images are unlike those that a classifier was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from effboost._images.measures import MEASURES
+
+__all__ = ["ALPHA", "REASONS", "FamiliarityTable", "TrainingRange", "check_alpha"]
+
+_Floats = npt.NDArray[np.float64]
+
+# The share of familiar images that are flagged, at most, by their features.
+ALPHA: Final = 0.02
+# In the order in which they are named.
+REASONS: Final = ("features", "size", "exposure", "blur")
+# How far outside the range of the training images an image may be: in doublings for sides and
+# sharpness, in grey levels for brightness; and as a share of the range.
+_SLACK: Final = np.array([0.5, 0.5, 20.0, 20.0, 0.1])
+_SHARE: Final = np.array([0.0, 0.0, 0.25, 0.25, 0.1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FamiliarityTable:
+    """Whether images are like those that a classifier was trained on.
+
+    Attributes
+    ----------
+    p_values : ndarray of shape (n_samples,), float64
+        The share of training images whose features or colours are as far from those of the
+        others, as a conformal p-value: of images like the training images, a share of at most p
+        has a p-value of p or less.
+    familiar : ndarray of shape (n_samples,), bool
+        Whether there is no reason to flag the image.
+    reasons : ndarray of shape (n_samples,), object
+        A tuple of strings for each image, empty if it is familiar: "features" for a p-value of at
+        most `alpha`, and "size", "exposure" and "blur" for an image outside the range of the
+        training images.
+    """
+
+    p_values: _Floats
+    familiar: npt.NDArray[np.bool_]
+    reasons: npt.NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.familiar)
+
+    def __repr__(self) -> str:
+        return f"<FamiliarityTable of {len(self)}, {int((~self.familiar).sum())} unfamiliar>"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingRange:
+    """What is usual among the training images.
+
+    Attributes
+    ----------
+    n_scores : int
+        The number of training images that p-values come from.
+    ranges : ndarray of shape (2, 5), float64
+        The lower and the upper end of what is usual of each number that `measure` returns.
+    """
+
+    n_scores: int
+    ranges: _Floats
+
+    @classmethod
+    def learn(cls, n_scores: int, measures: _Floats) -> TrainingRange:
+        """Learn the range of the training images, and add some slack.
+
+        Parameters
+        ----------
+        n_scores : int
+            See the attribute.
+        measures : ndarray of shape (n_samples, 5)
+            What `measure` returns for the training images.
+        """
+        low, high = measures.min(axis=0), measures.max(axis=0)
+        slack = _SLACK + _SHARE * (high - low)
+        return cls(n_scores, np.stack([low - slack, high + slack]))
+
+    @classmethod
+    def from_plain(cls, values: Any) -> TrainingRange:
+        """Read what `to_plain` returned.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        n_scores, ranges = values["images"], np.array(values["ranges"], dtype=np.float64)
+        if type(n_scores) is not int or n_scores < 1:
+            raise ValueError(f"images={n_scores!r:.60}")
+        if ranges.shape != (2, len(MEASURES)) or not np.isfinite(ranges).all():
+            raise ValueError(f"ranges={values['ranges']!r:.60}")
+        return cls(n_scores, ranges)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as values of JSON."""
+        return {"images": self.n_scores, "ranges": self.ranges.tolist()}
+
+    def judge(self, p_values: _Floats, measures: _Floats, alpha: float) -> FamiliarityTable:
+        """Decide which images are familiar.
+
+        Parameters
+        ----------
+        p_values : ndarray of shape (n_samples,)
+            The p-values of their features.
+        measures : ndarray of shape (n_samples, 5)
+            What `measure` returns for them.
+        alpha : float
+            P-values up to this one are a reason to flag an image. So is the smallest p-value that
+            there is, for images that are farther away than all training images.
+        """
+        limit = max(alpha, (2 + 1e-4) / (self.n_scores + 1))
+        outside = (measures < self.ranges[0]) | (measures > self.ranges[1])
+        # Sharper than the training images is not unusual.
+        outside[:, -1] = measures[:, -1] < self.ranges[0, -1]
+        found = {name: np.zeros(len(p_values), dtype=bool) for name in REASONS}
+        found["features"] = p_values <= limit
+        for column, name in enumerate(MEASURES):
+            found[name] |= outside[:, column]
+        reasons = np.empty(len(p_values), dtype=object)
+        for i in range(len(p_values)):
+            reasons[i] = tuple(name for name in REASONS if found[name][i])
+        familiar = ~np.any(list(found.values()), axis=0)
+        return FamiliarityTable(np.asarray(p_values, dtype=np.float64), familiar, reasons)
+
+
+def check_alpha(alpha: Any) -> float:
+    """Check a share of familiar images to flag.
+
+    Raises
+    ------
+    ValueError
+        If it is not a number from 0 to 1.
+    """
+    try:
+        share = float(alpha)
+    except (TypeError, ValueError):
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"alpha={alpha!r} must be a number from 0 to 1")
+    return share

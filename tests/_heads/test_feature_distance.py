@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from effboost._heads.feature_distance import MAX_IMAGES, FeatureDistance, choose_rows
+
+
+def draw(n, seed=0, d=40, shift=0.0):
+    """Features of two classes, and of three images of each subject, with a shared deviation."""
+    rng = np.random.default_rng(seed)
+    target, groups = np.arange(n) % 2, np.arange(n) // 3
+    own = rng.normal(size=(n // 3 + 1, d))[groups]
+    return rng.normal(size=(n, d)) + own + 2 * target[:, None] + shift, target, groups
+
+
+def test_p_values_of_new_subjects_are_valid():
+    learnt = FeatureDistance.learn(*draw(150))
+    p_values = learnt.p_values(draw(900, seed=1)[0])
+    for alpha in (0.05, 0.1, 0.3):
+        assert (p_values <= alpha).mean() <= 1.5 * alpha
+    assert 0.35 < p_values.mean() < 0.75
+
+
+def test_distant_features_have_the_smallest_p_value():
+    learnt = FeatureDistance.learn(*draw(90))
+    p_values = learnt.p_values(draw(20, seed=1, shift=30)[0])
+    np.testing.assert_allclose(p_values, 1 / 91)
+
+
+def test_what_lies_between_two_classes_is_unfamiliar():
+    features, target, groups = draw(90, d=5)
+    features[target == 1] += 20
+    between = features[target == 0] + 11
+    alone = FeatureDistance.learn(features, target, groups)
+    as_one = FeatureDistance.learn(features, np.zeros(90), groups)
+    assert np.median(alone.p_values(between)) < 0.05 < np.median(as_one.p_values(between))
+
+
+def test_subjects_are_held_out():
+    """Images of one subject are alike: among others of theirs, they would seem too near."""
+    features, target, groups = draw(90)
+    by_subject = FeatureDistance.learn(features, target, groups)
+    by_image = FeatureDistance.learn(features, target, None)
+    assert np.median(by_subject.scores) > np.median(by_image.scores)
+
+
+def test_the_same_is_learnt_each_time():
+    first, second = (FeatureDistance.learn(*draw(60)) for _ in range(2))
+    for name in FeatureDistance.NAMES:
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.parametrize(
+    ("n", "groups"), [(9, None), (30, np.zeros(30))], ids=["few images", "one subject"]
+)
+def test_too_little_to_learn_from(n, groups):
+    features, target, _ = draw(n)
+    assert FeatureDistance.learn(features, target, groups) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(10, 40),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 1e-8, 1.0, 1e6]),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_any_features_give_p_values(n, d, size, equal, seed):
+    rng = np.random.default_rng(seed)
+    features = size * rng.normal(size=(1 if equal else n, d)) * np.ones((n, 1))
+    learnt = FeatureDistance.learn(features, rng.integers(0, 2, n), None)
+    p_values = learnt.p_values(np.concatenate([features, features + 1, -3 * features]))
+    assert np.isfinite(p_values).all()
+    assert (p_values >= 1 / (n + 1) - 1e-9).all()
+    assert (p_values <= 1).all()
+
+
+def test_p_values_fall_with_the_distance_and_without_jumps():
+    learnt = FeatureDistance.learn(*draw(60))
+    direction = np.ones(40)
+    away = learnt.p_values(np.linspace(0, 60, 4000)[:, None] * direction)
+    far = away[np.argmin(np.abs(learnt.measure(np.linspace(0, 60, 4000)[:, None] * direction))) :]
+    assert (np.diff(far) <= 1e-12).all()
+    scores = learnt.scores.astype(float)
+    steps = learnt.steps()[0]
+    np.testing.assert_array_equal(steps, scores)
+
+
+def test_many_images_are_sampled():
+    assert len(choose_rows(100)) == 100
+    chosen = choose_rows(3 * MAX_IMAGES)
+    assert len(np.unique(chosen)) == MAX_IMAGES
+    np.testing.assert_array_equal(chosen, choose_rows(3 * MAX_IMAGES))
