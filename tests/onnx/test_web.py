@@ -376,8 +376,13 @@ def test_other_outputs_of_the_graph_are_columns(runtime_files, open_page, tmp_pa
         page = open_page(server)
         wait_until_ready(page)
         rows = classify(page, [tmp_path / "200.png", tmp_path / "50.png"])
-        assert page.locator("td.flag").all_inner_texts() == ["yes", "200", "no", "50.0"]
-        page.locator("th.flag button").first.click()
+        assert page.locator("td.flag[data-title^=bright]").all_inner_texts() == [
+            "yes",
+            "200",
+            "no",
+            "50.0",
+        ]
+        page.locator("th.flag button", has_text="brightness").click()
         assert page.locator("td.file").all_inner_texts() == ["50.png", "200.png"]
     assert [(row["bright"], row["brightness"]) for row in rows] == [
         ("true", "200"),
