@@ -1,11 +1,25 @@
-"""What does one epoch of fine-tuning cost on a CPU, and how does reusing views affect accuracy?"""
+"""What does one epoch of fine-tuning cost on a CPU, and how does reusing views affect accuracy?
+
+Each contender runs in a process of its own, in turn. `--before` names the source folder of another
+version of effboost (`git worktree add`), which then is a contender, too; the losses of its first
+steps are compared with those of this version.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
 
 import numpy as np
 import torch
 from _common import (
     add_data_options,
     add_training_options,
-    interleaved_seconds,
+    calibrated,
     load_data,
     make_parser,
     network_settings,
@@ -14,8 +28,8 @@ from _common import (
 )
 from bench_training import PlainImages
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from torch import nn
-from torchvision.models import get_model
 
 from effboost import CNNClassifier, ImageSequence, presets
 from effboost.datasets import make_blood_cells
@@ -24,43 +38,191 @@ from effboost.model_selection import subject_split
 BATCH = 40
 
 
-def plain_network(trainable):
-    torch.manual_seed(0)
-    network = get_model("efficientnet_b0", weights=None, num_classes=2)
-    if trainable != "all":
-        for stage in network.features[:-trainable]:
-            stage.requires_grad_(False)
-    return network
+class PlainNetwork(nn.Module):
+    """torchvision's or timm's network as it is, with two classes."""
+
+    def __init__(self, options):
+        super().__init__()
+        self.network = calibrated(options.backbone, options.image_size)
+        *_, last = (part for part in self.network.modules() if isinstance(part, nn.Linear))
+        self.head = nn.Linear(last.out_features, 2)
+        self.frozen = [
+            part
+            for part in self.network.modules()
+            if options.freeze_batch_norm and isinstance(part, nn.BatchNorm2d)
+        ]
+        if options.trainable != "all":
+            for stage in self.network.features[: -int(options.trainable)]:
+                stage.requires_grad_(False)
+
+    def train(self, mode=True):
+        super().train(mode)
+        for norm in self.frozen:
+            norm.eval()
+        return self
+
+    def forward(self, x):
+        return self.head(self.network(x))
 
 
-def plain_loop(data, trainable):
-    network = plain_network(trainable).train()
+class StepLosses(Callback):
+    def initialize(self):
+        self.losses = []
+        return self
+
+    def on_batch_end(self, net, batch, training, loss, **_):
+        if training:
+            self.losses.append(float(loss))
+
+
+def run_plain_loop(options, cells, *, compiled=False):
+    codes = (cells.target == "HEM").astype(int)
+    data = PlainImages(cells.images, codes, options.image_size)
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True)
+    network = PlainNetwork(options).train()
     optimizer = torch.optim.Adamax(p for p in network.parameters() if p.requires_grad)
+    run = torch.compile(network) if compiled else network
     loss_of = nn.CrossEntropyLoss()
-    for pixels, target in loader:
-        optimizer.zero_grad()
-        loss_of(network(pixels), target).backward()
-        optimizer.step()
+    seconds = []
+    for _ in range(options.epochs):
+        start = time.perf_counter()
+        for pixels, target in loader:
+            optimizer.zero_grad()
+            loss_of(run(pixels), target).backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds, []
 
 
-def plain_skorch(data):
-    NeuralNetClassifier(
-        plain_network("all"),
+def run_compiled_loop(options, cells):
+    return run_plain_loop(options, cells, compiled=True)
+
+
+def run_plain_skorch(options, cells):
+    codes = (cells.target == "HEM").astype(int)
+    net = NeuralNetClassifier(
+        PlainNetwork(options),
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adamax,
-        max_epochs=1,
+        max_epochs=options.epochs,
         batch_size=BATCH,
         train_split=None,
         iterator_train__shuffle=True,
         verbose=0,
-    ).fit(data, None)
+    ).fit(PlainImages(cells.images, codes, options.image_size), None)
+    return net.history[:, "dur"], []
 
 
-def featurizer(side, **params):
-    return presets.paper(
-        "efficientnet_b0", weights=None, crop_size=None, image_size=side, **params
+def run_effboost(options, cells):
+    losses = StepLosses()
+    tuned = presets.paper(
+        options.backbone,
+        weights=None if options.weights == "none" else options.weights,
+        crop_size=None,
+        image_size=options.image_size,
+        max_epochs=options.epochs,
+        lr=options.lr,
+        batch_size=options.batch_size,
+        trainable=options.trainable if options.trainable == "all" else int(options.trainable),
+        freeze_batch_norm=options.freeze_batch_norm,
+        callbacks=[losses],
     ).featurizer
+    tuned.set_params(random_state=0).fit(cells.images, cells.target)
+    # Only the epochs: a fit also estimates batch norms at the end.
+    return [epoch["dur"] for epoch in tuned.history_], losses.losses
+
+
+CHILDREN = {
+    "plain loop": run_plain_loop,
+    "plain skorch": run_plain_skorch,
+    "compiled loop": run_compiled_loop,
+    "effboost": run_effboost,
+}
+
+
+def run_child(options):
+    cells = make_blood_cells(4, options.images // 4, image_size=options.image_size, random_state=0)
+    seconds, losses = CHILDREN[options.child](options, cells)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "losses": losses, "peak": peak}))
+
+
+def start_child(name, arguments, source=None):
+    """Run one contender in its own process, and return what it printed."""
+    environment = dict(os.environ)
+    if source:
+        environment["PYTHONPATH"] = source
+    command = [sys.executable, __file__, "--child", name, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare_speed(options):
+    """Yield a row for each network, way of training and contender."""
+    names = ["plain loop", "plain skorch", "effboost"]
+    for backbone, ways in options.cases.items():
+        for way in ways:
+            contenders = dict.fromkeys(names) | {"effboost": None}
+            if options.compiled and way == [] and backbone == "efficientnet_b0":
+                contenders["compiled loop"] = None
+            if options.before:
+                contenders["effboost before"] = options.before
+            shared = ["--backbone", backbone, *way]
+            for name in ("images", "epochs", "image_size"):
+                shared += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+            found = {name: [] for name in contenders}
+            for _ in range(options.rounds):
+                for name, source in contenders.items():
+                    child = name.removesuffix(" before")
+                    found[name].append(start_child(child, shared, source))
+            for row in summarize(backbone, way, found, options):
+                print(*row.values(), sep="  ", flush=True)
+                yield row
+
+
+def summarize(backbone, way, found, options):
+    def middle(runs, measure):
+        return statistics.median(measure(run) for run in runs)
+
+    # The first epoch of the compiled loop compiles.
+    epoch = {
+        name: middle(runs, lambda run: statistics.median(run["seconds"]))
+        for name, runs in found.items()
+    }
+    first = {name: middle(runs, lambda run: run["seconds"][0]) for name, runs in found.items()}
+    for name in found:
+        yield {
+            "network": backbone,
+            "training": " ".join(way) or "all layers",
+            "contender": name,
+            "s an epoch": epoch[name],
+            "first epoch": first[name],
+            "images/s": options.images / epoch[name],
+            "speed to plain loop": epoch["plain loop"] / epoch[name],
+            "speed to before": epoch.get("effboost before", float("nan")) / epoch[name],
+            "peak MB": middle(found[name], lambda run: run["peak"]),
+        }
+
+
+def compare_losses(options):
+    """Yield the greatest relative difference to the losses of the version before, in 20 steps."""
+    for backbone, ways in options.cases.items():
+        for way in ways:
+            side = min(options.image_size, 96)
+            given = ["--backbone", backbone, *way, "--images", "160", "--epochs", "1"]
+            given += ["--batch-size", "8", "--image-size", str(side)]
+            now, again, before = (
+                np.array(start_child("effboost", given, source)["losses"])
+                for source in (None, None, options.before)
+            )
+            yield {
+                "network": backbone,
+                "training": " ".join(way) or "all layers",
+                "relative difference to before": f"{np.max(np.abs(now - before) / before):.1e}",
+                "difference to a second run": f"{np.max(np.abs(now - again)):.1e}",
+            }
 
 
 def compare_views(options):
@@ -78,59 +240,42 @@ def compare_views(options):
             scores.append(cnn.score(X[split.test], y[split.test]))
         name = f"last 2 stages, {n_views} views in {options.epochs} epochs"
         spread = f"{min(scores):.3f} to {max(scores):.3f}"
-        yield name, f"{np.mean(scores):.3f} ({spread} over {options.seeds} seeds)"
+        accuracy = f"{np.mean(scores):.3f} ({spread} over {options.seeds} seeds)"
+        yield {"contender": name, "accuracy": accuracy}
 
 
 def main():
     parser = make_parser(__doc__)
     parser.add_argument("--images", type=int, default=120)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     add_data_options(parser)
     add_training_options(parser)
+    parser.set_defaults(epochs=3, image_size=224)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--views", action="store_true", help="compare reused views instead")
+    parser.add_argument("--before", metavar="SRC", help="source folder of another version")
+    parser.add_argument("--compiled", action="store_true", help="also torch.compile (minutes)")
+    parser.add_argument("--trainable", default="all")
+    parser.add_argument("--batch-size", type=int, default=BATCH)
+    parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    side = 224
+    if options.child:
+        run_child(options)
+        return
+    frozen = ["--freeze-batch-norm"]
+    options.cases = {
+        "efficientnet_lite0": [frozen, []],
+        "efficientnet_b0": [[], frozen, ["--trainable", "2"]],
+    }
     if options.small:
-        options.images, options.rounds, options.epochs, side = 16, 1, 2, 32
-    cells = make_blood_cells(4, options.images // 4, image_size=side, random_state=0)
-    X, codes = cells.images, (cells.target == "HEM").astype(int)
-    plain = PlainImages(X, codes, side)
-    networks = {}
-
-    def tune(name, **params):
-        tuned = featurizer(side, **params).set_params(random_state=0)
-        networks[name] = tuned.fit(X, cells.target)
-
-    partly = {"trainable": 2, "max_epochs": options.epochs}
-    contenders = {
-        "plain loop, all layers": lambda: plain_loop(plain, "all"),
-        "plain skorch, all layers": lambda: plain_skorch(plain),
-        "plain loop, last 2 stages": lambda: plain_loop(plain, 2),
-        "effboost, all layers": lambda: tune("effboost, all layers", max_epochs=1),
-        "effboost, last 2 stages": lambda: tune("effboost, last 2 stages", **partly),
-    }
-    whole = interleaved_seconds(contenders, options.rounds)
-    # Only the epochs of effboost: its fit also estimates batch norms at the end.
-    seconds = whole | {
-        name: float(np.mean([epoch["dur"] for epoch in tuned.history_]))
-        for name, tuned in networks.items()
-    }
-    rows = [
-        {
-            "contender": name,
-            "s an epoch": seconds[name],
-            "images/s": len(X) / seconds[name],
-            "to plain loop": seconds[name] / seconds["plain loop, all layers"],
-            "accuracy": "",
-        }
-        for name in contenders
-    ]
-    if options.weights != "none":
-        rows += [
-            dict.fromkeys(rows[0], "") | {"contender": name, "accuracy": accuracy}
-            for name, accuracy in compare_views(options)
-        ]
-    report("epoch", __doc__, rows)
+        options.images, options.rounds, options.epochs, options.image_size = 16, 1, 2, 32
+        options.cases = {"efficientnet_b0": [[]], "efficientnet_lite0": [frozen]}
+    if options.views:
+        report("epoch_views", __doc__, list(compare_views(options)))
+        return
+    report("epoch", __doc__, list(compare_speed(options)))
+    if options.before:
+        report("epoch_losses", "The same losses in 20 steps?", list(compare_losses(options)))
 
 
 if __name__ == "__main__":

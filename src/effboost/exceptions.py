@@ -23,6 +23,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelFileError",
     "ModelFileWarning",
+    "PrecisionWarning",
     "SplitError",
     "StoreError",
     "TrainingError",
@@ -216,6 +217,10 @@ class IncompleteDataWarning(UserWarning):
 
 class ModelFileWarning(UserWarning):
     """A model was saved without something that only training needs."""
+
+
+class PrecisionWarning(UserWarning):
+    """An export with fewer bits predicts other classes than the model for some images."""
 
 
 class DroppedRowsWarning(UserWarning):

@@ -122,3 +122,11 @@ def test_head_of_a_hybrid_adapts_to_images_with_less_red():
     assert clf.score(paler[1::2], y[1::2]) > 0.9
     clf.classifier_.set_params(adapt=None)
     assert clf.score(paler[1::2], y[1::2]) < 0.7
+
+
+def test_a_class_without_weight_stays_impossible():
+    probabilities = np.array([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]])
+    found = correct_prior(probabilities, np.array([0.5, 0.5, 0.0]))
+    assert np.isfinite(found).all()
+    assert (found[:, 2] == 0).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from effboost import Augmentation, FineTuning, Regularization, Schedule
-from effboost._training.config import rate_factor
+from effboost._training.callbacks import _rate_factor
 
 
 @given(
@@ -41,6 +41,7 @@ def test_every_parameter_has_a_constraint_and_defaults_pass(kind):
         (Schedule, {"decay": "linear"}),
         (Schedule, {"warmup_fraction": 1.0}),
         (Schedule, {"unfreezing_epochs": 0.5}),
+        (Schedule, {"initial_image_size": 31}),
         (Regularization, {"focal_gamma": -0.5}),
         (Regularization, {"mixup_alpha": "a"}),
         (Regularization, {"cutmix_alpha": math.nan}),
@@ -126,7 +127,7 @@ def test_resolved_settings_have_no_short_forms():
 
 def test_rates_rise_linearly_and_fall_along_a_cosine():
     schedule = Schedule("cosine", warmup_fraction=0.3)
-    factors = [rate_factor(schedule, step, 10) for step in range(11)]
+    factors = [_rate_factor(schedule, step, 10) for step in range(11)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     falling = [(1 + math.cos(math.pi * i / 7)) / 2 for i in range(8)]
     assert factors[3:] == pytest.approx(falling)
@@ -135,4 +136,4 @@ def test_rates_rise_linearly_and_fall_along_a_cosine():
 
 def test_a_warm_up_alone_ends_at_the_full_rate():
     schedule = Schedule(warmup_fraction=0.5)
-    assert [rate_factor(schedule, step, 4) for step in range(4)] == [1 / 3, 2 / 3, 1, 1]
+    assert [_rate_factor(schedule, step, 4) for step in range(4)] == [1 / 3, 2 / 3, 1, 1]

@@ -22,6 +22,7 @@ from effboost import (
     Regularization,
     Schedule,
 )
+from effboost._training.module import TrainingModule
 from effboost.exceptions import (
     ImageDecodeError,
     LeakageError,
@@ -194,6 +195,38 @@ def test_frozen_batch_norms_keep_their_statistics(pixels, three_classes):
     assert torch.equal(norm.running_mean, torch.zeros(6))
     assert torch.equal(norm.running_var, torch.ones(6))
     assert not torch.equal(norm.weight, torch.ones(6))
+
+
+def test_frozen_batch_norms_train_as_if_they_were_layers_of_their_own(
+    pixels, three_classes, monkeypatch
+):
+    lean = tuned(freeze_batch_norm=True).fit(pixels, three_classes)
+    monkeypatch.setattr(TrainingModule, "make_lean", lambda self: None)
+    plain = tuned(freeze_batch_norm=True).fit(pixels, three_classes)
+    losses, expected = (
+        [epoch["train_loss"] for epoch in found.history_] for found in (lean, plain)
+    )
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for key, value in state_of(plain).items():
+        assert torch.allclose(state_of(lean)[key], value, atol=1e-3), key
+
+
+class Stops(Callback):
+    """Notes whether layers are changed, and stops."""
+
+    network = folded = None
+
+    def on_batch_end(self, net, training, **_):
+        type(self).network = net.module_
+        type(self).folded = "forward" in vars(net.module_.body.features[0])
+        raise RuntimeError("stopped")
+
+
+def test_an_error_leaves_the_layers_as_they_were(pixels, three_classes):
+    with pytest.raises(RuntimeError, match="stopped"):
+        tuned(freeze_batch_norm=True, callbacks=[Stops()]).fit(pixels, three_classes)
+    assert Stops.folded
+    assert not any("forward" in vars(part) for part in Stops.network.modules())
 
 
 def test_the_head_alone_leaves_the_network_as_it_was(pixels, three_classes):
@@ -845,6 +878,72 @@ def test_the_best_epochs_frozen_stages_keep_their_statistics(pixels, three_class
     featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
     assert int(np.argmin([epoch["valid_loss"] for epoch in featurizer.history_])) == 1
     assert same_state(start, state_of(featurizer))
+
+
+class Sizes(Callback):
+    """Keeps the sides of the images that reach the network."""
+
+    trained = validated = ()
+
+    def on_train_begin(self, net, **_):
+        type(self).trained, type(self).validated = [], []
+
+        def note(body, inputs):
+            (self.trained if body.training else self.validated).append(inputs[0].shape[-1])
+
+        self.handle = net.module_.body.register_forward_pre_hook(note)
+
+    def on_train_end(self, net, **_):
+        self.handle.remove()
+
+
+def growing(first, **params):
+    schedule = Schedule(initial_image_size=first)
+    return tuned(**({"image_size": 96, "schedule": schedule} | params))
+
+
+def test_training_images_grow_and_others_have_the_full_size(pixels, three_classes):
+    featurizer = growing(32, max_epochs=4, batch_size=50, callbacks=[Sizes()])
+    featurizer.fit(pixels, three_classes, X_val=pixels, y_val=three_classes)
+    n_steps = len(Sizes.trained) // 4
+    assert Sizes.trained == np.repeat([32, 64, 64, 96], n_steps).tolist()
+    assert set(Sizes.validated) == {96}
+    plain = growing(None, max_epochs=4, batch_size=50).fit(pixels, three_classes)
+    assert not same_state(state_of(plain), state_of(featurizer))
+
+
+def test_growing_images_give_the_same_bits_for_the_same_seed(pixels, three_classes):
+    settings = {"max_epochs": 3, "regularization": Regularization(mixup_alpha=0.2)}
+    one, same = (state_of(growing(48, **settings).fit(pixels, three_classes)) for _ in range(2))
+    assert same_state(one, same)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"trainable": 1}, "initial_image_size=64 has no effect with trainable=1"),
+        ({"max_epochs": 1}, "initial_image_size=64 has no effect with max_epochs=1"),
+        ({"image_size": 64}, r"initial_image_size=64 is not smaller than the images \(64 pixels"),
+    ],
+    ids=str,
+)
+def test_growing_images_that_cannot_grow_are_refused(pixels, three_classes, params, message):
+    with pytest.raises(ValueError, match=message):
+        growing(64, **params).fit(pixels, three_classes)
+
+
+class OneSize(PlainNet):
+    """A network that takes images of 96 pixels alone, as vision transformers do."""
+
+    def forward(self, x):
+        assert x.shape[-1] == 96, "wrong image height"
+        return super().forward(x)
+
+
+def test_a_network_for_one_size_refuses_growing_images(pixels, three_classes):
+    featurizer = growing(64, backbone=OneSize)
+    with pytest.raises(ValueError, match=r"does not take images of this size \(wrong image height"):
+        featurizer.fit(pixels, three_classes)
 
 
 def test_ctrl_c_with_a_recipe_keeps_the_former_fit(pixels, three_classes):

@@ -40,6 +40,24 @@ def test_standalone_folder_runs_its_script(model_file, new_cells, tmp_path, caps
     assert image in result.stdout
 
 
+@pytest.mark.slow
+def test_a_smaller_export_prints_its_agreement(model_file, new_cells, tmp_path, capsys):
+    out = tmp_path / "small.onnx"
+    options = "--precision", "float16", "--calibration", new_cells, "--format", "json"
+    assert export(model_file, "--out", out, *options) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["precision"] == "float16"
+    found = describe_model(out)["agreement"]
+    assert facts["agreement, calibration images"] == round(found["calibration"], 4)
+    assert facts["agreement, other images"] == round(found["held_out"], 4)
+
+
+def test_integers_need_calibration(model_file, tmp_path, capsys):
+    assert export(model_file, "--out", tmp_path / "small.onnx", "--precision", "int8") == 1
+    assert "--precision 'int8' without calibration" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_existing_output_is_not_overwritten_without_force(model_file, tmp_path, capsys):
     out = tmp_path / "cells.onnx"
     out.write_text("mine")
@@ -52,6 +70,27 @@ def test_existing_output_is_not_overwritten_without_force(model_file, tmp_path, 
     assert out.read_text() == "mine"
     assert export(model_file, "--out", out, "--force") == 0
     assert describe_model(out)["classes"] == ["ALL", "HEM"]
+
+
+def test_a_page_for_browsers_is_written(model_file, tmp_path, capsys):
+    out = tmp_path / "page"
+    assert export(model_file, "--web", out, "--cdn", "--format", "json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert str(out / "index.html") in facts["written to"]
+    assert describe_model(out / "model.onnx")["classes"] == ["ALL", "HEM"]
+    described = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    assert described["classes"] == ["ALL", "HEM"]
+
+
+def test_options_of_the_page_that_cannot_work_are_refused(model_file, tmp_path, capsys):
+    out = tmp_path / "page"
+    assert export(model_file, "--out", out, "--cdn") == 1
+    assert "--runtime-dir and --cdn need --web" in capsys.readouterr().err
+    assert export(model_file, "--web", out, "--standalone") == 1
+    assert "two different folders" in capsys.readouterr().err
+    assert export(model_file, "--web", out, "--runtime-dir", tmp_path) == 1
+    assert "does not contain ort.wasm.bundle.min.mjs" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", ["table", "json"])

@@ -47,7 +47,7 @@ from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 from xgboost import XGBClassifier, XGBRFClassifier
 
-from effboost import LinearBoostedClassifier
+from effboost import LinearBoostedClassifier, SiteAdaptedClassifier
 from effboost._heads.calibration import calibrate_head
 
 __all__ = ["HEADS", "N_FEATURES", "features", "fitted_heads"]
@@ -96,6 +96,7 @@ def _unfitted():
         "lda": LinearDiscriminantAnalysis(),
         "lda, eigen": LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.1),
         "linear boosted": LinearBoostedClassifier(trees=_booster(), random_state=0),
+        "site adapted": SiteAdaptedClassifier(_booster(), prior="saerens", min_samples=5),
         "linear svc": LinearSVC(),
         "logistic": logistic,
         "logistic cv": LogisticRegressionCV(

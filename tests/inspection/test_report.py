@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from common.networks import tiny_featurizer
+from common.pages import find_contrast, launch_chromium
 from effboost import HybridClassifier, evaluate
 from effboost._utils.escape import escape_invisible
 from effboost.exceptions import LeakageError, MissingDependencyError, UnsupportedInputError
@@ -386,15 +387,8 @@ def written(clf, cells, tmp_path_factory):
 
 @pytest.fixture
 def browser():
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on this machine: the page was read, but not opened in a browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with launch_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.mark.slow
@@ -424,40 +418,7 @@ def test_browser_shows_the_page_and_loads_nothing(browser, written, cells, schem
     assert "<b>blast</b>" in text
     for name in (*HOSTILE, cells[2][0]):
         assert escape_invisible(name) in text
-    assert _contrast(page) >= 4.5
+    contrast, n_texts = find_contrast(page)
+    assert n_texts > 50
+    assert contrast >= 4.5
     context.close()
-
-
-def _contrast(page):
-    """Return the least contrast of text with what lies behind it, as WCAG defines it."""
-    pairs = page.evaluate(
-        """() => [...document.querySelectorAll('body *')]
-        .filter(e => e.innerText && e.checkVisibility() && e.children.length === 0)
-        .map(e => {
-            const rgba = text => (text.match(/[\\d.]+/g) || []).map(Number);
-            const layers = [];
-            for (let box = e; box; box = box.parentElement) {
-                const colour = rgba(getComputedStyle(box).backgroundColor);
-                if (colour.length === 3 || colour[3] > 0) layers.push(colour);
-                if (colour.length === 3 || colour[3] === 1) break;
-            }
-            return [rgba(getComputedStyle(e).color), layers];
-        })"""
-    )
-    assert len(pairs) > 50
-    return min(_ratio(colour[:3], layers) for colour, layers in pairs)
-
-
-def _ratio(colour, layers):
-    behind = np.zeros(3)
-    for layer in reversed(layers):
-        share = layer[3] if len(layer) == 4 else 1
-        behind = share * np.array(layer[:3]) + (1 - share) * behind
-    light, dark = sorted((_luminance(np.array(colour)), _luminance(behind)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour):
-    linear = colour / 255
-    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])

@@ -1,11 +1,14 @@
+import contextlib
 import csv
 import importlib.util
 import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +68,7 @@ def save_all(folder, suffixes):
 
 def test_the_folder_contains_all_needed_files(folder):
     assert sorted(p.name for p in folder.iterdir()) == [
+        "Dockerfile",
         "README.md",
         "effboost_parts",
         "model.onnx",
@@ -249,6 +253,87 @@ def test_hostile_labels_are_text_in_the_readme(tmp_path):
     made = write_folder(tmp_path / "model", b"graph", classes, "net")
     text = (made / "README.md").read_text(encoding="utf-8")
     assert r"\<script\>, \$path \`x\`" in text
+
+
+def test_the_container_has_all_files_and_no_rights(folder):
+    lines = (folder / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    steps = [line.split(" ", 1) for line in lines if line[:1].isupper()]
+    copied = [name for step, rest in steps if step == "COPY" for name in rest.split()[:-1]]
+    assert sorted(copied) == ["effboost_parts", "model.onnx", "predict.py", "requirements.txt"]
+    assert all((folder / name).exists() for name in copied)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert steps[0] == ["FROM", f"python:{version}-slim"]
+    assert steps[-2:] == [["USER", "10001"], ["ENTRYPOINT", '["python", "/app/predict.py"]']]
+    assert '"$PWD/cells:/cells:ro"' in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name images and folders, or one folder by --watch"),
+        (["cells", "--watch", "cells"], "name images and folders, or one folder by --watch"),
+        (["--watch", "cells"], "--watch needs --out"),
+    ],
+)
+def test_wrong_options_are_errors(arguments, message, folder):
+    done = predict(folder, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def wait_for_rows(path, n):
+    for _ in range(600):
+        rows = rows_of(path.read_text()) if path.exists() else []
+        if len(rows) >= n and rows[-1]["label"]:
+            return rows
+        time.sleep(0.05)
+    raise AssertionError(f"no {n} rows in {path.read_text()!r}")
+
+
+@contextlib.contextmanager
+def watching(folder, place, out):
+    words = [folder / "predict.py", "--watch", place, "--out", out, "--interval", "0.1"]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_images_that_arrive_are_classified_and_a_restart_goes_on(folder, tmp_path):
+    place, out = tmp_path / "arriving", tmp_path / "results.csv"
+    first = save_all(place, ["png", "bmp"])
+    with watching(folder, place, out) as process:
+        wait_for_rows(out, 2)
+        content = first[1].read_bytes()
+        (slow := place / "slow.bmp").write_bytes(b"")
+        (broken := place / "broken.png").write_bytes(b"no image")
+        with slow.open("ab") as stream:
+            for start in range(0, len(content), 1000):
+                stream.write(content[start : start + 1000])
+                stream.flush()
+                time.sleep(0.05)
+        wait_for_rows(out, 3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert f"{str(broken)!r}: " in errors
+    text = out.read_text()
+    out.write_text(text + f"{place}/unfinis")
+    (place / "later.png").write_bytes(first[0].read_bytes())
+    with watching(folder, place, out) as process:
+        rows = wait_for_rows(out, 4)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out.read_text().startswith(text)
+    paths = [*first, slow, place / "later.png"]
+    assert [row["file"] for row in rows] == list(map(str, paths))
+    assert [row["label"] for row in rows] == tiny_hybrid().predict(paths).tolist()
 
 
 def test_the_error_of_a_full_disk_names_the_folder(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -12,8 +13,18 @@ from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.extract import FeatureCache
 from effboost._transforms import ORIGINAL, ImageTransform, Views
 from effboost._utils.locks import ForkableLock
+from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, append_stages, feature_width, network_digest
-from effboost.runtime import Runtime, export_graph, plan_runtime, start_runtime
+from effboost.exceptions import ModelFileWarning, RuntimeUnavailableError
+from effboost.runtime import (
+    GraphWithoutWeights,
+    Runtime,
+    cut_weights,
+    export_graph,
+    plan_runtime,
+    restore_graph,
+    start_runtime,
+)
 
 __all__ = ["FeatureExtractor"]
 
@@ -44,6 +55,7 @@ class FeatureExtractor:
         self._runtime: Runtime | None = None
         self._digest: str | None = None
         self._graph: bytes | None = None
+        self._stored: GraphWithoutWeights | None = None
         self._with_stages: torch.nn.Module | None = None
 
     def start(self, device: torch.device) -> Runtime:
@@ -91,11 +103,46 @@ class FeatureExtractor:
         with _STARTING:
             if self._graph is None:
                 key = digest_of(self._origin())
-                graph = _GRAPHS.pop(key, None) or export_graph(self._network(), self._transform)
+                graph = _GRAPHS.pop(key, None) or self._restore()
+                if graph is None:
+                    graph = export_graph(self._network(), self._transform)
                 self._graph = _GRAPHS[key] = graph
                 for old in list(_GRAPHS)[:-_MAX_GRAPHS]:
                     del _GRAPHS[old]
             return self._graph
+
+    def offer(self, stored: GraphWithoutWeights) -> None:
+        """Take the graph that a model file keeps, which is completed when it is first needed."""
+        self._stored = stored
+
+    def without_weights(self) -> tuple[bytes, list[tuple[int, str]], bytes] | None:
+        """Return the graph without its weights, their places, and the whole; None if not exported.
+
+        See `cut_weights`.
+        """
+        if self._graph is None and self._stored is None:
+            return None
+        try:
+            graph = self.graph()
+        except RuntimeUnavailableError:
+            return None
+        return *cut_weights(graph, self._network(), self._transform), graph
+
+    def _restore(self) -> bytes | None:
+        """Return the graph of the model file, if it is one of this network."""
+        if self._stored is None:
+            return None
+        stored, self._stored = self._stored, None
+        try:
+            return restore_graph(stored, self._network(), self._transform)
+        except (RefusedError, RuntimeUnavailableError) as error:
+            warnings.warn(
+                f"the graph in the model file is not used, because {error}; the network is "
+                "exported again, which takes seconds. Save the model again to replace the graph",
+                ModelFileWarning,
+                stacklevel=2,
+            )
+            return None
 
     def _network(self) -> torch.nn.Module:
         """Return the network with the features of its stages, which requires tracing it."""

@@ -225,7 +225,8 @@ def correct_prior(probabilities: _Floats, prior: _Floats) -> _Floats:
     """Estimate the frequencies of the classes by expectation maximisation, and correct for them."""
     new, corrected = prior, probabilities
     for _ in range(_N_ROUNDS):
-        weighted = probabilities * (new / prior)
+        # Classes whose training images had no weight stay impossible.
+        weighted = probabilities * np.divide(new, prior, out=np.zeros_like(prior), where=prior > 0)
         corrected = weighted / np.maximum(weighted.sum(axis=1, keepdims=True), _SMALLEST**2)
         last, new = new, corrected.mean(axis=0)
         if np.abs(new - last).max() < _TOLERANCE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
-from effboost._training.config import TrainingConfig, rate_factor
+from effboost._training.config import Schedule, TrainingConfig
 from effboost._training.dataset import BatchIterator, BatchSource
 from effboost._training.module import TrainableNetwork, TrainingModule
 from effboost._training.weight_averaging import WeightAverage
@@ -111,6 +112,18 @@ class _GradualUnfreezing(Callback):
         self.network.set_frozen_stages(self.stages[: max(0, n_held)])
 
 
+class _ProgressiveResizing(Callback):
+    """Set the size of the training images of each epoch."""
+
+    def __init__(self, network: TrainingModule, schedule: Schedule, n_epochs: int):
+        self.network, self.schedule, self.n_epochs = network, schedule, n_epochs
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.network.training_side = _side_in_epoch(
+            self.schedule, len(net.history), self.n_epochs, self.network.side
+        )
+
+
 class _WeightAveraging(Callback):
     """Use the averaged weights whenever the network is not training."""
 
@@ -151,7 +164,7 @@ def configured_callbacks(
     config: TrainingConfig,
     use_average: Callable[[], None],
 ) -> list[tuple[str, Callback]]:
-    """Return the callbacks for weight averaging, gradual unfreezing and the learning rates."""
+    """Return the callbacks of weight averaging and of the schedule."""
     schedule, regularization = config.schedule, config.regularization
     n_steps = config.max_epochs * len(BatchIterator(train, config.batch_size))
     callbacks: list[tuple[str, Callback]] = []
@@ -162,12 +175,16 @@ def configured_callbacks(
     if schedule.unfreezing_epochs:
         unfreezing = _GradualUnfreezing(network, trainee.stages, schedule.unfreezing_epochs)
         callbacks.append(("unfreezing", unfreezing))
+    if schedule.initial_image_size is not None:
+        network.check_size(schedule.initial_image_size)
+        resizing = _ProgressiveResizing(network, schedule, config.max_epochs)
+        callbacks.append(("resizing", resizing))
     if schedule.decay is not None or schedule.warmup_fraction:
         rates = LRScheduler(
             torch.optim.lr_scheduler.LambdaLR,
             event_name=None,
             step_every="batch",
-            lr_lambda=lambda step: rate_factor(schedule, step, n_steps),
+            lr_lambda=lambda step: _rate_factor(schedule, step, n_steps),
         )
         callbacks.append(("schedule", rates))
     return callbacks
@@ -186,3 +203,23 @@ def _is_curve(name: str) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _rate_factor(schedule: Schedule, step: int, n_steps: int) -> float:
+    """Return the factor of the learning rates in a step; the first step is 0."""
+    n_warm = round(schedule.warmup_fraction * n_steps)
+    if step < n_warm:
+        # The first step is not spent on a rate of 0.
+        return (step + 1) / (n_warm + 1)
+    if schedule.decay is None:
+        return 1.0
+    return (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm))) / 2
+
+
+def _side_in_epoch(schedule: Schedule, epoch: int, n_epochs: int, full: int) -> int:
+    """Return the side of the training images in an epoch; the first epoch is 1."""
+    first = schedule.initial_image_size
+    if first is None or epoch >= n_epochs:
+        return full
+    side = first + (full - first) * (epoch - 1) / (n_epochs - 1)
+    return min(full, max(first, 32 * round(side / 32)))

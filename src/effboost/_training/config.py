@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Hashable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Final
@@ -20,7 +19,6 @@ __all__ = [
     "Regularization",
     "Schedule",
     "TrainingConfig",
-    "rate_factor",
 ]
 
 OPTIMIZERS: Final = {
@@ -48,6 +46,12 @@ class Schedule(ParameterSet):
         stage each time that this number of epochs has passed, from the last stage to the first
         [2]_. Stages that are not reached within `max_epochs` keep their weights. 0 trains all
         stages from the beginning.
+    initial_image_size : int or None, default=None
+        Side in pixels of the training images in the first epoch, 32 or more. It grows to the image
+        size of the featurizer in the last epoch (progressive resizing [3]_), in multiples of 32.
+        The time of an epoch falls about with the number of pixels. Validation and features use the
+        full size. Needs ``trainable="all"``, more than one epoch, and a network that takes images
+        of any size. None trains at the full size.
 
     See Also
     --------
@@ -59,6 +63,7 @@ class Schedule(ParameterSet):
        ICLR 2017.
     .. [2] J. Howard and S. Ruder, "Universal Language Model Fine-tuning for Text Classification",
        ACL 2018.
+    .. [3] M. Tan and Q. V. Le, "EfficientNetV2: Smaller Models and Faster Training", ICML 2021.
 
     Examples
     --------
@@ -71,6 +76,7 @@ class Schedule(ParameterSet):
         "decay": [StrOptions({"cosine"}), None],
         "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "unfreezing_epochs": [Interval(Integral, 0, None, closed="left")],
+        "initial_image_size": [Interval(Integral, 32, None, closed="left"), None],
     }
 
     def __init__(
@@ -79,10 +85,12 @@ class Schedule(ParameterSet):
         *,
         warmup_fraction: float = 0.0,
         unfreezing_epochs: int = 0,
+        initial_image_size: int | None = None,
     ):
         self.decay = decay
         self.warmup_fraction = warmup_fraction
         self.unfreezing_epochs = unfreezing_epochs
+        self.initial_image_size = initial_image_size
 
 
 class Regularization(ParameterSet):
@@ -303,7 +311,13 @@ class FineTuning(ParameterSet):
         _check_rates(self.lr)
         if self.minority_augmentation is not None:
             self.minority_augmentation.check()
-        if self.trainable == "all":
+        grows = ("initial_image_size",)
+        if self.max_epochs == 1:
+            self._child("schedule")._check_unused(grows, "with max_epochs=1")
+        if self.trainable != "all":
+            # The output of the frozen stages is computed once, from images of one size.
+            self._child("schedule")._check_unused(grows, f"with trainable={self.trainable!r}")
+        else:
             for name in ("augmentation", "minority_augmentation"):
                 views = self._child(name) if name in self._defaults else getattr(self, name)
                 if isinstance(views, Augmentation):
@@ -415,17 +429,6 @@ class TrainingConfig:
             name: value.to_dict() if isinstance(value, ParameterSet) else value
             for name, value in fields.items()
         }
-
-
-def rate_factor(schedule: Schedule, step: int, n_steps: int) -> float:
-    """Return the factor of the learning rates in a step; the first step is 0."""
-    n_warm = round(schedule.warmup_fraction * n_steps)
-    if step < n_warm:
-        # The first step is not spent on a rate of 0.
-        return (step + 1) / (n_warm + 1)
-    if schedule.decay is None:
-        return 1.0
-    return (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm))) / 2
 
 
 def _check_rates(lr: Any) -> Any:

@@ -9,10 +9,12 @@ from itertools import chain
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effboost._training.dataset import BatchSource, TrainingDataset
 from effboost._training.frozen_prefix import FrozenPrefix, PrefixedDataset, find_prefix
+from effboost._training.lean_layers import LeanLayers
 from effboost._transforms import ImageTransform
 from effboost._utils.device import computing
 
@@ -71,8 +73,9 @@ class TrainingModule(nn.Module):
         self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
         self._frozen: set[nn.Module] = set()
         self._not_yet_trained: set[nn.Module] = set()
-        self._side = transform.side
+        self.side = self.training_side = transform.side
         self._prefix: FrozenPrefix | None = None
+        self._lean: LeanLayers | None = None
 
     def freeze(self, parts: Sequence[nn.Module], *, batch_norms: bool) -> None:
         """Freeze some modules: no gradients, evaluation mode."""
@@ -128,7 +131,7 @@ class TrainingModule(nn.Module):
         ValueError
             If the output is not a map and `cutmix_alpha` is above 0.
         """
-        shape = (2, self._side, self._side, 3)
+        shape = (2, self.side, self.side, 3)
         noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
         self._prefix = find_prefix(self.body, self._frozen, self.normalize(noise))
         if self._prefix is None:
@@ -150,15 +153,22 @@ class TrainingModule(nn.Module):
             )
         return lambda data: PrefixedDataset(data, run, given, seed)
 
-    def join(self) -> None:
-        """Attach the detached stages again."""
+    def make_lean(self) -> None:
+        """Change layers so that training them is faster; see `LeanLayers`."""
+        self._lean = LeanLayers(self.train().body, self._frozen)
+
+    def restore(self) -> None:
+        """Undo `make_lean`, and attach the stages that `split` has detached."""
+        if self._lean is not None:
+            self._lean.restore()
+            self._lean = None
         if self._prefix is not None:
             self._prefix.reattach()
             self._prefix = None
 
     def to_inference(self) -> TrainingModule:
         """Prepare for use: in evaluation mode, on the CPU, in the original memory layout."""
-        self.join()
+        self.restore()
         self.eval().to("cpu").to(memory_format=torch.contiguous_format).requires_grad_(True)
         # The last gradients are as large as the weights, and of no use to anybody.
         self.zero_grad(set_to_none=True)
@@ -170,16 +180,42 @@ class TrainingModule(nn.Module):
             part.training = False
         return self
 
+    def check_size(self, side: int) -> None:
+        """Refuse a smaller size of training images that the network cannot take."""
+        if side >= self.side:
+            raise ValueError(
+                f"initial_image_size={side!r} is not smaller than the images ({self.side} pixels)"
+            )
+        example = torch.zeros(1, 3, side, side, device=self.scale.device)
+        self.eval()
+        try:
+            with computing(), torch.inference_mode():
+                self.body(example)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ValueError(
+                f"initial_image_size={side!r}, but the network does not take images of this size "
+                f"({error})"
+            ) from error
+
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Convert pixels (b, h, w, 3), uint8, to inputs of the network."""
         pixels = pixels.to(self.scale.device)
         return pixels.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
 
     def forward(self, x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
-        batch = self.normalize(x) if x.dtype == torch.uint8 else x
+        batch = self.normalize(self._shrink(x)) if x.dtype == torch.uint8 else x
         with computing(), torch.autocast(batch.device.type, torch.bfloat16, enabled=self._mixed):
             out = self.body(batch)
             if self.head is not None:
                 out = self.head(out)
         scores: torch.Tensor = out.float()[:, : self._n_classes]
         return scores
+
+    def _shrink(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Reduce training images (b, h, w, 3) to the size of this epoch."""
+        if not self.training or self.training_side == pixels.shape[1]:
+            return pixels
+        side = (self.training_side, self.training_side)
+        maps = pixels.permute(0, 3, 1, 2)
+        smaller = functional.interpolate(maps, side, mode="bilinear", antialias=True)
+        return smaller.permute(0, 2, 3, 1)

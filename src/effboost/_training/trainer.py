@@ -39,6 +39,7 @@ from effboost._training.dataset import BatchIterator, BatchSource, TrainingDatas
 from effboost._training.loss import ClassLoss
 from effboost._training.module import TrainableNetwork, TrainingModule
 from effboost._transforms import Augmentation
+from effboost._utils.allocation import kept_memory
 from effboost._utils.device import computing, seeded
 from effboost.exceptions import TrainingError
 from effboost.runtime import to_channels_last
@@ -103,9 +104,12 @@ def fine_tune(
         if config.device.type == "cuda":
             flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
+        else:
+            stack.enter_context(kept_memory())
         to_channels_last(network.to(config.device))
+        stack.callback(network.restore)
         through_prefix = network.split(config.seed, cutmix_alpha=config.regularization.cutmix_alpha)
-        stack.callback(network.join)
+        network.make_lean()
         watched = None if validation is None else through_prefix(validation)
         shown = through_prefix(drawn)
         use_average = partial(_estimate_batch_norms, network, through_prefix(plain), config)

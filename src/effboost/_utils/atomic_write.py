@@ -1,15 +1,16 @@
-"""Atomic writing of files."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["name_path", "open_atomic", "write_atomic"]
+__all__ = ["check_empty_folder", "name_path", "new_folder", "open_atomic", "write_atomic"]
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -61,6 +62,53 @@ def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             _sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_empty_folder(path: str | os.PathLike[str]) -> Path:
+    """Check that a folder is empty or does not exist, and return its path.
+
+    Raises
+    ------
+    FileExistsError
+        If it has files, or is one.
+    """
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{str(folder)!r} is not an empty folder; choose another one")
+    return folder
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make a temporary folder that becomes the target when the block ends without an error.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder, which is empty or does not exist.
+
+    Yields
+    ------
+    Path
+        The temporary folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the target is not empty.
+    """
+    target = check_empty_folder(path)
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        with name_path(target):
+            yield part
+            if target.exists():
+                target.rmdir()
+            part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

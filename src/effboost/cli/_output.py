@@ -74,7 +74,7 @@ def check_new_folder(folder: Path | str, *, force: bool = False) -> None:
             raise FileExistsError(f"{folder!r} is not empty: name another folder")
         return
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"--out {str(folder)!r} is a file; name a folder")
+        raise NotADirectoryError(f"{str(folder)!r} is a file; name a folder")
     _check_writable(folder)
     if not force and folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{str(folder)!r} is not empty: name another folder")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
+import sys
 from importlib.metadata import requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from effboost._utils.atomic_write import name_path
+from effboost._utils.atomic_write import new_folder
 from effboost._utils.escape import escape_markdown
 
 __all__ = ["write_folder"]
@@ -42,6 +41,7 @@ _MODULES: Final = (
     "exceptions.py",
     "onnx/_file.py",
     "onnx/_model.py",
+    "onnx/_watch.py",
     "onnx/_wire.py",
 )
 _PARTS: Final = "effboost_parts"
@@ -69,32 +69,23 @@ def write_folder(
     FileExistsError
         If the folder is not empty.
     """
-    target = Path(path)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{str(target)!r} is not an empty folder; choose another one")
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    part.mkdir()
-    try:
-        with name_path(target):
-            (part / "model.onnx").write_bytes(graph)
-            templates = files("effboost.onnx") / "templates"
-            _write_modules(part, (templates / "predict.py").read_text(encoding="utf-8"))
-            readme = Template((templates / "README.md").read_text(encoding="utf-8"))
-            filled = readme.substitute(
-                version=version("effboost"),
-                backbone=escape_markdown(backbone),
-                classes=", ".join(escape_markdown(label) for label in classes),
-            )
-            (part / "README.md").write_text(filled, encoding="utf-8")
-            requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
-            (part / "requirements.txt").write_text(requirements, encoding="utf-8")
-            if target.exists():
-                target.rmdir()
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return target
+    with new_folder(path) as part:
+        (part / "model.onnx").write_bytes(graph)
+        templates = files("effboost.onnx") / "templates"
+        _write_modules(part, (templates / "predict.py").read_text(encoding="utf-8"))
+        readme = Template((templates / "README.md").read_text(encoding="utf-8"))
+        filled = readme.substitute(
+            version=version("effboost"),
+            backbone=escape_markdown(backbone),
+            classes=", ".join(escape_markdown(label) for label in classes),
+        )
+        (part / "README.md").write_text(filled, encoding="utf-8")
+        recipe = Template((templates / "Dockerfile").read_text(encoding="utf-8"))
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        (part / "Dockerfile").write_text(recipe.substitute(python=python), encoding="utf-8")
+        requirements = "".join(f"{_requirement(name)}\n" for name in _NEEDED)
+        (part / "requirements.txt").write_text(requirements, encoding="utf-8")
+    return Path(path)
 
 
 def _write_modules(folder: Path, script: str) -> None:

@@ -388,6 +388,8 @@ def _list_parts(
         for calibrated in _some(head.calibrated_classifiers_, kind):
             _check_calibrators(calibrated, k)
             yield calibrated.estimator, width, k, True
+    elif kind == "SiteAdaptedClassifier":
+        yield head.estimator_, width, k, False
     elif kind == "LinearBoostedClassifier":
         if head.linear_ is None and head.trees_ is None:
             raise RefusedError(f"a {kind} has neither a linear model nor trees")

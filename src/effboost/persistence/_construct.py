@@ -34,6 +34,8 @@ from effboost.persistence._fitted import (
     renumber_extra_features,
     set_fitted_state,
 )
+from effboost.persistence._graph import GRAPH, StoredGraph
+from effboost.persistence._graph import MAX_BYTES as MAX_GRAPH_BYTES
 from effboost.persistence._heads import MAX_BYTES, read_heads
 from effboost.persistence._json import check_fields
 from effboost.persistence._tensors import (
@@ -61,8 +63,9 @@ _FITTED: Final = {
     "seen": dict,
     "output": (dict, type(None)),
 }
-# With `extra_features`: how many features are the network's own, and what pairs count.
-_MORE: Final = {"own_width": int, "stages": str}
+# With `extra_features`: how many features are the network's own, and what pairs count. In files
+# since there are any: the exported graph.
+_MORE: Final = {"own_width": int, "stages": str, "graph": dict}
 _FEATURIZER: Final = {"kind": str, "params": dict, "backbone": (str, dict)}
 _CNN: Final = {"params": dict, "featurizer": (dict, type(None)), "featurizer_": dict}
 _HYBRID: Final = {
@@ -82,8 +85,8 @@ class Construction:
     ----------
     read : callable
         Reads a member of the file, given its name and a limit of its size in bytes.
-    heads : sequence of str
-        The names of the members that are neither manifest nor network.
+    heads : list of str
+        The names of the members that are neither manifest nor network. The graph is taken out.
     backbone : callable, BackboneSpec or None
         Builds a custom network of the caller.
     device : str, torch.device or None
@@ -104,10 +107,10 @@ class Construction:
             If its parts are unknown, or do not fit each other.
         """
         if kind in FEATURIZERS:
+            featurizer, _ = self._build_fitted({**model}, "manifest.json: model", {})
             self._expect_no_heads()
-            return self._build_fitted({**model}, "manifest.json: model", {})[0]
+            return featurizer
         if kind == "CNNClassifier":
-            self._expect_no_heads()
             return self._build_cnn(model)
         if kind == "HybridClassifier":
             return self._build_hybrid(model)
@@ -121,6 +124,7 @@ class Construction:
         check_fields(model, "manifest.json: model", _CNN)
         classifier: CNNClassifier = self._build_classifier(CNNClassifier, model)
         fitted, _ = self._build_fitted(model["featurizer_"], "manifest.json: featurizer_", {})
+        self._expect_no_heads()
         if not hasattr(fitted, "classes_"):
             raise RefusedError("its network was not trained on any classes")
         _share_stages(classifier.featurizer, fitted, model)
@@ -242,6 +246,7 @@ class Construction:
         fitted = head, history, classes
         set_fitted_state(featurizer, module, shapes, (own, width), fitted, what)
         _check_transform(featurizer, description["transform"], what)
+        self._offer_graph(featurizer, description.get("graph"), f"{what}: graph")
         for name, value in check_fields(
             description["seen"], what, {}, {"n_features_in_": int, "feature_names_in_": dict}
         ).items():
@@ -249,6 +254,18 @@ class Construction:
         check_seen(featurizer, what)
         _set_output(featurizer, description["output"])
         return featurizer, tensors
+
+    def _offer_graph(self, featurizer: ImageFeaturizer, described: Any, what: str) -> None:
+        """Hand the exported graph over, which is completed and checked when it is needed."""
+        if described is None:
+            return
+        if featurizer._check_backbone().factory is not None:
+            raise RefusedError(f"{what} is that of a network with code of its own")
+        if GRAPH not in self.heads:
+            raise RefusedError(f"it has no member {GRAPH!r}")
+        self.heads.remove(GRAPH)
+        stored = StoredGraph.read(self.read(GRAPH, MAX_GRAPH_BYTES), described, what)
+        featurizer._extractor.offer(stored)
 
     def _build_network(
         self,

@@ -17,6 +17,7 @@ from effboost._hybrid_classifier import HybridClassifier
 from effboost._utils.refusal import RefusedError
 from effboost.backbones import BackboneSpec, get_backbone_spec
 from effboost.persistence._familiarity import describe_familiarity
+from effboost.persistence._graph import GRAPH, describe_graph
 from effboost.persistence._heads import write_heads
 from effboost.persistence._values import NotPlainError, encode, is_group
 
@@ -47,7 +48,7 @@ class Described:
     tensors : dict of str to torch.Tensor
         Its other arrays.
     members : dict of str to bytes
-        Its heads.
+        Its heads, and the exported graph of its network.
     dropped : list of str
         Parameters that are code and only matter for training.
     """
@@ -92,9 +93,10 @@ def describe(model: Any) -> Described:
 
 
 def _describe_hybrid(model: HybridClassifier, described: Described) -> None:
-    heads, described.members, dropped = write_heads(
+    heads, members, dropped = write_heads(
         {"classifier": model.classifier, "classifier_": model.classifier_}
     )
+    described.members |= members
     described.dropped += dropped
     metrics = getattr(model, "evals_result_", None)
     described.model |= {
@@ -126,6 +128,8 @@ def _describe_fitted(featurizer: ImageFeaturizer, described: Described) -> dict[
         own["own_width"] = featurizer.head_.in_features
     if featurizer.extra_features:
         own["stages"] = "children"  # what pairs count; in older files, widths
+    if (graph := describe_graph(featurizer)) is not None:
+        described.members[GRAPH], own["graph"] = graph
     return (
         _describe_featurizer(featurizer, described)
         | own

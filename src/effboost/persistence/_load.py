@@ -72,8 +72,10 @@ def load(
 
     ``n_jobs`` of heads is 1 after loading, unless it is None.
 
-    With onnxruntime, the network is exported before the first prediction, which takes seconds, as
-    after `fit`.
+    With onnxruntime, the first prediction uses the exported network of the file, if it was saved
+    with one. It is only used if it has the recorded hash together with the weights of the file, and
+    computes the same features as these for an image of noise. Otherwise, the network is exported
+    again, which takes seconds.
     """
     if device is not None:
         resolve_device(device, or_cpu=True)

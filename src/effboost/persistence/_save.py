@@ -66,6 +66,10 @@ def save(model: Any, path: str | os.PathLike[str]) -> Path:
     The cache is not saved, because it is a folder of this machine. Neither is the code of a
     custom network: pass it to `load` as `backbone`.
 
+    If the model has computed features with onnxruntime, as it does by default on a CPU, the file
+    also has the exported graph of its network, without the weights, so that the first prediction
+    of the loaded model is quick.
+
     Saving needs memory for three copies of the weights.
 
     Examples

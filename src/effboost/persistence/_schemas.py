@@ -146,6 +146,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "trees_": either(nothing, estimator()),
         }
     ),
+    "effboost.SiteAdaptedClassifier": Schema(
+        {**_CLASSES, "estimator_": estimator(), "prior_": _SHARES}
+        | dict.fromkeys(("mean_", "scale_"), _PER_FEATURE)
+    ),
     "effboost.persistence.BoosterSlot": Schema({}, {"number": integer()}),
     "sklearn.calibration.CalibratedClassifierCV": Schema(
         {

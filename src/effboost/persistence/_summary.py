@@ -36,7 +36,8 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         (crop, size and normalisation), "epochs", "heads", "parameters" (by nested name; for
         boosters, only those that are set), "made_with" (versions), "members" and "bytes". Entries
         that a model does not have are None. For an ONNX file: "kind", "format", "classes", "image",
-        "made_with" and "bytes". The content is not verified; only `load` does that.
+        "precision", "agreement" (with the model that was exported), "made_with" and "bytes". The
+        content is not verified; only `load` does that.
 
     Raises
     ------
@@ -71,6 +72,7 @@ def _summarize_onnx(content: bytes) -> dict[str, Any]:
     classes = read_description(metadata).classes
     try:
         image = json.loads(metadata["transform"])
+        agreement = json.loads(metadata.get("agreement", "null"))
     except (KeyError, ValueError, RecursionError) as error:
         raise RefusedError(f"has damaged metadata ({error})") from error
     return {
@@ -78,6 +80,8 @@ def _summarize_onnx(content: bytes) -> dict[str, Any]:
         "format": int(metadata["effboost_format"]),
         "classes": classes.tolist(),
         "image": image,
+        "precision": metadata.get("precision", "float32"),
+        "agreement": agreement,
         "made_with": {"effboost": metadata.get("effboost_version")},
         "bytes": len(content),
     }

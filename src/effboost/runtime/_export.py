@@ -19,7 +19,7 @@ from effboost.exceptions import RuntimeUnavailableError
 from effboost.runtime._onnx import OnnxRuntime
 from effboost.runtime._torch import TorchRuntime
 
-__all__ = ["export_graph"]
+__all__ = ["check_graph", "export_graph", "make_exportable"]
 
 _OPSET: Final = 18
 # Rounding in a deep network changes features by far less, another network by far more.
@@ -51,20 +51,44 @@ def export_graph(module: nn.Module, transform: ImageTransform) -> bytes:
         If the network cannot be exported, or its graph computes other features.
     """
     reference = TorchRuntime(module, transform, torch.device("cpu"), batch_size=1)
-    probes = [_make_probe(transform.side, number) for number in range(_N_PROBES)]
     try:
-        graph = _export(_FromPixels(reference), torch.from_numpy(probes[0]))
+        graph = _export(
+            make_exportable(reference), torch.from_numpy(_make_probe(transform.side, 0))
+        )
+    except Exception as error:  # exporters fail in many ways, none of them documented
+        raise RuntimeUnavailableError(f"the network cannot be exported: {_why(error)}") from error
+    check_graph(graph, reference, transform)
+    return graph
+
+
+def check_graph(graph: bytes, reference: TorchRuntime, transform: ImageTransform) -> None:
+    """Check that a graph computes the features of a network for images of noise.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        If it does not, or cannot be run.
+    """
+    probes = (_make_probe(transform.side, number) for number in range(_N_PROBES))
+    try:
         runtime = OnnxRuntime(graph)
         same = any(_alike(runtime.run(probe), reference.run(probe)) for probe in probes)
-    except Exception as error:  # exporters fail in many ways, none of them documented
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RuntimeUnavailableError(f"the network cannot be exported: {reason}") from error
+    except Exception as error:  # of onnxruntime, which documents none
+        raise RuntimeUnavailableError(f"the network cannot be exported: {_why(error)}") from error
     if not same:
         raise RuntimeUnavailableError(
             "the exported network computes other features than torch; a forward that branches on "
             "its data, or that draws random numbers, cannot be exported"
         )
-    return graph
+
+
+def make_exportable(reference: TorchRuntime) -> nn.Module:
+    """Return the module that is exported: the network with its normalisation."""
+    return _FromPixels(reference)
+
+
+def _why(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class _FromPixels(nn.Module):
@@ -100,8 +124,20 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
         )
     if program is None:
         raise RuntimeError("torch.onnx returned nothing")
-    graph: bytes = _fold_casts(program.model_proto).SerializeToString()
+    graph: bytes = _without_notes(_fold_casts(program.model_proto)).SerializeToString()
     return graph
+
+
+def _without_notes(model: Any) -> Any:
+    """Remove the exporter's notes, such as paths of this machine, in place."""
+    graph = model.graph
+    for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del noted.metadata_props[:]
+        noted.doc_string = ""
+    for value in graph.value_info:
+        del value.metadata_props[:]
+        value.doc_string = ""
+    return model
 
 
 def _fold_casts(model: Any) -> Any:

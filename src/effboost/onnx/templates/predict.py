@@ -1,11 +1,15 @@
 """Classify images by model.onnx, which is in the folder of this file.
 
     python predict.py cells/ slide.bmp --out results.csv
+    python predict.py --watch arriving/ --out results.csv
 
 Needs only numpy, Pillow and onnxruntime. Writes one line for each image: its file, the most
 probable class, the probability of each class and, if the model knows it, whether the image is
 unlike the training images. If an image cannot be read, an error is printed
 to stderr, the other images are still predicted, and the exit status is 1.
+
+With --watch, images that arrive in a folder are classified until Ctrl-C or SIGTERM. A file is read
+when it has stopped growing. Rows are appended; after a restart, files that have a row are left out.
 
 Files are listed, read and checked by the modules in effboost_parts, which are those of effboost.
 """
@@ -14,9 +18,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,6 +40,7 @@ from effboost._utils.probabilities import find_fault
 from effboost.datasets._files import find_images, warn_of_others
 from effboost.exceptions import EffboostError
 from effboost.onnx._model import OnnxModel
+from effboost.onnx._watch import resume_table, watch_folder
 
 
 def main() -> int:
@@ -43,7 +49,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    add("images", nargs="*", metavar="IMAGE_OR_FOLDER")
     add("--out", metavar="FILE", help="CSV to write; default: standard output")
     add("--model", default=Path(__file__).with_name("model.onnx"))
     add(
@@ -52,34 +58,59 @@ def main() -> int:
         metavar="VALUE",
         help="value of white in images with more than 8 bits, such as 4095 for 12 bits",
     )
+    add("--watch", metavar="FOLDER", help="classify what arrives in a folder; needs --out")
+    add("--interval", type=float, default=2.0, metavar="SECONDS", help="between looks; default: 2")
     options = parser.parse_args()
+    if bool(options.images) == bool(options.watch):
+        parser.error("name images and folders, or one folder by --watch")
+    if options.watch and not options.out:
+        parser.error("--watch needs --out: rows are appended to that file")
     warnings.simplefilter("always")
     warnings.simplefilter("ignore", ResourceWarning)  # such as of a file that Ctrl-C left unclosed
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         model, decoder = OnnxModel.read(options.model), Decoder(options.white_level)
         # File names that are not UTF-8 are written as they are.
+        if options.watch:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            known = resume_table(options.out, name_columns(model))
+            with Path(options.out).open(
+                "a", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as out:
+                arriving = watch_folder(Path(options.watch), known, options.interval)
+                return classify(model, decoder, arriving, out)
         if options.out:
             with Path(options.out).open(
                 "w", encoding="utf-8", errors="surrogateescape", newline=""
             ) as out:
-                return classify(model, decoder, options.images, out)
+                return classify_all(model, decoder, options.images, out)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="surrogateescape", newline="")
-        return classify(model, decoder, options.images, sys.stdout)
+        return classify_all(model, decoder, options.images, sys.stdout)
     except (EffboostError, OSError) as error:
         _print("error", error)
         return 1
 
 
-def classify(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) -> int:
+def classify_all(model: OnnxModel, decoder: Decoder, names: list[str], out: TextIO) -> int:
+    """Write the table of files and folders; return the exit status."""
+    write_row(out, name_columns(model))
+    # Each image once.
+    return classify(model, decoder, dict.fromkeys(list_images(names)), out)
+
+
+def name_columns(model: OnnxModel) -> list[str]:
+    """Name the columns of the table."""
+    classes = model.description.classes.tolist()
+    flags = ["familiarity", "familiar", "reasons"] if model.description.usual else []
+    return ["file", "label", *(f"probability_{label}" for label in classes), *flags]
+
+
+def classify(model: OnnxModel, decoder: Decoder, paths: Iterable[str], out: TextIO) -> int:
     """Write a line as soon as an image is predicted; return the exit status."""
     status, n_images = 0, 0
     classes = model.description.classes.tolist()
-    flags = ["familiarity", "familiar", "reasons"] if model.description.usual else []
-    write_row(out, ["file", "label", *(f"probability_{label}" for label in classes), *flags])
-    # Each image once.
-    for path in dict.fromkeys(list_images(names)):
+    for path in paths:
         n_images += 1
         try:
             probabilities, flags = predict(model, read_image(decoder, path))
