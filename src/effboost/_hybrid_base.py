@@ -228,8 +228,8 @@ class BaseHybridClassifier(
         ... )
         >>> clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
         >>> clf = clf.fit(cells.images, cells.target, groups=cells.groups)
-        >>> noise = np.random.default_rng(0).integers(0, 256, (1, 200, 200, 3), dtype=np.uint8)
-        >>> table = clf.check_familiarity(noise)
+        >>> green = np.full((1, 200, 200, 3), (0, 255, 0), dtype=np.uint8)
+        >>> table = clf.check_familiarity(green)
         >>> table
         <FamiliarityTable of 1, 1 unfamiliar>
         >>> table.reasons[0]
