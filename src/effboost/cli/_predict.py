@@ -126,7 +126,7 @@ def _shows_flags(model: Any, arguments: argparse.Namespace) -> bool:
     """Return whether the output has flags: if the model can, and a continued file has them."""
     if arguments.no_flags or not hasattr(model, "check_familiarity"):
         return False
-    is_continued = arguments.resume and arguments.out.is_file() and arguments.out.stat().st_size
+    is_continued = arguments.resume and arguments.out.is_file()
     return not is_continued or has_flags(arguments.out)
 
 

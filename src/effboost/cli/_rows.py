@@ -101,8 +101,11 @@ def make_writer(
 
 
 def has_flags(path: Path) -> bool:
-    """Return whether the first row of a file of predictions, in CSV or JSON, has flags."""
-    first = next(read_records(path, lambda record: True), b"").decode("utf-8", "replace")
+    """Return whether a file of predictions, in CSV or JSON, has flags, or no complete row yet."""
+    record = next(read_records(path, lambda record: True), None)
+    if record is None:
+        return True
+    first = record.decode("utf-8", "replace")
     if first.lstrip().startswith("{"):
         return f'"{_FLAGS[1]}":' in first
     return list(_FLAGS) == _split(first)[-1 - len(_FLAGS) : -1]
