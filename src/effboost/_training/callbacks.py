@@ -115,12 +115,12 @@ class _GradualUnfreezing(Callback):
 class _ProgressiveResizing(Callback):
     """Set the size of the training images of each epoch."""
 
-    def __init__(self, network: TrainingModule, schedule: Schedule, n_epochs: int):
-        self.network, self.schedule, self.n_epochs = network, schedule, n_epochs
+    def __init__(self, network: TrainingModule, first: int, n_epochs: int):
+        self.network, self.first, self.n_epochs = network, first, n_epochs
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
         self.network.training_side = _side_in_epoch(
-            self.schedule, len(net.history), self.n_epochs, self.network.side
+            len(net.history), self.n_epochs, self.first, self.network.side
         )
 
 
@@ -175,9 +175,10 @@ def configured_callbacks(
     if schedule.unfreezing_epochs:
         unfreezing = _GradualUnfreezing(network, trainee.stages, schedule.unfreezing_epochs)
         callbacks.append(("unfreezing", unfreezing))
-    if schedule.initial_image_size is not None:
-        network.check_size(schedule.initial_image_size)
-        resizing = _ProgressiveResizing(network, schedule, config.max_epochs)
+    first = schedule.initial_image_size
+    if first is not None:
+        network.check_size(first)
+        resizing = _ProgressiveResizing(network, first, config.max_epochs)
         callbacks.append(("resizing", resizing))
     if schedule.decay is not None or schedule.warmup_fraction:
         rates = LRScheduler(
@@ -216,10 +217,9 @@ def _rate_factor(schedule: Schedule, step: int, n_steps: int) -> float:
     return (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm))) / 2
 
 
-def _side_in_epoch(schedule: Schedule, epoch: int, n_epochs: int, full: int) -> int:
+def _side_in_epoch(epoch: int, n_epochs: int, first: int, full: int) -> int:
     """Return the side of the training images in an epoch; the first epoch is 1."""
-    first = schedule.initial_image_size
-    if first is None or epoch >= n_epochs:
+    if epoch >= n_epochs:
         return full
     side = first + (full - first) * (epoch - 1) / (n_epochs - 1)
     return min(full, max(first, 32 * round(side / 32)))

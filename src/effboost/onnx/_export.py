@@ -31,6 +31,7 @@ from effboost.onnx._precision import to_float16, to_int8
 from effboost.onnx._preprocess import preprocess
 from effboost.onnx._standalone import write_folder
 from effboost.onnx._web import check_web, write_page
+from effboost.runtime._export import remove_notes
 from onnx import checker, helper
 
 __all__ = ["export_onnx"]
@@ -290,10 +291,8 @@ def _put_last(graph: onnx.GraphProto, name: str) -> None:
 
 
 def _part(graph: onnx.GraphProto, name: str) -> onnx.ModelProto:
-    """Return a part of the graph without the exporter's metadata, such as paths of this machine."""
+    """Return a part of the graph under a name, without notes of its exporter."""
     graph.name = name
-    del graph.value_info[:], graph.metadata_props[:]
-    for noted in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        del noted.metadata_props[:]
-        noted.doc_string = ""
+    del graph.value_info[:]
+    remove_notes(graph)
     return as_model(graph)

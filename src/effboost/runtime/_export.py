@@ -19,7 +19,7 @@ from effboost.exceptions import RuntimeUnavailableError
 from effboost.runtime._onnx import OnnxRuntime
 from effboost.runtime._torch import TorchRuntime
 
-__all__ = ["check_graph", "export_graph", "make_exportable"]
+__all__ = ["check_graph", "export_graph", "make_exportable", "remove_notes"]
 
 _OPSET: Final = 18
 # Rounding in a deep network changes features by far less, another network by far more.
@@ -124,20 +124,20 @@ def _export(module: nn.Module, pixels: torch.Tensor) -> bytes:
         )
     if program is None:
         raise RuntimeError("torch.onnx returned nothing")
-    graph: bytes = _without_notes(_fold_casts(program.model_proto)).SerializeToString()
+    model = _fold_casts(program.model_proto)
+    del model.metadata_props[:]
+    model.doc_string = ""
+    remove_notes(model.graph)
+    graph: bytes = model.SerializeToString()
     return graph
 
 
-def _without_notes(model: Any) -> Any:
-    """Remove the exporter's notes, such as paths of this machine, in place."""
-    graph = model.graph
-    for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+def remove_notes(graph: Any) -> None:
+    """Remove the exporter's notes from a graph, such as paths of this machine, in place."""
+    parts = (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info)
+    for noted in (graph, *parts):
         del noted.metadata_props[:]
         noted.doc_string = ""
-    for value in graph.value_info:
-        del value.metadata_props[:]
-        value.doc_string = ""
-    return model
 
 
 def _fold_casts(model: Any) -> Any:
