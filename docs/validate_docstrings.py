@@ -32,6 +32,11 @@ class PublicName(Validator):
         super().__init__(get_doc_object(obj_name, config={"show_class_members": False}))
 
     @property
+    def signature_parameters(self):
+        # A protocol is never constructed.
+        return () if getattr(self.obj, "_is_protocol", False) else super().signature_parameters
+
+    @property
     def doc_all_parameters(self):
         documented = super().doc_all_parameters
         is_read = dataclasses.is_dataclass(self.obj) or is_subclass(self.obj, Exception, tuple)

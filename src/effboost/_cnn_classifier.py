@@ -122,13 +122,24 @@ class CNNClassifier(
 
         Parameters
         ----------
-        X, y, groups, sample_weight, X_val, y_val, groups_val
-            See `ImageFeaturizer.fit`.
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        y : array-like of shape (n_samples,)
+            The labels: strings or integers, of two classes or more.
+        groups, sample_weight : array-like of shape (n_samples,), default=None
+            Subject and weight of each image; see `ImageFeaturizer.fit`.
+        X_val, y_val, groups_val : images, labels and subjects, default=None
+            What each epoch is validated on; see `ImageFeaturizer.fit`.
 
         Returns
         -------
         self : object
             The fitted classifier.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the featurizer has ``training=None``; also the errors of `ImageFeaturizer.fit`.
         """
         featurizer: ImageFeaturizer = self._child("featurizer")
         if featurizer.training is None:

@@ -19,6 +19,14 @@ class EfficientNetFeaturizer(ImageFeaturizer):
     ImageNet weights, on a 448-pixel centre crop resized to 224 and scaled to [0, 1], is trained for
     five epochs by Adamax, and then computes 1280 features.
 
+    Parameters
+    ----------
+    backbone : str, BackboneSpec or callable, default="efficientnet_b0"
+        The network, of the EfficientNet family.
+    weights, training, transform, features, extra_features, views, image_shape, cache, runtime, \
+device, callbacks, random_state, verbose : as in `ImageFeaturizer`
+        The parameters of `ImageFeaturizer`, with the same defaults.
+
     See Also
     --------
     ImageFeaturizer : The same for any network.

@@ -33,6 +33,17 @@ class FeatureTable:
         Position of each row's image in `X`: ``y[table.positions]`` are the labels of the rows.
     rejects : RejectTable
         The images that could not be read, with their positions in `X`.
+
+    Examples
+    --------
+    Labels go with the rows by their positions:
+
+    >>> import numpy as np
+    >>> from effboost import FeatureTable, Reject, RejectTable
+    >>> rejects = RejectTable([Reject("cells/1.png", 1, "the file is empty (0 bytes)")])
+    >>> table = FeatureTable(np.zeros((2, 1280), np.float32), np.array([0, 2]), rejects)
+    >>> np.array(["ALL", "HEM", "HEM"])[table.positions]
+    array(['ALL', 'HEM'], dtype='<U3')
     """
 
     features: npt.NDArray[np.float32]
@@ -121,16 +132,20 @@ def iter_features(
 
     Parameters
     ----------
-    model, X, on_error
-        See `extract_features`.
+    model : ImageFeaturizer, HybridClassifier or CNNClassifier
+        Fitted.
+    X : images, n_samples of them
+        What `ImageSequence` takes.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether an image that cannot be read raises an error, or becomes a row of `rejects`.
     block_size : int, default=256
         Number of images of a block.
     progress : bool, default=False
         Show a progress bar with rate and time left on stderr.
 
-    Yields
-    ------
-    FeatureTable
+    Returns
+    -------
+    iterator of FeatureTable
         For each block of images, in their order, with positions in the whole of `X`. A block of
         which no image can be read has no rows.
 

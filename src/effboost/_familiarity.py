@@ -40,6 +40,22 @@ class FamiliarityTable:
         A tuple of strings for each image, empty if it is familiar: "features" for a p-value of at
         most `alpha`, and "size", "exposure" and "blur" for an image outside the range of the
         training images.
+
+    See Also
+    --------
+    HybridClassifier.check_familiarity : Returns such a table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost import FamiliarityTable
+    >>> reasons = np.empty(2, dtype=object)
+    >>> reasons[:] = [(), ("blur",)]
+    >>> table = FamiliarityTable(np.array([0.6, 0.3]), np.array([True, False]), reasons)
+    >>> table
+    <FamiliarityTable of 2, 1 unfamiliar>
+    >>> np.flatnonzero(~table.familiar).tolist(), table.reasons[1]
+    ([1], ('blur',))
     """
 
     p_values: _Floats

@@ -285,8 +285,14 @@ class ImageFeaturizer(BaseImageFeaturizer):
 
         Parameters
         ----------
-        X, y, groups, sample_weight, X_val, y_val, groups_val
-            See `fit`.
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        y : array-like of shape (n_samples,), default=None
+            The labels. Needed for fine-tuning.
+        groups, sample_weight : array-like of shape (n_samples,), default=None
+            Subject and weight of each image; see `fit`.
+        X_val, y_val, groups_val : images, labels and subjects, default=None
+            What each epoch is validated on; see `fit`.
 
         Returns
         -------

@@ -44,6 +44,18 @@ class Prediction:
         Whether it is like the training images; None without ``flags=True``.
     reasons : tuple of str
         Why it is not: some of "features", "size", "exposure" and "blur".
+
+    See Also
+    --------
+    iter_predictions : Returns one for each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost import Prediction
+    >>> prediction = Prediction("cells/1.png", "ALL", np.array([0.9, 0.1]))
+    >>> print(prediction.error or f"{prediction.label}: {prediction.probabilities.max():.0%}")
+    ALL: 90%
     """
 
     image: str
@@ -70,6 +82,19 @@ class PredictionTable:
         Position of each row's image in `X`.
     rejects : RejectTable
         The images that could not be read, with their positions in `X`.
+
+    See Also
+    --------
+    predict_images : Returns such a table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost import PredictionTable, Reject, RejectTable
+    >>> rejects = RejectTable([Reject("cells/1.png", 1, "the file is empty (0 bytes)")])
+    >>> table = PredictionTable(np.array(["ALL", "HEM"]), None, np.array([0, 2]), rejects)
+    >>> dict(zip(table.positions.tolist(), table.labels.tolist()))
+    {0: 'ALL', 2: 'HEM'}
     """
 
     labels: npt.NDArray[Any]
@@ -178,9 +203,9 @@ def iter_predictions(
         Also tell which images are unlike those that the classifier was trained on, by its
         `check_familiarity`.
 
-    Yields
-    ------
-    Prediction
+    Returns
+    -------
+    iterator of Prediction
         One for each image, in their order, with what ``predict`` and ``predict_proba`` return.
 
     Raises

@@ -45,6 +45,17 @@ class Reject:
         Why it cannot be read.
     partition : int or None
         Number of its partition, from 0, if the images are in partitions.
+
+    See Also
+    --------
+    predict_images : Returns a table of rejects.
+
+    Examples
+    --------
+    >>> from effboost import Reject
+    >>> reject = Reject("cells/3.png", 3, "the file is empty (0 bytes)")
+    >>> print(reject.path, reject.reason)
+    cells/3.png the file is empty (0 bytes)
     """
 
     path: str | None
@@ -54,7 +65,20 @@ class Reject:
 
     @classmethod
     def of(cls, error: ImageDecodeError, position: int) -> Reject:
-        """Return the row for an error."""
+        """Return the row for an error.
+
+        Parameters
+        ----------
+        error : ImageDecodeError
+            Why the image cannot be read.
+        position : int
+            Position of the image, from 0.
+
+        Returns
+        -------
+        Reject
+            The row.
+        """
         return cls(error.path, position, error.reason)
 
 
@@ -83,7 +107,20 @@ class RejectTable(Sequence[Reject]):
 
     @classmethod
     def of(cls, errors: Mapping[int, ImageDecodeError], start: int = 0) -> RejectTable:
-        """Return the table of errors by position, of images that begin at a position."""
+        """Return the table of errors by position, of images that begin at a position.
+
+        Parameters
+        ----------
+        errors : mapping of int to ImageDecodeError
+            The errors, by position from `start`.
+        start : int, default=0
+            Position of the first image.
+
+        Returns
+        -------
+        RejectTable
+            A row for each error, in order.
+        """
         return cls(Reject.of(errors[i], start + i) for i in sorted(errors))
 
     def __len__(self) -> int:
@@ -112,7 +149,18 @@ class RejectTable(Sequence[Reject]):
         return np.array([reject.position for reject in self], dtype=np.intp)
 
     def in_partition(self, partition: int) -> RejectTable:
-        """Return the same rows as those of a partition."""
+        """Return the same rows as those of a partition.
+
+        Parameters
+        ----------
+        partition : int
+            Number of the partition, from 0.
+
+        Returns
+        -------
+        RejectTable
+            The rows, with this partition.
+        """
         return RejectTable(dataclasses.replace(row, partition=partition) for row in self)
 
     def to_csv(self, path: str | os.PathLike[str], *, escape_formulas: bool = False) -> Path:

@@ -230,6 +230,25 @@ class SubjectScorer(BaseScorer):
     Without `groups`, the subjects are the groups of an `ImageSequence`. Votes of the images replace
     probabilities if the classifier has no `predict_proba` or if, in scores of predicted classes,
     its `predict` does not return the most probable class.
+
+    Parameters
+    ----------
+    scorer : scikit-learn scorer
+        The score of subjects, as `sklearn.metrics.get_scorer` returns it.
+    **kwargs
+        Further keywords of its score function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.metrics import get_scorer
+    >>> from effboost.metrics import SubjectScorer
+    >>> X, y = np.zeros((4, 1)), ["ALL", "ALL", "HEM", "ALL"]
+    >>> scorer = SubjectScorer(get_scorer("accuracy"))
+    >>> clf = DummyClassifier().fit(X, y)
+    >>> scorer(clf, X, y, groups=["S1", "S1", "S2", "S3"])  # 2 of 3 subjects
+    0.6666666666666666
     """
 
     # With metadata routing, groups are requested by default.

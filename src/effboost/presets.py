@@ -33,11 +33,17 @@ def paper(
 
     Parameters
     ----------
-    backbone, weights, device
-        Parameters of `ImageFeaturizer`. The paper also tries "vgg16", "resnet18" and
+    backbone : str, BackboneSpec or callable, default="efficientnet_b0"
+        The network; see `ImageFeaturizer`. The paper also tries "vgg16", "resnet18" and
         "inception_v3".
-    random_state, verbose
-        Parameters of `HybridClassifier`.
+    weights : "imagenet", path or None, default="imagenet"
+        Its initial weights; see `ImageFeaturizer`.
+    device : str, default="auto"
+        Where torch computes; see `ImageFeaturizer`.
+    random_state : int, RandomState instance or None, default=None
+        See `HybridClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr, 2 also a table of the epochs.
     **keywords
         ``fine_tune=False``, and any other parameter of `ImageFeaturizer`, `FineTuning` and
         `ImageTransform` by its own name: ``image_size``, ``crop_size``, ``normalize``,
@@ -85,7 +91,17 @@ def paper_code(
 
     Parameters
     ----------
-    backbone, weights, device, random_state, verbose, **keywords
+    backbone : str, BackboneSpec or callable, default="efficientnet_b0"
+        The network; see `ImageFeaturizer`.
+    weights : "imagenet", path or None, default="imagenet"
+        Its initial weights; see `ImageFeaturizer`.
+    device : str, default="auto"
+        Where torch computes; see `ImageFeaturizer`.
+    random_state : int, RandomState instance or None, default=None
+        See `HybridClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr, 2 also a table of the epochs.
+    **keywords
         See `paper`.
 
     Returns
@@ -126,10 +142,16 @@ def frozen(
 
     Parameters
     ----------
-    backbone, weights, device
-        Parameters of `ImageFeaturizer`.
-    random_state, verbose
-        Parameters of `HybridClassifier`.
+    backbone : str, BackboneSpec or callable, default="efficientnet_b0"
+        The network; see `ImageFeaturizer`.
+    weights : "imagenet", path or None, default="imagenet"
+        Its initial weights; see `ImageFeaturizer`.
+    device : str, default="auto"
+        Where torch computes; see `ImageFeaturizer`.
+    random_state : int, RandomState instance or None, default=None
+        See `HybridClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr, 2 also a table of the epochs.
     **keywords
         Any other parameter of `ImageFeaturizer` and `ImageTransform` by its own name:
         ``image_size``, ``crop_size``, ``normalize``, ``cache``, ``runtime``, ...
@@ -176,9 +198,11 @@ def recommended(
 
     Parameters
     ----------
-    backbone, weights, device
-        Parameters of `ImageFeaturizer`. Networks of timm keep their pooled features and 224 pixels,
-        since vision transformers were not compared.
+    backbone : str, BackboneSpec or callable, default="efficientnet_b0"
+        The network; see `ImageFeaturizer`. Networks of timm keep their pooled
+        features and 224 pixels, since vision transformers were not compared.
+    weights : "imagenet", path or None, default="imagenet"
+        Its initial weights; see `ImageFeaturizer`.
     fine_tune : bool, default=False
         First train the last three stages for 10 epochs, on 224 pixels; the features of the last
         stage are then used, too: AdamW with a lower learning rate than for
@@ -188,8 +212,12 @@ def recommended(
         weights. With ``weights=None``, all stages are trained, at one rate, and batch norm
         statistics are estimated. With a hundred subjects or more, also use
         ``set_params(calibration="temperature")``.
-    random_state, verbose
-        Parameters of `HybridClassifier`.
+    device : str, default="auto"
+        Where torch computes; see `ImageFeaturizer`.
+    random_state : int, RandomState instance or None, default=None
+        See `HybridClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr, 2 also a table of the epochs.
     **keywords
         Any other parameter of `ImageFeaturizer`, `ImageTransform` and, with `fine_tune`,
         `FineTuning` by its own name: ``image_size``, ``crop_size``, ``max_epochs``, ``lr``,

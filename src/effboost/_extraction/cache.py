@@ -105,7 +105,18 @@ class Cache:
 
     @classmethod
     def at(cls, place: Cache | str | os.PathLike[str] | None) -> Cache | None:
-        """Turn a folder into a cache; return a cache, or None, as it is."""
+        """Turn a folder into a cache; return a cache, or None, as it is.
+
+        Parameters
+        ----------
+        place : Cache, str, path or None
+            The parameter `cache` of an estimator.
+
+        Returns
+        -------
+        Cache or None
+            The cache; None without one.
+        """
         return place if place is None or isinstance(place, Cache) else cls(place)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -276,11 +276,33 @@ class ImageSequence:
             raise error.kind(index, self.path(index), str(error), origin) from error.__cause__
 
     def name(self, index: int) -> str:
-        """Return the path of an image, or its position in the original sequence."""
+        """Return the path of an image, or its position in the original sequence.
+
+        Parameters
+        ----------
+        index : int
+            Position of the image, from 0.
+
+        Returns
+        -------
+        str
+            The path, or "position" and a number.
+        """
         return self.path(index) or f"position {int(self._index[index])}"
 
     def path(self, index: int) -> str | None:
-        """Return the path of an image, or None if it came from memory."""
+        """Return the path of an image, or None if it came from memory.
+
+        Parameters
+        ----------
+        index : int
+            Position of the image, from 0.
+
+        Returns
+        -------
+        str or None
+            The path.
+        """
         return self._source.path(int(self._index[index]))
 
     def __sizeof__(self) -> int:

@@ -337,7 +337,22 @@ class FineTuning(ParameterSet):
         return bool(self._child("schedule").unfreezing_epochs)
 
     def resolve(self, device: torch.device, seed: int, **others: Any) -> TrainingConfig:
-        """Return the parameters for the trainer, with all short forms replaced."""
+        """Return the parameters for the trainer, with all short forms replaced.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to compute.
+        seed : int
+            Seed of order, views and dropout.
+        **others
+            Further parameters of the trainer.
+
+        Returns
+        -------
+        TrainingConfig
+            The parameters.
+        """
         optimizer = self.optimizer
         return TrainingConfig(
             max_epochs=self.max_epochs,
@@ -373,16 +388,8 @@ class TrainingConfig:
         Learning rate; or those of the first stage, the other stages, and the head.
     schedule : Schedule
         How rates and frozen stages change.
-    weight_decay : float or None
-        None is the optimizer's own default.
-    freeze_batch_norm : bool
-        Keep the statistics of every batch norm as they were loaded.
-    label_smoothing : float
-        Share of each target that is spread over all classes.
-    augmentation : Augmentation or None
-        The random views of training images.
-    minority_augmentation : Augmentation or None
-        The same for images of all classes but the largest; None means `augmentation`.
+    weight_decay, freeze_batch_norm, label_smoothing, augmentation, minority_augmentation
+        See `FineTuning`.
     patience : int or None
         Stop after this number of epochs without a lower validation loss, and restore the best
         weights.

@@ -215,7 +215,13 @@ class ImageTransform(ParameterSet):
         return np.ascontiguousarray(np.moveaxis(normalized, -1, 1))
 
     def describe(self) -> dict[str, Any]:
-        """Return the transform as plain values, in the form that files and caches store."""
+        """Return the transform as plain values, in the form that files and caches store.
+
+        Returns
+        -------
+        dict
+            Sizes in pixels, mean and standard deviation of each channel, stain and foreground.
+        """
         mean, std = ([float(value) for value in part] for part in self.mean_and_std)
         return {
             "crop_size": self.crop_size,

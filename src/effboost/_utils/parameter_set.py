@@ -49,7 +49,13 @@ class ParameterSet(NestedDefaults):
                 raise ValueError(f"{name}={value!r} has no effect {without}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters as a dictionary; nested groups as dictionaries, too."""
+        """Return the parameters as a dictionary; nested groups as dictionaries, too.
+
+        Returns
+        -------
+        dict
+            The parameters by name.
+        """
         return {
             name: value.to_dict() if isinstance(value, ParameterSet) else value
             for name, value in self.get_params(deep=False).items()
@@ -57,7 +63,18 @@ class ParameterSet(NestedDefaults):
 
     @classmethod
     def from_dict(cls, params: Mapping[str, Any]) -> Self:
-        """Build the group from parameters by name."""
+        """Build the group from parameters by name.
+
+        Parameters
+        ----------
+        params : mapping
+            The parameters, such as those that JSON stores: lists become tuples.
+
+        Returns
+        -------
+        ParameterSet
+            A group of this class.
+        """
         # JSON has lists where Python has tuples.
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in params.items()})
 

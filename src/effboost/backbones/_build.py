@@ -71,6 +71,14 @@ def build_backbone(
         If the file is damaged, or contains more than tensors.
     UnsupportedInputError
         If the network has no such features, or does not take the size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.backbones import build_backbone, get_backbone_spec
+    >>> module = build_backbone(get_backbone_spec("resnet18"), None, seed=0)
+    >>> module(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 1000])
     """
     if spec.timm_name is not None:
         state = None
@@ -114,10 +122,30 @@ def build_backbone(
 def feature_width(module: nn.Module, image_size: int) -> int:
     """Return the number of features of an image of this size.
 
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, up to its features.
+    image_size : int
+        Side of its images, in pixels.
+
+    Returns
+    -------
+    int
+        The number.
+
     Raises
     ------
     ValueError
         If the network does not take the size, or does not return one row for each image.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, feature_width
+    >>> from effboost.backbones import get_backbone_spec, remove_head
+    >>> spec = get_backbone_spec("resnet18")
+    >>> feature_width(remove_head(build_backbone(spec, None, seed=0), spec), image_size=32)
+    512
     """
     return _probe(module, image_size).shape[1]
 
@@ -141,6 +169,16 @@ def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> st
     -------
     str
         64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, get_backbone_spec, network_digest
+    >>> spec = get_backbone_spec("resnet18")
+    >>> one, other = (
+    ...     network_digest(build_backbone(spec, None, seed=seed), spec, 32) for seed in (0, 1)
+    ... )
+    >>> one == other
+    False
     """
     parts = [spec.name, spec.options, spec.head, module]
     parts += [version(package) for package in ("torch", "torchvision")]

@@ -24,6 +24,14 @@ class MapLayout:
         Number of tokens before them: class token and register tokens.
     channels_last : bool
         Whether maps are of shape (b, h, w, c), as in Swin transformers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.backbones import MapLayout
+    >>> layout = MapLayout(grid=(14, 14), n_prefix=1)  # of a ViT-B/16 at 224 pixels
+    >>> layout.as_map(torch.zeros(2, 197, 768)).shape
+    torch.Size([2, 768, 14, 14])
     """
 
     grid: tuple[int, int] | None = None
@@ -32,7 +40,18 @@ class MapLayout:
 
     @classmethod
     def of(cls, module: nn.Module) -> MapLayout:
-        """Look up the layout of a network."""
+        """Look up the layout of a network.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            The network.
+
+        Returns
+        -------
+        MapLayout
+            Its layout.
+        """
         if not is_of_timm(module):
             return cls()
         n_prefix = getattr(module, "num_prefix_tokens", None)
@@ -42,7 +61,18 @@ class MapLayout:
         return cls((int(grid[0]), int(grid[1])), int(n_prefix))
 
     def as_map(self, value: object) -> torch.Tensor | None:
-        """Return a layer's output as a map of shape (b, c, h, w), or None if it is none."""
+        """Return a layer's output as a map, or None if it is none.
+
+        Parameters
+        ----------
+        value : object
+            What the layer returned.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, c, h, w) or None
+            The map.
+        """
         if not isinstance(value, torch.Tensor) or value.ndim != (4 if self.grid is None else 3):
             return None
         if self.grid is not None:
@@ -55,6 +85,16 @@ class MapLayout:
         """Turn a layer's output, known to be a map, into one of shape (b, c, h, w).
 
         Its shape is not read, so that torch.fx can trace this.
+
+        Parameters
+        ----------
+        value : torch.Tensor
+            What the layer returned.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, c, h, w)
+            The map.
         """
         if self.grid is not None:
             n_patches = self.grid[0] * self.grid[1]

@@ -63,6 +63,19 @@ class BackboneSpec:
     image_size : int, default=224
         Side in pixels of the images that the weights were made for; the value for
         ``ImageTransform(image_size=None)``.
+
+    Examples
+    --------
+    A network of your own, whose last linear layer is its head:
+
+    >>> from torch import nn
+    >>> from effboost.backbones import BackboneSpec
+    >>> def build(n_channels):
+    ...     pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    ...     return nn.Sequential(nn.Conv2d(3, n_channels, 3), *pool, nn.Linear(n_channels, 2))
+    >>> spec = BackboneSpec("mine", weights=None, factory=build, options=(("n_channels", 8),))
+    >>> spec.head_of(spec.build())
+    '3'
     """
 
     name: str
@@ -84,7 +97,18 @@ class BackboneSpec:
         return self.name.removeprefix(PREFIX) if is_timm else None
 
     def build(self) -> nn.Module:
-        """Build the network with random weights."""
+        """Build the network with random weights.
+
+        Returns
+        -------
+        torch.nn.Module
+            The network, with its classification layer.
+
+        Raises
+        ------
+        TypeError
+            If the factory returns something else.
+        """
         if self.timm_name is not None:
             return build_timm(self.timm_name, self.options)
         options = dict(self.options)
@@ -103,6 +127,16 @@ class BackboneSpec:
 
     def head_of(self, module: nn.Module) -> str | None:
         """Return the dotted name of the classification layer, or None if there is none.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            The network.
+
+        Returns
+        -------
+        str or None
+            The name.
 
         Raises
         ------
@@ -199,6 +233,13 @@ def get_backbone_spec(backbone: str | BackboneSpec | Callable[..., nn.Module]) -
         If no network has this name. The message suggests the nearest names.
     MissingDependencyError
         If it is a network of timm, and timm is not installed.
+
+    Examples
+    --------
+    >>> from effboost.backbones import get_backbone_spec
+    >>> spec = get_backbone_spec("efficientnet_b0")
+    >>> spec.n_features, spec.image_size
+    (1280, 224)
     """
     if isinstance(backbone, BackboneSpec):
         return backbone

@@ -67,6 +67,14 @@ class StageFeatures(nn.Module):
         Pairs of the name of a layer and how its map is pooled.
     own : bool, default=True
         Whether the features of `body` come first; otherwise they are left out.
+
+    Examples
+    --------
+    >>> from effboost.backbones import append_stages, build_backbone, get_backbone_spec, remove_head
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = remove_head(build_backbone(spec, None, seed=0), spec)
+    >>> append_stages(module, spec, [(-1, "max")], image_size=32).pooled
+    (('layer4', 'max'),)
     """
 
     def __init__(
@@ -82,6 +90,18 @@ class StageFeatures(nn.Module):
         self._outputs, self._layout = outputs, layout
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the features.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, 3, h, w)
+            Images.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, n_features)
+            The features.
+        """
         self._outputs.take()  # an earlier call may have failed on the way
         features = self.body(x)
         found = self._outputs.take()
@@ -89,13 +109,31 @@ class StageFeatures(nn.Module):
         return torch.cat([features, *rows] if self.own else rows, dim=1)
 
     def count_channels(self, x: torch.Tensor) -> list[int]:
-        """Count the features that are pooled from each map, by running the network."""
+        """Count the features that are pooled from each map, by running the network.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, 3, h, w)
+            Images.
+
+        Returns
+        -------
+        list of int
+            The number for each pair of `pooled`.
+        """
         self._outputs.take()
         self.body(x)
         found = self._outputs.take()
         return [self._layout.convert(found[name]).shape[1] for name, _ in self.pooled]
 
     def extra_repr(self) -> str:
+        """Return the part of ``repr`` that torch prints in parentheses.
+
+        Returns
+        -------
+        str
+            The pooled layers.
+        """
         return f"pooled={self.pooled}" + ("" if self.own else ", own=False")
 
 
@@ -138,6 +176,15 @@ def append_stages(
     ------
     UnsupportedInputError
         If there is no such stage.
+
+    Examples
+    --------
+    >>> from effboost.backbones import append_stages, build_backbone, feature_width
+    >>> from effboost.backbones import get_backbone_spec, remove_head
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = remove_head(build_backbone(spec, None, seed=0), spec)
+    >>> feature_width(append_stages(module, spec, [(-1, "std"), (-3, "avg")], 32), 32)
+    1152
     """
     if not extra:
         return module
@@ -179,15 +226,33 @@ def renumber_stages(
 
     Parameters
     ----------
-    module, spec, image_size
-        See `append_stages`.
+    module : torch.nn.Module
+        The network, up to its features.
+    spec : BackboneSpec
+        Specification of the network.
     extra : sequence of (int, str)
         Pairs whose numbers count groups of consecutive stages with the same number of channels.
+    image_size : int
+        Side in pixels of the input of the network.
 
     Returns
     -------
     tuple of (int, str)
         Pairs for the same maps, with the numbers of their stages.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If the network has no such groups.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, get_backbone_spec
+    >>> from effboost.backbones import remove_head, renumber_stages
+    >>> spec = get_backbone_spec("mobilenet_v2")
+    >>> module = remove_head(build_backbone(spec, None, seed=0), spec)
+    >>> renumber_stages(module, spec, [(-2, "avg")], image_size=32)
+    XX
     """
     stages = _find_maps(module, spec, image_size)
     ends = _end_widths(stages)

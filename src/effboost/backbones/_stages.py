@@ -22,7 +22,29 @@ _TIMM_LISTS: Final = ("features", "blocks", "stages", "layers")
 
 
 def remove_head(module: nn.Module, spec: BackboneSpec) -> nn.Module:
-    """Remove the classification layer in place, so that the network returns its features."""
+    """Remove the classification layer in place, so that the network returns its features.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, with its classification layer.
+    spec : BackboneSpec
+        Specification of the network.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.backbones import build_backbone, get_backbone_spec, remove_head
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = build_backbone(spec, None, seed=0)
+    >>> remove_head(module, spec)(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 512])
+    """
     head = spec.head_of(module)
     if head is not None:
         module.set_submodule(head, RemovedHead())
@@ -33,6 +55,24 @@ def list_children(module: nn.Module) -> dict[str, nn.Module]:
     """List the children of a network by name; a child ``features`` is replaced by its children.
 
     So are ``blocks``, ``stages`` and ``layers`` in networks of timm.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    dict of str to torch.nn.Module
+        The children by their dotted names, in order.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, get_backbone_spec, list_children
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = build_backbone(spec, None, seed=0)
+    >>> list(list_children(module))[:5]
+    ['conv1', 'bn1', 'relu', 'maxpool', 'layer1']
     """
     lists = _TIMM_LISTS if is_of_timm(module) else ("features",)
     children: dict[str, nn.Module] = {}
@@ -72,6 +112,14 @@ def list_stages(module: nn.Module, spec: BackboneSpec) -> list[list[nn.Module]]:
     list of list of torch.nn.Module
         The modules of each stage: 9 stages for EfficientNet-B0, 19 for MobileNetV2, 6 for a
         ResNet (the first two are its first convolution and batch norm), 13 for timm's ViT-B/16.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, get_backbone_spec, list_stages
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = build_backbone(spec, None, seed=0)
+    >>> len(list_stages(module, spec))
+    6
     """
     head, children = _find_head(module, spec), list_children(module)
     found = []
@@ -138,6 +186,14 @@ def list_frozen(module: nn.Module, spec: BackboneSpec, n_last: int) -> list[nn.M
     ------
     ValueError
         If the network has fewer stages.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, get_backbone_spec, list_frozen
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = build_backbone(spec, None, seed=0)
+    >>> module.layer1 in list_frozen(module, spec, n_last=2)
+    True
     """
     stages = list_stages(module, spec)
     if n_last > len(stages):
@@ -157,6 +213,29 @@ def list_unfrozen(
     """List the stages that are trained, given the frozen modules (see `list_frozen`).
 
     Parameters of the network itself, such as a class token, belong to the first stage.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, with its classification layer.
+    spec : BackboneSpec
+        Specification of the network.
+    frozen : list of torch.nn.Module
+        The modules that do not change.
+
+    Returns
+    -------
+    list of list of torch.nn.Module
+        The modules of each stage that is trained.
+
+    Examples
+    --------
+    >>> from effboost.backbones import build_backbone, get_backbone_spec
+    >>> from effboost.backbones import list_frozen, list_unfrozen
+    >>> spec = get_backbone_spec("resnet18")
+    >>> module = build_backbone(spec, None, seed=0)
+    >>> len(list_unfrozen(module, spec, list_frozen(module, spec, n_last=2)))
+    2
     """
     stages = [stage for stage in list_stages(module, spec) if stage[0] not in frozen]
     own = next(module.parameters(recurse=False), None)

@@ -60,7 +60,34 @@ class Tap(nn.Module):
 
 
 def replace_layers(module: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
-    """Return a network with the same weights in which some layers, by dotted name, are others."""
+    """Return a network with the same weights in which some layers are others.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network; it is not changed.
+    layers : mapping of str to torch.nn.Module
+        The other layers, by the dotted names of those that they replace.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy that shares all other layers.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from effboost.backbones import replace_layers
+    >>> network = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    >>> other = replace_layers(network, {"1": nn.GELU()})
+    >>> other[0] is network[0], type(other[1]).__name__
+    (True, 'GELU')
+    """
     whole = _copy_one(module)
     copied = {"": whole}
     for name, layer in layers.items():

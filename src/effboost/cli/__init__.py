@@ -56,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success; 1 after an error in data or values, if part of the work failed, or if `check`
         found a problem; 130 after Ctrl-C; 141 if the reader of the output closed it. argparse
         exits with 2 on unknown options.
+
+    Examples
+    --------
+    >>> from effboost.cli import main
+    >>> main(["predict", "missing.effboost", "cells"])
+    1
     """
     interrupts = _Interrupts()
     try:
@@ -113,7 +119,19 @@ def _filter_warnings() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
+    """Build the parser of all commands.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        The parser; parsed arguments have the function of the command as ``run``.
+
+    Examples
+    --------
+    >>> from effboost.cli import make_parser
+    >>> print(make_parser().format_usage())
+    usage: effboost ...
+    """
     parser = argparse.ArgumentParser(
         prog="effboost",
         description="EfficientNet features and boosted trees for image classification.",

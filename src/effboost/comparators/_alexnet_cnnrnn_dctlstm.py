@@ -25,6 +25,13 @@ class CNNRNN(nn.Module):
     """An LSTM over the positions of AlexNet's last feature maps; returns its last 128 values.
 
     All of it is assumed: the maps as a sequence of positions, row by row, and the LSTM's width.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.comparators import CNNRNN
+    >>> CNNRNN()(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 128])
     """
 
     def __init__(self) -> None:
@@ -33,7 +40,18 @@ class CNNRNN(nn.Module):
         self.rnn = nn.LSTM(256, 128, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn images of shape (b, 3, h, w), 63 pixels or more, into (b, 128) features."""
+        """Compute features of images.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, 3, h, w)
+            Images of 63 pixels or more.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, 128)
+            The features.
+        """
         places = self.features(x).flatten(2).transpose(1, 2)
         return _last(self.rnn, places)
 
@@ -44,6 +62,13 @@ class DCTLSTM(nn.Module):
     It returns the LSTM's last 128 values. All of it is assumed: grey values, the 64 x 64 lowest
     frequencies, their logarithms with the sign kept, the rows as the sequence, and the LSTM's
     width.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.comparators import DCTLSTM
+    >>> DCTLSTM()(torch.zeros(2, 3, 96, 96)).shape
+    torch.Size([2, 128])
     """
 
     n_frequencies = 64
@@ -53,11 +78,33 @@ class DCTLSTM(nn.Module):
         self.rnn = nn.LSTM(self.n_frequencies, 128, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn images of shape (b, 3, h, w) into (b, 128) features."""
+        """Compute features of images.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, 3, h, w)
+            Images.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, 128)
+            The features.
+        """
         return _last(self.rnn, self.transform(x.mean(dim=1)))
 
     def transform(self, grey: torch.Tensor) -> torch.Tensor:
-        """Compute the log frequencies of images (b, h, w) as (b, 64, 64)."""
+        """Compute the logarithms of the lowest frequencies of images.
+
+        Parameters
+        ----------
+        grey : torch.Tensor of shape (b, h, w)
+            Grey images.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, 64, 64)
+            The logarithms, with the signs of the frequencies.
+        """
         rows, columns = (_cosines(side, self.n_frequencies, grey) for side in grey.shape[1:])
         spectrum = rows @ grey @ columns.T
         return spectrum.sign() * spectrum.abs().log1p()
@@ -89,9 +136,38 @@ _DCT_LSTM = BackboneSpec("dct_lstm", 128, weights=None, factory=DCTLSTM, head=No
 
 
 class SubjectVotingClassifier(VotingClassifier):
-    """scikit-learn's `VotingClassifier` on images, whose ``fit`` takes subjects.
+    """A `sklearn.ensemble.VotingClassifier` on images, whose ``fit`` takes subjects.
 
-    It has no parameters of its own. The images carry the subjects to the estimators.
+    The images carry the subjects to the estimators.
+
+    Parameters
+    ----------
+    estimators : list of (str, classifier)
+        Names, and classifiers of images.
+    voting : {"hard", "soft"}, default="hard"
+        Whether labels are counted, or probabilities averaged.
+    weights : array-like of shape (n_classifiers,), default=None
+        Weight of each classifier.
+    n_jobs : int, default=None
+        Number of classifiers that are fitted at the same time.
+    flatten_transform : bool, default=True
+        Form of ``transform`` with soft voting.
+    verbose : bool, default=False
+        Print the time of each fit.
+
+    Examples
+    --------
+    >>> from effboost import presets
+    >>> from effboost.comparators import SubjectVotingClassifier
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> options = {"weights": None, "image_size": 32, "random_state": 0, "runtime": "torch"}
+    >>> clf = SubjectVotingClassifier(
+    ...     [(name, presets.frozen(name, **options)) for name in ("alexnet", "resnet18")],
+    ...     voting="soft",
+    ... )
+    >>> clf.fit(cells.images, cells.target, groups=cells.groups).predict_proba(cells.images).shape
+    (20, 2)
     """
 
     def fit(
@@ -144,8 +220,10 @@ def alexnet_cnnrnn_dctlstm(
     ----------
     weights : "imagenet", path or None, default="imagenet"
         Initial weights of the two AlexNets.
-    random_state, verbose
-        Parameters of the three `CNNClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the three `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, for all three networks.
 

@@ -70,10 +70,10 @@ def bagged_inception_resnets(
         The network. None means Inception-ResNet-v2. Needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
         Initial weights of the two networks.
-    random_state
-        Parameter of `BaggedNetworks`.
-    verbose
-        Parameter of `CNNClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `BaggedNetworks`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, for all three networks.
 
@@ -202,8 +202,10 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X, y, groups, sample_weight
-            See `CNNClassifier.fit`.
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        y, groups, sample_weight : array-like of shape (n_samples,)
+            Label, subject and weight of each image; see `CNNClassifier.fit`.
 
         Returns
         -------
@@ -296,6 +298,14 @@ class JointNetwork(nn.Module):
         Number of features of all of them together.
     n_joint : int
         Width of the layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.comparators import JointNetwork
+    >>> flat = torch.nn.Flatten()
+    >>> JointNetwork([flat, flat], n_features=96, n_joint=4)(torch.zeros(2, 3, 4, 4)).shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, trunks: Sequence[nn.Module], n_features: int, n_joint: int):
@@ -304,9 +314,19 @@ class JointNetwork(nn.Module):
         self.joint = nn.Sequential(nn.Linear(n_features, n_joint), nn.ReLU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn images of shape (b, 3, h, w) into (b, n_joint) features."""
-        features: torch.Tensor = self.joint(self.trunks(x))
-        return features
+        """Compute features of images.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, 3, h, w)
+            Images.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, n_joint)
+            The features.
+        """
+        return self.joint(self.trunks(x))  # type: ignore[no-any-return]
 
 
 class _SideBySide(nn.ModuleList):
@@ -359,6 +379,13 @@ class ColourAugmentation(Augmentation):
         See `Augmentation`; the source does not mention them.
     n_views, frozen_views : int
         See `Augmentation`.
+
+    Examples
+    --------
+    >>> from effboost import FineTuning
+    >>> from effboost.comparators import ColourAugmentation
+    >>> FineTuning(augmentation=ColourAugmentation(n_views=2)).check().augmentation.n_views
+    2
     """
 
     def __init__(

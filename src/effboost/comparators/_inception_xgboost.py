@@ -29,8 +29,10 @@ def inception_xgboost(
     ----------
     weights : "imagenet", path or None, default="imagenet"
         Initial weights of the network.
-    random_state, verbose
-        Parameters of `HybridClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `HybridClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 

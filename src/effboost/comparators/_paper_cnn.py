@@ -24,8 +24,10 @@ def paper_cnn(
     ----------
     weights : "imagenet", path or None, default="imagenet"
         Initial weights of the network.
-    random_state, verbose
-        Parameters of `CNNClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 

@@ -54,8 +54,10 @@ def prellberg(
         The network. None means SE-ResNeXt50, which needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
         Initial weights of the network.
-    random_state, verbose
-        Parameters of `CNNClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 
@@ -190,10 +192,19 @@ class ShiftAugmentation(Augmentation):
 
     Parameters
     ----------
-    horizontal_flip, vertical_flip, rotation, n_views, frozen_views
+    horizontal_flip, vertical_flip, rotation : float, default=0.2, 0.2 and 10.0
+        See `Augmentation`.
+    n_views, frozen_views : int, default=1 and 5
         See `Augmentation`.
     shift : float, default=0.2
         Largest shift along each axis, as a share of the side.
+
+    Examples
+    --------
+    >>> from effboost import FineTuning
+    >>> from effboost.comparators import ShiftAugmentation
+    >>> FineTuning(augmentation=ShiftAugmentation(shift=0.1)).check().augmentation.shift
+    0.1
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -255,13 +266,28 @@ class LearningRateSteps(Callback):
         The epochs, counted from 1, after which rates are multiplied.
     factor : float, default=0.1
         The factor.
+
+    Examples
+    --------
+    >>> from effboost import ImageFeaturizer
+    >>> from effboost.comparators import LearningRateSteps
+    >>> ImageFeaturizer(callbacks=[LearningRateSteps((30, 60))]).callbacks
+    [LearningRateSteps(epochs=(30, 60), factor=0.1)]
     """
 
     epochs: Sequence[int]
     factor: float = 0.1
 
     def on_epoch_end(self, net: Any, **_: Any) -> None:
-        """Multiply the learning rates of the optimizer's groups."""
+        """Multiply the learning rates of the optimizer's groups.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The network in training.
+        **_
+            What skorch passes besides.
+        """
         if len(net.history) in self.epochs:
             for group in net.optimizer_.param_groups:
                 group["lr"] *= self.factor

@@ -34,6 +34,13 @@ class Reported:
         The score.
     note : str, default=""
         The data or the kind of score.
+
+    Examples
+    --------
+    >>> from effboost.comparators import COMPARATORS
+    >>> reported = COMPARATORS["efficientnet_b0"].reported[0]
+    >>> reported.metric, reported.value, reported.note
+    ('accuracy', 0.81, 'half of the preliminary test set')
     """
 
     metric: str
@@ -67,6 +74,14 @@ class Comparator:
         random weights.
     is_tuned : bool, default=True
         Whether a network is trained, so that the factory takes the parameters of `FineTuning`.
+
+    Examples
+    --------
+    >>> from effboost.comparators import COMPARATORS
+    >>> system = COMPARATORS["vgg16_eca"]
+    >>> system.citation, system.table
+    ('Ullah et al. 2021', 'Table 1')
+    >>> clf = system.factory(weights=None, max_epochs=1)
     """
 
     name: str

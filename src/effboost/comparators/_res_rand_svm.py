@@ -34,10 +34,10 @@ def res_rand_svm(
     ----------
     weights : "imagenet", path or None, default="imagenet"
         Weights of ResNet50.
-    random_state
-        Parameter of `HybridClassifier`, and of the forest.
-    verbose
-        Parameter of `HybridClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `HybridClassifier`, and of the forest.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size``.
 

@@ -28,6 +28,13 @@ class RezayiCNN(nn.Module):
 
     The network returns the 256 values of its fully connected layer; `CNNClassifier` adds the
     output layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.comparators import RezayiCNN
+    >>> RezayiCNN()(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 256])
     """
 
     def __init__(self) -> None:
@@ -52,7 +59,18 @@ class RezayiCNN(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn images of shape (b, 3, h, w), 32 pixels or more, into (b, 256) features."""
+        """Compute features of images.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, 3, h, w)
+            Images of 32 pixels or more.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, 256)
+            The features.
+        """
         features: torch.Tensor = self.connected(self.pool(self.features(x)))
         return features
 
@@ -73,8 +91,10 @@ def rezayi_cnn(
     ----------
     weights : path or None, default=None
         None means random weights, as in the source.
-    random_state, verbose
-        Parameters of `CNNClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 
@@ -111,8 +131,14 @@ def rezayi_resnet50(
 
     Parameters
     ----------
-    weights, random_state, verbose, **featurizer
-        See `rezayi_cnn`.
+    weights : path or None, default=None
+        None means random weights, as in the source.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 
     Returns
     -------
@@ -142,8 +168,14 @@ def rezayi_vgg16(
 
     Parameters
     ----------
-    weights, random_state, verbose, **featurizer
-        See `rezayi_cnn`.
+    weights : path or None, default=None
+        None means random weights, as in the source.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
+    **featurizer
+        Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 
     Returns
     -------

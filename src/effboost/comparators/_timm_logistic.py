@@ -36,8 +36,10 @@ def timm_logistic(
         Name of the network in timm. Needs the extra ``comparators``.
     weights : "imagenet", path or None, default="imagenet"
         Weights of the network.
-    random_state, verbose
-        Parameters of `HybridClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `HybridClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size``.
 

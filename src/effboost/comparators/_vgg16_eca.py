@@ -50,7 +50,18 @@ class ECA(nn.Module):
         self.conv = nn.Conv1d(1, 1, width, padding=width // 2, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scale the channels of maps of shape (b, c, h, w)."""
+        """Scale the channels of maps.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, n_channels, h, w)
+            The maps.
+
+        Returns
+        -------
+        torch.Tensor of shape (b, n_channels, h, w)
+            The scaled maps.
+        """
         means = x.mean(dim=(2, 3)).unsqueeze(1)
         factors = torch.sigmoid(self.conv(means)).squeeze(1)
         return x * factors[:, :, None, None]
@@ -59,8 +70,23 @@ class ECA(nn.Module):
 def eca_kernel_size(n_channels: int) -> int:
     """Compute the width of the convolution for a number of channels.
 
-    It is ``(log2(n_channels) + 1) / 2`` rounded down, plus 1 if that is even, and at least 3: 3, 5,
-    5, 5 for 64, 128, 256, 512 channels.
+    It is ``(log2(n_channels) + 1) / 2`` rounded down, plus 1 if that is even, and at least 3.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels.
+
+    Returns
+    -------
+    int
+        The width, an odd number of channels.
+
+    Examples
+    --------
+    >>> from effboost.comparators import eca_kernel_size
+    >>> [eca_kernel_size(n) for n in (64, 128, 256, 512)]
+    [3, 5, 5, 5]
     """
     width = int(abs(math.log2(n_channels) + 1) / 2)
     return max(3, width + 1 - width % 2)
@@ -70,6 +96,26 @@ def add_eca(network: nn.Module) -> nn.Module:
     """Add attention after each pooling layer of a network's ``features``, in place.
 
     The other layers keep their names, so that published weights fit.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A network with a child ``features`` that contains convolutions and `torch.nn.MaxPool2d`.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from effboost.comparators import add_eca
+    >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2))
+    >>> network = add_eca(nn.Sequential(dict(features=features)))
+    >>> network.features[1]
+    XX
     """
     n_channels = 0
     layers = network.get_submodule("features")
@@ -111,8 +157,10 @@ def vgg16_eca(
     ----------
     weights : "imagenet", path or None, default="imagenet"
         Initial weights of VGG16. Those of the modules are random.
-    random_state, verbose
-        Parameters of `CNNClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the `CNNClassifier`.
+    verbose : int, default=0
+        1 shows progress bars on stderr.
     **featurizer
         Any other parameter of `ImageFeaturizer`, such as ``image_size`` or ``max_epochs``.
 

@@ -59,8 +59,8 @@ class DaskHybridClassifier(OfCluster, HybridClassifier):
     Parameters
     ----------
     featurizer, classifier, head_protocol, holdout_fraction, view_averaging, calibration, \
-validation_fraction, class_weight, random_state, verbose
-        See `HybridClassifier`.
+validation_fraction, class_weight, random_state, verbose : as in `HybridClassifier`
+        The parameters of the local classifier.
     sample_size : int, default=20_000
         Largest number of images that the network is fine-tuned on, in the process of the client,
         which reads these images itself; and that a head other than those of XGBoost is fitted on.
@@ -86,7 +86,6 @@ validation_fraction, class_weight, random_state, verbose
 
     The trees of `xgboost.dask` depend on how the partitions are spread over the workers, so they
     are not those of `HybridClassifier` to the bit. Callbacks of scikit-learn are not called.
-
     If a worker is lost, Dask computes its partitions again, and repeats the training of the head.
 
     Examples
@@ -96,7 +95,6 @@ validation_fraction, class_weight, random_state, verbose
     >>> from tempfile import TemporaryDirectory
     >>> from distributed import Client
     >>> from PIL import Image
-    >>> import pandas as pd
     >>> from effboost import presets
     >>> from effboost.dask import DaskHybridClassifier
     >>> from effboost.datasets import make_blood_cells
@@ -107,14 +105,11 @@ validation_fraction, class_weight, random_state, verbose
     ...     paths = [str(Path(folder, f"{i}.png")) for i in range(len(cells.images))]
     ...     for path, picture in zip(paths, cells.images, strict=True):
     ...         Image.fromarray(picture).save(path)
-    ...     table = pd.DataFrame(
-    ...         {"path": paths, "label": cells.target, "subject": cells.groups}
-    ...     )
-    ...     X = dd.from_pandas(table, npartitions=3)
+    ...     table = {"path": paths, "label": cells.target, "subject": cells.groups}
+    ...     X = dd.from_dict(table, npartitions=3)
     ...     with Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0"):
     ...         clf = DaskHybridClassifier.from_local(local).fit(X, "label", groups="subject")
-    ...         proba = clf.predict_proba(X)  # nothing is read yet
-    ...         proba = proba.compute()
+    ...         proba = clf.predict_proba(X).compute()
     ...     same = (clf.to_local().predict_proba(paths) == proba).all()
     >>> proba.shape, bool(same)
     ((24, 2), True)
@@ -360,9 +355,14 @@ validation_fraction, class_weight, random_state, verbose
             return write_table(self.predict_table(X, on_error=on_error), folder, "prediction")
 
     def to_local(self) -> HybridClassifier:
-        """Return the `HybridClassifier` with the same parameters and fitted attributes."""
-        local: HybridClassifier = self._to(HybridClassifier)
-        return local
+        """Convert to the classifier for one machine.
+
+        Returns
+        -------
+        HybridClassifier
+            One with the same parameters and fitted attributes.
+        """
+        return self._to(HybridClassifier)
 
     def _fit_on_cluster(
         self, client: Client, table: LabelledPaths, watched: LabelledPaths | None

@@ -37,8 +37,9 @@ class DaskImageFeaturizer(OfCluster, ImageFeaturizer):
     Parameters
     ----------
     backbone, weights, training, transform, features, extra_features, views, image_shape, cache, \
-runtime, device, callbacks, random_state, verbose
-        See `ImageFeaturizer`. A `cache` is a folder that all workers share, or one on each.
+runtime, device, callbacks, random_state, verbose : as in `ImageFeaturizer`
+        The parameters of the local featurizer. A `cache` is a folder that all workers share, or one
+        on each.
     sample_size : int, default=20_000
         Largest number of images that the network is fine-tuned on. This happens in the process of
         the client, which reads these images itself. Of more, so many are drawn at random, whole
@@ -183,8 +184,12 @@ runtime, device, callbacks, random_state, verbose
 
         Parameters
         ----------
-        X, y, **fit_params
+        X : paths, n_samples of them
             See `fit`.
+        y : column or array, default=None
+            The labels; see `fit`.
+        **fit_params
+            Further parameters of `fit`.
 
         Returns
         -------
@@ -278,6 +283,12 @@ runtime, device, callbacks, random_state, verbose
             return write_table(self.transform_table(X, on_error=on_error), folder, "features")
 
     def to_local(self) -> ImageFeaturizer:
-        """Return the `ImageFeaturizer` with the same parameters and fitted attributes."""
+        """Convert to the featurizer for one machine.
+
+        Returns
+        -------
+        ImageFeaturizer
+            One with the same parameters and fitted attributes.
+        """
         local: ImageFeaturizer = self._to(ImageFeaturizer)
         return local

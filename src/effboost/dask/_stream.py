@@ -47,15 +47,29 @@ def iter_predictions(
     flags : bool, default=False
         Also tell which images are unlike those that the classifier was trained on.
 
-    Yields
-    ------
-    Prediction
+    Returns
+    -------
+    iterator of Prediction
         One for each image, in their order; images that cannot be read do not stop it.
 
     Notes
     -----
     At most three blocks for each thread of the cluster are in progress or wait to be yielded, so
     the memory of this process does not grow with the number of images.
+
+    Examples
+    --------
+    >>> from distributed import Client
+    >>> from effboost import presets
+    >>> from effboost.dask import iter_predictions
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=6, image_size=32, random_state=0)
+    >>> clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
+    >>> clf = clf.fit(cells.images, cells.target)
+    >>> with Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0"):
+    ...     found = list(iter_predictions(clf, cells.images[:3]))
+    >>> [prediction.label for prediction in found] == clf.predict(cells.images[:3]).tolist()
+    True
     """
     check_is_fitted(clf)
     if block_size < 1:

@@ -145,10 +145,18 @@ def check_image_folder(
     ----------
     root : path, or sequence of paths
         A folder as `load_image_folder` reads it, or several folders, each a split.
-    target, group, split, allow_outside, white_level
-        See `load_image_folder`.
-    crop_size, max_distance, progress
+    target, group, split : str, default=None
+        Columns or pattern of class, subject and split; see `load_image_folder`.
+    allow_outside : bool, default=False
+        Whether a table may name files outside of its folder; see `load_image_folder`.
+    white_level : float, default=None
+        See `ImageSequence`.
+    crop_size : int, default=None
         See `check_images`.
+    max_distance : float or None, default=3.0
+        See `check_images`.
+    progress : bool, default=False
+        Show a progress bar on stderr.
 
     Returns
     -------
@@ -162,8 +170,15 @@ def check_image_folder(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from effboost.datasets import check_image_folder
-    >>> print(check_image_folder("cells", group=r"UID_(H?\d+)_"))  # doctest: +SKIP
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("ALL/UID_1_1.png", "HEM/UID_H2_1.png"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     check_image_folder(folder, group=r"UID_(H?\d+)_").counts
+    {'unreadable': 2}
     """
     roots = [root] if isinstance(root, str | os.PathLike) else list(root)
     folders = [check_folder(place) for place in roots]

@@ -136,9 +136,21 @@ def load_cnmc(
 
     Examples
     --------
+    A copy with two of the images, without the warning that it is incomplete:
+
+    >>> import warnings
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from effboost.datasets import load_cnmc
-    >>> data = load_cnmc("C-NMC_Leukemia")  # doctest: +SKIP
-    >>> clf.fit(data.images, data.target)  # doctest: +SKIP
+    >>> with TemporaryDirectory() as root, warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     for name in ("all/UID_1_1_1_all.bmp", "hem/UID_H2_1_1_hem.bmp"):
+    ...         path = Path(root, "C-NMC_training_data", "fold_0", name)
+    ...         path.parent.mkdir(parents=True)
+    ...         path.touch()
+    ...     data = load_cnmc(root)
+    >>> data.target.tolist(), data.groups.tolist(), data.fold.tolist()
+    (['ALL', 'HEM'], ['1', 'H2+XX'], [0, 0])
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -176,6 +188,25 @@ def split_cnmc_preliminary(
     -------
     validation, test : ndarray of int
         Positions in `data`, in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If `data` has no preliminary images, or `by` has another value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.utils import Bunch
+    >>> from effboost.datasets import split_cnmc_preliminary
+    >>> data = Bunch(  # what load_cnmc(root, "preliminary") returns, with four images
+    ...     target=np.array(["ALL", "ALL", "HEM", "HEM"]),
+    ...     groups=np.array(["1", "2", "H1", "H2"]),
+    ...     split=np.repeat("preliminary", 4),
+    ... )
+    >>> validation, test = split_cnmc_preliminary(data, random_state=0)
+    >>> sorted(data.target[validation].tolist()), sorted(data.target[test].tolist())
+    (['ALL', 'HEM'], ['ALL', 'HEM'])
     """
     rows = np.flatnonzero(data.split == "preliminary")
     if not rows.size:

@@ -50,6 +50,13 @@ class Finding:
         The affected images: paths, or positions of images in memory.
     detail : str
         The details, such as the reason why an image cannot be read.
+
+    Examples
+    --------
+    >>> from effboost.datasets import Finding
+    >>> finding = Finding("unreadable", ("cells/3.png",), "the file is empty (0 bytes)")
+    >>> print(f"{finding.images[0]}: {finding.detail}")
+    cells/3.png: the file is empty (0 bytes)
     """
 
     kind: str
@@ -79,6 +86,14 @@ class DataCheck:
         Images and subjects of each class and of each split.
     sizes : dict of (int, int) to int
         Images of each width and height, in pixels, the most frequent first.
+
+    Examples
+    --------
+    >>> from effboost.datasets import check_images, make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=2, image_size=64, random_state=0)
+    >>> check = check_images(cells.images, cells.target, groups=cells.groups)
+    >>> check.n_images, check.n_subjects, check.counts
+    XX
     """
 
     findings: tuple[Finding, ...]
@@ -95,7 +110,13 @@ class DataCheck:
         return {kind: counted[kind] for kind in KINDS if kind in counted}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as a dictionary for JSON."""
+        """Return the result as a dictionary for JSON.
+
+        Returns
+        -------
+        dict
+            The attributes, and the number of findings of each kind.
+        """
         return {
             "n_images": self.n_images,
             "n_subjects": self.n_subjects,

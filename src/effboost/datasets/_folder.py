@@ -84,13 +84,6 @@ def load_image_folder(
           `parts` or `drop_classes`
         - n_skipped : int, number of images in formats that effboost does not read
 
-    Warns
-    -----
-    DroppedRowsWarning
-        If images have no target, or a format that effboost does not read.
-    LabelWarning
-        If classes or subjects differ only in case, spaces or Unicode form.
-
     Raises
     ------
     DatasetError
@@ -98,11 +91,25 @@ def load_image_folder(
         subject, a target or subject is missing, the layout is ambiguous, or no labelled image is
         left.
 
+    Warns
+    -----
+    DroppedRowsWarning
+        If images have no target, or a format that effboost does not read.
+    LabelWarning
+        If classes or subjects differ only in case, spaces or Unicode form.
+
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from effboost.datasets import load_image_folder
-    >>> data = load_image_folder("cells", group="patient")  # doctest: +SKIP
-    >>> data.paths[:2], data.target[:2]  # doctest: +SKIP
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("ALL/UID_1_1.png", "HEM/UID_H2_1.png"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     data = load_image_folder(folder, group=r"UID_(H?\d+)_")
+    >>> data.target.tolist(), data.groups.tolist()
+    (['ALL', 'HEM'], ['1', 'H2'])
     """
     folder = check_folder(root)
     data = read_folder(folder, Columns(target, group, split, allow_outside), strict=True)
@@ -141,20 +148,26 @@ def list_images(root: str | os.PathLike[str]) -> list[str]:
         The paths of the files with the suffix of an image, sorted. Links are followed; hidden
         files and folders are left out.
 
-    Warns
-    -----
-    DroppedRowsWarning
-        If there are images in formats that effboost does not read.
-
     Raises
     ------
     DatasetError
         If the folder does not exist, or a link to a folder is broken.
 
+    Warns
+    -----
+    DroppedRowsWarning
+        If there are images in formats that effboost does not read.
+
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from effboost.datasets import list_images
-    >>> list_images("cells")  # doctest: +SKIP
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("1.png", "2.tiff", "notes.txt"):
+    ...         Path(folder, name).touch()
+    ...     [Path(path).name for path in list_images(folder)]
+    ['1.png', '2.tiff']
     """
     folder = check_folder(root)
     images, others = find_images(folder)

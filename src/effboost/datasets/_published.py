@@ -103,9 +103,19 @@ def load_published(
 
     Examples
     --------
+    A copy with two of the images, without the warning that it is incomplete:
+
+    >>> import warnings
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from effboost.datasets import load_published
-    >>> data = load_published("pbc", "PBC_dataset_normal_DIB")  # doctest: +SKIP
-    >>> print(data.DESCR)  # doctest: +SKIP
+    >>> with TemporaryDirectory() as folder, warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     for name in ("Im001_1.jpg", "Im002_0.jpg"):
+    ...         Path(folder, name).touch()
+    ...     data = load_published("all-idb1", folder, allow_incomplete=True)
+    >>> data.target.tolist(), data.groups.tolist()
+    (['ALL', 'healthy'], ['001', '002'])
     """
     if name not in PUBLISHED:
         raise ValueError(f"name={name!r} is not a published set; they are {', '.join(PUBLISHED)}")

@@ -44,6 +44,12 @@ class PublishedSet:
         Names of other sites by part.
     merged : tuple of tuple of str
         Groups that share pictures and are one.
+
+    Examples
+    --------
+    >>> from effboost.datasets import PUBLISHED
+    >>> PUBLISHED["all-idb1"].counts["ALL"], PUBLISHED["all-idb1"].has_groups
+    (49, True)
     """
 
     title: str
@@ -68,7 +74,13 @@ class PublishedSet:
         return self.reader == "boxes" or "group" in re.compile(self.pattern).groupindex
 
     def describe(self) -> str:
-        """Return all that is known as a text."""
+        """Return all that is known as a text.
+
+        Returns
+        -------
+        str
+            Several lines.
+        """
         parts = [
             self.title,
             "=" * len(self.title),

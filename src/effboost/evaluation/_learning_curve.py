@@ -41,6 +41,16 @@ class LearningCurve:
         The accuracies, on the data and on the bootstrap samples of subjects and repetitions.
     confidence : float
         Level of the intervals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.evaluation import LearningCurve, Metric
+    >>> samples = np.array([[0.7, 0.8, 0.85], [0.68, 0.79, 0.83], [0.72, 0.82, 0.86]])
+    >>> metrics = tuple(Metric(*column) for column in samples.T)
+    >>> curve = LearningCurve(np.array([10.0, 20.0, 40.0]), metrics, samples, 0.95)
+    >>> curve.subjects_for(accuracy=0.9)
+    78
     """
 
     n_subjects: npt.NDArray[np.float64]
@@ -100,7 +110,13 @@ class LearningCurve:
         return low
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the curve to plain numbers, with the extrapolation to twice the subjects."""
+        """Convert the curve to plain numbers, with the extrapolation to twice the subjects.
+
+        Returns
+        -------
+        dict
+            Numbers and lists that JSON stores.
+        """
         twice = 2 * float(self.n_subjects[-1])
         return {
             "n_subjects": [round(float(n), 2) for n in self.n_subjects],
@@ -151,8 +167,12 @@ def learning_curve(
     estimator : classifier
         Any scikit-learn classifier on images; it is cloned for each fit. With a frozen network,
         ``cache=`` avoids that features are computed again for each fit.
-    X, y, groups
-        Images, labels and subjects; see `effboost.evaluate`.
+    X : images, n_samples of them
+        What `ImageSequence` takes.
+    y : array-like of shape (n_samples,)
+        Their labels.
+    groups : array-like of shape (n_samples,), default=None
+        Their subjects; None uses the groups of an `ImageSequence`.
     fractions : tuple of float, default=(0.2, 0.4, 0.6, 0.8, 1.0)
         Parts of the training subjects, ascending; two or more. Parts with less than two subjects
         of a class are made larger.
@@ -162,8 +182,10 @@ def learning_curve(
         How often folds and parts are drawn. There are ``len(fractions) * cv * n_repeats`` fits.
     check_leakage : bool, default=True
         Raise if an image is on both sides of a fold.
-    n_bootstrap, confidence
-        Number of bootstrap samples, and level of the intervals.
+    n_bootstrap : int, default=1000
+        Number of bootstrap samples.
+    confidence : float, default=0.95
+        Level of the intervals.
     random_state : int, RandomState instance or None, default=0
         Controls folds, parts and bootstrap samples.
     verbose : int, default=0

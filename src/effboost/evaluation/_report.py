@@ -89,6 +89,18 @@ class EvaluationReport:
         position of the site among the sorted ones. Empty otherwise.
     estimators : tuple of classifier
         The fitted classifier of each fold; empty unless ``return_estimator=True``.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from effboost import evaluate
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=6, images_per_subject=4, image_size=64, random_state=0)
+    >>> report = evaluate(DummyClassifier(), cells.images, cells.target, groups=cells.groups, cv=2)
+    >>> print(report.metrics["accuracy"])
+    0.333 [0.000, 0.667]
+    >>> report.confusion_matrix.shape, report.probabilities.shape
+    ((2, 2), (24, 2))
     """
 
     metrics: Mapping[str, Metric]

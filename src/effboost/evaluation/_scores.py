@@ -41,6 +41,12 @@ class Metric:
         The number, on all images.
     low, high : float
         Ends of the percentile interval over bootstrap samples of subjects; NaN if undefined.
+
+    Examples
+    --------
+    >>> from effboost.evaluation import Metric
+    >>> print(Metric(0.9, 0.85, 0.94))
+    0.900 [0.850, 0.940]
     """
 
     value: float

@@ -49,6 +49,13 @@ class SiteComparison:
         By a model that was fitted on all other sites.
     gap : Metric
         `within` minus `across`, on the same bootstrap draws.
+
+    Examples
+    --------
+    >>> from effboost.evaluation import Metric, SiteComparison
+    >>> within, across = Metric(0.9, 0.85, 0.95), Metric(0.7, 0.6, 0.8)
+    >>> SiteComparison(within, across, gap=Metric(0.2, 0.1, 0.3)).falls
+    True
     """
 
     within: Metric
@@ -73,6 +80,16 @@ class SiteResult:
         "accuracy" and "weighted_f1".
     recall : dict of str to SiteComparison
         The recall of each class that the site has.
+
+    Examples
+    --------
+    Results like those of ``evaluate(..., sites=...).sites``:
+
+    >>> from effboost.evaluation import Metric, SiteComparison, SiteResult
+    >>> within, across = Metric(0.9, 0.85, 0.95), Metric(0.7, 0.6, 0.8)
+    >>> recall = SiteComparison(within, across, gap=Metric(0.2, 0.1, 0.3))
+    >>> SiteResult(200, 20, metrics={}, recall={"ALL": recall}).falling
+    ('ALL',)
     """
 
     n_images: int

@@ -63,6 +63,17 @@ class Attribution:
         resolution; "" is the network's last map. Refined to one grid, they add up to `maps`.
     is_probability : bool
         Whether the margins are probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import Attribution
+    >>> maps = np.array([[[[0.5, 0.0], [1.5, 0.0]]]])
+    >>> base = np.array([[-1.0]])
+    >>> margin = maps.sum(axis=(2, 3)) + base
+    >>> found = Attribution(maps, base, margin, np.array(["HEM"]), "TreeSHAP")
+    >>> float(found.margin[0, 0]), found.upsample(224, 224).shape
+    (1.0, (1, 1, 224, 224))
     """
 
     maps: _Floats

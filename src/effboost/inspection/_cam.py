@@ -48,6 +48,16 @@ class ClassActivation:
         "Grad-CAM", "Grad-CAM++" or "Eigen-CAM".
     layer : str
         Dotted name of the layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import ClassActivation
+    >>> maps = np.random.default_rng(0).random((1, 224, 224), dtype=np.float32)
+    >>> found = ClassActivation(maps, np.array(["ALL"]), "Grad-CAM", "features.7")
+    >>> bright = found.maps[0] > 0.5  # where the network finds the class
+    >>> bright.shape, found.targets[0].item()
+    ((224, 224), 'ALL')
     """
 
     maps: npt.NDArray[np.float32]

@@ -256,6 +256,17 @@ class CAMDisplay:
         The axes, after `plot`.
     figure_ : matplotlib Figure
         The figure, after `plot`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import CAMDisplay, ClassActivation
+    >>> pictures = np.zeros((1, 64, 64, 3), dtype=np.uint8)
+    >>> maps = np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)
+    >>> found = ClassActivation(maps, np.array(["ALL"]), "Grad-CAM", "features.7")
+    >>> display = CAMDisplay.from_activation(pictures, found)
+    >>> display.axes_.shape
+    (1,)
     """
 
     def __init__(self, pictures: _Pictures, activation: ClassActivation):
@@ -278,8 +289,16 @@ class CAMDisplay:
 
         Parameters
         ----------
-        model, X, method, layer, target
+        model : CNNClassifier, HybridClassifier or ImageFeaturizer
+            Fitted; see `grad_cam`.
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        method : {"grad_cam", "grad_cam++", "eigen_cam"}, default="grad_cam"
             See `grad_cam`.
+        layer : str, default=None
+            Dotted name of the layer; None takes one near the end, see `grad_cam`.
+        target : label or array-like of shape (n_samples,), default=None
+            The class to explain. None means the predicted one.
         ax : matplotlib Axes, or n_samples of them, default=None
             Where to draw; None makes a new figure, with each image as it is beside its heat.
 

@@ -57,6 +57,19 @@ class FeatureImportance:
         The subject of each image.
     is_probability : bool
         Whether margins, and contributions, are probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import FeatureImportance
+    >>> contributions = np.array([[0.5, -0.1], [0.7, 0.3]], dtype=np.float32)
+    >>> stages, y = ("features.3", ""), np.array(["ALL", "HEM"])
+    >>> stage, channel = np.array([0, 1]), np.array([17, 4])
+    >>> found = FeatureImportance(contributions, stages, stage, channel, y, None, False)
+    >>> found.name_channel(found.by_channel().argmax())
+    'features.3, channel 17'
+    >>> found.by_stage()[1].round(2).tolist()
+    [[0.75, 0.25]]
     """
 
     contributions: _Floats
@@ -103,7 +116,18 @@ class FeatureImportance:
         return names, means / total
 
     def name_channel(self, index: int) -> str:
-        """Return the name of a channel, such as "features.3, channel 17"."""
+        """Return the name of a channel, such as "features.3, channel 17".
+
+        Parameters
+        ----------
+        index : int
+            Its position among all channels.
+
+        Returns
+        -------
+        str
+            Layer and number.
+        """
         stage = self.stages[self.stage[index]] or "last map"
         return f"{stage}, channel {self.channel[index]}"
 

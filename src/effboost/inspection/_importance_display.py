@@ -89,8 +89,12 @@ class FeatureImportanceDisplay:
 
         Parameters
         ----------
-        clf, X, y, groups
-            See `feature_importance`.
+        clf : HybridClassifier
+            Fitted, one that `hybrid_attribution` explains.
+        X : images, n_samples of them
+            Images that the classifier has not seen.
+        y, groups : array-like of shape (n_samples,), default=None
+            Their classes and subjects; see `feature_importance`.
         n_channels : int, default=3
             Number of channels for each class that are shown by patches.
         n_patches : int, default=5
@@ -149,7 +153,13 @@ class FeatureImportanceDisplay:
         return self
 
     def figsize(self) -> tuple[float, float]:
-        """Compute the size in inches of a figure in which all is legible."""
+        """Compute the size in inches of a figure in which all is legible.
+
+        Returns
+        -------
+        tuple of float
+            Width and height.
+        """
         n_classes = len({str(one.label) for one in self.patches})
         n_rows = len(self._list_shares()[0]) + _N_BARS + 8
         width = 11.0 if self.patches else 5.5

@@ -54,6 +54,17 @@ class LabelIssues:
         The given labels.
     groups : ndarray of shape (n_samples,) or None
         The subject of each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import label_issues
+    >>> y = np.repeat(["ALL", "HEM"], 20)
+    >>> ALL = np.where(y == "ALL", 0.9, 0.1)
+    >>> y[3] = "HEM"  # a wrong label
+    >>> print(label_issues(y, np.column_stack([ALL, 1 - ALL])))
+    1 of 40 images probably have a wrong label
+      position 3: HEM, probably ALL (label quality 0.100)
     """
 
     images: npt.NDArray[np.intp]

@@ -68,12 +68,20 @@ class LearningCurveDisplay:
 
         Parameters
         ----------
-        estimator, X, y, groups, **options
-            See `effboost.evaluation.learning_curve`.
+        estimator : classifier
+            Any scikit-learn classifier on images; it is cloned for each fit.
+        X : images, n_samples of them
+            What `ImageSequence` takes.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        groups : array-like of shape (n_samples,), default=None
+            Their subjects; None uses the groups of an `ImageSequence`.
         factor : float, default=2.0
             How many times the largest number of training subjects to extrapolate to.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
+        **options
+            Keywords of `effboost.evaluation.learning_curve`.
 
         Returns
         -------

@@ -41,6 +41,21 @@ class Neighbours:
         Their paths or positions; "" where there is no neighbour.
     predicted : ndarray of shape (n_samples,)
         The class that the classifier predicts for each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from effboost.inspection import Neighbours
+    >>> found = Neighbours(
+    ...     indices=np.array([[[7], [3]]]),
+    ...     distances=np.array([[[0.2], [1.4]]]),
+    ...     labels=np.array(["ALL", "HEM"]),
+    ...     names=np.array([[["cells/7.png"], ["cells/3.png"]]], dtype=object),
+    ...     predicted=np.array(["ALL"]),
+    ... )
+    >>> nearest = found.distances[0, :, 0].argmin()
+    >>> found.labels[nearest].item(), found.names[0, nearest, 0]
+    ('ALL', 'cells/7.png')
     """
 
     indices: npt.NDArray[np.intp]

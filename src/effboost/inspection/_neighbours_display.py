@@ -106,8 +106,16 @@ uint8
 
         Parameters
         ----------
-        clf, X, X_train, y_train, groups, groups_train, n_neighbors
-            See `neighbours`.
+        clf : HybridClassifier
+            Fitted, one that `hybrid_attribution` explains.
+        X, X_train : images
+            The images to explain, and training images.
+        y_train : array-like of shape (n_train,)
+            The labels of the training images.
+        groups, groups_train : array-like, default=None
+            The subjects of both; neighbours are of other subjects. See `neighbours`.
+        n_neighbors : int, default=3
+            Number of neighbours of each class.
         ax : matplotlib Axes, default=None
             Made with a grid (``subplots``, ``add_subplot``), and divided; None makes a new figure.
 

@@ -38,6 +38,18 @@ class HTMLReport:
         The page. It loads no other files, runs no scripts, and can be printed.
     model_card : str
         A summary, as Markdown.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from effboost import evaluate
+    >>> from effboost.datasets import make_blood_cells
+    >>> from effboost.inspection import HTMLReport
+    >>> cells = make_blood_cells(n_subjects=6, images_per_subject=4, image_size=64, random_state=0)
+    >>> found = evaluate(DummyClassifier(), cells.images, cells.target, groups=cells.groups, cv=2)
+    >>> page = HTMLReport.from_evaluation(found, cells.images)
+    >>> "</html>" in page.html, page.model_card[:12]
+    (True, '# Model card')
     """
 
     evaluation: EvaluationReport
@@ -70,8 +82,12 @@ class HTMLReport:
         ----------
         clf : classifier
             Fitted; or not, with another `cv` than "prefit".
-        X, y, groups
-            Images that the classifier has not seen, their labels and subjects. See `evaluate`.
+        X : images, n_samples of them
+            Images that the classifier has not seen.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        groups : array-like of shape (n_samples,), default=None
+            Their subjects; see `evaluate`.
         cv : "prefit", int, splitter or iterable of (train, test), default="prefit"
             "prefit" tests the fitted `clf`; anything else cross-validates it, see `evaluate`.
         X_train, y_train, groups_train : images, labels and subjects, default=None

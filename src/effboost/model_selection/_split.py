@@ -28,6 +28,14 @@ class SubjectSplit(NamedTuple):
     ----------
     train, validation, test : ndarray of int
         Positions from 0. A part that was not requested is empty.
+
+    Examples
+    --------
+    >>> from effboost.model_selection import subject_split
+    >>> y, groups = ["ALL", "ALL", "HEM", "HEM"], ["S1", "S2", "S3", "S4"]
+    >>> train, validation, test = subject_split(y, groups, test_size=0.5, random_state=0)
+    >>> len(train), len(validation), len(test)
+    (2, 0, 2)
     """
 
     train: _Indices

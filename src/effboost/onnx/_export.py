@@ -131,6 +131,21 @@ def export_onnx(
 
     A file of EfficientNet-B0 with 100 boosted trees takes about 17 MB. The agreement is in the
     metadata of the file: see `describe_model`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from effboost import OnnxClassifier, export_onnx, presets
+    >>> from effboost.datasets import make_blood_cells
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> clf = presets.frozen("resnet18", weights=None, image_size=32, random_state=0)
+    >>> clf = clf.fit(cells.images, cells.target)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = export_onnx(clf, Path(folder, "model.onnx"))
+    ...     exported = OnnxClassifier(path)
+    >>> bool((exported.predict(cells.images) == clf.predict(cells.images)).all())
+    True
     """
     _check_form(standalone, web, web_runtime)
     _check_precision(precision, calibration, validation)

@@ -76,6 +76,19 @@ def load(
     with one. It is only used if it has the recorded hash together with the weights of the file, and
     computes the same features as these for an image of noise. Otherwise, the network is exported
     again, which takes seconds.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import effboost
+    >>> featurizer = effboost.ImageFeaturizer("resnet18", weights=None, training=None)
+    >>> featurizer = featurizer.fit(["cells/1.png"])  # no image is read yet
+    >>> with TemporaryDirectory() as folder:
+    ...     path = effboost.save(featurizer, Path(folder, "model.effboost"))
+    ...     again = effboost.load(path, device="cpu")
+    >>> again.spec_.name, again.device
+    ('resnet18', 'cpu')
     """
     if device is not None:
         resolve_device(device, or_cpu=True)

@@ -48,9 +48,16 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> import effboost
-    >>> effboost.describe_model("model.effboost")["classes"]  # doctest: +SKIP
-    ['ALL', 'HEM']
+    >>> featurizer = effboost.ImageFeaturizer("resnet18", weights=None, training=None)
+    >>> featurizer = featurizer.fit(["cells/1.png"])  # no image is read yet
+    >>> with TemporaryDirectory() as folder:
+    ...     path = effboost.save(featurizer, Path(folder, "model.effboost"))
+    ...     found = effboost.describe_model(path)
+    >>> found["kind"], found["backbone"], found["features"]
+    ('ImageFeaturizer', 'resnet18', 512)
     """
     file = Path(path)
     if file.exists() and not file.is_file():

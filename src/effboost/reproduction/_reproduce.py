@@ -46,6 +46,13 @@ class Reproduction:
         The paper's split of the images, and the one by subject.
     results : dict of str to dict of str to SystemResult
         By system and by split ("paper", "honest").
+
+    Examples
+    --------
+    >>> from effboost.reproduction import Reproduction
+    >>> print(Reproduction(notes=("Generated cells.",), splits=(), results={}).to_markdown())
+    # The systems of the paper, side by side
+    ...
     """
 
     notes: tuple[str, ...]
@@ -175,8 +182,10 @@ def reproduce(
     quick : bool, default=False
         Only show that everything runs, in minutes: two epochs on few small images, and random
         weights unless `weights` is given.
-    target, group, drop_classes
-        See `load_image_folder`.
+    target, group : str, default=None
+        Columns or pattern of class and subject; see `load_image_folder`.
+    drop_classes : iterable of str, default=()
+        Classes to leave out.
     positive : str, default=None
         The positive class: adds two operating points to the JSON.
     backbone : str, BackboneSpec or callable, default=None

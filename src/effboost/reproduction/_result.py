@@ -41,6 +41,17 @@ class SystemResult:
     predictions : dict or None
         "index" of each test image, its "true" and predicted ("pred") class, its subject
         ("group"), and "probabilities" if the system has them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from effboost.reproduction import SystemResult
+    >>> result = SystemResult("vgg16_eca", "honest", key="0123", train_seconds=12.5)
+    >>> with TemporaryDirectory() as folder:
+    ...     result.save(Path(folder))
+    ...     SystemResult("vgg16_eca", "honest", key="0123").load(Path(folder)).train_seconds
+    12.5
     """
 
     system: str
@@ -63,11 +74,28 @@ class SystemResult:
         return f"{self.system}-{self.split}-{self.key[:16]}"
 
     def save(self, folder: Path) -> None:
-        """Write the result as JSON, atomically."""
+        """Write the result as JSON, atomically.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder of the results.
+        """
         write_atomic(folder / f"{self.stem}.json", json.dumps(dataclasses.asdict(self)) + "\n")
 
     def load(self, folder: Path) -> SystemResult | None:
-        """Read the result saved for the same key; None if there is none."""
+        """Read the result saved for the same key.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder of the results.
+
+        Returns
+        -------
+        SystemResult or None
+            The result; None if there is none, or if it failed.
+        """
         try:
             text = (folder / f"{self.stem}.json").read_text(encoding="utf-8")
             kept = SystemResult(**json.loads(text))

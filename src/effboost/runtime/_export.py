@@ -49,6 +49,17 @@ def export_graph(module: nn.Module, transform: ImageTransform) -> bytes:
     ------
     RuntimeUnavailableError
         If the network cannot be exported, or its graph computes other features.
+
+    Examples
+    --------
+    >>> import onnx
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import export_graph
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> graph = export_graph(network, ImageTransform(crop_size=None, image_size=32))
+    >>> [output.name for output in onnx.load_model_from_string(graph).graph.output]
+    ['features']
     """
     reference = TorchRuntime(module, transform, torch.device("cpu"), batch_size=1)
     try:

@@ -21,6 +21,18 @@ class OnnxRuntime:
     ----------
     graph : bytes
         The exported network: see `export_graph`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import OnnxRuntime, export_graph
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> transform = ImageTransform(crop_size=None, image_size=32)
+    >>> runtime = OnnxRuntime(export_graph(network, transform))
+    >>> runtime.run(np.zeros((runtime.batch_size, 32, 32, 3), dtype=np.uint8)).shape
+    (1, 8)
     """
 
     name = "onnxruntime"
@@ -31,10 +43,32 @@ class OnnxRuntime:
         self.n_workers = count_threads()
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Compute the features of one batch; see `Runtime`."""
+        """Compute the features of one batch; see `Runtime`.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (batch_size, image_size, image_size, 3), uint8
+            Prepared RGB images.
+
+        Returns
+        -------
+        ndarray of shape (batch_size, n_features), float32
+            The features.
+        """
         return self.run_all(pixels)[0]
 
     def run_all(self, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Compute all outputs of the graph: the features, and further outputs if there are any."""
+        """Compute all outputs of the graph: the features, and further outputs if there are any.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (batch_size, image_size, image_size, 3), uint8
+            Prepared RGB images.
+
+        Returns
+        -------
+        list of ndarray
+            The outputs, the features first.
+        """
         outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"pixels": pixels})
         return outputs

@@ -25,6 +25,18 @@ class OpenVinoRuntime:
     ----------
     graph : bytes
         The exported network: see `export_graph`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import OpenVinoRuntime, export_graph
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> transform = ImageTransform(crop_size=None, image_size=32)
+    >>> runtime = OpenVinoRuntime(export_graph(network, transform))
+    >>> runtime.run(np.zeros((runtime.batch_size, 32, 32, 3), dtype=np.uint8)).shape
+    (1, 8)
     """
 
     name = "openvino"
@@ -55,7 +67,18 @@ class OpenVinoRuntime:
         self._process = os.getpid()
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Compute the features of one batch; see `Runtime`."""
+        """Compute the features of one batch; see `Runtime`.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (batch_size, image_size, image_size, 3), uint8
+            Prepared RGB images.
+
+        Returns
+        -------
+        ndarray of shape (batch_size, n_features), float32
+            The features.
+        """
         if self._process != os.getpid():
             with self._starting:
                 if self._process != os.getpid():

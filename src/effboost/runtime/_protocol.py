@@ -22,6 +22,18 @@ class Runtime(Protocol):
         depends on the number of other images.
     n_workers : int
         Number of threads that may use it at the same time; each decodes images and calls `run`.
+
+    Examples
+    --------
+    A runtime that computes the mean colour, without a network:
+
+    >>> import numpy as np
+    >>> class MeanColour:
+    ...     name, batch_size, n_workers = "mean_colour", 8, 1
+    ...     def run(self, pixels):
+    ...         return pixels.mean(axis=(1, 2), dtype=np.float32)
+    >>> MeanColour().run(np.zeros((8, 32, 32, 3), dtype=np.uint8)).shape
+    (8, 3)
     """
 
     name: str

@@ -28,7 +28,27 @@ _OF_GRAPHS: Final[dict[str, Any]] = {"onnxruntime": OnnxRuntime, "openvino": Ope
 
 
 def plan_runtime(choice: str, device: torch.device) -> str:
-    """Return the name of the runtime to try first."""
+    """Return the name of the runtime to try first.
+
+    Parameters
+    ----------
+    choice : {"auto", "torch", "onnxruntime", "openvino"}
+        The parameter `runtime` of `ImageFeaturizer`.
+    device : torch.device
+        Where torch would compute.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.runtime import plan_runtime
+    >>> plan_runtime("auto", torch.device("cpu")), plan_runtime("auto", torch.device("cuda"))
+    ('onnxruntime', 'torch')
+    """
     if choice != "auto":
         return choice
     return "onnxruntime" if device.type == "cpu" else "torch"
@@ -68,6 +88,24 @@ def start_runtime(
         If a runtime was chosen by name and cannot run this network.
     MissingDependencyError
         If the chosen runtime is not installed.
+
+    Warns
+    -----
+    RuntimeFallbackWarning
+        If `choice` is "auto", and torch replaces onnxruntime.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import export_graph, start_runtime
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> transform = ImageTransform(crop_size=None, image_size=32)
+    >>> def graph():
+    ...     return export_graph(network, transform)
+    >>> start_runtime("auto", network, transform, torch.device("cpu"), graph).name
+    'onnxruntime'
     """
     name = plan_runtime(choice, device)
     if name == "torch":

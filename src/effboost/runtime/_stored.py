@@ -19,10 +19,33 @@ _FEWEST_BYTES = 64
 
 
 class GraphWithoutWeights(Protocol):
-    """Interface of a graph that a model file keeps."""
+    """Interface of a graph that a model file keeps.
+
+    Examples
+    --------
+    A graph that is kept whole, so that it needs no tensors:
+
+    >>> class Whole:
+    ...     def __init__(self, graph):
+    ...         self.graph = graph
+    ...     def complete(self, values):
+    ...         return self.graph
+    >>> Whole(b"graph").complete({})
+    b'graph'
+    """
 
     def complete(self, values: Mapping[str, bytes]) -> bytes:
         """Insert the tensors of the network, and check the result.
+
+        Parameters
+        ----------
+        values : mapping of str to bytes
+            The tensors by name, after batch norms were folded.
+
+        Returns
+        -------
+        bytes
+            The whole graph.
 
         Raises
         ------
@@ -52,6 +75,18 @@ def cut_weights(
         The graph without them.
     cuts : list of (int, str)
         Where in the rest each of them was, in order, and its name after batch norms were folded.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import cut_weights, export_graph
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> transform = ImageTransform(crop_size=None, image_size=32)
+    >>> graph = export_graph(network, transform)
+    >>> rest, cuts = cut_weights(graph, network, transform)
+    >>> len(rest) < len(graph), [name for _, name in cuts]
+    (True, ['body.0.weight'])
     """
     values = _list_values(_make_reference(module, transform))
     found, last = [], 0
@@ -77,12 +112,40 @@ def restore_graph(
 ) -> bytes:
     """Return the exported graph of a network, from the one that its file keeps.
 
+    Parameters
+    ----------
+    stored : GraphWithoutWeights
+        The graph of the file.
+    module : torch.nn.Module
+        The network.
+    transform : ImageTransform
+        Its normalisation.
+
+    Returns
+    -------
+    bytes
+        The graph; see `export_graph`.
+
     Raises
     ------
     RefusedError
         If the file's graph is not one of this network.
     RuntimeUnavailableError
         If it computes other features than the network.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import export_graph, restore_graph
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> transform = ImageTransform(crop_size=None, image_size=32)
+    >>> graph = export_graph(network, transform)
+    >>> class Whole:  # keeps the weights in the graph
+    ...     def complete(self, values):
+    ...         return graph
+    >>> restore_graph(Whole(), network, transform) == graph
+    True
     """
     reference = _make_reference(module, transform)
     graph = stored.complete(_list_values(reference))

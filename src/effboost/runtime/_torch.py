@@ -31,6 +31,19 @@ class TorchRuntime:
     batch_size : int, default=8
         Images per call. With eight, the activations of EfficientNet-B0 fit into the caches of a
         CPU; larger batches are slower there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from effboost import ImageTransform
+    >>> from effboost.runtime import TorchRuntime
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> transform = ImageTransform(crop_size=None, image_size=32)
+    >>> runtime = TorchRuntime(network, transform, torch.device("cpu"), batch_size=2)
+    >>> runtime.run(np.zeros((2, 32, 32, 3), dtype=np.uint8)).shape
+    (2, 8)
     """
 
     name = "torch"
@@ -54,7 +67,18 @@ class TorchRuntime:
         )
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Compute the features of one batch; see `Runtime`."""
+        """Compute the features of one batch; see `Runtime`.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (batch_size, image_size, image_size, 3), uint8
+            Prepared RGB images.
+
+        Returns
+        -------
+        ndarray of shape (batch_size, n_features), float32
+            The features.
+        """
         with self._turn, computing(), torch.inference_mode():
             # The memory layout of pictures is channels last already: no value is moved.
             batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
@@ -64,7 +88,26 @@ class TorchRuntime:
 
 
 def fused(module: nn.Module) -> nn.Module:
-    """Copy a network, in evaluation mode, with batch norms folded into convolutions."""
+    """Copy a network, in evaluation mode, with batch norms folded into convolutions.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network; it is not changed.
+
+    Returns
+    -------
+    torch.nn.Module
+        The copy. Without folded batch norms if torch.fx cannot trace the network.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from effboost.runtime import fused
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    >>> any(isinstance(part, nn.BatchNorm2d) for part in fused(network).modules())
+    False
+    """
     try:
         with tracing(), ignore_warnings():
             # A copy of what torchvision takes apart is in training mode: `eval` comes last.
@@ -80,6 +123,24 @@ def to_channels_last(module: nn.Module) -> nn.Module:
 
     Unlike `torch.nn.Module.to`, this leaves tensors of other than four axes as they are: those of
     five, which Swin transformers have, have no such layout.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from effboost.runtime import to_channels_last
+    >>> layer = to_channels_last(torch.nn.Conv2d(3, 8, 3))
+    >>> layer.weight.is_contiguous(memory_format=torch.channels_last)
+    True
     """
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.ndim == 4:
