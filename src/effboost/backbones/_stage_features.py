@@ -251,8 +251,8 @@ def renumber_stages(
     >>> from effboost.backbones import remove_head, renumber_stages
     >>> spec = get_backbone_spec("mobilenet_v2")
     >>> module = remove_head(build_backbone(spec, None, seed=0), spec)
-    >>> renumber_stages(module, spec, [(-2, "avg")], image_size=32)
-    XX
+    >>> renumber_stages(module, spec, [(-4, "avg")], image_size=32)
+    ((-6, 'avg'),)
     """
     stages = _find_maps(module, spec, image_size)
     ends = _end_widths(stages)

@@ -163,7 +163,7 @@ class SubjectVotingClassifier(VotingClassifier):
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
     >>> options = {"weights": None, "image_size": 32, "random_state": 0, "runtime": "torch"}
     >>> clf = SubjectVotingClassifier(
-    ...     [(name, presets.frozen(name, **options)) for name in ("alexnet", "resnet18")],
+    ...     [(name, presets.frozen(name, **options)) for name in ("googlenet", "resnet18")],
     ...     voting="soft",
     ... )
     >>> clf.fit(cells.images, cells.target, groups=cells.groups).predict_proba(cells.images).shape

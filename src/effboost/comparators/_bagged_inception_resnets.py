@@ -326,7 +326,7 @@ class JointNetwork(nn.Module):
         torch.Tensor of shape (b, n_joint)
             The features.
         """
-        return self.joint(self.trunks(x))  # type: ignore[no-any-return]
+        return self.joint(self.trunks(x))
 
 
 class _SideBySide(nn.ModuleList):

@@ -80,7 +80,7 @@ class Comparator:
     >>> from effboost.comparators import COMPARATORS
     >>> system = COMPARATORS["vgg16_eca"]
     >>> system.citation, system.table
-    ('Ullah et al. 2021', 'Table 1')
+    ('Ullah et al. 2021', 'Table 3')
     >>> clf = system.factory(weights=None, max_epochs=1)
     """
 

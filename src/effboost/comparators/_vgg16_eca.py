@@ -109,13 +109,15 @@ def add_eca(network: nn.Module) -> nn.Module:
 
     Examples
     --------
-    >>> import torch
-    >>> from torch import nn
+    >>> from torchvision.models import vgg16
     >>> from effboost.comparators import add_eca
-    >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2))
-    >>> network = add_eca(nn.Sequential(dict(features=features)))
-    >>> network.features[1]
-    XX
+    >>> add_eca(vgg16(weights=None)).features[4]
+    Sequential(
+      (0): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
+      (1): ECA(
+        (conv): Conv1d(1, 1, kernel_size=(3,), stride=(1,), padding=(1,), bias=False)
+      )
+    )
     """
     n_channels = 0
     layers = network.get_submodule("features")

@@ -144,13 +144,13 @@ def load_cnmc(
     >>> from effboost.datasets import load_cnmc
     >>> with TemporaryDirectory() as root, warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
-    ...     for name in ("all/UID_1_1_1_all.bmp", "hem/UID_H2_1_1_hem.bmp"):
+    ...     for name in ("all/UID_1_1_1_all.bmp", "hem/UID_H3_1_1_hem.bmp"):
     ...         path = Path(root, "C-NMC_training_data", "fold_0", name)
     ...         path.parent.mkdir(parents=True)
     ...         path.touch()
     ...     data = load_cnmc(root)
     >>> data.target.tolist(), data.groups.tolist(), data.fold.tolist()
-    (['ALL', 'HEM'], ['1', 'H2+XX'], [0, 0])
+    ([1, 0], ['1', 'H3+H10'], [0, 0])
     """
     folder = Path(root)
     if not folder.is_dir():

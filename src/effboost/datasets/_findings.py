@@ -91,9 +91,10 @@ class DataCheck:
     --------
     >>> from effboost.datasets import check_images, make_blood_cells
     >>> cells = make_blood_cells(n_subjects=4, images_per_subject=2, image_size=64, random_state=0)
-    >>> check = check_images(cells.images, cells.target, groups=cells.groups)
+    >>> X, groups = [*cells.images, cells.images[0]], [*cells.groups, "another"]
+    >>> check = check_images(X, groups=groups)
     >>> check.n_images, check.n_subjects, check.counts
-    XX
+    (9, 5, {'several_subjects': 1, 'duplicate': 1})
     """
 
     findings: tuple[Finding, ...]

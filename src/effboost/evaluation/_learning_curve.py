@@ -49,8 +49,8 @@ class LearningCurve:
     >>> samples = np.array([[0.7, 0.8, 0.85], [0.68, 0.79, 0.83], [0.72, 0.82, 0.86]])
     >>> metrics = tuple(Metric(*column) for column in samples.T)
     >>> curve = LearningCurve(np.array([10.0, 20.0, 40.0]), metrics, samples, 0.95)
-    >>> curve.subjects_for(accuracy=0.9)
-    78
+    >>> print(curve.predict(80), curve.subjects_for(accuracy=0.88))
+    0.875 [0.858, 0.884] 100
     """
 
     n_subjects: npt.NDArray[np.float64]

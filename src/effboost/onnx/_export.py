@@ -143,8 +143,8 @@ def export_onnx(
     >>> clf = clf.fit(cells.images, cells.target)
     >>> with TemporaryDirectory() as folder:
     ...     path = export_onnx(clf, Path(folder, "model.onnx"))
-    ...     exported = OnnxClassifier(path)
-    >>> bool((exported.predict(cells.images) == clf.predict(cells.images)).all())
+    ...     labels = OnnxClassifier(path).predict(cells.images)
+    >>> bool((labels == clf.predict(cells.images)).all())
     True
     """
     _check_form(standalone, web, web_runtime)
