@@ -2,17 +2,20 @@
 
 Public are the classes and functions in the `__all__` of a public module, and the methods and
 properties without a leading underscore that these classes have from effboost. The checks are those
-of `[tool.numpydoc_validation]` in pyproject.toml.
+of `[tool.numpydoc_validation]` in pyproject.toml. In addition, no example may be skipped (EX), and
+the errors that a function raises itself are named (RS).
 
 `python docs/validate_docstrings.py metrics` checks the names that contain "metrics".
 """
 
+import ast
 import dataclasses
 import functools
 import importlib
 import inspect
 import pkgutil
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -62,12 +65,24 @@ def needs_example(thing):
     return inspect.isfunction(thing) and "." not in thing.__qualname__
 
 
+def list_raised(thing):
+    """List the errors that a function raises itself."""
+    if not inspect.isfunction(thing):
+        return []
+    body = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(thing))))
+    raised = (node.exc for node in ast.walk(body) if isinstance(node, ast.Raise))
+    return {error.func.id for error in raised if isinstance(getattr(error, "func", None), ast.Name)}
+
+
 def list_faults(thing, checks):
     """Yield line, check and message of each fault."""
     result = validate(thing, validator_cls=PublicName)
     for code, message in result["errors"]:
         if code in checks and (code != "EX01" or needs_example(thing)):
             yield result, code, message
+    for name in list_raised(thing):
+        if name not in result["docstring"]:
+            yield result, "RS", f"{name} is raised, but not named"
     if "doctest: +SKIP" in result["docstring"]:
         yield result, "EX", "An example is skipped; make one that runs"
 
@@ -96,7 +111,7 @@ def public_members(cls):
 
 def public_names():
     """Yield each public class, function and method once, with its name."""
-    seen = set()
+    seen = {}  # keeps them alive, so that no two have the same id
     for module in public_modules():
         for name in module.__all__:
             value = getattr(module, name)
@@ -105,7 +120,7 @@ def public_names():
             members = public_members(value) if inspect.isclass(value) else ()
             for label, thing in ((name, value), *members):
                 if id(thing) not in seen:
-                    seen.add(id(thing))
+                    seen[id(thing)] = thing
                     yield f"{module.__name__}.{label}", thing
 
 

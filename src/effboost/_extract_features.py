@@ -153,6 +153,10 @@ def iter_features(
     ------
     ImageDecodeError
         With ``on_error="raise"``, for the first image that cannot be read.
+    ValueError
+        If `block_size` is less than 1, or `on_error` has another value.
+    UnsupportedInputError
+        If `model` is no estimator with a featurizer, or `X` is of an unknown form.
 
     Notes
     -----

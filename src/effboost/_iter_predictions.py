@@ -212,6 +212,8 @@ def iter_predictions(
     ------
     UnsupportedInputError
         With `flags`, if the classifier has no `check_familiarity`, with the reason.
+    ValueError
+        If `block_size` is less than 1.
 
     Notes
     -----

@@ -346,6 +346,11 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
     SubjectScorer
         The scorer, called as ``scorer(estimator, X, y, groups=groups)``.
 
+    Raises
+    ------
+    UnsupportedInputError
+        If `scoring` is not a scorer by image.
+
     Examples
     --------
     >>> from effboost.metrics import make_subject_scorer

@@ -152,6 +152,11 @@ runtime, device, callbacks, random_state, verbose : as in `ImageFeaturizer`
         -------
         self : object
             The fitted featurizer.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If `y` is missing for fine-tuning; also the errors of `ImageFeaturizer.fit`.
         """
         with self.client.as_current():
             if self.training is None:

@@ -52,6 +52,13 @@ def iter_predictions(
     iterator of Prediction
         One for each image, in their order; images that cannot be read do not stop it.
 
+    Raises
+    ------
+    ValueError
+        If `block_size` is less than 1, or there is no Dask client.
+    UnsupportedInputError
+        With `flags`, if the classifier has no `check_familiarity`, with the reason.
+
     Notes
     -----
     At most three blocks for each thread of the cluster are in progress or wait to be yielded, so

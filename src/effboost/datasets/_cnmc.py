@@ -116,6 +116,8 @@ def load_cnmc(
     ------
     DatasetError
         If the folder of a phase or the labels are missing, or a file name has another form.
+    ValueError
+        If `split` or `merge` has another value.
 
     Warns
     -----

@@ -88,6 +88,8 @@ def load_published(
     DatasetError
         If images or classes of the set are missing. The message says which, and where to get the
         set under which licence.
+    ValueError
+        If there is no such set or version.
 
     Warns
     -----

@@ -71,6 +71,11 @@ class LearningCurve:
         Metric
             The expected accuracy and its interval.
 
+        Raises
+        ------
+        ValueError
+            If `n_subjects` is less than 1.
+
         Notes
         -----
         A curve ``a - b * n ** -c``, with a at most 1, b at least 0 and c one of 0.25, 0.5, 0.75 and

@@ -118,6 +118,8 @@ class HTMLReport:
 
         Raises
         ------
+        UnsupportedInputError
+            If training data do not go with `cv`, or `y_train` is given without `X_train`.
         LeakageError
             If a cross-validation has a subject or an image in both training and test data.
         MissingDependencyError
@@ -188,6 +190,13 @@ class HTMLReport:
         -------
         HTMLReport
             The report.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If `X` has another number of images than were evaluated.
+        MissingDependencyError
+            If matplotlib or Jinja2 is not installed.
         """
         shape = None
         if evaluation.estimators:
