@@ -109,11 +109,11 @@ def add_eca(network: nn.Module) -> nn.Module:
 
     Examples
     --------
-    >>> from torchvision.models import vgg16
+    >>> from torchvision.models import alexnet
     >>> from effboost.comparators import add_eca
-    >>> add_eca(vgg16(weights=None)).features[4]
+    >>> add_eca(alexnet(weights=None)).features[2]
     Sequential(
-      (0): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
+      (0): MaxPool2d(kernel_size=3, stride=2, padding=0, dilation=1, ceil_mode=False)
       (1): ECA(
         (conv): Conv1d(1, 1, kernel_size=(3,), stride=(1,), padding=(1,), bias=False)
       )
