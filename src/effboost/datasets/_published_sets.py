@@ -250,12 +250,14 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
             citation="C. Matek et al., Human-level recognition of blast cells in acute myeloid "
             "leukaemia with convolutional neural networks, Nature Machine Intelligence 1, 2019",
             groups="none are known: the cells are of 200 people, 100 of them with AML, but neither "
-            "the names of the files nor annotations.dat name them (uncertain: the archive may list "
-            "them elsewhere). No split by subject is possible without such a list.",
+            "the names of the files nor annotations.dat name them; its four columns are a path "
+            "such as BAS/BAS_0001.tiff and three labels (second-hand, from programs that read it). "
+            "Whether the archive lists patients elsewhere is uncertain. No split by subject is "
+            "possible without such a list.",
             faults=(
                 "Blasts come from the patients, most other cells from anybody: a model may learn "
                 "slides instead of cells.",
-                "annotations.dat has the opinions of further experts, which differ.",
+                "annotations.dat has two further labels for some of the images, which differ.",
             ),
             description="18,365 single leukocytes, 400 x 400 pixels, M8 scanner at 100 x with oil.",
         ),
