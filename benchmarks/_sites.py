@@ -58,11 +58,11 @@ def load_white_cells(folder):
     return paths[kept], target[kept], groups[kept], site[kept]
 
 
-def compute_features(paths, target, preset, preparation, cache, **settings):
+def compute_features(paths, target, preset, preparation, cache, draw=0, **settings):
     """Compute the features of each image and of its jittered copies.
 
     Returns an array of shape (1 + n_copies, n_samples, n_features). `cache` is a folder that keeps
-    the features of each picture, so that later runs only read them.
+    the features of each picture, so that later runs only read them. `draw` numbers the copies.
     """
     made = PREPARATIONS[preparation]
     clf = PRESETS[preset](cache=cache, random_state=0, **settings, **made.keywords)
@@ -70,7 +70,8 @@ def compute_features(paths, target, preset, preparation, cache, **settings):
     featurizer = clone(clf.featurizer).fit(images, target)
     versions = [images]
     if made.jittered:
-        versions += [jittered(images, seed) for seed in range(N_JITTERED)]
+        seeds = range(draw * N_JITTERED, (draw + 1) * N_JITTERED)
+        versions += [jittered(images, seed) for seed in seeds]
     return np.stack([featurizer.transform(version) for version in versions])
 
 

@@ -113,12 +113,13 @@ def main():
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--preparations", nargs="+", default=list(PREPARATIONS))
     parser.add_argument("--heads", nargs="+", default=list(PRESETS))
+    parser.add_argument("--draw", type=int, default=0, help="number of the draw of stain jitter")
     parser.add_argument("--folds", type=int, default=5, help="folds within a site")
     options = parser.parse_args()
     if options.data is None:
         parser.exit(message="--data is required: there is no other laboratory in generated cells\n")
     paths, y, groups, site = load_white_cells(options.data)
-    settings = {"backbone": options.backbone, "weights": options.weights}
+    settings = {name: getattr(options, name) for name in ("draw", "backbone", "weights")}
     rows = []
     for preparation, head in itertools.product(options.preparations, options.heads):
         features = compute_features(paths, y, head, preparation, options.cache, **settings)
