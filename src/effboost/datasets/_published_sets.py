@@ -270,7 +270,8 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
             classes={name: name for name in _WHITE},
             counts={},
             source="https://raabindata.com/free-data (double labelled cropped cells)",
-            licence="called free by its owners; no licence was found (uncertain)",
+            licence="called free by its owners, also for commercial use (second-hand); no licence "
+            "was found (uncertain)",
             citation="Z. M. Kouzehkanan et al., A large dataset of white blood cells containing "
             "cell locations and types, along with segmented nuclei and cytoplasm, Scientific "
             "Reports 12:1123, 2022",
@@ -282,8 +283,10 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
                 "far as is known; TestB is from another microscope and camera, and is a site of "
                 "its own here (second-hand).",
                 "TestB has neutrophils and lymphocytes only (second-hand).",
+                "A few basophils are of a patient with leukemia (second-hand).",
             ),
-            description="Single white cells of healthy people; 10,175 in Train and 4,339 in TestA.",
+            description="Single white cells, nearly all of healthy people; 10,175 in Train and "
+            "4,339 in TestA.",
             sites={"testb": "Raabin-WBC TestB", "test-b": "Raabin-WBC TestB"},
         ),
         "bccd": PublishedSet(
