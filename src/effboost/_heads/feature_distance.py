@@ -148,9 +148,12 @@ class FeatureDistance:
         classes, place = np.unique(target, return_inverse=True)
         means = np.array([standard[place == k].mean(axis=0) for k in range(len(classes))])
         around = standard - means[place]
-        # The seed is for the randomised solver, which large matrices get.
+        # Each fit of a search learns the distance, so it must be quick; single precision and a few
+        # iterations flag the same images.
+        solver = "full" if len(rows) <= _FEW_IMAGES else "randomized"
+        pca = PCA(n_components, svd_solver=solver, iterated_power=3, random_state=0)
         with np.errstate(invalid="ignore"):  # of features that do not vary at all
-            pca = PCA(n_components, random_state=0).fit(around)
+            pca.fit(around.astype(np.float32))
         # Not its `noise_variance_`: with fewer images than features, that depends on their number.
         others = around.var(axis=0, ddof=1).sum() - pca.explained_variance_.sum()
         n_others = max(1, rows.shape[1] - n_components)
