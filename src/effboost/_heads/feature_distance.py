@@ -257,4 +257,5 @@ class Familiarity:
         of_colours = self.colours.p_values(measures[:, _N_MEASURES:])
         smaller = np.minimum(self.features.p_values(features), of_colours)
         p_values = np.minimum(2 * smaller, 1)
-        return self.usual.judge(p_values, measures[:, :_N_MEASURES], alpha)
+        outside = self.usual.find_outside(measures[:, :_N_MEASURES])
+        return self.usual.judge(p_values, outside, alpha)
