@@ -167,6 +167,10 @@ def test_an_exported_model_flags_the_same(pixels, three_classes, subjects, tmp_p
     np.testing.assert_array_equal(labels, clf.predict(images))
     row = next(iter_predictions(graph, images, flags=True))
     assert row.familiarity == pytest.approx(expected.p_values[0], abs=1e-4)
+    stricter = graph.check_familiarity(images, alpha=0.5)
+    np.testing.assert_array_equal(
+        stricter.reasons, clf.check_familiarity(images, alpha=0.5).reasons
+    )
 
 
 def test_features_in_a_cache_need_no_image(pixels, paths, three_classes, tmp_path, monkeypatch):
