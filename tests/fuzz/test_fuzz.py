@@ -9,7 +9,7 @@ from fuzz.targets import GOOD, run_cases
 CASES = [
     ("load", 80),
     ("heads", 900),
-    ("graph", 25),
+    ("graph", 50),
     ("onnx", 150),
     ("images", 600),
     ("cache", 600),
