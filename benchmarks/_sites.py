@@ -1,22 +1,45 @@
 """White cells of two laboratories, with features that are computed once for each preparation."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from sklearn.base import clone
 
-from effboost import ImageSequence, presets
+from effboost import Augmentation, ImageSequence, presets
 from effboost.datasets import load_image_folder
 
 KINDS = ("eosinophil", "lymphocyte", "monocyte", "neutrophil")
-# The transforms that are compared, as keywords of presets.
+# The network, frozen, and its features as in each preset.
+PRESETS = {"paper's head": presets.frozen, "recommended": presets.recommended}
+# Of each training image, beside itself.
+N_JITTERED = 2
+# As in the training of presets.recommended(fine_tune=True), without its turns.
+_JITTER = Augmentation(0.0, 0.0, rotation=0.0, stain_jitter=0.2)
+# In PBC, cells then fill as much of the image as in BCCD, whose images have this size.
+_FRAME = 160
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to images before the network: keywords of presets, crop, jittered copies."""
+
+    keywords: dict = field(default_factory=dict)
+    frame: int | None = None
+    jittered: bool = False
+
+
 PREPARATIONS = {
-    "as it is": {},
-    "Reinhard": {"stain": "reinhard"},
-    "Macenko": {"stain": "macenko"},
-    "crop to the cell": {"foreground": True},
-    # The central 160 x 160 pixels: in PBC, cells then fill as much of the image as in BCCD.
-    "same frame": {},
+    "as it is": Preparation(),
+    "Reinhard": Preparation({"stain": "reinhard"}),
+    "Macenko": Preparation({"stain": "macenko"}),
+    "stain jitter": Preparation(jittered=True),
+    "crop to the cell": Preparation({"foreground": True}),
+    "same frame": Preparation(frame=_FRAME),
+    "same frame, Reinhard": Preparation({"stain": "reinhard"}, frame=_FRAME),
+    "same frame, Macenko": Preparation({"stain": "macenko"}, frame=_FRAME),
+    "same frame, stain jitter": Preparation(frame=_FRAME, jittered=True),
 }
 
 
@@ -35,19 +58,25 @@ def load_white_cells(folder):
     return paths[kept], target[kept], groups[kept], site[kept]
 
 
-def compute_features(paths, target, preparation, views, cache, **settings):
-    """Compute features of the last and of earlier stages, or read those of an earlier run.
+def compute_features(paths, target, preset, preparation, cache, draw=0, **settings):
+    """Compute the features of each image and of its jittered copies.
 
-    The first columns are those of the last stage, which are all that the paper's head uses.
+    Returns an array of shape (1 + n_copies, n_samples, n_features). `cache` is a folder that keeps
+    the features of each picture, so that later runs only read them. `draw` numbers the copies.
     """
-    words = (preparation, views, *(str(value) for value in settings.values()))
-    file = cache / ("_".join(words).replace(" ", "-") + ".npy")
-    if file.is_file():
-        return np.load(file)
-    options = {"extra_features": "stages", "views": views, **settings, **PREPARATIONS[preparation]}
-    clf = presets.frozen(random_state=0, **options)
-    images = ImageSequence(paths, frame=160 if preparation == "same frame" else None)
-    features = clone(clf.featurizer).fit(images, target).transform(images)
-    cache.mkdir(parents=True, exist_ok=True)
-    np.save(file, features)
-    return features
+    made = PREPARATIONS[preparation]
+    clf = PRESETS[preset](cache=cache, random_state=0, **settings, **made.keywords)
+    images = ImageSequence(paths, frame=made.frame)
+    featurizer = clone(clf.featurizer).fit(images, target)
+    versions = [images]
+    if made.jittered:
+        seeds = range(draw * N_JITTERED, (draw + 1) * N_JITTERED)
+        versions += [jittered(images, seed) for seed in seeds]
+    return np.stack([featurizer.transform(version) for version in versions])
+
+
+def jittered(images, seed):
+    """Copy images with stains jittered, each by numbers of its own."""
+    rngs = [np.random.default_rng((seed, i)) for i in range(len(images))]
+    pictures = [Image.fromarray(pixels) for pixels in images]
+    return [_JITTER.apply(picture, rng) for picture, rng in zip(pictures, rngs, strict=True)]

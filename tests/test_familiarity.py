@@ -11,12 +11,14 @@ from sklearn.linear_model import LogisticRegression
 import effboost
 from common.networks import tiny_featurizer
 from effboost import (
+    Cache,
     HybridClassifier,
     LinearBoostedClassifier,
     OnnxClassifier,
     export_onnx,
     iter_predictions,
 )
+from effboost._extraction import prepared_images
 from effboost._familiarity import FamiliarityTable, TrainingRange
 from effboost._images.decoding import Decoder
 from effboost.exceptions import UnsupportedInputError
@@ -165,6 +167,10 @@ def test_an_exported_model_flags_the_same(pixels, three_classes, subjects, tmp_p
     np.testing.assert_array_equal(labels, clf.predict(images))
     row = next(iter_predictions(graph, images, flags=True))
     assert row.familiarity == pytest.approx(expected.p_values[0], abs=1e-4)
+    stricter = graph.check_familiarity(images, alpha=0.5)
+    np.testing.assert_array_equal(
+        stricter.reasons, clf.check_familiarity(images, alpha=0.5).reasons
+    )
 
 
 def test_features_in_a_cache_need_no_image(pixels, paths, three_classes, tmp_path, monkeypatch):
@@ -175,6 +181,26 @@ def test_features_in_a_cache_need_no_image(pixels, paths, three_classes, tmp_pat
     monkeypatch.setattr(Decoder, "read_file", None)
     second = clf.fit(paths, three_classes).check_familiarity(paths)
     np.testing.assert_array_equal(first.p_values, second.p_values)
+
+
+def test_measures_are_written_to_a_cache_in_blocks(paths, three_classes, tmp_path, monkeypatch):
+    """A write is flushed to the disk, which takes longer than to measure an image."""
+    clf = HybridClassifier(
+        tiny_featurizer(cache=tmp_path / "cache"), LogisticRegression(), random_state=0
+    )
+    first = clf.fit(paths, three_classes).familiarity_
+    sizes, put = [], Cache.put
+    monkeypatch.setattr(
+        Cache, "put", lambda self, entries: (sizes.append(len(entries)), put(self, entries))
+    )
+    monkeypatch.setattr(prepared_images, "_BLOCK", 10)
+    second = clf.fit(paths, three_classes).familiarity_
+    assert sizes == [10, 10, 4]
+    monkeypatch.setattr(Decoder, "read_file", None)
+    third = clf.fit(paths, three_classes).familiarity_
+    assert len(sizes) == 3
+    np.testing.assert_array_equal(first.usual.ranges, second.usual.ranges)
+    np.testing.assert_array_equal(first.usual.ranges, third.usual.ranges)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from sklearn.svm import SVC
 from xgboost import XGBClassifier
 from xgboost.callback import EarlyStopping
 
+from common.networks import WideNet, tiny_featurizer
 from effboost import HybridClassifier, LinearBoostedClassifier, evaluate, presets
 from effboost.model_selection import SubjectKFold
 
@@ -91,7 +92,11 @@ HEADS = {
         [("a", lr()), ("b", RandomForestClassifier(20, random_state=0))], lr(), cv=cv
     ),
     "vote": lambda cv: VotingClassifier(
-        [("a", CalibratedClassifierCV(lr(), cv=cv)), ("b", lr())], voting="soft"
+        [
+            ("a", CalibratedClassifierCV(lr(), cv=cv)),
+            ("b", LogisticRegression(C=1e6, max_iter=200)),
+        ],
+        voting="soft",
     ),
     "threshold": lambda cv: TunedThresholdClassifierCV(pipeline(lr()), cv=cv),
     "nested search": lambda cv: GridSearchCV(
@@ -116,9 +121,7 @@ SPLITTERS = {
 
 
 def make(sample, head, views="original", **params):
-    featurizer = presets.frozen(
-        "resnet18", weights=None, image_size=32, cache=sample[3], random_state=0
-    ).featurizer
+    featurizer = tiny_featurizer(backbone=WideNet, cache=sample[3])
     if views == "dihedral":
         params["view_averaging"] = "probabilities"
     return HybridClassifier(featurizer.set_params(views=views), head, random_state=0, **params)
@@ -218,7 +221,7 @@ def test_calibrated_hybrid_stays_at_chance(sample, method):
 def test_fine_tuned_network_stays_at_chance(sample, protocol):
     X, y, groups, _ = sample
     clf = presets.paper(
-        "resnet18", weights=None, crop_size=None, image_size=32, max_epochs=2, random_state=0
+        WideNet, weights=None, crop_size=None, image_size=24, max_epochs=2, random_state=0
     ).set_params(head_protocol=protocol, classifier__n_estimators=20)
     report = evaluate(clf, X, y, groups=groups, cv=3, n_bootstrap=5)
     assert report.metrics["subject_accuracy"].value <= BOUND

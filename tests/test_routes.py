@@ -121,7 +121,12 @@ def features_cache(tmp_path_factory):
 
 def make(name, form, cache):
     featurizer = presets.frozen(
-        "resnet18", weights=None, image_size=32, runtime="onnxruntime", cache=cache, random_state=0
+        "mobilenet_v3_small",
+        weights=None,
+        image_size=32,
+        runtime="onnxruntime",
+        cache=cache,
+        random_state=0,
     ).featurizer
     if form == "rows":
         featurizer.set_params(image_shape=(SIDE, SIDE, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import compress
 from typing import Any, Final
 
 import numpy as np
@@ -119,31 +120,55 @@ class TrainingRange:
         """Return it as values of JSON."""
         return {"images": self.n_scores, "ranges": self.ranges.tolist()}
 
-    def judge(self, p_values: _Floats, measures: _Floats, alpha: float) -> FamiliarityTable:
+    def limits(self) -> _Floats:
+        """Return the ends of the range (2, 5); the last one is infinite.
+
+        An image that is sharper than the training images is not unusual.
+        """
+        limits = self.ranges.copy()
+        limits[1, -1] = np.inf
+        return limits
+
+    def smallest_usual(self, alpha: float) -> float:
+        """Return the p-value up to which features are a reason to flag an image.
+
+        At least, it is the smallest p-value that there is, which is that of images that are farther
+        away than all training images.
+        """
+        return max(alpha, (2 + 1e-4) / (self.n_scores + 1))
+
+    def find_outside(self, measures: _Floats) -> npt.NDArray[np.bool_]:
+        """Return whether size, exposure and sharpness (n_samples, 3) are outside the range.
+
+        Parameters
+        ----------
+        measures : ndarray of shape (n_samples, 5)
+            What `measure` returns for the images.
+        """
+        low, high = self.limits()
+        outside = (measures < low) | (measures > high)
+        columns = [[name == own for own in MEASURES] for name in REASONS[1:]]
+        return np.stack([outside[:, column].any(axis=1) for column in columns], axis=1)
+
+    def judge(
+        self, p_values: _Floats, outside: npt.NDArray[np.bool_], alpha: float
+    ) -> FamiliarityTable:
         """Decide which images are familiar.
 
         Parameters
         ----------
         p_values : ndarray of shape (n_samples,)
             The p-values of their features.
-        measures : ndarray of shape (n_samples, 5)
-            What `measure` returns for them.
+        outside : ndarray of shape (n_samples, 3)
+            What `find_outside` returns for them.
         alpha : float
-            P-values up to this one are a reason to flag an image. So is the smallest p-value that
-            there is, for images that are farther away than all training images.
+            See `smallest_usual`.
         """
-        limit = max(alpha, (2 + 1e-4) / (self.n_scores + 1))
-        outside = (measures < self.ranges[0]) | (measures > self.ranges[1])
-        # Sharper than the training images is not unusual.
-        outside[:, -1] = measures[:, -1] < self.ranges[0, -1]
-        found = {name: np.zeros(len(p_values), dtype=bool) for name in REASONS}
-        found["features"] = p_values <= limit
-        for column, name in enumerate(MEASURES):
-            found[name] |= outside[:, column]
-        reasons = np.empty(len(p_values), dtype=object)
-        for i in range(len(p_values)):
-            reasons[i] = tuple(name for name in REASONS if found[name][i])
-        familiar = ~np.any(list(found.values()), axis=0)
+        found = np.column_stack([p_values <= self.smallest_usual(alpha), outside])
+        reasons = np.empty(len(found), dtype=object)
+        for i, row in enumerate(found.tolist()):
+            reasons[i] = tuple(compress(REASONS, row))
+        familiar: npt.NDArray[np.bool_] = ~np.asarray(found.any(axis=1))
         return FamiliarityTable(np.asarray(p_values, dtype=np.float64), familiar, reasons)
 
 

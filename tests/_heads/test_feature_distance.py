@@ -88,6 +88,15 @@ def test_p_values_fall_with_the_distance_and_without_jumps():
     np.testing.assert_array_equal(steps, scores)
 
 
+def test_p_values_are_those_of_conformal_prediction_but_just_behind_a_score():
+    learnt = FeatureDistance.learn(*draw(90))
+    rows = draw(600, seed=1)[0]
+    n_as_large = (learnt.scores[None] >= learnt.measure(rows)[:, None]).sum(axis=1)
+    surplus = learnt.p_values(rows) - (1 + n_as_large) / 91
+    assert (surplus > -1e-9).all()
+    assert np.mean(surplus < 1e-9) > 0.8
+
+
 def test_many_images_are_sampled():
     assert len(choose_rows(100)) == 100
     chosen = choose_rows(3 * MAX_IMAGES)

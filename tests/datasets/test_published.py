@@ -240,6 +240,23 @@ def test_partial_copy_says_what_is_missing(trees, tmp_path):
     assert data.target_names == ["basophil"]
 
 
+@pytest.mark.parametrize("name", TREES)
+def test_error_for_a_part_of_each_set_names_all_missing_classes(trees, tmp_path, name):
+    data, known = load(trees, name), PUBLISHED[name]
+    file = tmp_path / Path(data.paths[0]).relative_to(trees / name)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(DatasetError, match=f"is not the whole set {known.title}: ") as caught:
+        load_published(name, tmp_path)
+    missing = set(data.target_names) - {data.target[0]}
+    assert missing
+    for label in missing:
+        n = known.counts.get(label)
+        expected = f"0 of {n:,} {label} images" if n else f"no {label} image"
+        assert expected in str(caught.value)
+    assert known.source in str(caught.value)
+
+
 def test_missing_class_is_an_error_where_counts_are_uncertain(trees, tmp_path):
     shutil.copytree(trees / "sn-am" / "PKG - SN-AM" / "ALL", tmp_path / "ALL")
     with pytest.raises(DatasetError, match=r"no MM image\. Get SN-AM from the Cancer Imaging"):

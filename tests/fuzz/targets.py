@@ -1,4 +1,4 @@
-"""What is fuzzed: reading models, heads, ONNX files and caches, and decoding images."""
+"""What is fuzzed: reading models, heads, graphs, ONNX files and caches, and decoding images."""
 
 import random
 import tempfile
@@ -18,6 +18,8 @@ from effboost._utils.refusal import RefusedError
 from effboost.exceptions import CacheWarning, EffboostError
 from effboost.persistence._checks import try_head
 from effboost.persistence._heads import read_heads
+from effboost.runtime._stored import restore_graph
+from fuzz.graphs import change_graph, graph_featurizer, graph_seed
 from fuzz.model_seeds import head_seeds, model_seeds
 from fuzz.models import change_heads, change_model
 from fuzz.mutations import damage
@@ -145,6 +147,21 @@ def _change_image(seed, rng, others):
     return seed[0], damage(seed[1], rng, [content for _, content in others]) or b"x"
 
 
+def _use_graph(content, folder):
+    """Load a model file, and predict by its graph if that is not refused."""
+    path = folder / "case.effboost"
+    path.write_bytes(content)
+    featurizer = effboost.load(path)
+    extractor = featurizer._extractor
+    if extractor._stored is None:
+        return "refused"
+    # As at the first prediction, where a graph that is refused is replaced, which takes seconds.
+    extractor._graph = restore_graph(extractor._stored, extractor._network(), extractor._transform)
+    expected = graph_featurizer().transform(PICTURES)
+    error = np.abs(featurizer.transform(PICTURES) - expected).max()
+    return "accepted" if error <= 0.01 * np.abs(expected).max() else "wrong features"
+
+
 class _CacheTarget(Target):
     """A cache of features: damage leads to features that are computed again, never to others."""
 
@@ -195,6 +212,7 @@ def _make_images():
 TARGETS = {
     "load": _make_models,
     "heads": lambda: Target(head_seeds(), _change_heads, _use_heads),
+    "graph": lambda: Target([graph_seed()], change_graph, _use_graph),
     "onnx": lambda: Target([tiny_file()], change_onnx, _use_onnx),
     "images": _make_images,
     "cache": _CacheTarget,

@@ -6,7 +6,14 @@ import pytest
 
 from fuzz.targets import GOOD, run_cases
 
-CASES = [("load", 150), ("heads", 900), ("onnx", 150), ("images", 600), ("cache", 600)]
+CASES = [
+    ("load", 80),
+    ("heads", 900),
+    ("graph", 50),
+    ("onnx", 150),
+    ("images", 600),
+    ("cache", 600),
+]
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ def test_the_checker_and_shape_inference_pass():
         "label": [1],
         "probabilities": [1, 3],
         "familiarity": [1],
+        "reasons": [1, 4],
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 
 from common.exported import cells, edited, tiny_file, tiny_hybrid
 from common.pages import find_contrast, launch_chromium, serve
@@ -248,6 +248,10 @@ def save_all(folder, suffixes, seed=3):
 def check_results(rows, paths):
     expected = tiny_hybrid().predict_proba(paths)
     got = [[float(row[f"p_{label}"]) for label in tiny_hybrid().classes_] for row in rows]
+    table = tiny_hybrid().check_familiarity(paths)
+    np.testing.assert_allclose([float(row["familiarity"]) for row in rows], table.p_values, 0, 1e-4)
+    assert [row["familiar"] for row in rows] == [str(f).lower() for f in table.familiar.tolist()]
+    assert [row["reasons"] for row in rows] == [" ".join(reasons) for reasons in table.reasons]
     assert [row["image"] for row in rows] == [path.name for path in paths]
     assert [row["class"] for row in rows] == tiny_hybrid().predict(paths).tolist()
     assert np.abs(np.array(got) - expected).max() <= 1e-5
@@ -388,6 +392,28 @@ def test_other_outputs_of_the_graph_are_columns(runtime_files, open_page, tmp_pa
         ("true", "200"),
         ("false", "50"),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:images smaller than crop_size")
+def test_unfamiliar_images_have_the_reasons_that_the_model_finds(page, tmp_path):
+    paths = save_all(tmp_path, [".png"] * 5)
+    first = Image.open(paths[0])
+    first.filter(ImageFilter.GaussianBlur(4)).save(paths[1])
+    ImageEnhance.Brightness(first).enhance(0.1).save(paths[2])
+    ImageEnhance.Brightness(first).enhance(3).save(paths[3])
+    first.resize((9, 8)).save(paths[4])
+    rows = classify(page, paths)
+    check_results(rows, paths)
+    for row, reason in zip(rows, ("", "blur", "exposure", "exposure", "size"), strict=True):
+        assert reason in row["reasons"]
+    shown = page.locator("td.flag[data-title=reasons]").all_inner_texts()
+    assert shown == [row["reasons"] for row in rows]
+    page.select_option("#show", "unfamiliar")
+    found = [row["image"] for row in rows if row["familiar"] == "false"]
+    assert page.locator("td.file").all_inner_texts() == found
+    contrast, _ = find_contrast(page)
+    assert contrast >= 4.5
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from effboost._utils.threads import count_threads, map_ordered
 __all__ = ["PreparedImages"]
 
 _N_NUMBERS: Final = len(MEASURES) + N_COLOURS
+_BLOCK: Final = 256  # images measured between two writes to the cache
 
 
 class PreparedImages:
@@ -92,9 +92,7 @@ class PreparedImages:
             rows = self._measures[self._positions]
         missing = np.flatnonzero(np.isnan(rows[:, 0])).tolist()
         if missing:
-            part = self.images[missing]
-            work = partial(_measure_one, part, self.transform, cache)
-            rows[missing] = list(map_ordered(work, range(len(part)), count_threads()))
+            rows[missing] = _measure_all(self.images[missing], self.transform, cache)
         return rows
 
     def _decode(self, i: int) -> npt.NDArray[np.uint8]:
@@ -133,22 +131,40 @@ class PreparedImages:
         return self._rows.take(self._positions[np.asarray(positions, dtype=np.intp)], decode)
 
 
-def _measure_one(
-    images: ImageSequence, transform: ImageTransform, cache: Cache | None, i: int
+def _measure_all(
+    images: ImageSequence, transform: ImageTransform, cache: Cache | None
 ) -> npt.NDArray[np.float64]:
-    def work(image: Image.Image) -> npt.NDArray[np.float64]:
-        return _measure_both(image, np.asarray(transform.prepare(image)))
+    """Measure images, in blocks: the cache is asked once for each, and written once."""
 
-    if cache is None:
-        return images.decode(i, work)
+    def measure_one(i: int) -> npt.NDArray[np.float64]:
+        return images.decode(
+            i, lambda image: _measure_both(image, np.asarray(transform.prepare(image)))
+        )
+
     origin = {"measures": [MEASURES_VERSION, COLOURS_VERSION], "transform": transform.describe()}
-    key = digest_of({**origin, "image": images.fingerprint(i)})
-    found = cache.get([key]).get(key, b"")
-    if len(found) == 8 * _N_NUMBERS:
-        return np.frombuffer(found, dtype="<f8")
-    numbers = images.decode(i, work)
-    cache.put({key: numbers.astype("<f8").tobytes()})
-    return numbers
+
+    def key_of(i: int) -> bytes:
+        return digest_of({**origin, "image": images.fingerprint(i)})
+
+    n_threads = count_threads()
+    rows = np.full((len(images), _N_NUMBERS), np.nan)
+    for start in range(0, len(images), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(images)))
+        keys = {}
+        if cache is not None:
+            keys = dict(zip(block, map_ordered(key_of, block, n_threads), strict=True))
+            found = cache.get(list(keys.values()))
+            known = {i: found.get(key, b"") for i, key in keys.items()}
+            for i in [i for i in block if len(known[i]) == 8 * _N_NUMBERS]:
+                rows[i] = np.frombuffer(known[i], dtype="<f8")
+        new = [i for i in block if np.isnan(rows[i, 0])]
+        for i, numbers in zip(new, map_ordered(measure_one, new, n_threads), strict=True):
+            rows[i] = numbers
+        if cache is not None and new:
+            # A file that was replaced between hashing and decoding has another key.
+            same = [i for i in new if key_of(i) == keys[i]]
+            cache.put({keys[i]: rows[i].astype("<f8").tobytes() for i in same})
+    return rows
 
 
 def _measure_both(image: Image.Image, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

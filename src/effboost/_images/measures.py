@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["MEASURES", "MEASURES_VERSION", "measure"]
+__all__ = ["HIGHLIGHTS", "LEAST", "MAX_SIDE", "MEASURES", "MEASURES_VERSION", "measure"]
 
 # What each number says: shorter and longer side, brightness, that of the highlights, sharpness.
 MEASURES: Final = ("size", "size", "exposure", "exposure", "blur")
 # Of what `measure` computes; to be raised with each change.
 MEASURES_VERSION: Final = 1
 # Grey levels are measured on an image whose longer side has at most this many pixels.
-_MAX_SIDE: Final = 512
-_HIGHLIGHTS: Final = 95
+MAX_SIDE: Final = 512
+HIGHLIGHTS: Final = 95
 # For images without edges.
-_LEAST: Final = 0.01
+LEAST: Final = 0.01
 
 _Grey = npt.NDArray[np.float32]
 
@@ -41,12 +41,13 @@ def measure(image: Image.Image) -> npt.NDArray[np.float64]:
     """
     short, long = sorted(image.size)
     grey_image = image.convert("L")
-    factor = -(-long // _MAX_SIDE)
+    factor = -(-long // MAX_SIDE)
     if factor > 1:
         grey_image = grey_image.reduce(factor)
-    grey = np.asarray(grey_image, dtype=np.float32)
-    levels = grey.mean(dtype=np.float64), float(np.percentile(grey, _HIGHLIGHTS))
-    return np.array([np.log2(short), np.log2(long), *levels, _measure_sharpness(grey)])
+    levels = np.asarray(grey_image)
+    exposure = levels.mean(dtype=np.float64), float(np.percentile(levels, HIGHLIGHTS))
+    sharpness = _measure_sharpness(levels.astype(np.float32))
+    return np.array([np.log2(short), np.log2(long), *exposure, sharpness])
 
 
 def _measure_sharpness(grey: _Grey) -> float:
@@ -59,7 +60,7 @@ def _measure_sharpness(grey: _Grey) -> float:
     mean = (rows[:, :-1] + rows[:, 1:]) / 4
     around = mean[:-2, 1:-1] + mean[2:, 1:-1] + mean[1:-1, :-2] + mean[1:-1, 2:]
     second = np.sqrt(_mean_square(4 * mean[1:-1, 1:-1] - around))
-    return float(np.log2((second + _LEAST) / (first + _LEAST)))
+    return float(np.log2((second + LEAST) / (first + LEAST)))
 
 
 def _mean_square(values: npt.NDArray[Any]) -> float:

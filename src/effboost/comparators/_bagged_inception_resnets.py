@@ -149,16 +149,16 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
     >>> from effboost import CNNClassifier, FineTuning, ImageFeaturizer, ImageTransform
     >>> from effboost.comparators import BaggedNetworks
     >>> from effboost.datasets import make_blood_cells
-    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=5, image_size=64, random_state=0)
+    >>> cells = make_blood_cells(n_subjects=4, images_per_subject=3, image_size=64, random_state=0)
     >>> small = ImageFeaturizer(
-    ...     "resnet18",
+    ...     "mobilenet_v3_small",
     ...     weights=None,
     ...     training=FineTuning(max_epochs=1),
     ...     transform=ImageTransform(crop_size=None, image_size=32),
     ... )
     >>> bagged = BaggedNetworks(CNNClassifier(small), random_state=0)
     >>> bagged.fit(cells.images, cells.target).predict_proba(cells.images).shape
-    (20, 2)
+    (12, 2)
     """
 
     # With metadata routing on, groups are passed without a request.

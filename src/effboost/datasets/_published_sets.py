@@ -262,12 +262,14 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
             citation="C. Matek et al., Human-level recognition of blast cells in acute myeloid "
             "leukaemia with convolutional neural networks, Nature Machine Intelligence 1, 2019",
             groups="none are known: the cells are of 200 people, 100 of them with AML, but neither "
-            "the names of the files nor annotations.dat name them (uncertain: the archive may list "
-            "them elsewhere). No split by subject is possible without such a list.",
+            "the names of the files nor annotations.dat name them; its four columns are a path "
+            "such as BAS/BAS_0001.tiff and three labels (second-hand, from programs that read it). "
+            "Whether the archive lists patients elsewhere is uncertain. No split by subject is "
+            "possible without such a list.",
             faults=(
                 "Blasts come from the patients, most other cells from anybody: a model may learn "
                 "slides instead of cells.",
-                "annotations.dat has the opinions of further experts, which differ.",
+                "annotations.dat has two further labels for some of the images, which differ.",
             ),
             description="18,365 single leukocytes, 400 x 400 pixels, M8 scanner at 100 x with oil.",
         ),
@@ -280,7 +282,8 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
             classes={name: name for name in _WHITE},
             counts={},
             source="https://raabindata.com/free-data (double labelled cropped cells)",
-            licence="called free by its owners; no licence was found (uncertain)",
+            licence="called free by its owners, also for commercial use (second-hand); no licence "
+            "was found (uncertain)",
             citation="Z. M. Kouzehkanan et al., A large dataset of white blood cells containing "
             "cell locations and types, along with segmented nuclei and cytoplasm, Scientific "
             "Reports 12:1123, 2022",
@@ -292,8 +295,10 @@ PUBLISHED: Final[Mapping[str, PublishedSet]] = MappingProxyType(
                 "far as is known; TestB is from another microscope and camera, and is a site of "
                 "its own here (second-hand).",
                 "TestB has neutrophils and lymphocytes only (second-hand).",
+                "A few basophils are of a patient with leukemia (second-hand).",
             ),
-            description="Single white cells of healthy people; 10,175 in Train and 4,339 in TestA.",
+            description="Single white cells, nearly all of healthy people; 10,175 in Train and "
+            "4,339 in TestA.",
             sites={"testb": "Raabin-WBC TestB", "test-b": "Raabin-WBC TestB"},
         ),
         "bccd": PublishedSet(

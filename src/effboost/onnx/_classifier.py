@@ -8,14 +8,12 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from effboost._familiarity import ALPHA, FamiliarityTable, check_alpha
 from effboost._images import ImageSequence, as_images
-from effboost._images.measures import measure
 from effboost._utils.compat import DocumentedMixin
 from effboost._utils.decision import MostProbableMixin, predict_with_flags
 from effboost._utils.probabilities import find_fault
@@ -192,28 +190,28 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
         self._validate_params()
         share, images = check_alpha(alpha), self._check_images(X)
         usual = self._open().description.usual
-        _, p_values, measures = compute_once(
+        _, p_values, outside = compute_once(
             (self, images), FAMILIARITY, lambda: self._run_with_familiarity(images)
         )
-        table: FamiliarityTable = usual.judge(p_values, measures, share)  # type: ignore[union-attr]
+        table: FamiliarityTable = usual.judge(p_values, outside, share)  # type: ignore[union-attr]
         return table
 
     def _run_with_familiarity(self, images: ImageSequence) -> tuple[Any, Any, Any]:
-        """Return probabilities, p-values and measures of images, each of which is read once."""
+        """Return what `run_with_familiarity` of the model does, for all images."""
         model = self._open()
 
         def work(index: int) -> tuple[Any, float, Any]:
             pixels = images[index]
-            row, p_value = model.run_with_familiarity(pixels)
+            row, p_value, outside = model.run_with_familiarity(pixels)
             self._check_row(row, images, index)
             if not 0 <= p_value <= 1:
                 reason = "the model computes no p-value for it; its file may be damaged"
                 raise ImageDecodeError(index, images.path(index), reason)
-            return row, p_value, measure(Image.fromarray(pixels))
+            return row, p_value, outside
 
         rows = list(map_ordered(work, range(len(images)), count_threads()))
-        probabilities, p_values, measures = zip(*rows, strict=True)
-        return np.stack(probabilities), np.array(p_values), np.stack(measures)
+        probabilities, p_values, outside = zip(*rows, strict=True)
+        return np.stack(probabilities), np.array(p_values), np.stack(outside)
 
     def _check_row(self, row: npt.NDArray[np.float32], images: ImageSequence, index: int) -> None:
         fault = find_fault(row[None], 1, len(self._open().description.classes))

@@ -26,7 +26,8 @@ from effboost.onnx._familiarity import add_colours, add_familiarity
 from effboost.onnx._file import describe
 from effboost.onnx._graph import as_model, average_views, decide, join
 from effboost.onnx._head import convert_head, linear_head
-from effboost.onnx._model import FAMILIARITY
+from effboost.onnx._measures import add_outside
+from effboost.onnx._model import FAMILIARITY, REASONS_OUTPUT
 from effboost.onnx._precision import to_float16, to_int8
 from effboost.onnx._preprocess import preprocess
 from effboost.onnx._standalone import write_folder
@@ -60,8 +61,9 @@ def export_onnx(
     The graph contains crop, resize, normalisation, the network, the classifier on its features and
     the labels. `OnnxClassifier` or any other ONNX runtime can run it without torch. Its input is
     one "image" (h, w, 3) of any size, uint8 RGB; its outputs are "probabilities" (1, n_classes),
-    "label" (1,) and, for a hybrid that has learnt it, "familiarity" (1,): the p-value of
-    `HybridClassifier.check_familiarity`.
+    "label" (1,) and, for a hybrid that has `check_familiarity`, "familiarity" (1,), its p-value,
+    and "reasons" (1, 4), bool: whether features, size, exposure and blur are a reason to flag the
+    image, at the default `alpha`.
 
     Parameters
     ----------
@@ -277,20 +279,17 @@ def _build(
         )
     network = _part(network.graph, "network")
     views = average_views(network, n_views)
+    prepared = preprocess(featurizer.transform_)
     if isinstance(model, HybridClassifier):
         head = convert_head(model.classifier_, model.feature_means_)
         if hasattr(model, "familiarity_"):
             head = add_familiarity(head, model.familiarity_)
             views = add_colours(views, featurizer.transform_.side)
+            prepared = add_outside(prepared, model.familiarity_.usual)
     else:
         head = linear_head(featurizer.head_, featurizer._n_features_out, len(model.classes_))
-    whole = join(
-        preprocess(featurizer.transform_),
-        views,
-        head,
-        decide(model.classes_),
-    )
-    _put_last(whole.graph, FAMILIARITY)
+    whole = join(prepared, views, head, decide(model.classes_))
+    _put_last(whole.graph, (FAMILIARITY, REASONS_OUTPUT))
     whole.graph.name = "effboost"
     whole.producer_name, whole.producer_version = "effboost", version("effboost")
     helper.set_model_props(whole, _metadata(model) | (notes or {}))
@@ -298,9 +297,10 @@ def _build(
     return whole
 
 
-def _put_last(graph: onnx.GraphProto, name: str) -> None:
-    """Put an output, if there is one of this name, behind the others."""
-    outputs = sorted(graph.output, key=lambda output: output.name == name)
+def _put_last(graph: onnx.GraphProto, names: tuple[str, ...]) -> None:
+    """Put the outputs of these names, if there are any, behind the others, in this order."""
+    places = {name: place for place, name in enumerate(names)}
+    outputs = sorted(graph.output, key=lambda output: places.get(output.name, -1))
     del graph.output[:]
     graph.output.extend(outputs)
 

@@ -7,9 +7,10 @@ from typing import Final
 import numpy as np
 
 import onnx
+from effboost._familiarity import ALPHA
 from effboost._heads.feature_distance import Familiarity, FeatureDistance
 from effboost._transforms.colours import LEAST, N_BLOCKS, N_COLOURS
-from effboost.onnx._graph import as_model
+from effboost.onnx._graph import as_model, drop_outputs, put_beside
 from onnx import numpy_helper, parser
 
 __all__ = ["add_colours", "add_familiarity"]
@@ -131,6 +132,16 @@ both (float[1] p_features, float[1] p_colours) => (float[1] familiarity)
     familiarity = Min (twice, one)
 }
 """
+_REASONS: Final = """
+reasons (float[1] familiarity, bool[3] outside) => (bool[1, 4] reasons)
+{
+    first = Constant <value_ints: ints = [0]> ()
+    p_value = Cast <to: int = 11> (familiarity)
+    is_far = LessOrEqual (p_value, limit)
+    reasons_list = Concat <axis: int = 0> (is_far, outside)
+    reasons = Unsqueeze (reasons_list, first)
+}
+"""
 
 
 def add_colours(network: onnx.ModelProto, side: int) -> onnx.ModelProto:
@@ -155,39 +166,34 @@ def add_colours(network: onnx.ModelProto, side: int) -> onnx.ModelProto:
         least=LEAST,
         least_square=f"{LEAST**2:.10f}",
     )
-    return _put_beside(network, as_model(parser.parse_graph(text)))
+    return put_beside(network, as_model(parser.parse_graph(text)))
 
 
 def add_familiarity(head: onnx.ModelProto, learnt: Familiarity) -> onnx.ModelProto:
-    """Return a head that also computes the p-value of an image, as output "familiarity".
+    """Return a head that also computes the p-value of an image, and the reasons to flag it.
+
+    They are the outputs "familiarity" (1,), float, and "reasons" (1, 4), bool, in the order of
+    `REASONS`.
 
     Parameters
     ----------
     head : ModelProto
-        From "features" (1, n_features); it is not changed. What is returned also has the input
-        "colours".
+        From "features" (1, n_features); it is not changed. What is returned also has the inputs
+        "colours" and "outside".
     learnt : Familiarity
         What the classifier has learnt.
     """
     of_colours = _build("colours", "double", learnt.colours)
-    both = _put_beside(head, _build("features", "float", learnt.features))
+    both = put_beside(head, _build("features", "float", learnt.features))
     both.graph.input.extend(of_colours.graph.input)
     for part in (of_colours, as_model(parser.parse_graph(_BOTH))):
-        both = _put_beside(both, part)
-    kept = [output for output in both.graph.output if not output.name.startswith("p_")]
-    del both.graph.output[:]
-    both.graph.output.extend(kept)
-    return both
-
-
-def _put_beside(model: onnx.ModelProto, other: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model that also has the nodes and outputs of another, on values that it has."""
-    both = onnx.ModelProto()
-    both.CopyFrom(model)
-    both.graph.node.extend(other.graph.node)
-    both.graph.initializer.extend(other.graph.initializer)
-    both.graph.output.extend(other.graph.output)
-    return both
+        both = put_beside(both, part)
+    drop_outputs(both, ["p_features", "p_colours"])
+    reasons = parser.parse_graph(_REASONS)
+    limit = np.array(learnt.usual.smallest_usual(ALPHA))
+    reasons.initializer.append(numpy_helper.from_array(limit, "limit"))
+    both.graph.input.append(reasons.input[1])
+    return put_beside(both, as_model(reasons))
 
 
 def _build(name: str, kind: str, distance: FeatureDistance) -> onnx.ModelProto:

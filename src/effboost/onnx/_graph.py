@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import compose, helper, numpy_helper, parser
 
-__all__ = ["OPSETS", "as_model", "average_views", "decide", "join"]
+__all__ = ["OPSETS", "as_model", "average_views", "decide", "drop_outputs", "join", "put_beside"]
 
 # The operator set that networks are exported with; and for trees, the one that converters and
 # all versions of onnxruntime since 2021 support.
@@ -105,6 +106,23 @@ def join(*models: onnx.ModelProto) -> onnx.ModelProto:
         shared = [(i.name, i.name) for i in model.graph.input if i.name in given]
         joined = compose.merge_models(joined, model, shared)
     return joined
+
+
+def put_beside(model: onnx.ModelProto, other: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that also has the nodes and outputs of another, on values that it has."""
+    both = onnx.ModelProto()
+    both.CopyFrom(model)
+    both.graph.node.extend(other.graph.node)
+    both.graph.initializer.extend(other.graph.initializer)
+    both.graph.output.extend(other.graph.output)
+    return both
+
+
+def drop_outputs(model: onnx.ModelProto, names: Collection[str]) -> None:
+    """Let values be outputs no longer."""
+    kept = [output for output in model.graph.output if output.name not in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
 
 
 def as_model(graph: onnx.GraphProto) -> onnx.ModelProto:

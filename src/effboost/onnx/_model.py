@@ -7,17 +7,22 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from effboost._familiarity import REASONS
+from effboost._images.measures import measure
 from effboost._utils.onnx_session import start_session
 from effboost._utils.refusal import RefusedError
 from effboost.exceptions import ModelFileError
 from effboost.onnx._file import Description, read_description, read_file
 from effboost.onnx._wire import read_plain
 
-__all__ = ["FAMILIARITY", "OnnxModel"]
+__all__ = ["FAMILIARITY", "REASONS_OUTPUT", "OnnxModel"]
 
 # The output with the p-value of the features.
 FAMILIARITY: Final = "familiarity"
+# The output with the reasons to flag an image. Files of older versions do not have it.
+REASONS_OUTPUT: Final = "reasons"
 
 
 class OnnxModel:
@@ -37,7 +42,7 @@ class OnnxModel:
             # What runs is what was read.
             self._content = read_plain(content)
             self._session = _start(self._content)
-            self.description = _read(self._session)
+            self.description, self._has_reasons = _read(self._session)
         except RefusedError as error:
             raise ModelFileError(name, str(error)) from error.__cause__
 
@@ -65,16 +70,31 @@ class OnnxModel:
 
     def run_with_familiarity(
         self, image: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], float]:
-        """Compute the probabilities of one image and the p-value of its features.
+    ) -> tuple[npt.NDArray[np.float32], float, npt.NDArray[np.bool_]]:
+        """Compute the probabilities of one image, and what its flags depend on.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_classes,)
+            As `run`.
+        p_value : float
+            The p-value of its features.
+        outside : ndarray of shape (3,)
+            Whether its size, exposure and sharpness are outside the range of the training images.
 
         Raises
         ------
         ModelFileError
             If the graph cannot be run, or does not compute the p-value.
         """
-        scores, familiarity = self._run(["probabilities", FAMILIARITY], image)
-        return scores[0], float(familiarity[0])
+        outputs = ["probabilities", FAMILIARITY, *([REASONS_OUTPUT] if self._has_reasons else [])]
+        scores, familiarity, *reasons = self._run(outputs, image)
+        if reasons:
+            outside = reasons[0][0, 1:]
+        else:
+            usual: Any = self.description.usual
+            (outside,) = usual.find_outside(measure(Image.fromarray(image))[None])
+        return scores[0], float(familiarity[0]), outside
 
     def _run(self, outputs: list[str], image: npt.NDArray[np.uint8]) -> Any:
         try:
@@ -95,8 +115,11 @@ def _start(content: bytes) -> Any:
         raise RefusedError(f"is refused by onnxruntime ({_reason(error)})") from error
 
 
-def _read(session: Any) -> Description:
-    """Read the metadata, and check that the graph has matching inputs and outputs."""
+def _read(session: Any) -> tuple[Description, bool]:
+    """Read the metadata, and check that the graph has matching inputs and outputs.
+
+    Also return whether it names reasons to flag images.
+    """
     try:
         metadata = session.get_modelmeta().custom_metadata_map
         inputs = {i.name: (i.type, i.shape[-1:]) for i in session.get_inputs()}
@@ -113,7 +136,10 @@ def _read(session: Any) -> Description:
         )
     if description.usual is not None and outputs.get(FAMILIARITY) != ("tensor(float)", [1]):
         raise RefusedError("says that it flags unfamiliar images, but does not compute familiarity")
-    return description
+    has_reasons = REASONS_OUTPUT in outputs
+    if has_reasons and outputs[REASONS_OUTPUT] != ("tensor(bool)", [1, len(REASONS)]):
+        raise RefusedError("has reasons to flag images that are not those of an export")
+    return description, has_reasons
 
 
 def _reason(error: Exception) -> str:

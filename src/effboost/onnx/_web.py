@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
+from effboost._familiarity import REASONS
 from effboost._utils.atomic_write import check_empty_folder, new_folder
 from effboost._utils.escape import escape_markdown
 from effboost.exceptions import UnsupportedInputError
@@ -123,6 +124,7 @@ def _describe(
     binary = f"{_RUNTIME}/{BINARY}" if runtime else CDN + BINARY
     return {
         "classes": [str(label) for label in classes],
+        "reasons": list(REASONS),
         "backbone": backbone,
         "version": version("effboost"),
         "runtime": VERSION,

@@ -27,13 +27,11 @@ from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from effboost._familiarity import ALPHA
 from effboost._images.decoding import Decoder
 from effboost._images.errors import UnreadableError
 from effboost._images.limits import check_side
-from effboost._images.measures import measure
 from effboost._utils.csv_rows import write_row
 from effboost._utils.escape import escape_invisible
 from effboost._utils.probabilities import find_fault
@@ -136,9 +134,8 @@ def predict(
     usual = model.description.usual
     if usual is None:
         return model.run(pixels), []
-    probabilities, p_value = model.run_with_familiarity(pixels)
-    measures = measure(Image.fromarray(pixels))
-    table = usual.judge(np.array([p_value]), measures[None], ALPHA)
+    probabilities, p_value, outside = model.run_with_familiarity(pixels)
+    table = usual.judge(np.array([p_value]), outside[None], ALPHA)
     familiar, reasons = str(bool(table.familiar[0])).lower(), " ".join(table.reasons[0])
     return probabilities, [f"{p_value:.6f}", familiar, reasons]
 

@@ -191,8 +191,8 @@ function columns() {
   const others = flags.map((name) => ({
     title: name,
     kind: "flag",
-    number: true,
-    value: (row) => (row.flags?.[name] === undefined ? undefined : Number(row.flags[name])),
+    number: name !== "reasons",
+    value: (row) => (name === "reasons" ? row.flags?.[name] : toNumber(row.flags?.[name])),
     text: (row) => showFlag(row.flags?.[name]),
   }));
   const hasSubjects = rows.some(({ subject }) => subject !== null);
@@ -206,13 +206,18 @@ function columns() {
   ];
 }
 
+function toNumber(value) {
+  return value === undefined ? undefined : Number(value);
+}
+
 function showFlag(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
-  return value === undefined ? "" : value.toPrecision(3);
+  return typeof value === "number" ? value.toPrecision(3) : value ?? "";
 }
 
 function fillChoices() {
   const options = [["all", "all"], ...model.classes.map((name, i) => [`class ${i}`, name]),
+    ...(flags.includes("familiar") ? [["unfamiliar", "not familiar"]] : []),
     ["failed", "not read"]];
   $("show").replaceChildren(...options.map(([value, text]) => {
     const option = element("option", text);
@@ -255,7 +260,8 @@ function select(shown) {
   const kind = $("show").value;
   const found = rows.filter((row) => row.state !== "waiting"
     && `${row.path}\n${row.subject ?? ""}`.toLowerCase().includes(text)
-    && (kind === "all" || kind === row.state || kind === `class ${row.label}`));
+    && (kind === "all" || kind === row.state || kind === `class ${row.label}`
+      || (kind === "unfamiliar" && row.flags?.familiar === false)));
   const column = shown.find(({ title, kind: k }) => sorting.key === `${k} ${title}`);
   if (!column) return found;
   const sign = sorting.descending ? -1 : 1;
@@ -327,7 +333,10 @@ function imageCell(row, { title, kind, value, text }) {
     cell.style.setProperty("--share", share);
     cell.append(element("span", share.toFixed(3)));
   } else {
-    if (kind === "flag") cell.dataset.title = visible(title);
+    if (kind === "flag") {
+      cell.dataset.title = visible(title);
+      cell.classList.toggle("unusual", row.flags?.familiar === false);
+    }
     cell.append(element("bdi", visible(text ? text(row) : value(row) ?? "")));
   }
   return cell;

@@ -16,6 +16,7 @@ class Refused extends Error {}
 
 let ort = null;
 let session = null;
+let reasonNames = []; // of the output "reasons"
 
 self.onmessage = async ({ data }) => {
   try {
@@ -33,8 +34,9 @@ async function start(model) {
   ort.env.wasm.numThreads = 1; // more would need headers that plain servers do not send
   session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
   await checkPixels();
-  const flags = session.outputNames.filter((name) => !["label", "probabilities"].includes(name));
-  return { flags };
+  reasonNames = model.reasons;
+  const names = session.outputNames.filter((name) => !["label", "probabilities"].includes(name));
+  return { flags: names.flatMap((name) => (name === "reasons" ? ["familiar", name] : [name])) };
 }
 
 async function fetchBytes({ url, integrity }) {
@@ -97,7 +99,10 @@ async function classify(file) {
   }
   const flags = {};
   for (const [name, { data }] of Object.entries(outputs)) {
-    if (name !== "label" && name !== "probabilities") {
+    if (name === "reasons") {
+      const found = reasonNames.filter((_, i) => data[i]);
+      Object.assign(flags, { familiar: found.length === 0, reasons: found.join(" ") });
+    } else if (name !== "label" && name !== "probabilities") {
       flags[name] = outputs[name].type === "bool" ? Boolean(data[0]) : Number(data[0]);
     }
   }
