@@ -283,6 +283,11 @@ def test_more_folds_than_subjects_raise(n_splits):
     assert message == f"n_splits={n_splits}, but there are 4 subjects: use 2 to 4"
 
 
+def test_a_single_subject_cannot_be_split():
+    message = refusal(subject_folds, ["a", "b"] * 4, [1] * 8, 2)
+    assert message == "all images are of one subject: a split by subject needs two or more"
+
+
 def test_more_folds_than_images_of_any_class_raise():
     message = refusal(subject_folds, list("aabbcc"), None, 3)
     assert message == "n_splits=3, but no class has more than 2 images"

@@ -86,6 +86,8 @@ def subject_folds(
     """
     y, groups = _check_y_groups(y, groups)
     n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise SplitError("all images are of one subject: a split by subject needs two or more")
     if n_splits < 2 or n_splits > n_groups:
         raise SplitError(
             f"n_splits={n_splits}, but there are {n_groups} subjects: use 2 to {n_groups}"

@@ -98,7 +98,10 @@ def make_exportable(reference: TorchRuntime) -> nn.Module:
     return _FromPixels(reference)
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
+    # torch wraps what happened in general advice about its exporter.
+    while error.__cause__ is not None:
+        error = error.__cause__
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
