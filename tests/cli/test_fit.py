@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,26 @@ def test_recommended_preset_with_fine_tuning_is_saved_and_explained(folder, path
     assert len(model.history_) == 1
     assert main(["explain", str(out), str(paths[0]), "--out", str(maps), "--quiet"]) == 0
     assert [file.name for file in maps.iterdir()] == ["cell_00.png"]
+
+
+@pytest.mark.parametrize("more", [["--preset", "recommended"], ["--frozen"]])
+def test_what_saving_needs_is_looked_for_before_training(
+    folder, tmp_path, capsys, monkeypatch, more
+):
+    class TrainedError(Exception):
+        pass
+
+    def fail(*args, **kwargs):
+        raise TrainedError
+
+    monkeypatch.setattr(effboost.HybridClassifier, "fit", fail)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    if "--frozen" in more:  # a booster needs nothing
+        with pytest.raises(TrainedError):
+            fit(folder, tmp_path / "m.effboost", *more)
+    else:
+        assert fit(folder, tmp_path / "m.effboost", *more) == 1
+        assert "this needs skops: pip install 'effboost[persist]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -51,12 +51,24 @@ def run(arguments: argparse.Namespace) -> None:
     model = make_estimator(arguments)
     from effboost import save
 
+    _check_savable(model)
+
     start = time.perf_counter()
     model.fit(data.images, data.target, groups=data.groups)
     seconds = time.perf_counter() - start
     save(model, arguments.out)
     facts = _summarize(model, data, seconds, arguments.out)
     print_facts(facts, arguments)
+
+
+def _check_savable(model: Any) -> None:
+    """Look for what `save` needs before the training, which may take hours."""
+    from effboost._heads.booster import is_booster
+    from effboost._utils.compat import load_extra
+
+    head = model.classifier  # None is a booster
+    if model.calibration is not None or not (head is None or is_booster(head)):
+        load_extra("skops.io", "persist")
 
 
 def _summarize(model: Any, data: Any, seconds: float, out: Path) -> list[tuple[str, Any]]:
