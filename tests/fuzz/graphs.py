@@ -6,13 +6,11 @@ from pathlib import Path
 
 import effboost
 from common.model_files import read_members, write_members
-from effboost import ImageFeaturizer
-from effboost._featurizer_keywords import build_featurizer
 from effboost.datasets import make_blood_cells
 from effboost.persistence._archive import digest
 from effboost.persistence._graph import GRAPH
 from effboost.runtime._stored import cut_weights
-from fuzz.model_seeds import TINY
+from fuzz.model_seeds import make_featurizer
 from fuzz.mutations import change_json, damage
 from fuzz.onnx_files import change_onnx
 
@@ -22,18 +20,7 @@ __all__ = ["change_graph", "graph_featurizer", "graph_seed"]
 @cache
 def graph_featurizer():
     """Return a small network that was exported."""
-    featurizer = build_featurizer(
-        TINY,
-        kind=ImageFeaturizer,
-        weights=None,
-        fine_tune=False,
-        features="logits",
-        crop_size=None,
-        image_size=32,
-        runtime="onnxruntime",
-        device="cpu",
-        random_state=0,
-    )
+    featurizer = make_featurizer("onnxruntime")
     cells = make_blood_cells(n_subjects=2, images_per_subject=2, image_size=32, random_state=0)
     featurizer.fit(cells.images).transform(cells.images)
     return featurizer

@@ -16,7 +16,7 @@ from effboost.backbones import BackboneSpec
 from effboost.datasets import make_blood_cells
 from effboost.persistence._heads import write_heads
 
-__all__ = ["head_seeds", "model_seeds"]
+__all__ = ["head_seeds", "make_featurizer", "model_seeds"]
 
 # Its outputs are the features: as many as the heads take.
 TINY = BackboneSpec(
@@ -52,10 +52,9 @@ def model_seeds():
     return files
 
 
-@cache
-def _save_hybrid(n_classes):
-    cells = make_blood_cells(n_subjects=6, images_per_subject=2, image_size=32, random_state=0)
-    featurizer = build_featurizer(
+def make_featurizer(runtime):
+    """Make a featurizer of a network of few weights."""
+    return build_featurizer(
         TINY,
         kind=ImageFeaturizer,
         weights=None,
@@ -63,10 +62,16 @@ def _save_hybrid(n_classes):
         features="logits",
         crop_size=None,
         image_size=32,
-        runtime="torch",
+        runtime=runtime,
         device="cpu",
         random_state=0,
     )
+
+
+@cache
+def _save_hybrid(n_classes):
+    cells = make_blood_cells(n_subjects=6, images_per_subject=2, image_size=32, random_state=0)
+    featurizer = make_featurizer("torch")
     labels = np.array(["a", "b", "c"])[np.arange(len(cells.images)) % n_classes]
     clf = HybridClassifier(featurizer, LogisticRegression()).fit(cells.images, labels)
     # Where the heads have learned.

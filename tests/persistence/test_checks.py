@@ -15,8 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 from common.heads import HEADS, N_FEATURES, features, fitted_heads
+from effboost._heads.booster import is_booster
 from effboost._utils.refusal import RefusedError
-from effboost.persistence._boosters import is_booster
 from effboost.persistence._checks import check_estimator, check_head, try_head
 from effboost.persistence._heads import _walk, read_heads, write_heads
 from effboost.persistence._trees import MAX_DEPTH, check_paths

@@ -154,12 +154,12 @@ def _measure_all(
         if cache is not None:
             keys = dict(zip(block, map_ordered(key_of, block, n_threads), strict=True))
             found = cache.get(list(keys.values()))
-            known = {i: found.get(key, b"") for i, key in keys.items()}
-            for i in [i for i in block if len(known[i]) == 8 * _N_NUMBERS]:
-                rows[i] = np.frombuffer(known[i], dtype="<f8")
+            for i, key in keys.items():
+                if len(numbers := found.get(key, b"")) == 8 * _N_NUMBERS:
+                    rows[i] = np.frombuffer(numbers, dtype="<f8")
         new = [i for i in block if np.isnan(rows[i, 0])]
-        for i, numbers in zip(new, map_ordered(measure_one, new, n_threads), strict=True):
-            rows[i] = numbers
+        for i, row in zip(new, map_ordered(measure_one, new, n_threads), strict=True):
+            rows[i] = row
         if cache is not None and new:
             # A file that was replaced between hashing and decoding has another key.
             same = [i for i in new if key_of(i) == keys[i]]

@@ -14,7 +14,7 @@ from effboost.persistence._json import check_fields
 from effboost.persistence._rules import is_plain
 from effboost.persistence._values import NotPlainError, decode, encode
 
-__all__ = ["build_booster", "check_metrics", "describe_booster", "is_booster"]
+__all__ = ["build_booster", "check_metrics", "describe_booster"]
 
 _KINDS: Final = ("XGBClassifier", "XGBRFClassifier")
 _MAX_PARAMS: Final = 200
@@ -29,11 +29,6 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "objective": (str, type(None)),
     "verbosity": (int, type(None)),
 }
-
-
-def is_booster(estimator: Any) -> bool:
-    """Return whether an estimator is one of XGBoost's, of any kind."""
-    return isinstance(estimator, load_xgboost().XGBModel)
 
 
 def describe_booster(estimator: Any) -> tuple[dict[str, Any], bytes | None, list[str]]:

@@ -14,11 +14,12 @@ from typing import Any, Final
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from effboost._heads.booster import is_booster
 from effboost._utils.compat import load_extra
 from effboost._utils.escape import quote_name
 from effboost._utils.refusal import RefusedError
 from effboost.persistence._archive import write_archive
-from effboost.persistence._boosters import build_booster, describe_booster, is_booster
+from effboost.persistence._boosters import build_booster, describe_booster
 from effboost.persistence._checks import check_estimator, pin_jobs
 from effboost.persistence._json import check_fields
 from effboost.persistence._schemas import find_schema
