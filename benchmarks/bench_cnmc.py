@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 from _common import make_parser, report
+from joblib import Memory
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -135,14 +136,10 @@ def weighted_f1(y, p, weight):
     return f1_score(y, p > 0.5, average="weighted", sample_weight=weight)
 
 
-def test(kind, clf, inputs, y, groups, folds):
-    """Return the probability of class ALL for the test rows of each fold."""
-    X = inputs[kind]
-    for train, rows in folds:
-        fitted = clone(clf)
-        known = {"groups": groups[train]} if kind == "images" else {}
-        fitted.fit(X[train], y[train], **known)
-        yield rows, fitted.predict_proba(X[rows])[:, 1]
+def test(clf, X, y, groups, train, rows):
+    """Return the probability of class ALL for the test rows of a fold."""
+    known = {"groups": groups[train]} if isinstance(X, ImageSequence) else {}
+    return clone(clf).fit(X[train], y[train], **known).predict_proba(X[rows])[:, 1]
 
 
 def main():
@@ -150,7 +147,7 @@ def main():
     parser.add_argument("--data", required=True, help="folder with labels.csv")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--cache", help="folder of features, to continue a run")
+    parser.add_argument("--cache", help="folder of features and predictions, to continue a run")
     parser.add_argument("--variants", action="store_true", help="one setting at a time")
     parser.add_argument("--tuned", action="store_true", help="also fine-tune, which takes hours")
     parser.add_argument("--only", nargs="+", help="names of the systems to test")
@@ -168,14 +165,15 @@ def main():
     folds = across if options.across else folds
     tested = np.sort(np.concatenate([rows for _, rows in folds]))
     y_tested, subjects, groups = y[tested], subjects[tested], all_groups[tested]
+    kept = Memory(options.cache, verbose=0).cache(test)
     found, lines = {}, {}
     for name, (kind, clf) in systems(options).items():
         if options.only and name.strip() not in options.only and name != "recommended":
             continue
         start = time.perf_counter()
         p = np.zeros(len(y))
-        for test_rows, given in test(kind, clf, inputs, y, all_groups, folds):
-            p[test_rows] = given
+        for train, rows in folds:
+            p[rows] = kept(clf, inputs[kind], y, all_groups, train, rows)
         p = p[tested]
         found[name] = p
         line = {"system": name} | {k: f"{v:.3f}" for k, v in scores(y_tested, p, subjects).items()}

@@ -260,6 +260,7 @@ def run(*arguments):
     return main([*map(str, arguments), "--quiet"])
 
 
+@pytest.mark.slow
 def test_predictions_are_read_from_and_written_to_s3(bucket, urls, model_file, tmp_path, capsys):
     rejects = tmp_path / "rejects.csv"
     command = ("predict", model_file, bucket, "--out", "s3://cells/out.csv")
@@ -277,6 +278,7 @@ def test_predictions_are_read_from_and_written_to_s3(bucket, urls, model_file, t
     assert "'s3://cells/out.csv' exists" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_features_are_read_from_and_written_to_s3(bucket, urls, model_file, capsys):
     out = "s3://cells/features.parquet"
     options = ("--model", model_file, "--out", out, "--block-size", 4)

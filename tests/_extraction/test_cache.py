@@ -107,6 +107,7 @@ def test_entries_with_swapped_keys_are_not_found(tmp_path):
     assert cache.get([key(0), key(1), key(2)]) == {key(2): b"two"}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_flipped_bits_never_return_another_value(data, tmp_path_factory):

@@ -29,6 +29,7 @@ def test_each_image_has_a_heat_map(model_file, new_cells, tmp_path, capsys):
     assert capsys.readouterr().out == f"3 heat maps written to {out}\n"
 
 
+@pytest.mark.slow
 def test_heat_maps_do_not_depend_on_other_images(model_file, new_cells, tmp_path):
     first, second, *_ = list_images(new_cells)
     assert explain(model_file, first, second, "--out", tmp_path / "two") == 0

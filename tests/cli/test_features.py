@@ -41,6 +41,7 @@ def test_rows_are_what_the_network_computes(new_cells, model_file, tmp_path, cap
     ]
 
 
+@pytest.mark.slow
 def test_a_preset_needs_no_model(new_cells, tmp_path, capsys):
     out = tmp_path / "features.parquet"
     assert features(new_cells, *NETWORK, "--out", out, "--format", "json") == 0
@@ -87,6 +88,7 @@ def test_resume_computes_only_missing_images(new_cells, model_file, tmp_path, ca
     assert len(read(out)) == 10
 
 
+@pytest.mark.slow
 def test_resume_raises_for_files_of_others(new_cells, model_file, tmp_path, capsys):
     out = tmp_path / "f.parquet"
     assert features(new_cells / "slide0", *NETWORK, "--out", out) == 0

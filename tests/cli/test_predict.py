@@ -161,6 +161,7 @@ def test_white_level_option_scales_pixels(model_file, tmp_path, capsys):
     assert "set --white-level 4095 (an option" in printed.err
 
 
+@pytest.mark.slow
 def test_names_on_stdin_may_contain_carriage_returns(model_file, new_cells, tmp_path):
     picture = next(iter(new_cells.rglob("*.png"))).read_bytes()
     (tmp_path / "a\rb.png").write_bytes(picture)
@@ -237,6 +238,7 @@ def test_resume_computes_only_missing_images(model_file, new_cells, tmp_path, ca
     assert "10/20" in capsys.readouterr().err  # where its progress began
 
 
+@pytest.mark.slow
 def test_resume_raises_for_rows_of_another_model(model_file, fitted, new_cells, tmp_path, capsys):
     out = tmp_path / "p.csv"
     assert predict(model_file, new_cells / "slide0", "--out", out) == 0
@@ -425,6 +427,7 @@ def test_rows_are_streamed_and_closed_pipe_exits_with_141(onnx_file, many_cells)
     assert first[0].startswith(b"image,class")
 
 
+@pytest.mark.slow
 def test_onnx_model_predicts_without_torch(onnx_file, fitted, new_cells):
     code = (
         "import sys; from effboost.cli import main\n"
@@ -487,6 +490,7 @@ def test_workers_of_dask_write_the_same_rows(model_file, new_cells, tmp_path):
     assert (tmp_path / "there.csv").read_text() == (tmp_path / "here.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_running_cluster_continues_a_file(model_file, new_cells, tmp_path, capsys):
     from distributed import LocalCluster
 

@@ -93,15 +93,18 @@ def clf(cells):
     return HybridClassifier(tiny_featurizer(), random_state=0).fit(paths, y)
 
 
-def read(path):
-    return Page(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def shown(clf, cells, tmp_path_factory):
+    """The report on all pictures with all errors, and its page as it was written."""
+    paths, y, groups = cells
+    file = tmp_path_factory.mktemp("shown") / "report.html"
+    made = report(clf, paths, y, groups=groups, path=file, n_mistakes=60, title="A *new* one")
+    return made, Page(file.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
-def test_page_has_every_section_and_loads_nothing(clf, cells, tmp_path):
-    paths, y, groups = cells
-    made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=30)
-    page = read(tmp_path / "report.html")
+def test_page_has_every_section_and_loads_nothing(shown):
+    made, page = shown
     assert not page.open
     assert [a["id"] for a in page.all("h2")] == list(SECTIONS)
     assert [a["href"] for a in page.all("a")][1:] == [f"#{name}" for name in SECTIONS]
@@ -120,10 +123,8 @@ def test_page_has_every_section_and_loads_nothing(clf, cells, tmp_path):
 
 
 @pytest.mark.slow
-def test_page_is_accessible(clf, cells, tmp_path):
-    paths, y, groups = cells
-    report(clf, paths, y, groups=groups, path=tmp_path / "report.html")
-    page = read(tmp_path / "report.html")
+def test_page_is_accessible(shown):
+    _, page = shown
     assert page.all("html") == [{"lang": "en"}]
     assert all(len(a["alt"]) > 20 for a in page.all("img"))
     assert len(page.all("caption")) == len(page.all("table"))
@@ -134,14 +135,12 @@ def test_page_is_accessible(clf, cells, tmp_path):
 
 
 @pytest.mark.slow
-def test_hostile_names_are_escaped(clf, cells, tmp_path):
-    paths, y, groups = cells
-    made = report(clf, paths, y, groups=groups, path=tmp_path / "report.html", n_mistakes=60)
+def test_hostile_names_are_escaped(shown):
+    made, page = shown
     wrong = made.evaluation.y_true != made.evaluation.y_pred
-    page = read(tmp_path / "report.html")
-    shown = [escape_invisible(name) for name, w in zip(HOSTILE, wrong[:4], strict=True) if w]
-    assert shown
-    assert all(" ".join(name.split()) in page.text for name in shown)
+    names = [escape_invisible(name) for name, w in zip(HOSTILE, wrong[:4], strict=True) if w]
+    assert names
+    assert all(" ".join(name.split()) in page.text for name in names)
     assert "<b>blast</b>" in page.text
     assert r"<i>S0</i>\u200f" in page.text
     for sign in "\u202e\u200f":
@@ -177,28 +176,29 @@ def test_most_confident_errors_come_first(clf, cells):
 
 
 @pytest.mark.slow
-def test_overlap_with_training_data_is_reported(clf, cells):
+def test_overlap_with_training_data_is_reported(clf, cells, shown):
     paths, y, groups = cells
-    blind = HTMLReport.from_estimator(clf, paths, y, groups=groups)
-    assert "Not compared with the training images" in blind.html
-    leaking = HTMLReport.from_estimator(
-        clf, paths[:30], y[:30], groups=groups[:30], X_train=paths[20:], groups_train=groups[20:]
-    )
+    assert "Not compared with the training images" in shown[0].html
+
+    def compared(**training):
+        known = {"groups": groups[:30], "n_mistakes": 0} | training
+        return HTMLReport.from_estimator(clf, paths[:30], y[:30], **known)
+
+    leaking = compared(X_train=paths[20:], groups_train=groups[20:])
     page = Page(leaking.html)
     assert "10 subjects are in both parts of the split" in page.text
     assert "10 pairs of identical images are in both parts of the split" in page.text
     alarms = [a for a in page.all("p") if a.get("role") == "alert"]
     assert len(alarms) == 1
-    apart = HTMLReport.from_estimator(
-        clf, paths[:30], y[:30], groups=groups[:30], X_train=paths[30:], groups_train=["T"] * 30
-    )
+    apart = compared(X_train=paths[30:], groups_train=["T"] * 30)
     assert "No subject and no image is in both training and test data" in apart.html
-    unknown = HTMLReport.from_estimator(clf, paths[:30], y[:30], X_train=paths[30:])
+    unknown = compared(X_train=paths[30:], groups=None)
     assert "The subjects of the training images are not known" in unknown.html
     assert "Subjects are not known." in unknown.html
     assert not [a for a in Page(unknown.html).all("p") if a.get("role") == "alert"]
 
 
+@pytest.mark.slow
 def test_errors_are_shown_beside_training_images_of_other_subjects(cells, monkeypatch):
     paths, y, groups = cells
     found = []
@@ -229,6 +229,7 @@ def test_errors_are_shown_beside_training_images_of_other_subjects(cells, monkey
     assert sum(text in a["alt"] for a in page.all("img")) == len(first)
 
 
+@pytest.mark.slow
 def test_neighbours_of_a_fitted_model_need_labels_of_its_training_images(clf, cells):
     paths, y, groups = cells
     with pytest.raises(UnsupportedInputError, match="y_train are the labels of X_train"):
@@ -255,7 +256,9 @@ def test_repeated_images_are_reported(clf, cells, tmp_path):
     paths, y, groups = cells
     copy = tmp_path / "copy.png"
     shutil.copy(paths[4], copy)
-    made = HTMLReport.from_estimator(clf, [*paths, str(copy)], [*y, y[5]], groups=[*groups, "S9"])
+    made = HTMLReport.from_estimator(
+        clf, [*paths, str(copy)], [*y, y[5]], groups=[*groups, "S9"], n_mistakes=0
+    )
     page = Page(made.html)
     assert "1 image is repeated." in page.text
     assert "1 of them have two different labels" in page.text
@@ -266,7 +269,7 @@ def test_repeated_images_are_reported(clf, cells, tmp_path):
 def test_report_of_a_cross_validation(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(), random_state=0)
-    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=3)
+    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=3, n_mistakes=1)
     text = Page(made.html).text
     assert "In each of 3 folds, a new model was fitted" in text
     assert "No subject is in both training and test data." in text
@@ -288,7 +291,9 @@ def test_report_of_a_cross_validation(cells):
 def test_report_of_a_fine_tuned_hybrid_also_shows_the_network(cells):
     paths, y, groups = cells
     clf = HybridClassifier(tiny_featurizer(fine_tune=True, max_epochs=2), random_state=0)
-    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, cv=2, pos_label=y[0])
+    made = HTMLReport.from_estimator(
+        clf, paths, y, groups=groups, cv=2, pos_label=y[0], n_mistakes=0
+    )
     text = Page(made.html).text
     assert "Network alone" in text
     assert "Accuracy of the hybrid minus that of the network alone" in text
@@ -337,10 +342,8 @@ def test_report_without_errors(cells):
 
 
 @pytest.mark.slow
-def test_model_card_escapes_markdown(clf, cells, tmp_path):
-    paths, y, groups = cells
-    made = HTMLReport.from_estimator(clf, paths, y, groups=groups, title="A *new* one")
-    file = made.save_model_card(tmp_path / "MODEL_CARD.md")
+def test_model_card_escapes_markdown(shown, tmp_path):
+    file = shown[0].save_model_card(tmp_path / "MODEL_CARD.md")
     card = file.read_text(encoding="utf-8")
     assert card.startswith(r"# Model card: A \*new\* one")
     assert r"\<b\>blast\</b\>" in card
@@ -351,9 +354,8 @@ def test_model_card_escapes_markdown(clf, cells, tmp_path):
 
 
 @pytest.mark.slow
-def test_failed_write_leaves_no_partial_file(clf, cells, tmp_path):
-    paths, y, groups = cells
-    made = HTMLReport.from_estimator(clf, paths, y, groups=groups)
+def test_failed_write_leaves_no_partial_file(shown, tmp_path):
+    made, _ = shown
     with pytest.raises(OSError, match="report"):
         made.save(tmp_path / "nowhere" / "report.html")
     target = tmp_path / "out" / "report.html"
@@ -363,12 +365,15 @@ def test_failed_write_leaves_no_partial_file(clf, cells, tmp_path):
     assert [file.name for file in target.parent.iterdir()] == ["report.html"]
 
 
-@pytest.mark.slow
-def test_missing_jinja_raises_with_the_extra(clf, cells, monkeypatch):
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib.pyplot"])
+def test_missing_packages_raise_with_the_extra_before_the_work(cells, monkeypatch, package):
     paths, y, groups = cells
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, package, None)
+    unfitted = HybridClassifier(tiny_featurizer())
     with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
-        HTMLReport.from_estimator(clf, paths, y, groups=groups)
+        HTMLReport.from_estimator(unfitted, paths, y, groups=groups)
+    with pytest.raises(MissingDependencyError, match=r"effboost\[report\]"):
+        HTMLReport.from_evaluation(None, paths)
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +390,7 @@ def written(clf, cells, tmp_path_factory):
     return made.save(tmp_path_factory.mktemp("report") / "report.html")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser():
     with launch_chromium() as chromium:
         yield chromium

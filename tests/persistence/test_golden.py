@@ -19,6 +19,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 def test_there_is_a_golden_file_of_each_kind():
     kinds = {type(effboost.load(HERE / name)).__name__ for name in EXPECTED}
     assert kinds == {"CNNClassifier", "HybridClassifier"}

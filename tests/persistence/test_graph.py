@@ -45,6 +45,7 @@ def no_export(monkeypatch):
     monkeypatch.setattr("effboost._extraction.feature_extractor._GRAPHS", {})
 
 
+@pytest.mark.slow
 def test_a_loaded_model_predicts_the_same_bits_without_an_export(model, path, no_export):
     images = cells(9, side=37, seed=2)[0]
     again = effboost.load(path)
@@ -119,6 +120,7 @@ def drop_weights(graph):
             initializer.CopyFrom(numpy_helper.from_array(np.zeros_like(values), initializer.name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", [flip, widen, drop_weights])
 def test_a_graph_with_other_features_is_not_used(edit, model, path, monkeypatch):
     """Even if all hashes were repaired."""

@@ -92,6 +92,7 @@ def test_every_truncation_is_refused(saved):
     refuse(saved, "something was appended")
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused(saved):
     content = saved.read_bytes()
     rng = np.random.default_rng(0)

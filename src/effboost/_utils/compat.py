@@ -42,6 +42,7 @@ __all__ = [
     "DocumentedMixin",
     "Interval",
     "StrOptions",
+    "check_report_packages",
     "fit_context",
     "load_extra",
     "load_matplotlib",
@@ -129,6 +130,12 @@ def load_extra(name: str, extra: str) -> ModuleType:
 def load_matplotlib() -> ModuleType:
     """Import matplotlib.pyplot, or raise an error that names the extra."""
     return load_extra("matplotlib.pyplot", "report")
+
+
+def check_report_packages() -> None:
+    """Raise an error that names the extra if a report could not be written."""
+    load_matplotlib()
+    load_extra("jinja2", "report")
 
 
 def load_torchvision() -> ModuleType:

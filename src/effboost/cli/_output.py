@@ -44,11 +44,10 @@ def check_folder(folder: Path) -> None:
 
 def check_page(file: Path) -> None:
     """Check before the work that an HTML or Markdown report can be written."""
-    from effboost._utils.compat import load_extra, load_matplotlib
+    from effboost._utils.compat import check_report_packages
 
     _check_file(file)
-    load_extra("jinja2", "report")
-    load_matplotlib()
+    check_report_packages()
 
 
 def output_path(text: str) -> Path | str:

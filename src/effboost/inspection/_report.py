@@ -13,6 +13,7 @@ import numpy.typing as npt
 from effboost._images import ImageSequence, as_images
 from effboost._utils.atomic_write import write_atomic
 from effboost._utils.columns import check_groups
+from effboost._utils.compat import check_report_packages
 from effboost._validation import check_labels
 from effboost.evaluation import EvaluationReport, LearningCurve, evaluate
 from effboost.exceptions import UnsupportedInputError
@@ -125,6 +126,7 @@ class HTMLReport:
         MissingDependencyError
             If matplotlib or Jinja2 is not installed.
         """
+        check_report_packages()
         prefit = isinstance(cv, str) and cv == "prefit"
         if X_train is not None and not prefit:
             raise UnsupportedInputError(
@@ -198,6 +200,7 @@ class HTMLReport:
         MissingDependencyError
             If matplotlib or Jinja2 is not installed.
         """
+        check_report_packages()
         shape = None
         if evaluation.estimators:
             shape = evaluation.estimators[0].get_params().get("featurizer__image_shape")
