@@ -19,6 +19,7 @@ PROTOCOL = {
     "_check_params",
     "_compute_features",
     "_extractor",
+    "_feature_cache",
     "_fit",
     "_fit_labelled",
     "_load_network",

@@ -20,6 +20,7 @@ from effboost._extraction.extract import compute_features
 from effboost._extraction.feature_extractor import FeatureExtractor
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._extraction.row_cache import map_temporary_file
+from effboost._extraction.temporary_cache import find_temporary_cache
 from effboost._images import ImageSequence, as_images
 from effboost._training.config import FineTuning
 from effboost._training.network_fit import FittedNetwork, NetworkFit
@@ -60,6 +61,8 @@ class BaseImageFeaturizer(
         Fit on rows that have been checked.
     ``_compute_features(images, average=, rejects=, progress=, on_disk=)``
         Return the features of prepared images, always as an array.
+    ``_feature_cache()``
+        Return the `Cache` for features, or None.
     ``_load_network()``
         Return the network up to its features, with its initial weights.
     ``_set_fitted_state(network)``
@@ -258,12 +261,17 @@ class BaseImageFeaturizer(
             lambda: self._extractor.start(device),
             width,
             views=views,
-            feature_cache=self._extractor.feature_cache(Cache.at(self.cache), device, views),
+            feature_cache=self._extractor.feature_cache(self._feature_cache(), device, views),
             progress=bool(self.verbose) if progress is None else progress,
             rejects=rejects,
             out=map_temporary_file((len(images), width), np.float32) if on_disk else None,
         )
         return features if average else features.reshape(-1, views.count, self._n_features_out)
+
+    def _feature_cache(self) -> Cache | None:
+        """Return the cache for features: that of an evaluation, if the network is frozen."""
+        own = Cache.at(self.cache)
+        return find_temporary_cache() if own is None and self.training is None else own
 
     def _check_images(self, X: Any, *, reset: bool) -> ImageSequence:
         """Return `X` as a sequence of images; rows of numbers are checked as scikit-learn does."""

@@ -12,7 +12,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._cnn_classifier import CNNClassifier
-from effboost._extraction.cache import Cache
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._familiarity import ALPHA, FamiliarityTable, check_alpha
 from effboost._featurizer import ImageFeaturizer
@@ -163,7 +162,7 @@ class BaseHybridClassifier(
         """Learn which images are like the training images, from a row for each of their views."""
         self.__dict__.pop("familiarity_", None)  # of a former fit
         chosen = choose_rows(len(features))
-        images, cache = rows.images[chosen], Cache.at(featurizer.cache)
+        images, cache = rows.images[chosen], featurizer._feature_cache()
         learnt = Familiarity.learn(
             features[chosen].mean(axis=1, dtype=np.float64),
             target[chosen],
@@ -243,7 +242,7 @@ class BaseHybridClassifier(
         features = featurizer._compute_features(images, average=self.view_averaging == "features")
         if features.ndim == 3:
             features = features.mean(axis=1)
-        measures = images.measures(Cache.at(featurizer.cache))
+        measures = images.measures(featurizer._feature_cache())
         return self.familiarity_.judge(features, measures, share)
 
     def _head_features(self, X: Any) -> npt.NDArray[np.float32]:

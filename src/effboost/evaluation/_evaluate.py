@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from contextlib import nullcontext
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from effboost._extraction.temporary_cache import temporary_cache
 from effboost._images import ImageSequence
 from effboost._iter_predictions import images_for
 from effboost._utils.columns import check_groups
@@ -66,9 +68,10 @@ def evaluate(
 
     Every image is predicted once, by a clone that was fitted without its subject. The
     predictions are those of the classifier's own ``predict``. For a `HybridClassifier` that
-    fine-tunes its network, the network alone is reported as well, on the same folds. Intervals
-    come from a bootstrap over subjects, not images: images of one subject are alike, and counting
-    them as independent would make intervals too narrow.
+    fine-tunes its network, the network alone is reported as well, on the same folds. A frozen
+    network computes the features of each image once for all folds. Intervals come from a bootstrap
+    over subjects, not images: images of one subject are alike, and counting them as independent
+    would make intervals too narrow.
 
     Parameters
     ----------
@@ -160,10 +163,12 @@ def evaluate(
     if check_leakage:
         check_fold_leakage(sample.images, sample.subjects, [*folds, *within])
     start = time.perf_counter()
-    own, cnn, fitted = predict_folds(estimator, sample, folds, prefit=prefit, verbose=verbose)
+    with nullcontext() if prefit else temporary_cache():
+        own, cnn, fitted = predict_folds(estimator, sample, folds, prefit=prefit, verbose=verbose)
+        if at is not None:
+            beside, _, _ = predict_folds(estimator, sample, within, prefit=False, verbose=verbose)
     extra: dict[str, Any] = {"estimators": fitted.models if return_estimator else ()}
     if at is not None:
-        beside, _, _ = predict_folds(estimator, sample, within, prefit=False, verbose=verbose)
         numbers = {"n_bootstrap": n_bootstrap, "confidence": confidence, "rng": rng}
         extra["sites"] = compare_sites(at, sample, beside, own, **numbers)
     reporter = _Reporter(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from effboost._extraction.temporary_cache import temporary_cache
 from effboost._iter_predictions import images_for
 from effboost.evaluation._evaluate import check_sample
 from effboost.evaluation._out_of_fold import Folds, LabelledSample, predict_folds
@@ -146,6 +147,7 @@ class LearningCurve:
         )
 
 
+@temporary_cache()
 def learning_curve(
     estimator: Any,
     X: Any,
@@ -170,8 +172,8 @@ def learning_curve(
     Parameters
     ----------
     estimator : classifier
-        Any scikit-learn classifier on images; it is cloned for each fit. With a frozen network,
-        ``cache=`` avoids that features are computed again for each fit.
+        Any scikit-learn classifier on images; it is cloned for each fit. A frozen network computes
+        the features of each image once for all fits.
     X : images, n_samples of them
         What `ImageSequence` takes.
     y : array-like of shape (n_samples,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.base import clone, is_classifier
 from tqdm.auto import tqdm
 
 from effboost._cnn_classifier import CNNClassifier
+from effboost._extraction.temporary_cache import find_temporary_cache, share_cache
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.inner_splits import GroupedSplitter, find_splitters, needs_groups
 from effboost._heads.metadata import fit_metadata
@@ -136,11 +139,18 @@ def predict_folds(
     """
     n = len(sample.labels)
     own, cnn, models = OutOfFold(n, sample.classes), None, []
-    # One after another, unless joblib's `parallel_config` says otherwise.
-    results = Parallel(return_as="generator")(
-        delayed(_run_fold)(estimator, sample.images, sample.labels, sample.groups, fold, prefit)
-        for fold in folds
+    cache = find_temporary_cache()
+    run = partial(
+        _run_fold,
+        estimator,
+        sample.images,
+        sample.labels,
+        sample.groups,
+        prefit=prefit,
+        cache=None if cache is None else Path(cache.folder),
     )
+    # One after another, unless joblib's `parallel_config` says otherwise.
+    results = Parallel(return_as="generator")(delayed(run)(fold) for fold in folds)
     bar = tqdm(results, total=len(folds), desc="folds", unit="fold", disable=not verbose)
     for number, (model, by_model, by_cnn) in enumerate(bar):
         test = folds[number][1]
@@ -158,20 +168,24 @@ def _run_fold(
     labels: npt.NDArray[Any],
     groups: npt.NDArray[Any] | None,
     fold: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    *,
     prefit: bool,
+    cache: Path | None,
 ) -> tuple[Any, _Predicted, _Predicted | None]:
-    """Fit a clone, and predict; also by the network alone if there is one."""
+    """Fit a clone, and predict; also by the network alone if there is one.
+
+    `cache` is the folder of the caller's `temporary_cache`.
+    """
     train, test = fold
-    model = estimator
-    if not prefit:
-        model = _fit(
-            estimator, images[train], labels[train], None if groups is None else groups[train]
-        )
-    tested = images[test]
-    # The network alone decides on the same features.
-    with share_results():
-        by_model = predict_both(model, tested)
-        return model, by_model, predict_both(model.cnn_, tested) if hasattr(model, "cnn_") else None
+    known = None if groups is None else groups[train]
+    with share_cache(cache):
+        model = estimator if prefit else _fit(estimator, images[train], labels[train], known)
+        tested = images[test]
+        # The network alone decides on the same features.
+        with share_results():
+            by_model = predict_both(model, tested)
+            by_cnn = predict_both(model.cnn_, tested) if hasattr(model, "cnn_") else None
+    return model, by_model, by_cnn
 
 
 def _fit(
