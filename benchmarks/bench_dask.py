@@ -31,6 +31,8 @@ def main():
     options = parser.parse_args()
     if options.small:
         options.images = 1000
+    # By default, a worker that is killed again after 15 s is not started anew.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"})
     dask.config.set({"logging.distributed": "critical"})
     with tempfile.TemporaryDirectory() as folder:
         table = write_links(Path(folder), options.images)
@@ -117,7 +119,7 @@ def kill_rows(table, folder, n_kills):
     import sys
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from common.killing import run_and_kill
+    from common.killing import run_and_kill, wait_for_workers
     from common.networks import tiny_featurizer
     from common.slow import SlowNet, SlowRounds
 
@@ -138,6 +140,7 @@ def kill_rows(table, folder, n_kills):
             complete = 0
             start = time.perf_counter()
             for i in range(n_kills):
+                wait_for_workers(client, 2)
                 client.run(SlowRounds.forget)
                 ready = SlowRounds.have_begun if stage == "head" else None
                 result = run_and_kill(client, work, task, after=0.1 + 0.1 * (i % 5), ready=ready)

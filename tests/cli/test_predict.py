@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ from sklearn.svm import SVC
 import effboost
 from effboost import HybridClassifier, ImageSequence, iter_predictions, presets
 from effboost.cli import main
+from effboost.cli._cluster import open_client
 from effboost.cli._predict import _check_same_model
 from effboost.cli._rows import Recorded, make_writer
 from effboost.datasets import list_images, make_blood_cells
@@ -488,6 +491,19 @@ def test_workers_of_dask_write_the_same_rows(model_file, new_cells, tmp_path):
     assert done.returncode == 1
     assert "1 images could not be read" in done.stderr
     assert (tmp_path / "there.csv").read_text() == (tmp_path / "here.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_lost_worker_starts_again_and_is_given_time():
+    with open_client(Namespace(scheduler=None, workers=1)) as client:
+        # Dask reads it when it looks for the worker.
+        assert dask.config.get("distributed.deploy.lost-worker-timeout") == "10 minutes"
+        ((address, pid),) = client.run(os.getpid).items()
+        os.kill(pid, signal.SIGKILL)
+        while address in client.scheduler_info()["workers"]:
+            time.sleep(0.01)
+        assert client.submit(os.getpid).result(timeout=60) != pid
+    assert dask.config.get("distributed.deploy.lost-worker-timeout") != "10 minutes"
 
 
 @pytest.mark.slow

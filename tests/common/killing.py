@@ -10,15 +10,24 @@ from distributed import Status
 
 
 def wait_for_workers(client, n_workers, patience=120.0):
-    """Wait for the workers of a local cluster, and for their nannies.
+    """Wait until the nannies of a local cluster, and its scheduler, know the same live workers.
 
-    A nanny does not start a worker anew that dies while the nanny still takes it for starting.
+    The scheduler alone may still count a worker that has just died. It also counts one that its
+    nanny takes for starting, and does not start anew if it dies then.
     """
-    client.wait_for_workers(n_workers, timeout=patience)
     deadline = time.monotonic() + patience
-    while any(nanny.status != Status.running for nanny in client.cluster.workers.values()):
-        assert time.monotonic() < deadline, client.cluster.workers
+    while True:
+        running = _running_workers(client)
+        if len(running) == n_workers and running == set(client.scheduler_info(-1)["workers"]):
+            return
+        assert time.monotonic() < deadline, (running, client.cluster.workers)
         time.sleep(0.02)
+
+
+def _running_workers(client):
+    """Return the addresses of the workers that their nannies know to run."""
+    processes = [nanny.process for nanny in client.cluster.workers.values()]
+    return {p.worker_address for p in processes if p is not None and p.status == Status.running}
 
 
 def run_and_kill(client, work, task, *, after=0.0, ready=None, patience=200.0):
@@ -44,6 +53,8 @@ def run_and_kill(client, work, task, *, after=0.0, ready=None, patience=200.0):
         time.sleep(0.01)
     time.sleep(after)
     os.kill(pids[victim], signal.SIGKILL)
+    while victim in _running_workers(client):
+        time.sleep(0.01)
     return job.result(timeout=patience)
 
 

@@ -43,7 +43,13 @@ def processes():
     """Two worker processes with one thread each, for a test that may kill some."""
     # The log tells of workers that are killed, which the tests do.
     with (
-        dask.config.set({"logging.distributed": "critical"}),
+        dask.config.set(
+            {
+                "logging.distributed": "critical",
+                # A worker that is killed again after 15 s, by default, is not started anew.
+                "distributed.deploy.lost-worker-timeout": "10 minutes",
+            }
+        ),
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from effboost.cli._options import positive_number
 
 __all__ = ["add_cluster_options", "open_client"]
+
+# Dask's own 15 s are not enough where libraries load slowly: a worker that was lost, and has not
+# started anew by then, is given up, and with the last one the command would wait without end.
+_PATIENCE: Final = "10 minutes"
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,7 @@ def open_client(arguments: argparse.Namespace) -> Iterator[Any]:
     if arguments.scheduler is None and arguments.workers is None:
         yield None
         return
+    import dask
     from distributed import Client, LocalCluster
 
     import effboost.dask  # noqa: F401, raises the error that names the extra
@@ -60,6 +65,7 @@ def open_client(arguments: argparse.Namespace) -> Iterator[Any]:
         return
     threads = max(1, count_threads() // arguments.workers)
     with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": _PATIENCE}),
         LocalCluster(
             n_workers=arguments.workers,
             threads_per_worker=threads,
