@@ -154,13 +154,20 @@ def main():
     parser.add_argument(
         "--across", action="store_true", help="only train on fold_0 and test on fold_2"
     )
+    parser.add_argument(
+        "--split",
+        choices=["group", "subject", "image"],
+        default="group",
+        help="what stays whole; independent subjects (group) do not share images",
+    )
     parser.add_argument("--name", default="cnmc", help="name of the file with results")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     images, y, all_groups, subjects, official = load_cells(options)
     rows = np.array([colour_and_shape(np.asarray(image)) for image in images])
     inputs = {"images": images, "colour": rows[:, :6], "shape": rows[:, 6:]}
-    folds = list(SubjectKFold(5, random_state=0).split(y, y, all_groups))
+    unit = {"group": all_groups, "subject": subjects, "image": np.arange(len(y))}[options.split]
+    folds = list(SubjectKFold(5, random_state=0).split(y, y, unit))
     across = [(np.flatnonzero(official == "fold_0"), np.flatnonzero(official == "fold_2"))]
     folds = across if options.across else folds
     tested = np.sort(np.concatenate([rows for _, rows in folds]))
@@ -173,7 +180,7 @@ def main():
         start = time.perf_counter()
         p = np.zeros(len(y))
         for train, rows in folds:
-            p[rows] = kept(clf, inputs[kind], y, all_groups, train, rows)
+            p[rows] = kept(clf, inputs[kind], y, unit, train, rows)
         p = p[tested]
         found[name] = p
         line = {"system": name} | {k: f"{v:.3f}" for k, v in scores(y_tested, p, subjects).items()}

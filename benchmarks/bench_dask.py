@@ -133,8 +133,9 @@ def kill_rows(table, folder, n_kills):
         expected = clf.transform(X).compute()
         stages = {
             "extraction": ("effboost-transform", lambda: clf.transform(X).compute()),
-            "head": ("fn-", lambda: clf.fit(X, "label", groups="subject").evals_result_),
             "write": ("toparquetdata", lambda: clf.predict_to_parquet(X, folder / f"out{i}")),
+            # The last one: the features of a fit may still be on the workers after it.
+            "head": ("fn-", lambda: clf.fit(X, "label", groups="subject").evals_result_),
         }
         for stage, (task, work) in stages.items():
             complete = 0

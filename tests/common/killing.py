@@ -6,6 +6,7 @@ import time
 from concurrent.futures import Future
 from threading import Thread
 
+import pytest
 from distributed import Status
 
 
@@ -49,7 +50,8 @@ def run_and_kill(client, work, task, *, after=0.0, ready=None, patience=200.0):
     # Neither the caller nor the interpreter waits for this thread at its end, if it hangs.
     Thread(target=run, daemon=True).start()
     while not (victim := _find(client, task, ready)):
-        assert not job.done(), f"{task!r} was done before a worker could be killed"
+        if job.done():
+            pytest.fail(f"{task!r} ended before a worker could be killed: {job.result()}")
         time.sleep(0.01)
     time.sleep(after)
     os.kill(pids[victim], signal.SIGKILL)
