@@ -1,5 +1,6 @@
 """What holds for the doctests of modules and guide, too."""
 
+import functools
 import os
 import sys
 import warnings
@@ -11,14 +12,17 @@ import pytest
 
 # Examples in docstrings that train or explain a whole model.
 SLOW_EXAMPLES = {
+    "effboost._efficientnet_featurizer.EfficientNetFeaturizer",
     "effboost._hybrid_classifier.HybridClassifier",
     "effboost.comparators._bagged_inception_resnets.BaggedNetworks",
     "effboost.comparators._prellberg.RotationAveragedCNN",
+    "effboost.dask._classifier.DaskHybridClassifier",
     "effboost.evaluation._evaluate.evaluate",
     "effboost.inspection._attribution.hybrid_attribution",
     "effboost.inspection._comparison.ExtractorComparisonDisplay",
     "effboost.inspection._heat.AttributionDisplay",
     "effboost.inspection._history.TrainingHistoryDisplay",
+    "effboost.inspection._importance.feature_importance",
     "effboost.inspection._report.report",
     "effboost.reproduction._reproduce.reproduce",
 }
@@ -40,6 +44,20 @@ def _find_own_address():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a machine without a network
         get_ip()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_are_parsed_once():
+    """Let torch parse the sources of its 500 ONNX operators once, not for each exported network.
+
+    That is most of the time of the export of a tiny network; the graphs are the same.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    parse = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", parse)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Fixtures shared by all tests."""
 
-import functools
 import os
 import signal
 
@@ -24,20 +23,6 @@ def torch_home(tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("torch_home")
     monkeypatch.setenv("TORCH_HOME", str(home))
     return home
-
-
-@pytest.fixture(scope="session", autouse=True)
-def operators_are_parsed_once():
-    """Let torch parse the sources of its 500 ONNX operators once, not for each exported network.
-
-    That is most of the time of the export of a tiny network; the graphs are the same.
-    """
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    parse = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNXRegistry, "from_torchlib", parse)
-        yield
 
 
 @pytest.fixture
