@@ -51,5 +51,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    # Its pages load scripts of other servers.
+    "write_computation_times": False,
     "matplotlib_animations": False,
 }
