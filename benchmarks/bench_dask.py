@@ -26,6 +26,7 @@ def main():
     parser.add_argument("--images", type=int, default=50_000, help="hard links of 500 cells")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=2, help="of both, in turn")
     parser.add_argument("--memory", default="2GB", help="of each of the two workers")
     parser.add_argument("--kill", type=int, default=0, help="kill a worker so often in each stage")
     options = parser.parse_args()
@@ -86,21 +87,21 @@ def throughput_rows(table, folder, options):
     local = model.featurizer.fit(table.path[:1].tolist())
     paths = table.path.tolist()
     local.transform(paths[:64])
-    # Twice, before and after: other work on the machine would favour one of the two.
+    # In turn: other work on the machine would favour one of the two.
     seconds = []
     with start_cluster(options.memory) as cluster, Client(cluster) as client:
         featurizer = DaskImageFeaturizer.from_local(local)
         features = featurizer.transform(folder / "cells.parquet")
         graph = len(pickle.dumps(features.__dask_graph__()))
         features.partitions[:2].compute()  # loads the model on both workers
-        for _ in range(2):
+        for _ in range(options.repeats):
             start = time.perf_counter()
             expected = local.transform(paths)
             between = time.perf_counter()
             found = features.compute()
             seconds.append((between - start, time.perf_counter() - between))
         peaks = client.run(peak_mb)
-    here, there = np.array(seconds).sum(axis=0) / 2
+    here, there = np.mean(seconds, axis=0)
     return [
         {
             "images": len(paths),
