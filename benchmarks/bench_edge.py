@@ -14,11 +14,12 @@ import effboost
 from effboost import ImageSequence, OnnxClassifier, export_onnx, presets
 from effboost.backbones import BackboneSpec
 
-# Only NumPy and onnxruntime are loaded, as by predict.py of a standalone folder.
+# By the parts of a standalone folder, which load NumPy, Pillow and onnxruntime alone.
 _ONE_BY_ONE = """
 import os
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
 import numpy as np, onnxruntime
-from effboost.onnx._model import OnnxModel
+from effboost_parts.onnx._model import OnnxModel
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 images = list(np.load(sys.argv[2]))
@@ -81,7 +82,9 @@ def measure(options, clf, folder, known, test, truth):
     np.save(some, np.stack([np.asarray(test[i]) for i in range(min(len(test), options.images))]))
     for precision in ("float32", "float16", "int8"):
         more = {} if precision == "float32" else {"calibration": known, "min_agreement": 0}
-        path = export_onnx(clf, folder / "model.onnx", precision=precision, **more)
+        alone = folder / f"{precision}-{id(clf)}"
+        export_onnx(clf, alone, standalone=True, precision=precision, **more)
+        path = alone / "model.onnx"
         found = OnnxClassifier(path).predict_proba(test).argmax(axis=1)
         one = measured(_ONE_BY_ONE, path, some)
         yield {
