@@ -75,31 +75,26 @@ def get_model(options, network, head, X, y, groups):
     return clf
 
 
-def measure(options, clf, folder, known, test, truth):
-    """Export a model in each precision, and return a row for each."""
+def measure(options, clf, path, test, truth):
+    """Measure an exported model."""
     expected = clf.predict_proba(test).argmax(axis=1)
-    some = folder / "some.npy"
+    some = path.with_name("some.npy")
     np.save(some, np.stack([np.asarray(test[i]) for i in range(min(len(test), options.images))]))
-    for precision in ("float32", "float16", "int8"):
-        more = {} if precision == "float32" else {"calibration": known, "min_agreement": 0}
-        alone = folder / f"{precision}-{id(clf)}"
-        export_onnx(clf, alone, standalone=True, precision=precision, **more)
-        path = alone / "model.onnx"
-        found = OnnxClassifier(path).predict_proba(test).argmax(axis=1)
-        one = measured(_ONE_BY_ONE, path, some)
-        yield {
-            "precision": precision,
-            "MB": path.stat().st_size / 1e6,
-            "agreement": float((found == expected).mean()),
-            "accuracy": float((clf.classes_[found] == truth).mean()),
-            "images/s, 2 cores": measured(_MANY, path, some, 2)["images/s"],
-            "1 core": measured(_MANY, path, some, 1)["images/s"],
-            **one,
-        }
+    found = OnnxClassifier(path).predict_proba(test).argmax(axis=1)
+    one = measured(_ONE_BY_ONE, path, some)
+    return {
+        "MB": path.stat().st_size / 1e6,
+        "agreement": float((found == expected).mean()),
+        "accuracy": float((clf.classes_[found] == truth).mean()),
+        "images/s, 2 cores": measured(_MANY, path, some, 2)["images/s"],
+        "1 core": measured(_MANY, path, some, 1)["images/s"],
+        **one,
+    }
 
 
-def main():
-    parser = make_parser(__doc__)
+def parse_options(question):
+    """Read the options that say which models are measured, and on which images."""
+    parser = make_parser(question)
     parser.add_argument("--data", help="folder of labelled images; default: generated cells")
     parser.add_argument("--target", default="label")
     parser.add_argument("--group", default="group")
@@ -124,16 +119,32 @@ def main():
     options.weights = dict(pair.split("=", 1) for pair in options.weights)
     if options.small:
         options.images, options.model = 8, ["mobilenet_v3_small:frozen"]
-    chosen = options.model or ["efficientnet_lite0:frozen", "efficientnet_lite0:recommended"]
+    options.model = options.model or ["efficientnet_lite0:frozen", "efficientnet_lite0:recommended"]
+    return options
+
+
+def export(options, folder, **settings):
+    """Export each model in each precision; yield its names, its file and data of its test."""
     images, y, groups = load_data(options, 12, 6, 160)
-    X, rows = ImageSequence(images, groups=groups), []
+    X = ImageSequence(images, groups=groups)
     train, test = next(StratifiedGroupKFold(3, shuffle=True, random_state=0).split(y, y, groups))
+    for network, head in (pair.split(":") for pair in options.model):
+        clf = get_model(options, network, head, X[train], y[train], groups[train])
+        for precision in ("float32", "float16", "int8"):
+            more = {} if precision == "float32" else {"calibration": X[train], "min_agreement": 0}
+            made = Path(folder, f"{network}-{head}-{precision}")
+            export_onnx(clf, made, precision=precision, **settings, **more)
+            names = {"network": network, "head": head, "precision": precision}
+            yield names, clf, made / "model.onnx", X[test], y[test]
+
+
+def main():
+    options = parse_options(__doc__)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for network, head in (pair.split(":") for pair in chosen):
-            clf = get_model(options, network, head, X[train], y[train], groups[train])
-            for row in measure(options, clf, Path(folder), X[train], X[test], y[test]):
-                rows.append({"network": network, "head": head, **row})
-                print(rows[-1], flush=True)
+        for names, clf, path, test, truth in export(options, folder, standalone=True):
+            rows.append(names | measure(options, clf, path, test, truth))
+            print(rows[-1], flush=True)
     report("edge", __doc__, rows)
 
 
