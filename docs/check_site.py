@@ -32,23 +32,24 @@ class Page(HTMLParser):
 def check(root: Path) -> list[str]:
     """Return what is wrong with a site."""
     first = root / "index.html"
+    pages = {
+        file: Page(file) for file in sorted(root.rglob("*.html")) if "_static" not in file.parts
+    }
     clicks, waiting, wrong = {first: 0}, [first], []
     for file in waiting:  # grows
-        for link in Page(file).links:
+        for link in pages[file].links:
             parts = urlsplit(link)
             target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
             if parts.scheme or parts.netloc or target.suffix != ".html" or target in clicks:
                 continue
-            if not target.exists():
+            if target not in pages:
                 wrong.append(f"{file.relative_to(root)}: there is no {link}")
                 continue
             clicks[target] = clicks[file] + 1
             waiting.append(target)
-    for file in sorted(root.rglob("*.html")):
+    for file, page in pages.items():
         name = file.relative_to(root)
-        if "_static" in name.parts:
-            continue
-        foreign = [url for url in Page(file).loaded if urlsplit(url).netloc]
+        foreign = [url for url in page.loaded if urlsplit(url).netloc]
         wrong += [f"{name}: is loaded from another server: {url}" for url in foreign]
         if clicks.get(file, MAX_CLICKS + 1) > MAX_CLICKS and name.name not in SPECIAL:
             wrong.append(f"{name}: is not reached in {MAX_CLICKS} clicks")

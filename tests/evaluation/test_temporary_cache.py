@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
-from effboost import CNNClassifier, HybridClassifier, evaluate
+from effboost import Cache, CNNClassifier, HybridClassifier, evaluate
 from effboost._extraction.temporary_cache import find_temporary_cache, share_cache, temporary_cache
 from effboost.evaluation import learning_curve
 from effboost.runtime import TorchRuntime
@@ -119,7 +119,7 @@ def test_nothing_is_kept_without_a_place_for_it(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     evaluate(frozen(), pixels, three_classes, groups=subjects, cv=2)
     assert set(computed.values()) == {2}
-    with share_cache(tmp_path / "of another machine"):
+    with share_cache(Cache(tmp_path / "of another machine")):
         assert find_temporary_cache() is None
     assert list(tmp_path.iterdir()) == []
 

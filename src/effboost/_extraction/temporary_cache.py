@@ -12,7 +12,7 @@ from effboost._extraction.cache import Cache
 
 __all__ = ["find_temporary_cache", "share_cache", "temporary_cache"]
 
-_FOLDER: ContextVar[Path | None] = ContextVar("temporary_cache", default=None)
+_SHARED: ContextVar[Cache | None] = ContextVar("temporary_cache", default=None)
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def temporary_cache() -> Iterator[None]:
 
     It is for networks whose own `cache` is None. A block inside another uses its folder.
     """
-    if _FOLDER.get() is not None:
+    if find_temporary_cache() is not None:
         yield
         return
     folder = None
@@ -31,24 +31,23 @@ def temporary_cache() -> Iterator[None]:
     if folder is None:
         yield
         return
-    with folder as name, share_cache(Path(name)):
+    with folder as name, share_cache(Cache(name)):
         yield
 
 
 @contextmanager
-def share_cache(folder: Path | None) -> Iterator[None]:
-    """Use the folder of a `temporary_cache` in a ``with`` block of another thread or process.
+def share_cache(cache: Cache | None) -> Iterator[None]:
+    """Use the cache of a `temporary_cache` in a ``with`` block of another thread or process.
 
-    Nothing is kept where the folder does not exist, such as on another machine.
+    Nothing is kept where its folder does not exist, such as on another machine.
     """
-    token = _FOLDER.set(folder if folder is not None and folder.is_dir() else None)
+    token = _SHARED.set(cache if cache is not None and Path(cache.folder).is_dir() else None)
     try:
         yield
     finally:
-        _FOLDER.reset(token)
+        _SHARED.reset(token)
 
 
 def find_temporary_cache() -> Cache | None:
     """Return the cache of the block of `temporary_cache` that this runs in, or None."""
-    folder = _FOLDER.get()
-    return None if folder is None else Cache(folder)
+    return _SHARED.get()

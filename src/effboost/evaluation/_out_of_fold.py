@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.base import clone, is_classifier
 from tqdm.auto import tqdm
 
 from effboost._cnn_classifier import CNNClassifier
+from effboost._extraction.cache import Cache
 from effboost._extraction.temporary_cache import find_temporary_cache, share_cache
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.inner_splits import GroupedSplitter, find_splitters, needs_groups
@@ -139,7 +139,6 @@ def predict_folds(
     """
     n = len(sample.labels)
     own, cnn, models = OutOfFold(n, sample.classes), None, []
-    cache = find_temporary_cache()
     run = partial(
         _run_fold,
         estimator,
@@ -147,7 +146,7 @@ def predict_folds(
         sample.labels,
         sample.groups,
         prefit=prefit,
-        cache=None if cache is None else Path(cache.folder),
+        cache=find_temporary_cache(),
     )
     # One after another, unless joblib's `parallel_config` says otherwise.
     results = Parallel(return_as="generator")(delayed(run)(fold) for fold in folds)
@@ -170,11 +169,11 @@ def _run_fold(
     fold: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
     *,
     prefit: bool,
-    cache: Path | None,
+    cache: Cache | None,
 ) -> tuple[Any, _Predicted, _Predicted | None]:
     """Fit a clone, and predict; also by the network alone if there is one.
 
-    `cache` is the folder of the caller's `temporary_cache`.
+    `cache` is the caller's `temporary_cache`.
     """
     train, test = fold
     known = None if groups is None else groups[train]
