@@ -946,6 +946,25 @@ def test_a_network_for_one_size_refuses_growing_images(pixels, three_classes):
         featurizer.fit(pixels, three_classes)
 
 
+def test_gradients_have_one_place_from_the_first_step_on(pixels, three_classes):
+    class Watch(Callback):
+        places, sums = (), ()
+
+        def on_train_begin(self, net, **_):
+            type(self).places, type(self).sums = [], []
+
+        def on_grad_computed(self, net, named_parameters, **_):
+            grads = [p.grad for _, p in named_parameters if p.requires_grad]
+            self.places.append([grad.data_ptr() for grad in grads])
+            self.sums.append(sum(float(grad.abs().sum()) for grad in grads))
+
+    tuned(max_epochs=3, lr=1e-9, callbacks=[Watch()]).fit(pixels, three_classes)
+    assert len(Watch.places) == 9
+    assert all(places == Watch.places[0] for places in Watch.places)
+    # The network is always the same: gradients that were summed over the steps would grow.
+    assert sum(Watch.sums[6:]) < 2 * sum(Watch.sums[:3])
+
+
 def test_ctrl_c_with_a_recipe_keeps_the_former_fit(pixels, three_classes):
     class Interrupt(Callback):
         def on_batch_end(self, net, **_):

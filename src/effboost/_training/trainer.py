@@ -188,6 +188,16 @@ class _Net(NeuralNetClassifier):
             )
         return loss
 
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        # On the CPU, gradients have one place from the first step on. New ones in each step would
+        # lie among the activations that are freed next, and leave holes too small for others.
+        if self.device == "cpu":
+            set_to_none = False
+            for parameter in self.module_.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        super()._zero_grad_optimizer(set_to_none)
+
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
         # skorch makes a group for each name, and each group is a step of its own.
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
