@@ -81,6 +81,8 @@ def systems(options):
             "one view": one_view(),
             "one view, 224 pixels": one_view(**{transform + "image_size": 224}),
             "one view, whole images": one_view(**{transform + "foreground": False}),
+            "one view, Reinhard": one_view(**{transform + "stain": "reinhard"}),
+            "one view, Macenko": one_view(**{transform + "stain": "macenko"}),
             "one view, with the last stage": one_view(featurizer__features="pooled"),
             "one view, last stage alone": one_view(
                 featurizer__features="pooled", featurizer__extra_features=None

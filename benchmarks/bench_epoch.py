@@ -36,6 +36,7 @@ from effboost.datasets import make_blood_cells
 from effboost.model_selection import subject_split
 
 BATCH = 40
+PRESETS = ("paper", "recommended")
 
 
 class PlainNetwork(nn.Module):
@@ -132,6 +133,24 @@ def run_effboost(options, cells):
     return [epoch["dur"] for epoch in tuned.history_], losses.losses
 
 
+def run_fit(options):
+    """Fit a whole model on some subjects, and predict images of others."""
+    X, y, groups = load_data(options, 40, 10, options.image_size)
+    X, y, groups = ImageSequence(X), np.asarray(y), np.asarray(groups)
+    split = subject_split(y, groups, test_size=0.7, random_state=0)
+    test = split.test[:: max(1, len(split.test) // 500)]
+    settings = {"weights": None if options.weights == "none" else options.weights}
+    if options.preset == "paper":
+        clf = presets.paper(options.backbone, **settings)
+    else:
+        clf = presets.recommended(options.backbone, fine_tune=True, **settings)
+    clf.set_params(random_state=options.seed)
+    start = time.perf_counter()
+    clf.fit(X[split.train], y[split.train], groups=groups[split.train])
+    seconds = time.perf_counter() - start
+    return {"s": seconds, "images": len(split.train), "accuracy": clf.score(X[test], y[test])}
+
+
 CHILDREN = {
     "plain loop": run_plain_loop,
     "plain skorch": run_plain_skorch,
@@ -141,10 +160,15 @@ CHILDREN = {
 
 
 def run_child(options):
-    cells = make_blood_cells(4, options.images // 4, image_size=options.image_size, random_state=0)
-    seconds, losses = CHILDREN[options.child](options, cells)
+    if options.child == "fit":
+        found = run_fit(options)
+    else:
+        side = options.image_size
+        cells = make_blood_cells(4, options.images // 4, image_size=side, random_state=0)
+        seconds, losses = CHILDREN[options.child](options, cells)
+        found = {"seconds": seconds, "losses": losses}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "losses": losses, "peak": peak}))
+    print(json.dumps(found | {"peak": peak}))
 
 
 def start_child(name, arguments, source=None):
@@ -225,6 +249,31 @@ def compare_losses(options):
             }
 
 
+def compare_fits(options):
+    """Yield the time and accuracy of whole fits with several seeds."""
+    contenders = {"effboost": None} | ({"before": options.before} if options.before else {})
+    data = ["--backbone", options.backbone, "--weights", options.weights]
+    for name in ("data", "target", "group"):
+        value = getattr(options, name)
+        data += [f"--{name}", value] if value else []
+    for preset in PRESETS:
+        found = {name: [] for name in contenders}
+        for seed in range(options.seeds):
+            for name, source in contenders.items():
+                arguments = [*data, "--preset", preset, "--seed", str(seed)]
+                found[name].append(start_child("fit", arguments, source))
+        for name, runs in found.items():
+            scores = [run["accuracy"] for run in runs]
+            yield {
+                "preset": preset,
+                "contender": name,
+                "images": runs[0]["images"],
+                "s a fit": statistics.median(run["s"] for run in runs),
+                "accuracy of each seed": " ".join(f"{score:.3f}" for score in scores),
+                "peak MB": max(run["peak"] for run in runs),
+            }
+
+
 def compare_views(options):
     """Compute the accuracy with new views in each epoch, and with reused views."""
     X, y, groups = load_data(options, 40, 10, options.image_size)
@@ -253,11 +302,14 @@ def main():
     parser.set_defaults(epochs=3, image_size=224)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--views", action="store_true", help="compare reused views instead")
+    parser.add_argument("--fits", action="store_true", help="compare whole fits instead")
+    parser.add_argument("--preset", choices=PRESETS, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--before", metavar="SRC", help="source folder of another version")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile (minutes)")
     parser.add_argument("--trainable", default="all")
     parser.add_argument("--batch-size", type=int, default=BATCH)
-    parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=[*CHILDREN, "fit"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         run_child(options)
@@ -272,6 +324,9 @@ def main():
         options.cases = {"efficientnet_b0": [[]], "efficientnet_lite0": [frozen]}
     if options.views:
         report("epoch_views", __doc__, list(compare_views(options)))
+        return
+    if options.fits:
+        report("epoch_fits", __doc__, list(compare_fits(options)))
         return
     report("epoch", __doc__, list(compare_speed(options)))
     if options.before:
