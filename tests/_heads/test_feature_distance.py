@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 
-from effboost._heads.feature_distance import MAX_IMAGES, FeatureDistance, choose_rows
+from effboost._heads.feature_distance import (
+    MAX_IMAGES,
+    FeatureDistance,
+    _find_components,
+    choose_rows,
+)
 
 
 def draw(n, seed=0, d=40, shift=0.0):
@@ -102,3 +108,22 @@ def test_many_images_are_sampled():
     chosen = choose_rows(3 * MAX_IMAGES)
     assert len(np.unique(chosen)) == MAX_IMAGES
     np.testing.assert_array_equal(chosen, choose_rows(3 * MAX_IMAGES))
+
+
+@pytest.mark.parametrize("shape", [(60, 300), (300, 60), (700, 600)])
+def test_components_are_those_of_pca(shape):
+    rng = np.random.default_rng(0)
+    strong = rng.normal(size=(shape[0], 4)) * [40, 30, 20, 10] @ rng.normal(size=(4, shape[1]))
+    rows = (strong + rng.normal(size=shape)).astype(np.float32)
+    rows -= rows.mean(axis=0)
+    variances, components = _find_components(rows, 4)
+    expected = PCA(4, svd_solver="full").fit(rows.astype(float))
+    np.testing.assert_allclose(variances, expected.explained_variance_, rtol=1e-3)
+    agreement = np.abs((components.T * expected.components_).sum(axis=1))
+    np.testing.assert_allclose(agreement, 1, atol=1e-3)
+
+
+def test_features_without_variance_have_components_of_weight_zero():
+    variances, components = _find_components(np.zeros((20, 90), np.float32), 5)
+    assert not variances.any()
+    assert not components.any()

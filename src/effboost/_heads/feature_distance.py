@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
 
 from effboost._familiarity import FamiliarityTable, TrainingRange
 from effboost._images.measures import MEASURES
+from effboost._utils.threads import one_blas_thread
 
 __all__ = ["MAX_IMAGES", "Familiarity", "FeatureDistance", "choose_rows"]
 
@@ -151,19 +153,14 @@ class FeatureDistance:
         classes, place = np.unique(target, return_inverse=True)
         means = np.array([standard[place == k].mean(axis=0) for k in range(len(classes))])
         around = standard - means[place]
-        # Each fit of a search learns the distance, so it must be quick; single precision and a few
-        # iterations flag the same images.
-        solver = "full" if len(rows) <= _FEW_IMAGES else "randomized"
-        pca = PCA(n_components, svd_solver=solver, iterated_power=3, random_state=0)
-        with np.errstate(invalid="ignore"):  # of features that do not vary at all
-            pca.fit(around.astype(np.float32))
-        # Not its `noise_variance_`: with fewer images than features, that depends on their number.
-        others = around.var(axis=0, ddof=1).sum() - pca.explained_variance_.sum()
+        variances, components = _find_components(around.astype(np.float32), n_components)
+        # Not that of PCA: with fewer images than features, it depends on the number of features.
+        others = around.var(axis=0, ddof=1).sum() - variances.sum()
         n_others = max(1, rows.shape[1] - n_components)
         rest = 1 / max(float(others) / n_others, _LEAST_REST)
-        own = 1 / np.maximum(pca.explained_variance_, 1 / rest)
+        own = 1 / np.maximum(variances, 1 / rest)
         parts: tuple[Any, ...] = (
-            offset, center, scale, means, pca.components_.T, own - rest, [rest], [],
+            offset, center, scale, means, components, own - rest, [rest], [],
         )  # fmt: skip
         named = dict(zip(cls.NAMES, parts, strict=True))
         return cls(**{k: np.ascontiguousarray(v, np.float32) for k, v in named.items()})
@@ -215,6 +212,28 @@ class FeatureDistance:
         return values
 
 
+def _find_components(rows: _Singles, n_components: int) -> tuple[_Singles, _Singles]:
+    """Return the variances of the first principal components of centred rows, and them as columns.
+
+    Each fit of a search learns the distance, so it must be quick: with few rows or columns, from
+    the smaller one of both matrices of products, otherwise by a few iterations, which flag the same
+    images.
+    """
+    n, width = rows.shape
+    if min(n, width) > _FEW_IMAGES:
+        pca = PCA(n_components, svd_solver="randomized", iterated_power=3, random_state=0)
+        pca.fit(rows)
+        return pca.explained_variance_, pca.components_.T
+    products = rows @ rows.T if n < width else rows.T @ rows
+    last = len(products) - 1
+    squares, vectors = linalg.eigh(products, subset_by_index=[last - n_components + 1, last])
+    squares, vectors = np.maximum(squares[::-1], 0), vectors[:, ::-1]
+    if n < width:
+        # A component without variance has no direction; its weight is zero.
+        vectors = rows.T @ (vectors / np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny)))
+    return squares / (n - 1), vectors
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Familiarity:
     """What a classifier has learnt about its training images, to flag others.
@@ -244,11 +263,13 @@ class Familiarity:
         `measures` returns what `PreparedImages.measures` does for them; it is called only if it is
         needed.
         """
-        of_features = FeatureDistance.learn(features, target, groups)
+        with one_blas_thread():
+            of_features = FeatureDistance.learn(features, target, groups)
         if of_features is None:
             return None
         numbers = measures()
-        of_colours = FeatureDistance.learn(numbers[:, _N_MEASURES:], target, groups)
+        with one_blas_thread():
+            of_colours = FeatureDistance.learn(numbers[:, _N_MEASURES:], target, groups)
         assert of_colours is not None  # of the same images
         usual = TrainingRange.learn(len(of_features.scores), numbers[:, :_N_MEASURES])
         return cls(of_features, of_colours, usual)

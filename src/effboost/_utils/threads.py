@@ -1,4 +1,4 @@
-"""Number of threads of this process, and ordered work in threads."""
+"""Number of threads of this process and of its BLAS, and ordered work in threads."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Final, TypeVar
 
 import joblib
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["count_threads", "limit_threads", "map_ordered"]
+__all__ = ["count_threads", "limit_threads", "map_ordered", "one_blas_thread"]
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
@@ -44,6 +46,23 @@ def count_threads() -> int:
     share = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     cores = min(int(joblib.cpu_count()), _LIMIT.get() or sys.maxsize)
     return max(1, min(cores, int(share))) if share.isdecimal() else cores
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Let the linear algebra of NumPy and SciPy use one thread in a block.
+
+    For many small matrices: their threads wait for each other longer than they compute, and, since
+    they spin, take the cores from those of XGBoost. The setting belongs to the process; where
+    blocks of several threads overlap, that of the first counts. It reaches the libraries that are
+    loaded at the first call.
+    """
+    block: AbstractContextManager[object] = _find_libraries().limit(limits=1, user_api="blas")
+    return block
+
+
+@cache
+def _find_libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def map_ordered(
