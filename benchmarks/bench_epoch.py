@@ -137,8 +137,11 @@ def run_fit(options):
     """Fit a whole model on some subjects, and predict images of others."""
     X, y, groups = load_data(options, 40, 10, options.image_size)
     X, y, groups = ImageSequence(X), np.asarray(y), np.asarray(groups)
-    split = subject_split(y, groups, test_size=0.7, random_state=0)
-    test = split.test[:: max(1, len(split.test) // 500)]
+    split = subject_split(y, groups, test_size=0.5, random_state=0)
+    train, test = (
+        rows[np.linspace(0, len(rows) - 1, min(len(rows), options.images), dtype=int)]
+        for rows in (split.train, split.test)
+    )
     settings = {"weights": None if options.weights == "none" else options.weights}
     if options.preset == "paper":
         clf = presets.paper(options.backbone, **settings)
@@ -146,9 +149,9 @@ def run_fit(options):
         clf = presets.recommended(options.backbone, fine_tune=True, **settings)
     clf.set_params(random_state=options.seed)
     start = time.perf_counter()
-    clf.fit(X[split.train], y[split.train], groups=groups[split.train])
+    clf.fit(X[train], y[train], groups=groups[train])
     seconds = time.perf_counter() - start
-    return {"s": seconds, "images": len(split.train), "accuracy": clf.score(X[test], y[test])}
+    return {"s": seconds, "images": len(train), "accuracy": clf.score(X[test], y[test])}
 
 
 CHILDREN = {
@@ -253,6 +256,7 @@ def compare_fits(options):
     """Yield the time and accuracy of whole fits with several seeds."""
     contenders = {"effboost": None} | ({"before": options.before} if options.before else {})
     data = ["--backbone", options.backbone, "--weights", options.weights]
+    data += ["--images", str(options.images)]
     for name in ("data", "target", "group"):
         value = getattr(options, name)
         data += [f"--{name}", value] if value else []
