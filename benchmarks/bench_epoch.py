@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,7 +37,12 @@ from effboost.datasets import make_blood_cells
 from effboost.model_selection import subject_split
 
 BATCH = 40
-PRESETS = ("paper", "recommended")
+FITS = {
+    "paper": presets.paper,
+    "paper, growing from 112 pixels": partial(presets.paper, initial_image_size=112),
+    "paper, 3 epochs": partial(presets.paper, max_epochs=3),
+    "recommended": partial(presets.recommended, fine_tune=True),
+}
 
 
 class PlainNetwork(nn.Module):
@@ -142,12 +148,8 @@ def run_fit(options):
         rows[np.linspace(0, len(rows) - 1, min(len(rows), options.images), dtype=int)]
         for rows in (split.train, split.test)
     )
-    settings = {"weights": None if options.weights == "none" else options.weights}
-    if options.preset == "paper":
-        clf = presets.paper(options.backbone, **settings)
-    else:
-        clf = presets.recommended(options.backbone, fine_tune=True, **settings)
-    clf.set_params(random_state=options.seed)
+    weights = None if options.weights == "none" else options.weights
+    clf = FITS[options.fit](options.backbone, weights=weights, random_state=options.seed)
     start = time.perf_counter()
     clf.fit(X[train], y[train], groups=groups[train])
     seconds = time.perf_counter() - start
@@ -257,20 +259,20 @@ def compare_fits(options):
     contenders = {"effboost": None} | ({"before": options.before} if options.before else {})
     data = ["--backbone", options.backbone, "--weights", options.weights]
     data += ["--images", str(options.images)]
-    for name in ("data", "target", "group"):
-        value = getattr(options, name)
-        data += [f"--{name}", value] if value else []
-    for preset in PRESETS:
-        found = {name: [] for name in contenders}
+    for given in ("data", "target", "group"):
+        value = getattr(options, given)
+        data += [f"--{given}", value] if value else []
+    for name in FITS if options.fit is None else [options.fit]:
+        found = {contender: [] for contender in contenders}
         for seed in range(options.seeds):
-            for name, source in contenders.items():
-                arguments = [*data, "--preset", preset, "--seed", str(seed)]
-                found[name].append(start_child("fit", arguments, source))
-        for name, runs in found.items():
+            for contender, source in contenders.items():
+                arguments = [*data, "--fit", name, "--seed", str(seed)]
+                found[contender].append(start_child("fit", arguments, source))
+        for contender, runs in found.items():
             scores = [run["accuracy"] for run in runs]
             yield {
-                "preset": preset,
-                "contender": name,
+                "fit": name,
+                "contender": contender,
                 "images": runs[0]["images"],
                 "s a fit": statistics.median(run["s"] for run in runs),
                 "accuracy of each seed": " ".join(f"{score:.3f}" for score in scores),
@@ -307,7 +309,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--views", action="store_true", help="compare reused views instead")
     parser.add_argument("--fits", action="store_true", help="compare whole fits instead")
-    parser.add_argument("--preset", choices=PRESETS, help=argparse.SUPPRESS)
+    parser.add_argument("--fit", choices=FITS, help="only this one of the whole fits")
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--before", metavar="SRC", help="source folder of another version")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile (minutes)")
