@@ -127,3 +127,13 @@ def test_features_without_variance_have_components_of_weight_zero():
     variances, components = _find_components(np.zeros((20, 90), np.float32), 5)
     assert not variances.any()
     assert not components.any()
+
+
+@pytest.mark.parametrize("n_kinds", [1, 2, 3])
+def test_components_of_equal_rows_are_no_longer_than_one(n_kinds):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        kinds = rng.normal(size=(n_kinds, 200)).astype(np.float32)
+        rows = kinds[rng.integers(0, n_kinds, 52)]
+        _, components = _find_components(rows - rows.mean(axis=0), 13)
+        assert np.linalg.norm(components.astype(float), axis=0).max() < 1 + 1e-5

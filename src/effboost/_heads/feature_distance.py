@@ -136,10 +136,11 @@ class FeatureDistance:
         n_components = max(1, min(_MAX_COMPONENTS, fewest // _IMAGES_A_COMPONENT))
         n_components = min(n_components, max(1, rows.shape[1] - 1))
         scores = np.empty(len(rows))
-        for train, test in splits:
-            fitted = cls._fit(rows[train], target[train], n_components)
-            scores[test] = fitted.measure(rows[test])
-        whole = cls._fit(rows, target, n_components)
+        with one_blas_thread():
+            for train, test in splits:
+                fitted = cls._fit(rows[train], target[train], n_components)
+                scores[test] = fitted.measure(rows[test])
+            whole = cls._fit(rows, target, n_components)
         return dataclasses.replace(whole, scores=np.sort(scores).astype(np.float32))
 
     @classmethod
@@ -229,8 +230,9 @@ def _find_components(rows: _Singles, n_components: int) -> tuple[_Singles, _Sing
     squares, vectors = linalg.eigh(products, subset_by_index=[last - n_components + 1, last])
     squares, vectors = np.maximum(squares[::-1], 0), vectors[:, ::-1]
     if n < width:
-        # A component without variance has no direction; its weight is zero.
-        vectors = rows.T @ (vectors / np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny)))
+        vectors = rows.T @ vectors
+        # Not by the roots of `squares`, which are only rounding errors where rows are equal.
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(np.float32).tiny)
     return squares / (n - 1), vectors
 
 
@@ -263,13 +265,11 @@ class Familiarity:
         `measures` returns what `PreparedImages.measures` does for them; it is called only if it is
         needed.
         """
-        with one_blas_thread():
-            of_features = FeatureDistance.learn(features, target, groups)
+        of_features = FeatureDistance.learn(features, target, groups)
         if of_features is None:
             return None
         numbers = measures()
-        with one_blas_thread():
-            of_colours = FeatureDistance.learn(numbers[:, _N_MEASURES:], target, groups)
+        of_colours = FeatureDistance.learn(numbers[:, _N_MEASURES:], target, groups)
         assert of_colours is not None  # of the same images
         usual = TrainingRange.learn(len(of_features.scores), numbers[:, :_N_MEASURES])
         return cls(of_features, of_colours, usual)
