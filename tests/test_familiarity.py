@@ -20,6 +20,7 @@ from effboost import (
 )
 from effboost._extraction import prepared_images
 from effboost._familiarity import FamiliarityTable, TrainingRange
+from effboost._heads.feature_distance import FeatureDistance
 from effboost._images.decoding import Decoder
 from effboost.exceptions import UnsupportedInputError
 
@@ -173,14 +174,18 @@ def test_an_exported_model_flags_the_same(pixels, three_classes, subjects, tmp_p
     )
 
 
-def test_features_in_a_cache_need_no_image(pixels, paths, three_classes, tmp_path, monkeypatch):
-    clf = HybridClassifier(
-        tiny_featurizer(cache=tmp_path / "cache"), LogisticRegression(), random_state=0
-    )
-    first = clf.fit(paths, three_classes).check_familiarity(paths)
+def test_features_in_a_cache_need_no_image(paths, three_classes, subjects, tmp_path, monkeypatch):
+    def fit(C, cache):
+        clf = HybridClassifier(tiny_featurizer(cache=cache), LogisticRegression(C=C))
+        return clf.fit(paths, three_classes, groups=subjects)
+
+    expected = fit(1, None).check_familiarity(paths)
+    fit(1, tmp_path)
     monkeypatch.setattr(Decoder, "read_file", None)
-    second = clf.fit(paths, three_classes).check_familiarity(paths)
-    np.testing.assert_array_equal(first.p_values, second.p_values)
+    monkeypatch.setattr(FeatureDistance, "_fit", None)
+    found = fit(2, tmp_path).check_familiarity(paths)
+    np.testing.assert_array_equal(found.p_values, expected.p_values)
+    np.testing.assert_array_equal(found.reasons, expected.reasons)
 
 
 def test_measures_are_written_to_a_cache_in_blocks(paths, three_classes, tmp_path, monkeypatch):
@@ -188,19 +193,18 @@ def test_measures_are_written_to_a_cache_in_blocks(paths, three_classes, tmp_pat
     clf = HybridClassifier(
         tiny_featurizer(cache=tmp_path / "cache"), LogisticRegression(), random_state=0
     )
-    first = clf.fit(paths, three_classes).familiarity_
+    clf.featurizer.fit(paths).transform(paths)  # which measures nothing
     sizes, put = [], Cache.put
     monkeypatch.setattr(
         Cache, "put", lambda self, entries: (sizes.append(len(entries)), put(self, entries))
     )
     monkeypatch.setattr(prepared_images, "_BLOCK", 10)
-    second = clf.fit(paths, three_classes).familiarity_
-    assert sizes == [10, 10, 4]
+    first = clf.fit(paths, three_classes).familiarity_
+    assert sizes == [1, 10, 10, 4, 1]  # first and last, the distances of features and colours
     monkeypatch.setattr(Decoder, "read_file", None)
-    third = clf.fit(paths, three_classes).familiarity_
-    assert len(sizes) == 3
+    second = clf.fit(paths, three_classes).familiarity_
+    assert len(sizes) == 5
     np.testing.assert_array_equal(first.usual.ranges, second.usual.ranges)
-    np.testing.assert_array_equal(first.usual.ranges, third.usual.ranges)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import validation
 
 import effboost._cnn_classifier
@@ -57,6 +58,26 @@ def test_fit_transform_decodes_each_image_once(tuned, decoded, paths, three_clas
     features = featurizer.fit_transform(paths, three_classes)
     assert decoded == Counter(paths)
     np.testing.assert_array_equal(features, featurizer.transform(paths))
+
+
+def test_fits_with_a_cache_decode_each_image_once(decoded, paths, three_classes, tmp_path):
+    for C in (1, 2):
+        clf = HybridClassifier(tiny_featurizer(cache=tmp_path), LogisticRegression(C=C))
+        clf.fit(paths, three_classes)
+    assert decoded == Counter(paths)
+
+
+def test_a_fit_on_cached_features_hashes_each_image_once(
+    monkeypatch, pixels, three_classes, tmp_path
+):
+    clf = HybridClassifier(tiny_featurizer(cache=tmp_path), LogisticRegression())
+    clf.fit(pixels, three_classes)
+    hashed, fingerprint = [], ImageSequence.fingerprint
+    monkeypatch.setattr(
+        ImageSequence, "fingerprint", lambda self, i: (hashed.append(i), fingerprint(self, i))[1]
+    )
+    clf.fit(pixels, three_classes)
+    assert sorted(hashed) == list(range(len(pixels)))
 
 
 def test_validation_images_are_decoded_once(decoded, paths, three_classes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._cnn_classifier import CNNClassifier
+from effboost._extraction.distance_cache import learn_distance_cached
 from effboost._extraction.prepared_images import PreparedImages
 from effboost._familiarity import ALPHA, FamiliarityTable, check_alpha
 from effboost._featurizer import ImageFeaturizer
@@ -168,6 +170,7 @@ class BaseHybridClassifier(
             target[chosen],
             None if rows.groups is None else rows.groups[chosen],
             lambda: images.measures(cache),
+            partial(learn_distance_cached, cache),
         )
         if learnt is not None:
             self.familiarity_ = learnt

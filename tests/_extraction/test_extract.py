@@ -146,7 +146,7 @@ def test_cached_rows_that_cannot_be_features_are_computed_again(pixels, tmp_path
         return compute_features(images, ColourMeans, 3, feature_cache=kept)
 
     expected = extract()
-    right = {kept.key(images.images, i): row.tobytes() for i, row in enumerate(expected)}
+    right = {kept.key(images.fingerprint(i)): row.tobytes() for i, row in enumerate(expected)}
     for wrong in (
         np.float32([1]),  # would be spread over the whole row
         np.zeros(4, np.float32),

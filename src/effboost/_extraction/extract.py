@@ -43,9 +43,9 @@ class FeatureCache:
     cache: Cache
     origin: bytes
 
-    def key(self, images: ImageSequence, index: int) -> bytes:
-        """Return the key of the features of an image, which depends on its content alone."""
-        return digest_of({"origin": self.origin.hex(), "image": images.fingerprint(index)})
+    def key(self, fingerprint: str) -> bytes:
+        """Return the key of the features of an image, by the hash of its content."""
+        return digest_of({"origin": self.origin.hex(), "image": fingerprint})
 
     def get(self, keys: Sequence[bytes], width: int) -> dict[bytes, _Rows]:
         """Look features up; missing entries, and those that cannot be features, are left out."""
@@ -56,10 +56,11 @@ class FeatureCache:
         }
         return {key: row for key, row in found.items() if np.isfinite(row).all()}
 
-    def put(self, rows: Mapping[bytes, _Rows]) -> None:
-        """Keep features."""
+    def put(self, rows: Mapping[bytes, _Rows], others: Mapping[bytes, bytes]) -> None:
+        """Keep features and other entries, in one go: the disk is waited for each time."""
         if rows:
-            self.cache.put({key: row.astype("<f4").tobytes() for key, row in rows.items()})
+            entries = {key: row.astype("<f4").tobytes() for key, row in rows.items()}
+            self.cache.put({**entries, **others})
 
 
 def compute_features(
@@ -170,7 +171,7 @@ class _KeptFeatures:
         views: Views,
     ) -> list[_Rows]:
         """Look features up, and compute and store the missing ones."""
-        keys = [self._key(images.images, i) for i in block]
+        keys = [self._key(images, i) for i in block]
         known = self.feature_cache.get([key for key in keys if key is not None], self.width)
         # Equal images have one key: each content is computed once.
         missing = {
@@ -182,26 +183,28 @@ class _KeptFeatures:
             positions = list(missing.values())
             parts = _compute(images, positions, start_runtime(), views, self.width, self.rejects)
             found = dict(zip(missing, np.concatenate([rows for _, rows in parts]), strict=True))
-            self._store(images.images, found, missing)
+            self._store(images, found, missing)
             known |= found
             self._reject_copies(images.images, keys, block, missing)
         none = np.full(self.width, np.nan, dtype=np.float32)
         return [none if key is None else known[key] for key in keys]
 
-    def _key(self, images: ImageSequence, i: int) -> bytes | None:
+    def _key(self, images: PreparedImages, i: int) -> bytes | None:
         try:
-            return self.feature_cache.key(images, i)
+            return self.feature_cache.key(images.fingerprint(i))
         except ImageDecodeError as error:
             self.rejects[i] = error
             return None
 
     def _store(
-        self, images: ImageSequence, found: Mapping[bytes, _Rows], missing: Mapping[bytes, int]
+        self, images: PreparedImages, found: Mapping[bytes, _Rows], missing: Mapping[bytes, int]
     ) -> None:
         good = {key: i for key, i in missing.items() if i not in self.rejects}
         # A file that was replaced between hashing and decoding has another key.
-        same = [key for key, i in good.items() if self.feature_cache.key(images, i) == key]
-        self.feature_cache.put({key: found[key] for key in same})
+        now = {key: images.images.fingerprint(i) for key, i in good.items()}
+        same = {key: i for key, i in good.items() if self.feature_cache.key(now[key]) == key}
+        measures = images.measure_entries(list(same.values()))
+        self.feature_cache.put({key: found[key] for key in same}, measures)
 
     def _reject_copies(
         self,

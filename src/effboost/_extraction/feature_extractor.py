@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from importlib.metadata import version
 from typing import Any, Final
 
 import torch
@@ -14,6 +13,7 @@ from effboost._extraction.extract import FeatureCache
 from effboost._transforms import ORIGINAL, ImageTransform, Views
 from effboost._utils.locks import ForkableLock
 from effboost._utils.refusal import RefusedError
+from effboost._utils.versions import find_versions
 from effboost.backbones import BackboneSpec, append_stages, feature_width, network_digest
 from effboost.exceptions import ModelFileWarning, RuntimeUnavailableError
 from effboost.runtime import (
@@ -82,13 +82,12 @@ class FeatureExtractor:
         """Return the part of a cache that holds the features of this network."""
         if cache is None:
             return None
-        names = ("effboost", "pillow", "onnxruntime")
         origin = self._origin() | {
             "runtime": self._choice,
             "device": device.type,
             "precision": "float32",
             "views": dataclasses.asdict(views),
-            "versions": [version(name) for name in names],
+            "versions": find_versions("effboost", "pillow", "onnxruntime"),
         }
         return FeatureCache(cache, digest_of(origin))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +37,7 @@ class PreparedImages:
     keep : bool, default=False
         Keep each prepared image in memory or in a temporary file, so that it is decoded only once.
     measured : bool, default=False
-        Also measure each image when it is decoded, for `measures`.
+        Also measure each image when it is decoded, for `measures`, and hash it only once.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class PreparedImages:
     ):
         side = transform.side
         self._measures = np.full((len(images), _N_NUMBERS), np.nan) if measured else None
+        self._fingerprints: dict[int, str] | None = {} if measured else None
         self.images, self.transform = images, transform
         self._rows = RowCache((len(images), side, side, 3), np.uint8) if keep else None
         self._positions = np.arange(len(images))
@@ -66,7 +67,20 @@ class PreparedImages:
         part = object.__new__(PreparedImages)
         part.images, part.transform, part._rows = self.images[index], self.transform, self._rows
         part._positions, part._measures = self._positions[index], self._measures
+        part._fingerprints = self._fingerprints
         return part
+
+    def fingerprint(self, index: int) -> str:
+        """Return the SHA-256 of an image's content, as it was at the first call with `measured`.
+
+        See `ImageSequence.fingerprint`.
+        """
+        if self._fingerprints is None:
+            return self.images.fingerprint(index)
+        position = int(self._positions[index])
+        if position not in self._fingerprints:
+            self._fingerprints[position] = self.images.fingerprint(index)
+        return self._fingerprints[position]
 
     def measures(self, cache: Cache | None = None) -> npt.NDArray[np.float64]:
         """Measure the images that were not measured when they were decoded.
@@ -92,7 +106,60 @@ class PreparedImages:
             rows = self._measures[self._positions]
         missing = np.flatnonzero(np.isnan(rows[:, 0])).tolist()
         if missing:
-            rows[missing] = _measure_all(self.images[missing], self.transform, cache)
+            rows[missing] = self[missing]._measure_all(cache)
+        return rows
+
+    def measure_entries(self, positions: Sequence[int]) -> dict[bytes, bytes]:
+        """Return the measures of images as entries of a cache, of those that were measured.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            The positions of images whose content is still that of `fingerprint`.
+        """
+        if self._measures is None:
+            return {}
+        rows = self._measures[self._positions[list(positions)]]
+        key_of = self._measures_key()
+        return {
+            key_of(self.fingerprint(i)): _to_entry(row)
+            for i, row in zip(positions, rows, strict=True)
+            if not np.isnan(row[0])
+        }
+
+    def _measures_key(self) -> Callable[[str], bytes]:
+        """Return a function from the hash of an image to the key of its measures."""
+        versions = [MEASURES_VERSION, COLOURS_VERSION]
+        origin = {"measures": versions, "transform": self.transform.describe()}
+        return lambda fingerprint: digest_of({**origin, "image": fingerprint})
+
+    def _measure_all(self, cache: Cache | None) -> npt.NDArray[np.float64]:
+        """Measure all images, in blocks: the cache is asked once for each, and written once."""
+
+        def measure_one(i: int) -> npt.NDArray[np.float64]:
+            return self.images.decode(
+                i, lambda image: _measure_both(image, np.asarray(self.transform.prepare(image)))
+            )
+
+        key_of, n_threads = self._measures_key(), count_threads()
+        rows = np.full((len(self), _N_NUMBERS), np.nan)
+        for start in range(0, len(self), _BLOCK):
+            block = range(start, min(start + _BLOCK, len(self)))
+            keys = {}
+            if cache is not None:
+                hashes = map_ordered(self.fingerprint, block, n_threads)
+                keys = dict(zip(block, map(key_of, hashes), strict=True))
+                found = cache.get(list(keys.values()))
+                for i, key in keys.items():
+                    if len(numbers := found.get(key, b"")) == 8 * _N_NUMBERS:
+                        rows[i] = np.frombuffer(numbers, dtype="<f8")
+            new = [i for i in block if np.isnan(rows[i, 0])]
+            for i, row in zip(new, map_ordered(measure_one, new, n_threads), strict=True):
+                rows[i] = row
+            if cache is not None and new:
+                # A file that was replaced between hashing and decoding has another key.
+                same = [i for i in new if key_of(self.images.fingerprint(i)) == keys[i]]
+                cache.put({keys[i]: _to_entry(rows[i]) for i in same})
         return rows
 
     def _decode(self, i: int) -> npt.NDArray[np.uint8]:
@@ -131,40 +198,8 @@ class PreparedImages:
         return self._rows.take(self._positions[np.asarray(positions, dtype=np.intp)], decode)
 
 
-def _measure_all(
-    images: ImageSequence, transform: ImageTransform, cache: Cache | None
-) -> npt.NDArray[np.float64]:
-    """Measure images, in blocks: the cache is asked once for each, and written once."""
-
-    def measure_one(i: int) -> npt.NDArray[np.float64]:
-        return images.decode(
-            i, lambda image: _measure_both(image, np.asarray(transform.prepare(image)))
-        )
-
-    origin = {"measures": [MEASURES_VERSION, COLOURS_VERSION], "transform": transform.describe()}
-
-    def key_of(i: int) -> bytes:
-        return digest_of({**origin, "image": images.fingerprint(i)})
-
-    n_threads = count_threads()
-    rows = np.full((len(images), _N_NUMBERS), np.nan)
-    for start in range(0, len(images), _BLOCK):
-        block = range(start, min(start + _BLOCK, len(images)))
-        keys = {}
-        if cache is not None:
-            keys = dict(zip(block, map_ordered(key_of, block, n_threads), strict=True))
-            found = cache.get(list(keys.values()))
-            for i, key in keys.items():
-                if len(numbers := found.get(key, b"")) == 8 * _N_NUMBERS:
-                    rows[i] = np.frombuffer(numbers, dtype="<f8")
-        new = [i for i in block if np.isnan(rows[i, 0])]
-        for i, row in zip(new, map_ordered(measure_one, new, n_threads), strict=True):
-            rows[i] = row
-        if cache is not None and new:
-            # A file that was replaced between hashing and decoding has another key.
-            same = [i for i in new if key_of(i) == keys[i]]
-            cache.put({keys[i]: rows[i].astype("<f8").tobytes() for i in same})
-    return rows
+def _to_entry(row: npt.NDArray[np.float64]) -> bytes:
+    return row.astype("<f8").tobytes()
 
 
 def _measure_both(image: Image.Image, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -16,11 +16,13 @@ from effboost._familiarity import FamiliarityTable, TrainingRange
 from effboost._images.measures import MEASURES
 from effboost._utils.threads import one_blas_thread
 
-__all__ = ["MAX_IMAGES", "Familiarity", "FeatureDistance", "choose_rows"]
+__all__ = ["DISTANCE_VERSION", "MAX_IMAGES", "Familiarity", "FeatureDistance", "choose_rows"]
 
 _Floats = npt.NDArray[np.float64]
 _Singles = npt.NDArray[np.float32]
 
+# Of what `FeatureDistance.learn` computes; to be raised with each change.
+DISTANCE_VERSION: Final = 1
 _N_MEASURES: Final = len(MEASURES)
 # More images change the distances little, and cost time.
 MAX_IMAGES: Final = 2000
@@ -166,6 +168,20 @@ class FeatureDistance:
         named = dict(zip(cls.NAMES, parts, strict=True))
         return cls(**{k: np.ascontiguousarray(v, np.float32) for k, v in named.items()})
 
+    @classmethod
+    def shapes(
+        cls, n_features: int, n_classes: int, n_components: int, n_scores: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array, by its name."""
+        others: dict[str, tuple[int, ...]] = {
+            "class_means": (n_classes, n_features),
+            "components": (n_features, n_components),
+            "weights": (n_components,),
+            "rest": (1,),
+            "scores": (n_scores,),
+        }
+        return {name: others.get(name, (n_features,)) for name in cls.NAMES}
+
     def measure(self, features: npt.NDArray[Any]) -> _Floats:
         """Return the distance (n_samples,) of each row of features to the nearest class."""
         rows = np.asarray(features, dtype=np.float64)
@@ -259,17 +275,18 @@ class Familiarity:
         target: npt.NDArray[Any],
         groups: Any,
         measures: Callable[[], _Floats],
+        learn_distance: Callable[..., FeatureDistance | None] = FeatureDistance.learn,
     ) -> Familiarity | None:
         """Learn from training images; None if `FeatureDistance.learn` cannot.
 
         `measures` returns what `PreparedImages.measures` does for them; it is called only if it is
-        needed.
+        needed. `learn_distance` is called with features, target and groups.
         """
-        of_features = FeatureDistance.learn(features, target, groups)
+        of_features = learn_distance(features, target, groups)
         if of_features is None:
             return None
         numbers = measures()
-        of_colours = FeatureDistance.learn(numbers[:, _N_MEASURES:], target, groups)
+        of_colours = learn_distance(numbers[:, _N_MEASURES:], target, groups)
         assert of_colours is not None  # of the same images
         usual = TrainingRange.learn(len(of_features.scores), numbers[:, :_N_MEASURES])
         return cls(of_features, of_colours, usual)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from effboost._training.dataset import TrainingDataset
 from effboost._training.module import TrainableNetwork
 from effboost._training.trainer import fine_tune
 from effboost._transforms import Augmentation
+from effboost._utils.versions import find_versions
 
 __all__ = ["fine_tune_cached"]
 
@@ -67,7 +67,7 @@ def fine_tune_cached(
             "n_classes": trainee.n_classes,
             "frozen": sorted(places[id(part)] for part in trainee.frozen),
             "threads": torch.get_num_threads(),
-            "versions": [version(name) for name in ("effboost", "skorch", "numpy", "pillow")],
+            "versions": find_versions("effboost", "skorch", "numpy", "pillow"),
         }
     )
     parts: dict[str, nn.Module] = {"body": body} | ({} if head is None else {"head": head})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib.metadata import version
 
 import torch
 from torch import nn
 
 from effboost._utils.device import computing, seeded
+from effboost._utils.versions import find_versions
 from effboost.backbones._efficientnet_lite import EfficientNetLite
 from effboost.backbones._specs import BackboneSpec
 from effboost.backbones._timm import TOKENS, build_timm
@@ -181,7 +181,7 @@ def network_digest(module: nn.Module, spec: BackboneSpec, image_size: int) -> st
     False
     """
     parts = [spec.name, spec.options, spec.head, module]
-    parts += [version(package) for package in ("torch", "torchvision")]
+    parts += find_versions("torch", "torchvision")
     digest = hashlib.sha256(repr(parts).encode())
     tensors = module.state_dict()
     if spec.factory is not None or spec.timm_name is not None:

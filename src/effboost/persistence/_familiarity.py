@@ -64,15 +64,9 @@ def list_familiarity_tensors(
         raise RefusedError(f"{_WHAT} has impossible numbers of classes, components or images")
     found = {}
     for part, d, n_components in zip(_PARTS, widths, numbers, strict=True):
-        shapes = {
-            "class_means": (n_classes, d),
-            "components": (d, n_components),
-            "weights": (n_components,),
-            "rest": (1,),
-            "scores": (n_images,),
-        }
-        for name in FeatureDistance.NAMES:
-            found[f"{_PREFIX}{part}.{name}"] = torch.float32, shapes.get(name, (d,))
+        shapes = FeatureDistance.shapes(d, n_classes, n_components, n_images)
+        for name, shape in shapes.items():
+            found[f"{_PREFIX}{part}.{name}"] = torch.float32, shape
     return found
 
 
