@@ -82,10 +82,14 @@ def main():
         featurizer = frozen_featurizer(network, side, runtime=name).fit(X)
         featurizer.transform(X[:2])
         runs[f"effboost, {name}"] = lambda featurizer=featurizer: featurizer.transform(X)
+    same = onnxruntime_runner(featurizer._extractor.graph())
+    pixels = torch.from_numpy(X)
+    runs["onnxruntime, effboost's graph"] = lambda: batched(same, 1, pixels)
     expected = runs["torchvision, batch 1"]()
     found = {name: run() for name, run in runs.items()}
     seconds = interleaved_seconds(runs, options.rounds)
     best = min(s for name, s in seconds.items() if name.startswith("raw onnxruntime"))
+    on_same = seconds["onnxruntime, effboost's graph"]
     rows = [
         {
             "contender": name,
@@ -93,6 +97,7 @@ def main():
             "to eager 32": seconds["torchvision, batch 32"] / seconds[name],
             "to eager 1": seconds["torchvision, batch 1"] / seconds[name],
             "to best raw onnxruntime": best / seconds[name],
+            "to it on effboost's graph": on_same / seconds[name],
             "relative error": float(np.abs(found[name] - expected).max() / np.abs(expected).max()),
         }
         for name in runs

@@ -39,6 +39,29 @@ def test_rows_are_in_the_order_of_the_images_for_any_batch_size(pixels, n, sizes
     np.testing.assert_array_equal(got, pixels[:n].mean(axis=(1, 2)).astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        ImageTransform(None, 40),
+        ImageTransform(None, 24),
+        ImageTransform(30, 40),
+        ImageTransform(None, 40, foreground=True),
+        ImageTransform(None, 40, stain="reinhard"),
+    ],
+    ids=["as it is", "resized", "cropped", "foreground", "stain"],
+)
+def test_pixels_in_memory_are_prepared_like_images(pixels, transform):
+    """Arrays of the right size are not converted to images and back."""
+    found = PreparedImages(ImageSequence(pixels)[::-2], transform).pixels([3, 0])
+    expected = [transform.prepare(Image.fromarray(pixels[i])) for i in (17, 23)]
+    np.testing.assert_array_equal(found, np.stack(expected))
+
+
+def test_arrays_that_are_too_small_raise(pixels):
+    with pytest.raises(ImageDecodeError, match=r"position 0.*7 x 7 pixels; at least 8 x 8"):
+        prepare(pixels[:, :7, :7], 7).pixels([0])
+
+
 def test_broken_image_raises_with_its_position(paths):
     Path(paths[13]).write_bytes(b"no picture")
     with pytest.raises(ImageDecodeError, match=r"position 13.*cell_13"):

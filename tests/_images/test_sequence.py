@@ -183,6 +183,33 @@ def test_pickled_slice_contains_only_its_images(pixels):
     assert loaded.groups.tolist() == [0, 1]
 
 
+def test_rgb_is_a_view_of_pixels_in_memory(pixels):
+    images = ImageSequence(pixels)[[5, 3]]
+    for i, pixel_rows in enumerate(pixels[[5, 3]]):
+        np.testing.assert_array_equal(images.rgb(i), pixel_rows)
+        np.testing.assert_array_equal(images.rgb(i), np.asarray(images[i]))
+    assert np.shares_memory(ImageSequence(pixels).rgb(2), pixels)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda pixels: ImageSequence(pixels[..., 0]),
+        lambda pixels: ImageSequence(pixels[..., :1]),
+        lambda pixels: ImageSequence(np.concatenate([pixels, pixels[..., :1]], axis=3)),
+        lambda pixels: ImageSequence(pixels / 255),
+        lambda pixels: ImageSequence(list(pixels)),
+        lambda pixels: ImageSequence(pixels, frame=20),
+        lambda pixels: ImageSequence(pixels, boxes=[[0, 0, 9, 9]] * len(pixels)),
+        lambda pixels: ImageSequence(pixels).map(lambda image: image.rotate(90)),
+        lambda pixels: ImageSequence(pixels[:, :7]),
+    ],
+    ids=["grey", "channel", "alpha", "float", "list", "frame", "boxes", "map", "small"],
+)
+def test_rgb_is_none_for_images_that_have_to_be_converted(pixels, make):
+    assert make(pixels).rgb(0) is None
+
+
 def test_frame_crops_only_larger_images(pixels):
     images = ImageSequence([pixels[0], pixels[1, :20, :20], pixels[2, :, :20]], frame=30)[::-1]
     assert np.array_equal(images[2], pixels[0, 5:35, 5:35])

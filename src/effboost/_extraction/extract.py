@@ -277,14 +277,15 @@ def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
     for start in range(0, len(pictures), size):
         some = pictures[start : start + size]
         # The last batch may not be full: the content of its other rows does not matter.
-        pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
-        pixels[: len(some)] = some
-        found.append(runtime.run(pixels)[: len(some)])
+        filled = [*some, *[some[0]] * (size - len(some))]
+        found.append(runtime.run(np.stack(filled))[: len(some)])
     return np.concatenate(found)
 
 
 def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:
     # XGBoost would take NaN for a missing value.
+    if np.isfinite(rows).all():
+        return
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
         index = int(part[bad[0]])

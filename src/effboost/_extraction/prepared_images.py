@@ -163,6 +163,10 @@ class PreparedImages:
         return rows
 
     def _decode(self, i: int) -> npt.NDArray[np.uint8]:
+        ready = self.images.rgb(i) if self._measures is None else None
+        if ready is not None and self.transform.keeps(ready.shape):
+            return ready
+
         def prepare(image: Image.Image) -> npt.NDArray[np.uint8]:
             pixels = np.asarray(self.transform.prepare(image))
             if self._measures is not None:

@@ -19,6 +19,7 @@ from effboost.exceptions import ImageNotFoundError
 __all__ = [
     "BITS_PER_SAMPLE",
     "MAX_REMOTE_BYTES",
+    "MIN_SIDE",
     "PLANAR_CONFIGURATION",
     "BoundedFile",
     "check_exif_size",
@@ -41,7 +42,7 @@ PLANAR_CONFIGURATION: Final = 284
 
 # Pillow's own threshold for its bomb warning: a quarter of a gigabyte decoded.
 _MAX_PIXELS: Final = 89_478_485
-_MIN_SIDE: Final = 8
+MIN_SIDE: Final = 8
 # Of classic TIFF, BMP and WebP. Larger ones would take long to hash.
 _MAX_BYTES: Final = 2**32 - 1
 # Of a file in a store, which each thread reads into memory before it is decoded.
@@ -127,10 +128,9 @@ def check_size(image: Image.Image) -> None:
 
 def check_side(image: Image.Image) -> None:
     """Check that an image is not too small to be one."""
-    if min(image.size) < _MIN_SIDE:
+    if min(image.size) < MIN_SIDE:
         raise UnreadableError(
-            f"is {image.width} x {image.height} pixels; at least {_MIN_SIDE} x {_MIN_SIDE} are "
-            "needed"
+            f"is {image.width} x {image.height} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed"
         )
 
 

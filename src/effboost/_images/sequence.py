@@ -12,8 +12,9 @@ from PIL import Image
 
 from effboost._images.decoding import Decoder
 from effboost._images.errors import UnreadableError
-from effboost._images.limits import check_side
+from effboost._images.limits import MIN_SIDE, check_side
 from effboost._images.sources import (
+    ArraySource,
     BoxedSource,
     FramedSource,
     Handle,
@@ -220,6 +221,32 @@ class ImageSequence:
         except UnreadableError as error:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
+
+    def rgb(self, index: int) -> npt.NDArray[np.uint8] | None:
+        """Return the pixels of an image without a copy, if they are in memory as 8-bit RGB.
+
+        Parameters
+        ----------
+        index : int
+            Position of the image, from 0.
+
+        Returns
+        -------
+        ndarray of shape (height, width, 3), uint8, or None
+            A view of the array that was given; None for images to be read with `decode`, also
+            because they are too small.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from effboost import ImageSequence
+        >>> ImageSequence(np.zeros((2, 32, 24, 3), dtype=np.uint8)).rgb(1).shape
+        (32, 24, 3)
+        """
+        if not isinstance(self._source, ArraySource):
+            return None
+        pixels = self._source.rgb(int(self._index[index]))
+        return pixels if pixels is not None and min(pixels.shape[:2]) >= MIN_SIDE else None
 
     def map(self, function: Callable[[Image.Image], Image.Image]) -> ImageSequence:
         """Apply a function to each image when it is read.

@@ -26,6 +26,7 @@ from effboost._utils.stores import as_local_path, redact
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = [
+    "ArraySource",
     "BoxedSource",
     "FramedSource",
     "Handle",
@@ -125,7 +126,7 @@ class ItemSource:
         return check_groups(carried)
 
 
-class _ArraySource:
+class ArraySource:
     """Source of images of one size in an array (n, h, w) or (n, h, w, c)."""
 
     def __init__(self, array: npt.NDArray[Any], decoder: Decoder):
@@ -137,14 +138,19 @@ class _ArraySource:
     def read(self, i: int, function: _Use[_Result]) -> _Result:
         return function(self._decoder.read_array(self._array[i]))
 
+    def rgb(self, i: int) -> npt.NDArray[np.uint8] | None:
+        """Return a view of RGB pixels (h, w, 3), or None if they have to be converted."""
+        array = self._array[i]
+        return array if array.dtype == np.uint8 and array.shape[2:] == (3,) else None
+
     def path(self, i: int) -> None:
         return None
 
     def fingerprint(self, i: int) -> str:
         return self._decoder.extend_digest(digest_array(self._array[i]))
 
-    def take(self, index: npt.NDArray[np.intp]) -> _ArraySource:
-        return _ArraySource(self._array[index], self._decoder)
+    def take(self, index: npt.NDArray[np.intp]) -> ArraySource:
+        return ArraySource(self._array[index], self._decoder)
 
 
 class BoxedSource:
@@ -222,7 +228,7 @@ class MappedSource:
 
 def as_source(
     X: Any, image_shape: tuple[int, ...] | None, decoder: Decoder
-) -> ItemSource | _ArraySource:
+) -> ItemSource | ArraySource:
     """Convert images in any accepted form to a source."""
     if isinstance(X, str | bytes | os.PathLike | Image.Image):
         raise UnsupportedInputError(
@@ -247,7 +253,7 @@ def _is_tensor(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
 
 
-def _tensor_source(X: Any, decoder: Decoder) -> _ArraySource:
+def _tensor_source(X: Any, decoder: Decoder) -> ArraySource:
     array = X.detach().cpu().numpy()
     if array.ndim == 4 and array.shape[1] in (1, 3, 4):
         array = np.moveaxis(array, 1, -1)
@@ -301,7 +307,7 @@ def _rows_to_images(X: npt.NDArray[Any], image_shape: tuple[int, ...]) -> npt.ND
     return X.reshape(len(X), *image_shape)
 
 
-def _checked_array_source(X: npt.NDArray[Any], decoder: Decoder) -> _ArraySource:
+def _checked_array_source(X: npt.NDArray[Any], decoder: Decoder) -> ArraySource:
     got = f"got an array of shape {X.shape}"
     if X.ndim == 2:
         raise UnsupportedInputError(f"{got}; images as rows also need image_shape=(h, w[, c])")
@@ -321,7 +327,7 @@ def _checked_array_source(X: npt.NDArray[Any], decoder: Decoder) -> _ArraySource
     check_dtype(X.dtype, UnsupportedInputError, decoder.white_level)
     if len(X) == 0:
         raise UnsupportedInputError("got no images: X is empty")
-    return _ArraySource(X, decoder)
+    return ArraySource(X, decoder)
 
 
 def _sequence_source(

@@ -170,6 +170,11 @@ class ImageTransform(ParameterSet):
             return _crop_and_resize(image, self.crop_size, size)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
+    def keeps(self, shape: tuple[int, ...]) -> bool:
+        """Return whether `prepare` returns images (height, width, channels) as they are."""
+        unchanged = not self.foreground and self.stain is None and self.crop_size is None
+        return unchanged and shape[:2] == (self.side, self.side)
+
     @property
     def side(self) -> int:
         """Side of the square that the network takes, in pixels."""
