@@ -276,9 +276,12 @@ def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
     size, found = runtime.batch_size, []
     for start in range(0, len(pictures), size):
         some = pictures[start : start + size]
-        # The last batch may not be full: the content of its other rows does not matter.
-        filled = [*some, *[some[0]] * (size - len(some))]
-        found.append(runtime.run(np.stack(filled))[: len(some)])
+        if size == 1:
+            pixels = np.ascontiguousarray(some[0])[np.newaxis]  # usually not copied
+        else:
+            # The last batch may not be full: the content of its other rows does not matter.
+            pixels = np.stack([*some, *[some[0]] * (size - len(some))])
+        found.append(runtime.run(pixels)[: len(some)])
     return np.concatenate(found)
 
 
