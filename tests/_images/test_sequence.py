@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_validate, train_t
 from sklearn.utils import resample, shuffle
 
 from effboost import ImageSequence
-from effboost._images import as_images
+from effboost._images import as_images, find_rgb
 from effboost.exceptions import (
     ImageDecodeError,
     ImageNotFoundError,
@@ -186,9 +186,9 @@ def test_pickled_slice_contains_only_its_images(pixels):
 def test_rgb_is_a_view_of_pixels_in_memory(pixels):
     images = ImageSequence(pixels)[[5, 3]]
     for i, pixel_rows in enumerate(pixels[[5, 3]]):
-        np.testing.assert_array_equal(images.rgb(i), pixel_rows)
-        np.testing.assert_array_equal(images.rgb(i), np.asarray(images[i]))
-    assert np.shares_memory(ImageSequence(pixels).rgb(2), pixels)
+        np.testing.assert_array_equal(find_rgb(images, i), pixel_rows)
+        np.testing.assert_array_equal(find_rgb(images, i), np.asarray(images[i]))
+    assert np.shares_memory(find_rgb(ImageSequence(pixels), 2), pixels)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_rgb_is_a_view_of_pixels_in_memory(pixels):
     ids=["grey", "channel", "alpha", "float", "list", "frame", "boxes", "map", "small"],
 )
 def test_rgb_is_none_for_images_that_have_to_be_converted(pixels, make):
-    assert make(pixels).rgb(0) is None
+    assert find_rgb(make(pixels), 0) is None
 
 
 def test_frame_crops_only_larger_images(pixels):

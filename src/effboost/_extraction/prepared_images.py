@@ -11,9 +11,9 @@ from PIL import Image
 
 from effboost._extraction.cache import Cache, digest_of
 from effboost._extraction.row_cache import RowCache
-from effboost._images import ImageSequence
+from effboost._images import ImageSequence, find_rgb
 from effboost._images.measures import MEASURES, MEASURES_VERSION, measure
-from effboost._transforms import ImageTransform
+from effboost._transforms import ImageTransform, keeps_pixels
 from effboost._transforms.colours import COLOURS_VERSION, N_COLOURS, measure_colours
 from effboost._utils.threads import count_threads, map_ordered
 
@@ -163,8 +163,8 @@ class PreparedImages:
         return rows
 
     def _decode(self, i: int) -> npt.NDArray[np.uint8]:
-        ready = self.images.rgb(i) if self._measures is None else None
-        if ready is not None and self.transform.keeps(ready.shape):
+        ready = find_rgb(self.images, i) if self._measures is None else None
+        if ready is not None and keeps_pixels(self.transform, ready.shape):
             return ready
 
         def prepare(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from effboost._images.sources import (
 from effboost._utils.columns import check_groups
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["ImageSequence", "as_images"]
+__all__ = ["ImageSequence", "as_images", "find_rgb"]
 
 _Result = TypeVar("_Result")
 # A path, as the least that an image takes.
@@ -222,32 +222,6 @@ class ImageSequence:
             reason = str(error)
             raise error.kind(index, self.path(index), reason, origin) from error.__cause__
 
-    def rgb(self, index: int) -> npt.NDArray[np.uint8] | None:
-        """Return the pixels of an image without a copy, if they are in memory as 8-bit RGB.
-
-        Parameters
-        ----------
-        index : int
-            Position of the image, from 0.
-
-        Returns
-        -------
-        ndarray of shape (height, width, 3), uint8, or None
-            A view of the array that was given; None for images to be read with `decode`, also
-            because they are too small.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from effboost import ImageSequence
-        >>> ImageSequence(np.zeros((2, 32, 24, 3), dtype=np.uint8)).rgb(1).shape
-        (32, 24, 3)
-        """
-        if not isinstance(self._source, ArraySource):
-            return None
-        pixels = self._source.rgb(int(self._index[index]))
-        return pixels if pixels is not None and min(pixels.shape[:2]) >= MIN_SIDE else None
-
     def map(self, function: Callable[[Image.Image], Image.Image]) -> ImageSequence:
         """Apply a function to each image when it is read.
 
@@ -386,3 +360,14 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSeq
         If `X` has another form.
     """
     return X if isinstance(X, ImageSequence) else ImageSequence(X, image_shape=image_shape)
+
+
+def find_rgb(images: ImageSequence, index: int) -> npt.NDArray[np.uint8] | None:
+    """Return the pixels of an image as a view of the given array, if that holds 8-bit RGB.
+
+    None is returned for images that have to be read with `decode`, also because they are too small.
+    """
+    if not isinstance(images._source, ArraySource):
+        return None
+    pixels = images._source.rgb(int(images._index[index]))
+    return pixels if pixels is not None and min(pixels.shape[:2]) >= MIN_SIDE else None

@@ -17,7 +17,7 @@ from effboost._utils.compat import Interval, StrOptions
 from effboost._utils.parameter_set import ParameterSet
 from effboost.exceptions import ImageWarning
 
-__all__ = ["ImageTransform"]
+__all__ = ["ImageTransform", "keeps_pixels"]
 
 _PADDED: Final = (
     "images smaller than crop_size={0} x {0} are padded with black, as torchvision's CenterCrop "
@@ -170,11 +170,6 @@ class ImageTransform(ParameterSet):
             return _crop_and_resize(image, self.crop_size, size)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
-    def keeps(self, shape: tuple[int, ...]) -> bool:
-        """Return whether `prepare` returns images (height, width, channels) as they are."""
-        unchanged = not self.foreground and self.stain is None and self.crop_size is None
-        return unchanged and shape[:2] == (self.side, self.side)
-
     @property
     def side(self) -> int:
         """Side of the square that the network takes, in pixels."""
@@ -287,3 +282,9 @@ def _pad_and_resize(image: Image.Image, side: int, target: int) -> Image.Image:
     result = Image.new("RGB", (target, target))
     result.paste(part, (first[0], first[1]))
     return result
+
+
+def keeps_pixels(transform: ImageTransform, shape: tuple[int, ...]) -> bool:
+    """Return whether `transform.prepare` returns images of this shape (height, width, ...) as they are."""
+    changes = transform.foreground or transform.stain is not None or transform.crop_size is not None
+    return not changes and shape[:2] == (transform.side, transform.side)
