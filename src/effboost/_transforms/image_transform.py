@@ -285,6 +285,6 @@ def _pad_and_resize(image: Image.Image, side: int, target: int) -> Image.Image:
 
 
 def keeps_pixels(transform: ImageTransform, shape: tuple[int, ...]) -> bool:
-    """Return whether `transform.prepare` keeps images of a shape (height, width, ...) as they are."""
+    """Return whether `transform.prepare` leaves images of a shape (h, w, ...) as they are."""
     changes = transform.foreground or transform.stain is not None or transform.crop_size is not None
     return not changes and shape[:2] == (transform.side, transform.side)
