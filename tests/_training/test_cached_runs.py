@@ -135,8 +135,9 @@ def test_a_search_over_the_head_extracts_each_image_once(
         cv=StratifiedGroupKFold(3),
     )
     search.fit(pixels, three_classes, groups=subjects)
-    # Its features, and the measures of size, exposure and blur.
-    assert len(Cache(tmp_path / "cache")) == 2 * 24
+    # Its features, and the measures of size, exposure and blur; for each fold and the refit, the
+    # distances of features and of colours.
+    assert len(Cache(tmp_path / "cache")) == 2 * 24 + (3 + 1) * 2
     # 16 images of the first fold's training part, its 8 test images, and nothing after them.
     assert len(work["batches"]) == 3
 

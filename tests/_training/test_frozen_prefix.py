@@ -151,7 +151,7 @@ def test_each_image_is_decoded_once_and_each_view_seen_once_by_the_first_stages(
     views = Augmentation(n_views=2)
     tiny_featurizer(
         fine_tune=True, trainable=1, max_epochs=7, frozen_views=3, augmentation=views
-    ).fit(X, y)
+    ).fit(list(X), y)
     assert len(decoded) == 20
     # Twice in an epoch, in three epochs; and once as it is, for the batch norms at the end.
     assert sum(seen) == 20 * 2 * 3 + 20

@@ -280,17 +280,16 @@ def _run(runtime: Runtime, pictures: Sequence[npt.NDArray[np.uint8]]) -> _Rows:
             pixels = np.ascontiguousarray(some[0])[np.newaxis]  # usually not copied
         else:
             # The last batch may not be full: the content of its other rows does not matter.
-            pixels = np.stack([*some, *[some[0]] * (size - len(some))])
+            pixels = np.zeros((size, *some[0].shape), dtype=np.uint8)
+            pixels[: len(some)] = some
         found.append(runtime.run(pixels)[: len(some)])
     return np.concatenate(found)
 
 
 def _check_finite(rows: _Rows, images: ImageSequence, part: Sequence[int]) -> None:
     # XGBoost would take NaN for a missing value.
-    if np.isfinite(rows).all():
-        return
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if bad.size:
-        index = int(part[bad[0]])
+    finite = np.isfinite(rows)
+    if not finite.all():
+        index = int(part[np.flatnonzero(~finite.all(axis=1))[0]])
         reason = "the network computes NaN or infinity for it; its weights may be damaged"
         raise ImageDecodeError(index, images.path(index), reason)
