@@ -201,8 +201,8 @@ class _KeptFeatures:
     ) -> None:
         good = {key: i for key, i in missing.items() if i not in self.rejects}
         # A file that was replaced between hashing and decoding has another key.
-        now = {key: images.images.fingerprint(i) for key, i in good.items()}
-        same = {key: i for key, i in good.items() if self.feature_cache.key(now[key]) == key}
+        key_of, now = self.feature_cache.key, images.images.fingerprint
+        same = {key: i for key, i in good.items() if key_of(now(i)) == key}
         measures = images.measure_entries(list(same.values()))
         self.feature_cache.put({key: found[key] for key in same}, measures)
 

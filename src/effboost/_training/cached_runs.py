@@ -106,7 +106,7 @@ def _digest_images(data: TrainingDataset) -> str:
     """Hash images, labels and weights in their order, which the random draws depend on."""
     digest = hashlib.sha256(json.dumps(data.transform.describe()).encode())
     for i in range(len(data.images)):
-        digest.update(data.images.images.fingerprint(i).encode())
+        digest.update(data.images.fingerprint(i).encode())
     digest.update(np.ascontiguousarray(data.target).tobytes())
     digest.update(np.ascontiguousarray(data.weight).tobytes())
     if data.sampling_weight is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from effboost._extraction.cache import digest_of
+from effboost._utils.versions import find_versions
 from effboost.comparators import COMPARATORS
 from effboost.reproduction._data import Data, Split
 from effboost.reproduction._measure import describe_networks
@@ -100,7 +100,7 @@ class Plan:
             "images": [data.prints[rows].tolist() for rows in parts],
             "target": [data.target[rows].tolist() for rows in parts],
             "groups": [np.asarray(data.images.groups)[rows].tolist() for rows in parts],
-            "versions": [version(package) for package in ("effboost", "torch", "xgboost")],
+            "versions": find_versions("effboost", "torch", "xgboost"),
         }
         return digest_of(described).hex()
 
