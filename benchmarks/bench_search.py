@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import torchvision  # noqa: F401  (effboost imports it with the first network: not part of a search)
 from _common import add_data_options, load_data, make_parser, report
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold

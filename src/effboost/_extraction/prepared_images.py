@@ -147,8 +147,7 @@ class PreparedImages:
             block = range(start, min(start + _BLOCK, len(self)))
             keys = {}
             if cache is not None:
-                hashes = map_ordered(self.fingerprint, block, n_threads)
-                keys = dict(zip(block, map(key_of, hashes), strict=True))
+                keys = {i: key_of(self.fingerprint(i)) for i in block}
                 found = cache.get(list(keys.values()))
                 for i, key in keys.items():
                     if len(numbers := found.get(key, b"")) == 8 * _N_NUMBERS:

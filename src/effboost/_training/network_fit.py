@@ -35,6 +35,9 @@ from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["FittedNetwork", "NetworkFit"]
 
+# The widths of networks that are no code of the user, by what they depend on.
+_WIDTHS: dict[tuple[str, str, str | None, str, int], int] = {}
+
 
 @dataclasses.dataclass(frozen=True)
 class FittedNetwork:
@@ -104,7 +107,7 @@ class NetworkFit:
     def fit_frozen(self) -> FittedNetwork:
         """Return the network with its initial weights."""
         module = self.load()
-        return FittedNetwork(self.spec, module, feature_width(module, self.image_size))
+        return FittedNetwork(self.spec, module, self._find_width(module))
 
     def fit_tuned(
         self,
@@ -145,7 +148,7 @@ class NetworkFit:
         parts = _find_parts(module, self.spec, training)
         if not self.keep_head:
             module = remove_head(module, self.spec)
-        width, classes = feature_width(module, self.image_size), rows.classes()
+        width, classes = self._find_width(module), rows.classes()
         trainee = self._add_head(module, parts, width, len(classes))
 
         def fitted(twin: TrainableNetwork, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -161,6 +164,16 @@ class NetworkFit:
             EpochObserver(epochs, fitted),
         )
         return FittedNetwork(self.spec, module, width, trainee.head, history, classes)
+
+    def _find_width(self, module: torch.nn.Module) -> int:
+        """Return the number of features. To see it, the network is run: once for a whole search."""
+        if self.spec.factory is not None or self.keep_head:
+            return feature_width(module, self.image_size)
+        spec = self.spec
+        key = spec.name, repr(spec.options), spec.head, self.features, self.image_size
+        if key not in _WIDTHS:
+            _WIDTHS[key] = feature_width(module, self.image_size)
+        return _WIDTHS[key]
 
     def _load_whole(self) -> torch.nn.Module:
         return build_backbone(
