@@ -13,6 +13,7 @@ import effboost._featurizer
 import effboost._featurizer_base
 import effboost._hybrid_base
 import effboost._hybrid_classifier
+import effboost._training.network_fit
 from common.networks import TinyNet, tiny_featurizer
 from effboost import CNNClassifier, HybridClassifier, ImageSequence, presets
 from effboost._images.decoding import Decoder
@@ -135,3 +136,30 @@ def test_a_recommended_fit_takes_its_network_apart_once(monkeypatch, pixels, thr
     clf.set_params(featurizer__runtime="torch").fit(pixels, three_classes)
     clf.predict_proba(pixels[:2])
     assert len(calls) == 1
+
+
+def test_fits_run_a_network_once_to_see_its_width(monkeypatch, pixels):
+    module = effboost._training.network_fit
+    sizes, measure = [], module.feature_width
+    monkeypatch.setattr(module, "_WIDTHS", {})
+    monkeypatch.setattr(
+        module,
+        "feature_width",
+        lambda network, size: (sizes.append(size), measure(network, size))[1],
+    )
+    featurizer = tiny_featurizer(backbone="shufflenet_v2_x0_5")
+    for size in (32, 32, 48, 32):
+        featurizer.set_params(transform__image_size=size).fit(pixels)
+        assert featurizer.transform(pixels[:1]).shape == (1, 1024)
+    assert sizes == [32, 48]
+
+
+def test_each_fit_measures_the_width_of_a_network_of_the_user(pixels):
+    widths = iter((8, 16))
+
+    def build():
+        return TinyNet(next(widths))
+
+    featurizer = tiny_featurizer(backbone=build)
+    for width in (8, 16):
+        assert featurizer.fit(pixels).transform(pixels[:1]).shape == (1, width)
