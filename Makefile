@@ -16,8 +16,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
 	@touch $@
 
-# The packages that effboost does not import itself are those of constraints.txt: without a pin, pip
-# tries their versions one by one, for hours.
+# The packages that effboost does not import itself are those of constraints.txt: without pins, pip
+# would try hundreds of their versions, one by one.
 $(OLDEST)/.ready: pyproject.toml constraints.txt constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip

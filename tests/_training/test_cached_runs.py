@@ -287,6 +287,22 @@ def test_a_network_in_the_cache_that_was_altered_is_trained_anew(
     np.testing.assert_array_equal(second.transform(pixels), first.transform(pixels))
 
 
+@pytest.mark.parametrize("replace", [lambda file: Image.new("RGB", (40, 40)).save(file), os.unlink])
+def test_a_network_whose_images_change_during_the_training_is_not_stored(
+    replace, paths, three_classes, tmp_path, monkeypatch
+):
+    fine_tune = effboost._training.cached_runs.fine_tune
+
+    def fine_tune_and_replace(*args, **kwargs):
+        history = fine_tune(*args, **kwargs)
+        replace(paths[3])
+        return history
+
+    monkeypatch.setattr(effboost._training.cached_runs, "fine_tune", fine_tune_and_replace)
+    tiny_featurizer(**BRIEF, cache=tmp_path / "cache").fit(paths, three_classes)
+    assert len(Cache(tmp_path / "cache")) == 0
+
+
 def test_three_rates_are_kept_apart_from_one_and_from_others(pixels, three_classes, tmp_path, work):
     def fit(lr):
         featurizer = tiny_featurizer(**BRIEF, lr=lr, cache=tmp_path / "cache")

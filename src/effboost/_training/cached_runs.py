@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from effboost._extraction.cache import Cache, digest_of
+from effboost._extraction.prepared_images import PreparedImages
+from effboost._images import ImageSequence
 from effboost._training.callbacks import EpochObserver
 from effboost._training.config import TrainingConfig
 from effboost._training.dataset import TrainingDataset
@@ -19,6 +21,7 @@ from effboost._training.module import TrainableNetwork
 from effboost._training.trainer import fine_tune
 from effboost._transforms import Augmentation
 from effboost._utils.versions import find_versions
+from effboost.exceptions import ImageDecodeError
 
 __all__ = ["fine_tune_cached"]
 
@@ -42,7 +45,8 @@ def fine_tune_cached(
     Parameters
     ----------
     cache : Cache or None
-        Where fine-tuned networks are stored. None stores nothing.
+        Where fine-tuned networks are stored. None stores nothing. A network is not stored if the
+        files of its images were replaced during the training.
     start : callable
         Returns a hash of the trainee's initial body; called only if there is a cache.
     trainee, train, validation, config, observer
@@ -57,12 +61,13 @@ def fine_tune_cached(
         return fine_tune(trainee, train, validation, config, observer)
     body, head = trainee.body, trainee.head
     places = {id(part): i for i, part in enumerate(body.modules())}
+    sets = [train] if validation is None else [train, validation]
+    hashes = [_hash_images(data.images) for data in sets]
     key = digest_of(
         {
             "start": start(),
             "head": None if head is None else _digest_tensors(head.state_dict()),
-            "train": _digest_images(train),
-            "validation": None if validation is None else _digest_images(validation),
+            "data": [_digest(data, found) for data, found in zip(sets, hashes, strict=True)],
             "training": config.to_dict(),
             "n_classes": trainee.n_classes,
             "frozen": sorted(places[id(part)] for part in trainee.frozen),
@@ -83,6 +88,8 @@ def fine_tune_cached(
     history = fine_tune(trainee, train, validation, config, observer)
     if observer is not None and observer.steps.stopped:
         return history  # not what these settings give by themselves
+    if not _are_unchanged(sets, hashes):
+        return history  # it is unknown whether it was trained on the former images or the new ones
     tensors = {
         f"{name}.{k}": v.contiguous() for name, part in parts.items() for k, v in _own(part).items()
     }
@@ -102,11 +109,24 @@ def _is_reproducible(config: TrainingConfig) -> bool:
     )
 
 
-def _digest_images(data: TrainingDataset) -> str:
+def _hash_images(images: PreparedImages | ImageSequence) -> list[str]:
+    return [images.fingerprint(i) for i in range(len(images))]
+
+
+def _are_unchanged(sets: Sequence[TrainingDataset], hashes: Sequence[list[str]]) -> bool:
+    """Hash all images again, and compare."""
+    try:
+        return all(
+            _hash_images(data.images.images) == found
+            for data, found in zip(sets, hashes, strict=True)
+        )
+    except ImageDecodeError:  # a file that was removed
+        return False
+
+
+def _digest(data: TrainingDataset, fingerprints: list[str]) -> str:
     """Hash images, labels and weights in their order, which the random draws depend on."""
-    digest = hashlib.sha256(json.dumps(data.transform.describe()).encode())
-    for i in range(len(data.images)):
-        digest.update(data.images.fingerprint(i).encode())
+    digest = hashlib.sha256(json.dumps([data.transform.describe(), fingerprints]).encode())
     digest.update(np.ascontiguousarray(data.target).tobytes())
     digest.update(np.ascontiguousarray(data.weight).tobytes())
     if data.sampling_weight is not None:
