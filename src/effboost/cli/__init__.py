@@ -38,8 +38,10 @@ exit status:
 _INTERRUPTED, _PIPE_BROKEN = 130, 141
 # A full disk, a quota, the largest size of a file.
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
-# Matches Python parameters in messages, such as crop_size=None.
-_PARAMETER = re.compile(r"(?<![\w/.'\"-])([a-z_]+)=(None|True|[\d.]*\d|VALUE|'[^']*')")
+# Matches Python parameters in messages, such as crop_size=None or weights=<a local file>.
+_PARAMETER = re.compile(
+    r"""(?<![\w/.'"-])([a-z_]+)=(None|True|[\d.]*\d|VALUE|'[^']*'|"\w*"|<[^<>]*>)"""
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -233,7 +235,8 @@ def _in_options(message: str, arguments: argparse.Namespace) -> str:
         if name not in arguments:
             return match[0]
         option = f"--{name.replace('_', '-')}"
-        return option if value == "True" else f"{option} {'none' if value == 'None' else value}"
+        value = "none" if value == "None" else value.strip('"')
+        return option if value == "True" else f"{option} {value}"
 
     return _PARAMETER.sub(translate, message)
 
