@@ -89,9 +89,8 @@ def subject_folds(
     if n_groups < 2:
         raise SplitError("all images are of one subject: a split by subject needs two or more")
     if n_splits < 2 or n_splits > n_groups:
-        raise SplitError(
-            f"n_splits={n_splits}, but there are {n_groups} subjects: use 2 to {n_groups}"
-        )
+        numbers = "2" if n_groups == 2 else f"2 to {n_groups}"
+        raise SplitError(f"n_splits={n_splits}, but there are {n_groups} subjects: use {numbers}")
     _check_subjects_per_class(y, groups, 2)
     most = np.unique(y, return_counts=True)[1].max()
     if n_splits > most:
