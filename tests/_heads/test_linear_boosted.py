@@ -48,6 +48,14 @@ def test_the_probabilities_are_the_weighted_mean_of_the_parts(rows, share):
     assert (clf.trees_ is None) == (share == 1)
 
 
+def test_classes_without_weight_do_not_count(rows):
+    X, y = rows
+    with pytest.raises(ValueError, match=r"weight above 0; y has \['b'\]"):
+        few_rounds().fit(X, y, sample_weight=(y == "b").astype(float))
+    clf = few_rounds().fit(X, y, sample_weight=(y != "c").astype(float))
+    assert clf.classes_.tolist() == ["a", "b", "c"]
+
+
 def test_a_search_reaches_both_parts_by_name(rows):
     X, y = rows
     grid = {"linear__C": [0.01, 1.0], "trees__max_depth": [1, 2]}

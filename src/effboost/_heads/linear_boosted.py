@@ -154,7 +154,8 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         Raises
         ------
         ValueError
-            If there is only one class, `X` contains NaN or infinity, or lengths differ.
+            If there is only one class, or only one whose rows have a weight above 0; if `X`
+            contains NaN or infinity, or lengths differ.
         SplitError
             If the subject of a row is missing.
         """
@@ -169,6 +170,12 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         weight = _check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
+        weighted = self.classes_[np.unique(target[weight > 0])].tolist()
+        if len(weighted) < 2:
+            raise ValueError(
+                "LinearBoostedClassifier needs two classes or more whose images have a weight "
+                f"above 0; y has {weighted}"
+            )
         linear, trees = self._child("linear"), self._child("trees")
         seed_children([linear, trees], check_random_state(self.random_state))
         subjects = None if groups is None else check_groups(groups)
