@@ -231,7 +231,8 @@ class BaseImageFeaturizer(
         """Return `X` as `fit` reads it; for training, each prepared image is kept."""
         images, spec = self._check_images(X, reset=reset), self._check_backbone()
         transform, keep = self._resolve_transform(spec), self.training is not None
-        return PreparedImages(images, transform, keep=keep, measured=measured)
+        hashed = keep and self.cache is not None
+        return PreparedImages(images, transform, keep=keep, measured=measured, hashed=hashed)
 
     def _resolve_transform(self, spec: BackboneSpec) -> ImageTransform:
         """Return the transform with the backbone's own numbers, where it is set to take them."""

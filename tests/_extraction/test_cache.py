@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,14 @@ from effboost.exceptions import CacheWarning
 def file_of(cache):
     (file,) = cache.folder.glob("*.sqlite")
     return file
+
+
+def test_numbers_of_numpy_have_the_keys_of_those_of_python():
+    plain = {"a": 1, "b": [0.5, True], "c": {"d": "e"}}
+    odd = {"a": np.int64(1), "b": [np.float32(0.5), np.bool_(True)], "c": {"d": np.str_("e")}}
+    assert digest_of(odd) == digest_of(plain)
+    with pytest.raises(TypeError, match="ndarray is not plain"):
+        digest_of({"a": np.zeros(2)})
 
 
 def test_get_returns_the_stored_values(tmp_path):

@@ -1,7 +1,9 @@
 import io
 import os
+import signal
 import struct
 import tempfile
+import threading
 import time
 import warnings
 import zlib
@@ -325,3 +327,31 @@ def test_files_larger_than_any_image_are_refused_quickly(head, tmp_path):
     for use in (images.decode, images.fingerprint):
         with pytest.raises(ImageDecodeError, match="has 10,737,418,240 bytes; files of single"):
             use(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_reads_pil_images_while_another_thread_does():
+    reading, done = threading.Event(), threading.Event()
+
+    class Slow(Image.Image):
+        def getexif(self):
+            reading.set()
+            done.wait(10)
+            return super().getexif()
+
+    slow = Slow()
+    slow.__dict__.update(Image.new("RGB", (8, 8)).__dict__)
+    reader = threading.Thread(target=lambda: ImageSequence([slow])[0])
+    reader.start()
+    reading.wait(10)
+    child = os.fork()
+    if not child:
+        os._exit(7 if ImageSequence([Image.new("RGB", (8, 8))])[0].shape == (8, 8, 3) else 1)
+    killer = threading.Timer(10, os.kill, (child, signal.SIGKILL))
+    killer.start()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    killer.cancel()
+    done.set()
+    reader.join(10)
+    assert status == 7

@@ -317,6 +317,29 @@ def test_white_is_zero_is_inverted_for_16_bits_as_for_8(tmp_path):
         np.testing.assert_array_equal(picture[..., 0], GREY)
 
 
+def test_white_is_zero_is_inverted_in_pil_images_too(tmp_path):
+    tifffile.imwrite(tmp_path / "16.tif", 65535 - with_bits(GREY, 16), photometric="miniswhite")
+    with Image.open(tmp_path / "16.tif") as image:
+        images = ImageSequence([image])
+        for one in (images, pickle.loads(pickle.dumps(images))):
+            np.testing.assert_array_equal(one[0][..., 0], GREY)
+        same_values = ImageSequence([Image.fromarray(np.asarray(image))])
+        assert images.fingerprint(0) != same_values.fingerprint(0)
+
+
+@pytest.mark.parametrize("kind", ["rgb.png", "rgba.png", "rgb.tif"])
+def test_pil_images_of_16_bit_colours_are_refused_whatever_was_read_before(deep_file, kind):
+    with Image.open(deep_file(kind, 12)) as image:
+        images = ImageSequence([image], white_level=4095)
+        for use in (images.fingerprint, images.__getitem__):
+            with pytest.raises(ImageDecodeError, match="give the path of the file instead"):
+                use(0)
+        with pytest.raises(ImageDecodeError, match="give the path of the file instead"):
+            pickle.loads(pickle.dumps(images))[0]
+        with pytest.raises(ImageDecodeError, match="give the path of the file instead"):
+            images[0]  # pickling has read the pixels
+
+
 def test_uncompressed_planar_16_bits_raise(tmp_path):
     planes = np.moveaxis(with_bits(EIGHT, 16), 2, 0)
     options = {"photometric": "rgb", "planarconfig": "separate"}

@@ -230,6 +230,13 @@ def test_map_applies_function_on_reading(paths, pixels):
     assert np.array_equal(twice[0], pixels[0])
 
 
+def test_map_names_what_a_function_returns_instead_of_an_image(pixels):
+    images = ImageSequence(pixels).map(np.asarray)
+    for use in (images.fingerprint, images.__getitem__):
+        with pytest.raises(UnsupportedInputError, match="map returned ndarray, not a PIL image"):
+            use(0)
+
+
 def test_map_does_not_hide_decode_errors(tmp_path):
     images = ImageSequence([tmp_path / "missing.png"]).map(ImageOps.invert)
     with pytest.raises(ImageDecodeError, match=r"position 0.*missing\.png"):

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 import effboost._training.cached_runs
@@ -301,6 +303,34 @@ def test_a_network_whose_images_change_during_the_training_is_not_stored(
     monkeypatch.setattr(effboost._training.cached_runs, "fine_tune", fine_tune_and_replace)
     tiny_featurizer(**BRIEF, cache=tmp_path / "cache").fit(paths, three_classes)
     assert len(Cache(tmp_path / "cache")) == 0
+
+
+@pytest.mark.parametrize("fit_hybrid", [False, True])
+def test_features_of_images_that_change_during_the_training_are_not_found_for_the_new_ones(
+    fit_hybrid, paths, three_classes, tmp_path
+):
+    class Replace(skorch.callbacks.Callback):
+        def on_train_end(self, net, **others):
+            Image.new("RGB", (40, 40), "red").save(paths[3])
+
+    featurizer = tiny_featurizer(**BRIEF, cache=tmp_path / "cache", callbacks=[Replace()])
+    if fit_hybrid:
+        clf = HybridClassifier(featurizer, LogisticRegression(), random_state=0)
+        featurizer = clf.fit(paths, three_classes).featurizer_
+    else:
+        featurizer.fit_transform(paths, three_classes)
+    found = featurizer.transform(paths)
+    featurizer.cache = None
+    np.testing.assert_array_equal(found, featurizer.transform(paths))
+
+
+def test_settings_from_numpy_are_those_of_python(pixels, three_classes, tmp_path, work):
+    settings = BRIEF | {"cache": tmp_path / "cache"}
+    first = tiny_featurizer(**settings, lr=0.5).fit(pixels, three_classes)
+    settings |= {"max_epochs": np.int64(2), "batch_size": np.int32(8), "image_size": np.int64(24)}
+    second = tiny_featurizer(**settings, lr=np.float32(0.5)).fit(pixels, three_classes)
+    assert work["trainings"] == 1
+    np.testing.assert_array_equal(second.transform(pixels), first.transform(pixels))
 
 
 def test_three_rates_are_kept_apart_from_one_and_from_others(pixels, three_classes, tmp_path, work):

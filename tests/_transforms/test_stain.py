@@ -123,6 +123,14 @@ def test_an_image_without_stain_is_not_changed(method, pixels):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_an_image_without_one_of_its_channels_is_not_changed(method, channel):
+    pixels = np.random.default_rng(0).integers(60, 230, (64, 64, 3), dtype=np.uint8)
+    pixels[..., channel] = 0
+    assert np.array_equal(normalize_stain(Image.fromarray(pixels), method), pixels)
+
+
+@pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=60, deadline=None)
 @given(
     arrays(np.uint8, (9, 9, 3), elements=st.integers(0, 255)),

@@ -173,3 +173,12 @@ def test_view_averaging_of_probabilities_is_refused(tmp_path):
     with pytest.raises(UnsupportedInputError, match="averages the features"):
         export_onnx(clf.fit(X, y), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_label_beyond_64_bits_with_a_sign_is_refused(tmp_path):
+    images, y = cells(12)[:2]
+    labels = np.where(y == y[0], 2**63 + 1, 1).astype(np.uint64)
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression()).fit(images, labels)
+    with pytest.raises(UnsupportedInputError, match=f"label {2**63 + 1} is too large"):
+        export_onnx(clf, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

@@ -14,6 +14,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import numpy as np
+
 from effboost.exceptions import CacheWarning
 
 __all__ = ["Cache", "digest_of"]
@@ -44,15 +46,22 @@ def digest_of(description: Mapping[str, Any]) -> bytes:
     Parameters
     ----------
     description : mapping
-        Strings, numbers, None, and lists and dictionaries of them.
+        Strings, numbers of Python or NumPy, None, and lists and dictionaries of them.
 
     Returns
     -------
     bytes
         The hash, 32 bytes.
     """
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), default=_to_python)
     return hashlib.sha256(text.encode()).digest()
+
+
+def _to_python(value: Any) -> Any:
+    """Convert a scalar of NumPy, for which `json` has no form."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,9 @@ class PreparedImages:
         Keep each prepared image in memory or in a temporary file, so that it is decoded only once.
     measured : bool, default=False
         Also measure each image when it is decoded, for `measures`, and hash it only once.
+    hashed : bool, default=False
+        Hash each image before it is decoded, so that the fingerprint of a kept image is that of its
+        pixels, whatever the file contains later.
     """
 
     def __init__(
@@ -47,10 +50,12 @@ class PreparedImages:
         *,
         keep: bool = False,
         measured: bool = False,
+        hashed: bool = False,
     ):
         side = transform.side
         self._measures = np.full((len(images), _N_NUMBERS), np.nan) if measured else None
-        self._fingerprints: dict[int, str] | None = {} if measured else None
+        self._fingerprints: dict[int, str] | None = {} if measured or hashed else None
+        self._hashed = hashed
         self.images, self.transform = images, transform
         self._rows = RowCache((len(images), side, side, 3), np.uint8) if keep else None
         self._positions = np.arange(len(images))
@@ -67,13 +72,13 @@ class PreparedImages:
         part = object.__new__(PreparedImages)
         part.images, part.transform, part._rows = self.images[index], self.transform, self._rows
         part._positions, part._measures = self._positions[index], self._measures
-        part._fingerprints = self._fingerprints
+        part._fingerprints, part._hashed = self._fingerprints, self._hashed
         return part
 
     def fingerprint(self, index: int) -> str:
-        """Return the SHA-256 of an image's content, as it was at the first call with `measured`.
+        """Return the SHA-256 of an image's content; see `ImageSequence.fingerprint`.
 
-        See `ImageSequence.fingerprint`.
+        With `measured` or `hashed`, it is hashed once.
         """
         if self._fingerprints is None:
             return self.images.fingerprint(index)
@@ -162,6 +167,8 @@ class PreparedImages:
         return rows
 
     def _decode(self, i: int) -> npt.NDArray[np.uint8]:
+        if self._hashed:
+            self.fingerprint(i)
         ready = find_rgb(self.images, i) if self._measures is None else None
         if ready is not None and keeps_pixels(self.transform, ready.shape):
             return ready

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import math
-import threading
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -38,6 +38,7 @@ from effboost._images.limits import (
     count_bytes_per_pixel,
     is_deep,
 )
+from effboost._utils.locks import ForkableLock
 from effboost._utils.pillow_compat import (
     free_webp_decoder,
     keep_low_bytes,
@@ -49,10 +50,10 @@ from effboost.exceptions import ImageNotFoundError, ImageWarning, UnsupportedInp
 
 __all__ = [
     "Decoder",
+    "PilImage",
     "cut_frame",
     "digest_array",
     "digest_file",
-    "digest_pil_image",
 ]
 
 _Result = TypeVar("_Result")
@@ -64,7 +65,32 @@ _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _PHOTOMETRIC: Final = 262
 # Number of pixels from which Pillow reserves memory in large blocks.
 _LARGE: Final = 2**22
-_LOCK: Final = threading.Lock()
+_LOCK: Final = ForkableLock()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PilImage:
+    """A PIL image, and what Pillow forgets of its file when it reads, copies or pickles the pixels.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+        The image.
+    deep : bool
+        Whether its file has colours of 16 bits, of which Pillow reads the upper 8.
+    inverted : bool
+        Whether 0 is white in its file.
+    """
+
+    image: Image.Image
+    deep: bool
+    inverted: bool
+
+    @classmethod
+    def of(cls, image: Image.Image) -> PilImage:
+        """Look at an image whose pixels may not have been read yet."""
+        deep = image.mode in ("RGB", "RGBA") and is_deep(image)
+        return cls(image, deep, _is_inverted(image))
 
 
 class Decoder:
@@ -94,11 +120,17 @@ class Decoder:
         with ExitStack() as held:
             return function(_guarded(lambda: self._decode_file(name, content, held)))
 
-    def read_pil_image(self, image: Image.Image) -> Image.Image:
+    def read_pil_image(self, item: PilImage) -> Image.Image:
         """Convert a PIL image to upright 8-bit RGB."""
         # Pillow reads the pixels on first use; two threads must not do so from one file.
         with _LOCK:
-            return _guarded(lambda: self._convert_pil_image(image))
+            return _guarded(lambda: self._convert_pil_image(item))
+
+    def digest_pil_image(self, item: PilImage) -> str:
+        """Hash a PIL image with everything that the result of `read_pil_image` depends on."""
+        self._check_depth(item)
+        with _LOCK:
+            return self.extend_digest(_guarded(lambda: _pil_image_digest(item)))
 
     def read_array(self, array: npt.NDArray[Any]) -> Image.Image:
         """Convert an array (h, w) or (h, w, 1|3|4), uint8 or float in [0, 1], to an image."""
@@ -149,9 +181,10 @@ class Decoder:
             return self._convert_deep_colors(image, file, name)
         image.load()
         free_webp_decoder(image)
+        inverted = _is_inverted(image)
         # In place, since a copy would double the memory.
         ImageOps.exif_transpose(image, in_place=True)
-        picture = self._to_rgb(image, name, declared)
+        picture = self._to_rgb(image, name, declared, inverted=inverted)
         if deep:
             largest = _find_largest_deep(picture, file)
             self._warn_of_darkness(name, largest, 65535, declared)
@@ -165,21 +198,25 @@ class Decoder:
 
     # --- PIL images ------------------------------------------------------------------------
 
-    def _convert_pil_image(self, image: Image.Image) -> Image.Image:
-        if image.mode in ("RGB", "RGBA") and is_deep(image) and self._needs_low_bytes():
+    def _convert_pil_image(self, item: PilImage) -> Image.Image:
+        self._check_depth(item)
+        upright = ImageOps.exif_transpose(item.image)
+        return self._to_rgb(upright, "a PIL image", None, inverted=item.inverted)
+
+    def _check_depth(self, item: PilImage) -> None:
+        if item.deep and self._needs_low_bytes():
             raise UnreadableError(
                 "Pillow reduces its 16-bit colours to 8 bits, so white_level cannot be applied: "
                 "give the path of the file instead of a PIL image"
             )
-        return self._to_rgb(ImageOps.exif_transpose(image), "a PIL image", None)
 
-    def _to_rgb(self, image: Image.Image, name: str, declared: float | None) -> Image.Image:
+    def _to_rgb(
+        self, image: Image.Image, name: str, declared: float | None, *, inverted: bool
+    ) -> Image.Image:
         if image.mode == "RGB":
             image.load()
             return image
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            # Pillow inverts images in which 0 is white only if they have up to 8 bits.
-            inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             return self._scale(
                 name,
                 image.size,
@@ -246,6 +283,11 @@ class Decoder:
             warnings.warn(
                 f"{message}. Other images like it are not reported", ImageWarning, stacklevel=2
             )
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Return whether 0 is white; Pillow inverts such images only if they have up to 8 bits."""
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
 
 
 def _guarded(decode: Callable[[], _Result]) -> _Result:
@@ -354,21 +396,18 @@ def _read_content(name: str) -> bytes | None:
     raise missing
 
 
-def digest_pil_image(image: Image.Image) -> str:
-    """Hash a PIL image with everything that its colours depend on."""
-    return _guarded(lambda: _pil_image_digest(image))
-
-
 def _file_digest(name: str) -> str:
     with Path(name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pil_image_digest(image: Image.Image) -> str:
+def _pil_image_digest(item: PilImage) -> str:
+    image = item.image
     # The bytes of an image with a palette are only indices into it.
     palette = bytes(image.getpalette() or [])
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    kind = f"{image.mode}{image.size}{orientation}{len(palette)}".encode()
+    inverted = "inverted" if item.inverted else ""
+    kind = f"{image.mode}{image.size}{orientation}{len(palette)}{inverted}".encode()
     return hashlib.sha256(kind + palette + image.tobytes()).hexdigest()
 
 

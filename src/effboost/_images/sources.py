@@ -14,11 +14,11 @@ from PIL import Image
 
 from effboost._images.decoding import (
     Decoder,
+    PilImage,
     cut_box,
     cut_frame,
     digest_array,
     digest_file,
-    digest_pil_image,
 )
 from effboost._images.depth import check_dtype
 from effboost._utils.columns import check_groups, is_missing
@@ -87,7 +87,7 @@ class ItemSource:
         item = self._items[i]
         if isinstance(item, str):
             return self._decoder.read_file(item, function)
-        if isinstance(item, Image.Image):
+        if isinstance(item, PilImage):
             return function(self._decoder.read_pil_image(item))
         if isinstance(item, Handle):
             return item.source.read(item.origin, function)
@@ -105,8 +105,8 @@ class ItemSource:
             return item.source.fingerprint(item.origin)
         if isinstance(item, str):
             return self._decoder.extend_digest(digest_file(item))
-        if isinstance(item, Image.Image):
-            return self._decoder.extend_digest(digest_pil_image(item))
+        if isinstance(item, PilImage):
+            return self._decoder.digest_pil_image(item)
         return self._decoder.extend_digest(digest_array(item))
 
     def take(self, index: npt.NDArray[np.intp]) -> ItemSource:
@@ -208,16 +208,23 @@ class MappedSource:
         return len(self._source)
 
     def read(self, i: int, function: _Use[_Result]) -> _Result:
-        return self._source.read(
-            i, lambda image: function(Decoder().read_pil_image(self._function(image)))
-        )
+        def apply(image: Image.Image) -> _Result:
+            found = self._function(image)
+            if not isinstance(found, Image.Image):
+                raise UnsupportedInputError(
+                    f"the function given to map returned {type(found).__name__}, not a PIL image; "
+                    "PIL.Image.fromarray converts arrays"
+                )
+            return function(Decoder().read_pil_image(PilImage.of(found)))
+
+        return self._source.read(i, apply)
 
     def path(self, i: int) -> str | None:
         return self._source.path(i)
 
     def fingerprint(self, i: int) -> str:
         # Pixels are hashed, since the code of the function may change.
-        return self.read(i, digest_pil_image)
+        return self.read(i, lambda image: Decoder().digest_pil_image(PilImage.of(image)))
 
     def take(self, index: npt.NDArray[np.intp]) -> MappedSource:
         return MappedSource(self._source.take(index), self._function)
@@ -353,14 +360,16 @@ def _sequence_source(
     return ItemSource(items, decoder)
 
 
-def _as_item(i: int, item: Any) -> str | Image.Image | npt.NDArray[Any] | Handle:
+def _as_item(i: int, item: Any) -> str | PilImage | npt.NDArray[Any] | Handle:
     if isinstance(item, str | os.PathLike):
         path = os.fspath(item)
         if not path:
             raise UnsupportedInputError(f"the path at position {i} is empty")
         if isinstance(path, str):
             return as_local_path(str(path))
-    if isinstance(item, Image.Image | np.ndarray | Handle):
+    if isinstance(item, Image.Image):
+        return PilImage.of(item)
+    if isinstance(item, np.ndarray | Handle):
         return item
     if _is_tensor(item):
         array = item.detach().cpu().numpy()

@@ -224,8 +224,8 @@ class ImageTransform(ParameterSet):
         """
         mean, std = ([float(value) for value in part] for part in self.mean_and_std)
         return {
-            "crop_size": self.crop_size,
-            "image_size": self.side,
+            "crop_size": None if self.crop_size is None else int(self.crop_size),
+            "image_size": int(self.side),
             "mean": mean,
             "std": std,
             "stain": self.stain,

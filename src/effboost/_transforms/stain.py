@@ -71,6 +71,8 @@ def normalize_stain(image: Image.Image, method: str) -> Image.Image:
         return image
     # Microscopes' light is rarely white, and its colour is no stain's.
     light = np.percentile(colours, 99, axis=0) if seen.mean() > 1 - _CUT_AWAY else _LIGHT
+    if np.min(light) <= _BLACK:  # a channel that was not recorded
+        return image
     absorbance = _absorbance(colours, light)
     stained = absorbance.max(axis=1) > _FAINTEST
     if stained.sum() < max(_FEWEST_PIXELS, _SMALLEST_SHARE * len(colours)):

@@ -6,12 +6,13 @@ Each entry says when it can be removed.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from PIL import Image
+
+from effboost._utils.locks import ForkableLock
 
 __all__ = ["free_webp_decoder", "keep_low_bytes", "large_blocks", "list_rawmodes"]
 
@@ -21,7 +22,7 @@ _BLOCK_SIZE: Final = 2**26
 class _Blocks:
     """State of `large_blocks`: number of users, and the former size."""
 
-    lock = threading.Lock()
+    lock = ForkableLock()
     n_users = 0
     former = 0
 

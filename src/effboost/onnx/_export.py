@@ -152,6 +152,12 @@ def export_onnx(
     _check_form(standalone, web, web_runtime)
     _check_precision(precision, calibration, validation)
     check_is_fitted(_check_model(model))
+    classes = model.classes_
+    if classes.dtype.kind == "u" and classes.max() > np.iinfo(np.int64).max:
+        raise UnsupportedInputError(
+            f"the label {classes.max()} is too large for a graph, whose integers have 64 bits and "
+            "a sign: use smaller labels, or strings"
+        )
     # Before the export, which takes longer.
     runtime = check_web(path, model, web_runtime or "npm") if web else {}
     if precision == "float32":
