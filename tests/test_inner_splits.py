@@ -16,6 +16,7 @@ from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
+    PredefinedSplit,
     StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_val_predict,
@@ -29,7 +30,7 @@ import effboost._training.network_fit
 from common.networks import tiny_featurizer
 from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer, ImageSequence
 from effboost.exceptions import SplitError
-from effboost.model_selection import SubjectKFold
+from effboost.model_selection import SubjectKFold, subject_folds
 
 SHADES = 5
 
@@ -259,3 +260,57 @@ def test_the_log_would_see_a_leak(log):
     cv = StratifiedKFold(2, shuffle=True, random_state=0)
     cross_val_predict(clf, ImageSequence(X.copy(), groups=subjects), y, cv=cv)
     assert log.leaks
+
+
+class Seen(LogisticRegression):
+    """Remembers the rows of its fits."""
+
+    fits = []  # noqa: RUF012 (clones share it)
+
+    def fit(self, X, y, sample_weight=None):
+        self.fits.append(np.asarray(X, np.float32))
+        return super().fit(X, y, sample_weight)
+
+
+def shaded(n_subjects=12, n_images=3):
+    """Images whose noise differs, and whose shade is that of their subject; labels; subjects."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(n_subjects), n_images)
+    X = rng.integers(0, 120, (len(subjects), 24, 24, 3)) + 10 * subjects[:, None, None, None]
+    return X.astype(np.uint8), np.array(["a", "b"])[subjects % 2], subjects
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_listed_folds_keep_their_images_where_images_are_equal(grouped):
+    X, y, subjects = shaded()
+    X[5] = X[4]
+    folds = subject_folds(y, subjects, 3, random_state=0)
+    Seen.fits.clear()
+    featurizer = tiny_featurizer()
+    clf = HybridClassifier(featurizer, CalibratedClassifierCV(Seen(), cv=folds))
+    clf.fit(X, y, groups=subjects if grouped else None)
+    features = clf.transform(X)
+    for seen, (train, _) in zip(Seen.fits, folds, strict=True):
+        np.testing.assert_array_equal(seen, features[train])
+
+
+@pytest.mark.parametrize("cv", ["folds", "predefined"])
+@pytest.mark.parametrize("change", ["weight", "calibration"])
+def test_listed_folds_of_other_images_are_refused(cv, change):
+    X, y, subjects = shaded()
+    folds = subject_folds(y, subjects, 3, random_state=0)
+    if cv == "predefined":
+        of_image = np.empty(len(y), int)
+        for k, (_, test) in enumerate(folds):
+            of_image[test] = k
+        folds = PredefinedSplit(of_image)
+    clf = HybridClassifier(
+        tiny_featurizer(), CalibratedClassifierCV(LogisticRegression(), cv=folds), random_state=0
+    )
+    weight = np.ones(len(y))
+    if change == "weight":
+        weight[5] = 0
+    else:
+        clf.set_params(calibration="temperature")
+    with pytest.raises(SplitError, match=r"lists positions, but it is fitted on \d+ of the 36"):
+        clf.fit(X, y, groups=subjects, sample_weight=weight)

@@ -319,3 +319,26 @@ def test_values_that_are_not_probabilities_raise(wrong):
 def test_missing_label_raises_with_position():
     with pytest.raises(UnsupportedInputError, match="label at position 1 is missing"):
         expected_calibration_error(["a", None, "b"], [0.2, 0.7, 0.9])
+
+
+def test_calibration_error_takes_columns_in_any_order():
+    true = ["a", "b", "a", "b"]
+    swapped = [[0.1, 0.9], [0.9, 0.1], [0.1, 0.9], [0.9, 0.1]]
+    plain = [row[::-1] for row in swapped]
+    expected = pytest.approx(0.1)
+    assert expected_calibration_error(true, swapped, labels=["b", "a"]) == expected
+    assert expected_calibration_error(true, plain, labels=["a", "b"]) == expected
+    assert expected_calibration_error(true, plain) == expected
+    with pytest.raises(UnsupportedInputError, match="class of each column"):
+        expected_calibration_error(true, plain, labels=["a", "a"])
+
+
+def test_subject_scorers_take_the_positive_class_of_a_metric_as_scikit_learn_does():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    y = (X[:, 0] > 0).astype(int) + 1  # 1, the default of the metric, comes first
+    clf = LogisticRegression().fit(X, y)
+    by_image, of_single = get_scorer("average_precision"), np.arange(60)
+    by_subject = make_subject_scorer("average_precision")
+    assert by_subject(clf, X, y, groups=of_single) == pytest.approx(by_image(clf, X, y))
+    with pytest.raises(UnsupportedInputError, match="pos_label=3 is not a class"):
+        make_subject_scorer("average_precision", pos_label=3)(clf, X, y, groups=of_single)

@@ -18,6 +18,7 @@ from effboost._extraction.prepared_images import PreparedImages
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.booster import paper_booster
 from effboost._heads.fit import check_head
+from effboost._heads.inner_splits import check_listed_folds
 from effboost._hybrid_base import BaseHybridClassifier
 from effboost._utils.compat import Interval, StrOptions, fit_context
 from effboost._utils.decision import predict_with_flags
@@ -280,6 +281,7 @@ class HybridClassifier(BaseHybridClassifier):
         tuning = deciding = rows
         if self.head_protocol == "holdout":
             tuning, deciding = rows.train_validation_split(self.holdout_fraction, draw_seed(rng))
+        check_listed_folds(classifier, len(images), len(deciding.images))
         with subtask(task, "fit-featurizer", self, child=featurizer):
             featurizer._fit_labelled(tuning, validation)
         classifier, evals_result = self._fit_head(

@@ -148,11 +148,11 @@ def expected_calibration_error(
     y_true : array-like of shape (n_samples,)
         True labels.
     y_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
-        Probabilities of the sorted classes, or of the second of two classes.
+        Probabilities of the classes, or of the second of two classes.
     n_bins : int, default=15
         Number of bins.
     labels : array-like of shape (n_classes,), default=None
-        The sorted classes. None uses those in `y_true`.
+        The class of each column. None uses the sorted classes in `y_true`.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights.
 
@@ -188,14 +188,20 @@ def expected_calibration_error(
             f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities must "
             "be between 0 and 1, and not NaN"
         )
-    classes = np.unique(true if labels is None else np.asarray(labels))
-    if len(classes) != proba.shape[1] or not np.isin(true, classes).all():
+    classes = np.unique(true) if labels is None else np.asarray(labels)
+    if (
+        len(classes) != proba.shape[1]
+        or len(np.unique(classes)) != len(classes)
+        or not np.isin(true, classes).all()
+    ):
         raise UnsupportedInputError(
             f"y_proba has {proba.shape[1]} columns, but the classes are {classes.tolist()}: pass "
             "the class of each column as labels"
         )
     weight = np.ones(len(true)) if sample_weight is None else np.asarray(sample_weight, float)
-    bins, gap = calibration_gaps(np.searchsorted(classes, true), proba, n_bins)
+    order = np.argsort(classes)
+    codes = order[np.searchsorted(classes, true, sorter=order)]
+    bins, gap = calibration_gaps(codes, proba, n_bins)
     return float(np.abs(np.bincount(bins, weight * gap)).sum() / weight.sum())
 
 
@@ -318,8 +324,9 @@ class SubjectScorer(BaseScorer):
         if len(classes) == 2:
             if "pos_label" in known and self._kind == "predict_proba":
                 kwargs.setdefault("pos_label", classes[1])
-            positive = kwargs.get("pos_label")
-            means = means[:, 1 if positive is None else classes.tolist().index(positive)]
+            # As scikit-learn's scorers do, which give the metric the scores of its positive class.
+            default = getattr(known.get("pos_label"), "default", None)
+            means = means[:, _find_column(kwargs.get("pos_label"), default, classes.tolist())]
         return float(self._sign * self._score_func(labels, means, **kwargs))
 
     def _accept_sample_weight(self) -> bool:
@@ -364,6 +371,16 @@ def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:
             "sklearn.metrics.get_scorer_names(), or a scorer made by sklearn.metrics.make_scorer"
         )
     return SubjectScorer(scorer, **kwargs)
+
+
+def _find_column(positive: Any, default: Any, labels: list[Any]) -> int:
+    """Return the position of the positive one of two classes: the second one if none is named."""
+    if positive is None:
+        # A metric whose default is no class raises an error of its own.
+        return labels.index(default) if default in labels else 1
+    if positive not in labels:
+        raise UnsupportedInputError(f"pos_label={positive!r} is not a class; they are {labels}")
+    return labels.index(positive)
 
 
 def _check_share(**named: float) -> None:

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -12,7 +14,7 @@ from xgboost import XGBClassifier
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, LinearBoostedClassifier
 from effboost._heads.linear_boosted import _principal_axes
-from effboost.exceptions import SplitError
+from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import subject_folds
 
 
@@ -54,6 +56,27 @@ def test_classes_without_weight_do_not_count(rows):
         few_rounds().fit(X, y, sample_weight=(y == "b").astype(float))
     clf = few_rounds().fit(X, y, sample_weight=(y != "c").astype(float))
     assert clf.classes_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("linear", [LinearDiscriminantAnalysis(), KNeighborsClassifier()])
+def test_a_part_without_weights_is_fitted_without(rows, linear):
+    X, y = rows
+    clf = few_rounds(linear=linear).fit(X, y)
+    target = np.unique(y, return_inverse=True)[1]
+    alone = clone(linear).fit(StandardScaler().fit_transform(X), target)
+    scaled = clf.scaler_.transform(X)
+    np.testing.assert_array_equal(clf.linear_.predict(scaled), alone.predict(scaled))
+    with pytest.raises(UnsupportedInputError, match="does not take sample_weight"):
+        few_rounds(linear=linear).fit(X, y, sample_weight=np.arange(1, len(y) + 1))
+
+
+def test_a_pipeline_gets_the_weights_of_its_last_step(rows):
+    X, y = rows
+    weight = np.random.default_rng(0).uniform(1, 2, len(y))
+    inside = make_pipeline(LogisticRegression(C=0.01, max_iter=1000))
+    one = few_rounds(linear=inside).fit(X, y, sample_weight=weight)
+    other = few_rounds(linear=inside[0]).fit(X, y, sample_weight=weight)
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
 
 
 def test_a_search_reaches_both_parts_by_name(rows):

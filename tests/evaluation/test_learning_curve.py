@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from effboost import ImageSequence, evaluate
 from effboost.evaluation import LearningCurve, Metric, learning_curve
-from effboost.exceptions import LeakageError, SplitError
+from effboost.exceptions import LeakageError, SplitError, UnsupportedInputError
 from effboost.inspection import HTMLReport, LearningCurveDisplay
 
 
@@ -170,3 +170,34 @@ def test_groups_of_the_images_are_used(data):
         Counting(), ImageSequence(X, groups=groups), y, cv=3, n_repeats=1, n_bootstrap=5
     )
     assert curve.n_subjects[-1] == 20
+
+
+def test_each_part_has_two_subjects_of_each_class_where_subjects_have_several():
+    y = np.full(120, "HEM")
+    groups = np.repeat([f"P{i:02}" for i in range(20)], 6)
+    for subject in (3, 8, 13, 17):
+        y[6 * subject + 3 : 6 * subject + 6] = "ALL"  # after the healthy cells of each patient
+    X = np.random.default_rng(0).integers(0, 256, (120, 24, 24, 3), dtype=np.uint8)
+    Counting.fits.clear()
+    learning_curve(Counting(), X, y, groups=groups, cv=2, n_repeats=2, fractions=(0.2, 0.5, 1.0))
+    assert len(Counting.fits) == 12
+    sick = {"P03", "P08", "P13", "P17"}
+    assert all(len(names & sick) == 2 for names, _ in Counting.fits)
+
+
+@pytest.mark.parametrize(("name", "value"), [("confidence", 95), ("n_bootstrap", -1)])
+def test_settings_of_intervals_are_checked_before_any_fit(name, value):
+    X, y = np.zeros((8, 9, 9, 3), np.uint8), np.array(["a", "b"] * 4)
+    Counting.fits.clear()
+    for measure in (evaluate, learning_curve):
+        with pytest.raises(UnsupportedInputError, match=name):
+            measure(Counting(), X, y, groups=np.arange(8), **{name: value})
+    assert not Counting.fits
+
+
+def test_cv_none_means_five_folds(data):
+    X, y, groups = data
+    one, other = (
+        evaluate(Counting(), X, y, groups=groups, cv=cv, n_bootstrap=2) for cv in (None, 5)
+    )
+    np.testing.assert_array_equal(one.fold, other.fold)

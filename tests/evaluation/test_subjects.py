@@ -235,3 +235,53 @@ def test_pipelines_check_rows_in_every_route():
     assert [p.label for p in iter_predictions(clf, text)] == clf.predict(text).tolist()
     with pytest.raises(ValueError, match="contains NaN"):
         next(iter_predictions(clf, table.where(table > 0.2)))
+
+
+class Rows(LogisticRegression):
+    """Remembers the features of its fits."""
+
+    fits = []  # noqa: RUF012 (clones share it)
+
+    def fit(self, X, y, sample_weight=None):
+        self.fits.append(np.asarray(X, np.float32))
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        CalibratedClassifierCV(Rows(), cv=3),
+        GridSearchCV(Rows(), {"C": [0.1, 1]}, cv=3),
+        make_pipeline(FunctionTransformer(), TunedThresholdClassifierCV(Rows(), cv=3)),
+    ],
+    ids=lambda head: type(head).__name__,
+)
+def test_splits_behind_a_featurizer_keep_subjects_together(head):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 200, (len(y), 24, 24, 3), dtype=np.uint8)
+    featurizer = tiny_featurizer()
+    subject_of = {
+        row.tobytes(): subject
+        for row, subject in zip(featurizer.fit_transform(X), subjects, strict=True)
+    }
+    Rows.fits.clear()
+    evaluate(make_pipeline(featurizer, head), X, y, groups=names, cv=2, n_bootstrap=2)
+    assert len(Rows.fits) >= 6
+    for rows in Rows.fits:
+        n_images = np.unique([subject_of[row.tobytes()] for row in rows], return_counts=True)[1]
+        assert set(n_images) == {N_IMAGES}
+
+
+def test_a_stack_of_hybrids_with_a_cv_in_its_final_estimator_is_evaluated(shades):
+    hybrids = [(name, HybridClassifier(tiny_featurizer())) for name in "ab"]
+    stack = StackingClassifier(hybrids, CalibratedClassifierCV(LogisticRegression(), cv=2), cv=2)
+    report = evaluate(stack, shades, y, groups=names, cv=2, n_bootstrap=2)
+    assert len(report.fold) == len(y)
+
+
+def test_a_cv_whose_subjects_cannot_be_known_is_named(shades):
+    inner = make_pipeline(tiny_featurizer(), CalibratedClassifierCV(LogisticRegression(), cv=2))
+    grid = {"calibratedclassifiercv__estimator__C": [1]}
+    search = GridSearchCV(inner, grid, cv=2, error_score="raise")
+    with pytest.raises(SplitError, match="sees features, whose subjects are not known"):
+        evaluate(search, shades, y, groups=names, cv=2)

@@ -17,7 +17,12 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.utils.validation import has_fit_parameter
 
 from effboost._heads.booster import check_objective, fit_booster, is_booster, watches_validation
-from effboost._heads.inner_splits import find_splitters, needs_groups, split_by_subject
+from effboost._heads.inner_splits import (
+    find_splitters,
+    lists_folds,
+    needs_groups,
+    split_by_subject,
+)
 from effboost._heads.metadata import check_takes_weights, fit_metadata, takes_weights
 from effboost._heads.out_of_core import trains_from_file
 from effboost._utils.decision import check_probabilities
@@ -206,7 +211,7 @@ def fit_head(
         check_takes_weights(classifier)
     share = 1 / n_views if takes_weights(classifier) else 1.0
     rows = _HeadRows.of_images(train, sample_weight * share, groups, n_views)
-    if has_fit_parameter(classifier, "sample_weight"):
+    if has_fit_parameter(classifier, "sample_weight") and not lists_folds(classifier):
         rows = rows.merge_equal()
     weight = None if (rows.weight == 1).all() else rows.weight
     if is_booster(classifier):

@@ -21,6 +21,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import (
     BaseCrossValidator,
     FixedThresholdClassifier,
+    PredefinedSplit,
     check_cv,
 )
 from sklearn.multiclass import OneVsRestClassifier
@@ -30,7 +31,15 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from effboost.exceptions import SplitError
 from effboost.model_selection import subject_folds, subject_split
 
-__all__ = ["GroupedSplitter", "find_splitters", "needs_groups", "split_by_subject"]
+__all__ = [
+    "GroupedSplitter",
+    "check_listed_folds",
+    "find_splitters",
+    "lists_folds",
+    "needs_groups",
+    "split_by_subject",
+    "split_rows",
+]
 
 _Ints = npt.NDArray[np.intp]
 _Folds = list[tuple[_Ints, _Ints]]
@@ -82,7 +91,7 @@ def split_by_subject(
         for node, whole in find_splitters(head):
             former, classifier = node.cv, is_classifier(node)
             if whole:
-                cv: Any = _split_rows(former, target, images, subjects, classifier)
+                cv: Any = split_rows(former, target, images, subjects, classifier)
             else:
                 find = _FindByRow(features, images, subjects)
                 cv, nested = GroupedSplitter(former, find, classifier), True
@@ -123,6 +132,32 @@ def _flatten(value: Any) -> Iterator[Any]:
         return
     for part in value:
         yield from _flatten(part)
+
+
+def lists_folds(head: Any) -> bool:
+    """Return whether a `cv` inside a head gives the positions of its rows."""
+    return any(
+        isinstance(node.cv, PredefinedSplit)
+        or not (node.cv is None or isinstance(node.cv, Real) or hasattr(node.cv, "split"))
+        for node, _ in find_splitters(head)
+    )
+
+
+def check_listed_folds(head: Any, n_given: int, n_left: int) -> None:
+    """Check that positions in a `cv` inside a head are those of the images that the user passed.
+
+    Raises
+    ------
+    SplitError
+        If it is fitted on fewer images, so that the positions would be those of other images.
+    """
+    if n_left < n_given and lists_folds(head):
+        raise SplitError(
+            f"the cv of the classifier lists positions, but it is fitted on {n_left} of the "
+            f"{n_given} images: those with weight 0 and those that are set aside to validate, to "
+            "calibrate or to fit the classifier are left out. Give a number of folds, or a "
+            "splitter such as SubjectKFold"
+        )
 
 
 def needs_groups(cv: Any) -> bool:
@@ -172,7 +207,7 @@ class GroupedSplitter(BaseCrossValidator):
             # Which rows are of one image is not known, but that they are of one subject.
             by_subject = not hasattr(self.cv, "split") or needs_groups(self.cv)
             images, subjects = (np.arange(len(groups)) if by_subject else groups), groups
-        yield from _split_rows(self.cv, np.asarray(y), images, subjects, self.classifier)
+        yield from split_rows(self.cv, np.asarray(y), images, subjects, self.classifier)
 
     def __deepcopy__(self, memo: Any) -> GroupedSplitter:
         # `clone` copies it for each fold, and nothing in it changes.
@@ -202,7 +237,7 @@ def _as_rows(features: Any) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(features, dtype=np.float32)
 
 
-def _split_rows(
+def split_rows(
     cv: Any,
     target: npt.NDArray[Any],
     images: npt.NDArray[Any],

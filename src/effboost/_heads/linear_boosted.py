@@ -16,6 +16,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from effboost._heads.metadata import check_takes_weights, fit_metadata, takes_weights
 from effboost._utils.columns import check_groups
 from effboost._utils.compat import DocumentedMixin, Interval, fit_context, load_xgboost
 from effboost._utils.decision import most_probable
@@ -189,9 +190,9 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
                 used = weight > 0
                 known = (part[used] for part in (scaled, target, weight, subjects))
                 linear.set_params(C=_choose_strength(linear, *known))
-            self.linear_ = linear.fit(scaled, target, sample_weight=weight)
+            self.linear_ = _fit_part(linear, scaled, target, weight)
         if self.linear_weight < 1:
-            self.trees_ = trees.fit(rows, target, sample_weight=weight)
+            self.trees_ = _fit_part(trees, rows, target, weight)
         return self
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -232,6 +233,14 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         """
         probabilities = self.predict_proba(X)
         return most_probable(self.classes_, probabilities)
+
+
+def _fit_part(part: Any, rows: Any, target: Any, weight: npt.NDArray[np.float64]) -> Any:
+    """Fit the linear model or the trees; one that takes no weights is fitted if all are 1."""
+    if not takes_weights(part) and (weight == 1).all():
+        return part.fit(rows, target)
+    check_takes_weights(part)
+    return part.fit(rows, target, **fit_metadata(part, weight, None)[0])
 
 
 def _choose_strength(

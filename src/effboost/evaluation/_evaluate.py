@@ -26,6 +26,7 @@ from effboost.evaluation._scores import (
     accuracies,
     auroc,
     calibration_errors,
+    check_bootstrap,
     confusions,
     draw_subjects,
     log_losses,
@@ -91,10 +92,11 @@ def evaluate(
         of each site are predicted by a model that was fitted on all other sites, and this is
         compared with `cv` folds by subject within each site: see `EvaluationReport.sites`. Each
         subject must be at one site, and each class at two or more.
-    cv : int, splitter, iterable of (train, test) or "prefit", default=5
-        Number of `subject_folds`; or other folds, such as a scikit-learn splitter. Each image must
-        be tested exactly once. "prefit" tests a fitted `estimator` as it is. `X` must then be
-        images that it was not fitted on; `effboost.model_selection.check_leakage` can check this.
+    cv : int, splitter, iterable of (train, test), None or "prefit", default=5
+        Number of `subject_folds`, 5 if None; or other folds, such as a scikit-learn splitter. Each
+        image must be tested exactly once. "prefit" tests a fitted `estimator` as it is. `X` must
+        then be images that it was not fitted on; `effboost.model_selection.check_leakage` can check
+        this.
     pos_label : label, default=None
         The positive class, such as the disease. If given, the report includes its sensitivity at 95
         % specificity and the reverse. With more than two classes, all others together are the
@@ -157,6 +159,7 @@ def evaluate(
         raise UnsupportedInputError(
             f"pos_label={pos_label!r} is not a class; the classes are {sample.classes.tolist()}"
         )
+    check_bootstrap(n_bootstrap, confidence)
     rng = check_random_state(random_state)
     at = None if sites is None else check_sites(sites, sample)
     folds, within = _choose_folds(cv, at, sample, rng)
@@ -233,6 +236,7 @@ def _choose_folds(
 
 def _make_folds(cv: Any, sample: LabelledSample, rng: np.random.RandomState) -> Folds:
     y, subjects = sample.labels, sample.subjects
+    cv = 5 if cv is None else cv  # as in scikit-learn
     if isinstance(cv, int | np.integer):
         return subject_folds(y, subjects, int(cv), random_state=rng)
     with warnings.catch_warnings():

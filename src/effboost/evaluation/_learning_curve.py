@@ -15,7 +15,7 @@ from effboost._extraction.temporary_cache import temporary_cache
 from effboost._iter_predictions import images_for
 from effboost.evaluation._evaluate import check_sample
 from effboost.evaluation._out_of_fold import Folds, LabelledSample, predict_folds
-from effboost.evaluation._scores import Metric, draw_subjects, with_interval
+from effboost.evaluation._scores import Metric, check_bootstrap, draw_subjects, with_interval
 from effboost.exceptions import SplitError
 from effboost.model_selection import subject_folds
 from effboost.model_selection._leakage import check_fold_leakage
@@ -227,6 +227,7 @@ def learning_curve(
     [4.0, 4.0]
     """
     _check(fractions, n_repeats)
+    check_bootstrap(n_bootstrap, confidence)
     sample = check_sample(images_for(clone(estimator), X), y, groups)
     rng = check_random_state(random_state)
     subjects, subject_of = np.unique(sample.subjects, return_inverse=True)
@@ -263,18 +264,22 @@ def _order_subjects(
 ) -> list[tuple[Any, float]]:
     """Order subjects at random so that each part from the start has the same shares of classes.
 
-    Returns the subjects with the part of their class that is used when they are.
+    Returns the subjects with the part of their class that is used when they are. The first two with
+    images of a class are in each part.
     """
-    names, first = np.unique(sample.subjects[train], return_index=True)
-    # For a subject with several classes, that of one of its images will do.
-    codes = sample.codes[train][first]
-    keyed = []
+    names, subject_of = np.unique(sample.subjects[train], return_inverse=True)
+    has = np.zeros((len(names), len(sample.classes)), dtype=bool)
+    has[subject_of, sample.codes[train]] = True
+    # A subject with several classes counts as one of the rarest of them.
+    codes = np.where(has, has.sum(axis=0), len(names) + 1).argmin(axis=1)
+    order, needed = [], np.zeros(len(names))
     for code in np.unique(codes):
         own = rng.permutation(np.flatnonzero(codes == code))
-        for rank, i in enumerate(own.tolist()):
-            needed = 0.0 if rank < _FEWEST else (rank + 1) / len(own)
-            keyed.append((names[i], needed))
-    return keyed
+        needed[own[_FEWEST:]] = np.arange(_FEWEST + 1, len(own) + 1) / len(own)
+        order.extend(own.tolist())
+    for of_class in has.T:
+        needed[[i for i in order if of_class[i]][:_FEWEST]] = 0
+    return [(names[i], float(needed[i])) for i in order]
 
 
 def _take_parts(

@@ -16,13 +16,18 @@ from effboost._cnn_classifier import CNNClassifier
 from effboost._extraction.cache import Cache
 from effboost._extraction.temporary_cache import find_temporary_cache, share_cache
 from effboost._featurizer import ImageFeaturizer
-from effboost._heads.inner_splits import GroupedSplitter, find_splitters, needs_groups
+from effboost._heads.inner_splits import (
+    GroupedSplitter,
+    find_splitters,
+    needs_groups,
+    split_rows,
+)
 from effboost._heads.metadata import fit_metadata
 from effboost._hybrid_classifier import HybridClassifier
 from effboost._images import ImageSequence, as_images
 from effboost._utils.decision import check_probabilities, predict_both
 from effboost._utils.shared_results import share_results
-from effboost.exceptions import UnsupportedInputError
+from effboost.exceptions import SplitError, UnsupportedInputError
 
 __all__ = ["Fitted", "Folds", "LabelledSample", "OutOfFold", "predict_folds"]
 
@@ -195,21 +200,37 @@ def _fit(
 ) -> Any:
     model = clone(estimator)
     if groups is not None:
-        _split_by_carried_groups(model)
+        _split_by_group(model, labels, groups)
     params, _ = fit_metadata(model, None, groups)
     return model.fit(images, labels, **params)
 
 
-def _split_by_carried_groups(model: Any) -> None:
-    """Make each `cv` in an estimator of images split by the groups of the images."""
+def _split_by_group(model: Any, labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> None:
+    """Make each `cv` in an estimator of images split by group.
+
+    An estimator that is fitted on all rows gets the folds themselves: behind a featurizer, its rows
+    are features. Others look the groups up in the images that they are given.
+    """
     # What effboost's own estimators hold sees no images.
     own = HybridClassifier, CNNClassifier, ImageFeaturizer
-    for node, _ in list(find_splitters(model, skip=own)):
-        if not hasattr(node.cv, "split") or needs_groups(node.cv):
-            node.set_params(cv=GroupedSplitter(node.cv, _carried_groups, is_classifier(node)))
+    for node, whole in list(find_splitters(model, skip=own)):
+        if hasattr(node.cv, "split") and not needs_groups(node.cv):
+            continue
+        classifier = is_classifier(node)
+        if whole:
+            folds = split_rows(node.cv, labels, np.arange(len(labels)), groups, classifier)
+            node.set_params(cv=folds)
+        else:
+            node.set_params(cv=GroupedSplitter(node.cv, _carried_groups, classifier))
 
 
 def _carried_groups(X: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    images = as_images(X)
+    try:
+        images = as_images(X)
+    except UnsupportedInputError as error:
+        raise SplitError(
+            "the cv of an estimator inside another cross-validation sees features, whose subjects "
+            "are not known: enable metadata routing, or put the estimator into a HybridClassifier"
+        ) from error
     groups = np.arange(len(images)) if images.groups is None else images.groups
     return np.arange(len(images)), groups

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from effboost.exceptions import UnsupportedInputError
 from effboost.metrics import N_BINS, calibration_gaps, decision_scores
 from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import label_subjects
@@ -19,6 +20,7 @@ __all__ = [
     "accuracies",
     "auroc",
     "calibration_errors",
+    "check_bootstrap",
     "confusions",
     "draw_subjects",
     "log_losses",
@@ -61,6 +63,16 @@ def draw_subjects(n_subjects: int, n_draws: int, rng: np.random.RandomState) -> 
     """Count each subject in each bootstrap draw; the first row is the data itself."""
     draws = rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=n_draws)
     return np.vstack([np.ones((1, n_subjects), dtype=draws.dtype), draws])
+
+
+def check_bootstrap(n_bootstrap: int, confidence: float) -> None:
+    """Check the settings of intervals, before models are fitted for them."""
+    if n_bootstrap < 0:
+        raise UnsupportedInputError(f"n_bootstrap={n_bootstrap!r} must be 0 or more")
+    if not 0 < confidence < 1:
+        raise UnsupportedInputError(
+            f"confidence={confidence!r} must be between 0 and 1, such as 0.95"
+        )
 
 
 def with_interval(values: npt.NDArray[np.float64], confidence: float) -> Metric:
