@@ -17,6 +17,7 @@ from sklearn.utils import check_consistent_length
 
 from effboost._utils.columns import check_groups, check_label_column
 from effboost._utils.compat import BaseScorer, register_scorer
+from effboost._utils.decision import decision_scores
 from effboost._utils.shared_results import share_results
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import aggregate_by_subject
@@ -34,8 +35,6 @@ __all__ = [
 
 _ROUNDING: Final = 1e-12
 _TOLERANCE: Final = 1e-5
-# Probabilities that differ by less are equal: many are float32.
-_TIE: Final = 1e-6
 N_BINS: Final = 15
 
 
@@ -213,20 +212,6 @@ def calibration_gaps(
     right = proba.argmax(axis=1) == codes
     bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
     return bins, right - confidence
-
-
-def decision_scores(
-    codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the scores of images whose mean decides on the class of a subject.
-
-    These are the probabilities if the predicted class of each image is its most probable one.
-    Otherwise, such as for a classifier with its own threshold, they are votes for the predicted
-    classes.
-    """
-    if (proba[np.arange(len(codes)), codes] < proba.max(axis=1) - _TIE).any():
-        return np.eye(proba.shape[1])[codes]
-    return proba
 
 
 class SubjectScorer(BaseScorer):

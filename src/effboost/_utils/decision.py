@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,15 @@ from effboost.exceptions import UnsupportedInputError
 __all__ = [
     "MostProbableMixin",
     "check_probabilities",
+    "decision_scores",
     "find_check",
     "most_probable",
     "predict_both",
     "predict_with_flags",
 ]
+
+# Probabilities that differ by less are equal: many are float32.
+_TIE: Final = 1e-6
 
 
 def most_probable(
@@ -135,3 +139,17 @@ def check_probabilities(probabilities: npt.NDArray[Any], clf: Any) -> None:
             f"{type(clf).__name__} cannot be used: {fault}; choose an objective that gives "
             "probabilities, or wrap the classifier in CalibratedClassifierCV"
         )
+
+
+def decision_scores(
+    codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the scores of images whose mean decides on the class of a subject.
+
+    These are the probabilities if the predicted class of each image is its most probable one.
+    Otherwise, such as for a classifier with its own threshold, they are votes for the predicted
+    classes.
+    """
+    if (proba[np.arange(len(codes)), codes] < proba.max(axis=1) - _TIE).any():
+        return np.eye(proba.shape[1])[codes]
+    return proba

@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from effboost._utils.decision import decision_scores
 from effboost.exceptions import UnsupportedInputError
-from effboost.metrics import N_BINS, calibration_gaps, decision_scores
+from effboost.metrics import N_BINS, calibration_gaps
 from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import label_subjects
 
@@ -242,7 +243,7 @@ def subject_scores(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Score subjects by the means of their images; nothing where a subject has two classes.
 
-    See `effboost.metrics.decision_scores` for the class of a subject.
+    See `decision_scores` for the class of a subject.
     """
     label = label_subjects(true, subject_of)
     if label is None:
