@@ -10,7 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from common.networks import tiny_featurizer
-from effboost import HybridClassifier, ImageSequence, iter_predictions, predict_images
+from effboost import (
+    HybridClassifier,
+    ImageSequence,
+    SiteAdaptedClassifier,
+    iter_predictions,
+    predict_images,
+)
 from effboost.exceptions import DroppedRowsWarning, ImageDecodeError, ImageNotFoundError
 
 
@@ -172,3 +178,17 @@ def test_table_without_probabilities_or_rows(pixels, three_classes):
     assert table.probabilities is None
     with pytest.raises(ValueError, match="on_error='row'"):
         predict_images(clf, pixels, on_error="row")
+
+
+@pytest.mark.parametrize("adapt", ["standardize", None])
+def test_a_classifier_that_adapts_to_a_call_sees_all_images_at_once(pixels, three_classes, adapt):
+    head = SiteAdaptedClassifier(LogisticRegression(), adapt=adapt)
+    clf = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
+    darker = np.sort(pixels // 2, axis=0)
+    expected = clf.predict_proba(darker)
+    table = predict_images(clf, darker, block_size=20)
+    np.testing.assert_array_equal(table.probabilities, expected)
+    found = [p.probabilities for p in iter_predictions(clf, darker, block_size=20)]
+    np.testing.assert_array_equal(found, expected)
+    one_by_one = [clf.predict_proba(darker[:20])[0], clf.predict_proba(darker)[0]]
+    assert np.array_equal(*one_by_one) == (adapt is None)

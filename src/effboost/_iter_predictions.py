@@ -17,7 +17,14 @@ from effboost._utils.decision import find_check, predict_both
 from effboost._utils.shared_results import share_results
 from effboost.exceptions import ImageDecodeError
 
-__all__ = ["Prediction", "PredictionTable", "images_for", "iter_predictions", "predict_images"]
+__all__ = [
+    "Prediction",
+    "PredictionTable",
+    "adapts_to_call",
+    "images_for",
+    "iter_predictions",
+    "predict_images",
+]
 
 _BLOCK: Final = 64
 
@@ -126,7 +133,8 @@ def predict_images(
     on_error : {"raise", "skip"}, default="raise"
         Whether an image that cannot be read raises an error, or becomes a row of `rejects`.
     block_size : int, default=64
-        Number of images that are read and predicted together.
+        Number of images that are read and predicted together. A classifier that adapts to the
+        images of a call, such as `SiteAdaptedClassifier`, gets all at once.
 
     Returns
     -------
@@ -169,6 +177,7 @@ def predict_images(
     images = images_for(clf, X)
     labels, probabilities, positions = [], [], []
     errors: dict[int, ImageDecodeError] = {}
+    block_size = len(images) if adapts_to_call(clf) else block_size
     for start in range(0, len(images), block_size):
         block = _Block(clf, images[start : start + block_size], start, skip=skip)
         errors |= block.errors
@@ -198,7 +207,8 @@ def iter_predictions(
     X : images, n_samples of them
         What `ImageSequence` takes.
     block_size : int, default=64
-        Number of images that are read and predicted together.
+        Number of images that are read and predicted together. A classifier that adapts to the
+        images of a call, such as `SiteAdaptedClassifier`, gets all at once.
     flags : bool, default=False
         Also tell which images are unlike those that the classifier was trained on, by its
         `check_familiarity`.
@@ -235,7 +245,21 @@ def iter_predictions(
     _check_block_size(clf, block_size)
     if flags:
         find_check(clf)
-    return _iterate(clf, images_for(clf, X), block_size, flags)
+    images = images_for(clf, X)
+    return _iterate(clf, images, len(images) if adapts_to_call(clf) else block_size, flags)
+
+
+def adapts_to_call(clf: Any) -> bool:
+    """Return whether the prediction of an image depends on the others of the call.
+
+    Parameters
+    ----------
+    clf : classifier
+        On images, fitted or not.
+    """
+    return any(
+        getattr(part, "_adapts_to_call", False) for part in [clf, *clf.get_params().values()]
+    )
 
 
 def images_for(clf: Any, X: Any) -> ImageSequence:

@@ -17,11 +17,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.svm import SVC
 
 import effboost
-from effboost import HybridClassifier, ImageSequence, iter_predictions, presets
+from effboost import (
+    HybridClassifier,
+    ImageSequence,
+    SiteAdaptedClassifier,
+    iter_predictions,
+    presets,
+)
 from effboost.cli import main
 from effboost.cli._cluster import open_client
 from effboost.cli._predict import _check_same_model
@@ -478,6 +485,20 @@ def test_resume_refuses_rows_of_another_threshold(fitted, new_cells, tmp_path):
     _check_same_model(models[0], recorded, tmp_path / "p.csv")
     with pytest.raises(ValueError, match="it was written by another model"):
         _check_same_model(models[1], recorded, tmp_path / "p.csv")
+
+
+def test_a_model_that_adapts_to_a_call_is_not_continued(fitted, new_cells, tmp_path, capsys):
+    paths = list_images(new_cells)
+    head = SiteAdaptedClassifier(LogisticRegression())
+    clf = HybridClassifier(fitted.featurizer, head).fit(paths, ["ALL", "HEM"] * 10)
+    model = effboost.save(clf, tmp_path / "adapted.effboost")
+    out = tmp_path / "p.csv"
+    assert predict(model, new_cells, "--block-size", "3", "--out", out) == 0
+    rows = read(out.read_text())
+    expected = clf.predict_proba(paths)[:, 0]
+    np.testing.assert_allclose([float(row["p_ALL"]) for row in rows], expected, atol=1e-6)
+    assert predict(model, new_cells, "--out", out, "--resume") == 1
+    assert "adapts to all images of a call: write them anew with --force" in capsys.readouterr().err
 
 
 @pytest.mark.slow

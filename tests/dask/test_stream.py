@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from common.networks import tiny_featurizer
-from effboost import HybridClassifier, dask, iter_predictions
+from effboost import HybridClassifier, SiteAdaptedClassifier, dask, iter_predictions
+from effboost.exceptions import UnsupportedInputError
 
 
 def test_predictions_come_in_order_with_the_errors(client, cells, tmp_path):
@@ -26,3 +28,10 @@ def test_images_from_memory_keep_their_positions(client, pixels, three_classes):
     there = list(dask.iter_predictions(clf, pixels, client=client, block_size=5))
     assert [p.image for p in there] == [f"position {i}" for i in range(24)]
     assert [p.label for p in there] == clf.predict(pixels).tolist()
+
+
+def test_a_classifier_that_adapts_to_a_call_is_refused(client, pixels, three_classes):
+    head = SiteAdaptedClassifier(LogisticRegression())
+    clf = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
+    with pytest.raises(UnsupportedInputError, match="adapts to the images of a call"):
+        dask.iter_predictions(clf, pixels, client=client)

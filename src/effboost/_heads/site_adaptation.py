@@ -161,6 +161,11 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
         self.prior_: _Floats = np.asarray(np.bincount(target, weights=share), dtype=np.float64)
         return self
 
+    @property
+    def _adapts_to_call(self) -> bool:
+        """Whether the prediction of an image depends on the others of the call."""
+        return self.adapt is not None or self.prior is not None
+
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Predict the probability of each class, for images of one site.
 

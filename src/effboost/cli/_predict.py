@@ -105,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     with name_path(arguments.out), ExitStack() as stack:
         recorded = Recorded()
         if arguments.resume and arguments.out.exists():
+            _check_continues(model)
             recorded = read_recorded(arguments.out, writer)
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
         rejects = RejectFile.open(arguments, stack)
@@ -230,6 +231,16 @@ def _reject(image: str, position: int, reason: str, rejects: RejectFile | None) 
     if rejects is None:
         raise ImageDecodeError(position, image, reason)
     rejects.write(Reject(image, position, reason))
+
+
+def _check_continues(model: Any) -> None:
+    from effboost._iter_predictions import adapts_to_call
+
+    if adapts_to_call(model):
+        raise ValueError(
+            "--resume cannot continue predictions of a model that adapts to all images of a call: "
+            "write them anew with --force"
+        )
 
 
 def _check_same_model(

@@ -11,11 +11,12 @@ from distributed import Client, Future
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._images import ImageSequence
-from effboost._iter_predictions import Prediction, images_for
+from effboost._iter_predictions import Prediction, adapts_to_call, images_for
 from effboost._iter_predictions import iter_predictions as iter_locally
 from effboost._utils.decision import find_check
 from effboost._utils.threads import limit_threads
 from effboost.dask._model import find_model, resolve_client, send_model
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["iter_predictions"]
 
@@ -57,7 +58,8 @@ def iter_predictions(
     ValueError
         If `block_size` is less than 1, or there is no Dask client.
     UnsupportedInputError
-        With `flags`, if the classifier has no `check_familiarity`, with the reason.
+        With `flags`, if the classifier has no `check_familiarity`, with the reason; or if it adapts
+        to all images of a call, such as `SiteAdaptedClassifier`.
 
     Notes
     -----
@@ -83,6 +85,11 @@ def iter_predictions(
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
     if flags:
         find_check(clf)
+    if adapts_to_call(clf):
+        raise UnsupportedInputError(
+            "the classifier adapts to the images of a call, which workers would only see a part "
+            "of: use effboost.iter_predictions in this process"
+        )
     client = resolve_client(client)
     return _iterate(client, send_model(client, clf), images_for(clf, X), block_size, flags)
 
