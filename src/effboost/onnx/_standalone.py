@@ -32,6 +32,7 @@ _MODULES: Final = (
     "_utils/class_names.py",
     "_utils/csv_rows.py",
     "_utils/escape.py",
+    "_utils/locks.py",
     "_utils/onnx_session.py",
     "_utils/pillow_compat.py",
     "_utils/probabilities.py",
