@@ -192,3 +192,11 @@ def test_a_classifier_that_adapts_to_a_call_sees_all_images_at_once(pixels, thre
     np.testing.assert_array_equal(found, expected)
     one_by_one = [clf.predict_proba(darker[:20])[0], clf.predict_proba(darker)[0]]
     assert np.array_equal(*one_by_one) == (adapt is None)
+
+
+def test_no_images_give_no_predictions(pixels, three_classes):
+    for head in (LogisticRegression(), SiteAdaptedClassifier(LogisticRegression())):
+        clf = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
+        nothing = ImageSequence(pixels)[:0]
+        assert list(iter_predictions(clf, nothing)) == []
+        assert predict_images(clf, nothing).probabilities.shape == (0, 3)

@@ -177,7 +177,7 @@ def predict_images(
     images = images_for(clf, X)
     labels, probabilities, positions = [], [], []
     errors: dict[int, ImageDecodeError] = {}
-    block_size = len(images) if adapts_to_call(clf) else block_size
+    block_size = max(1, len(images)) if adapts_to_call(clf) else block_size
     for start in range(0, len(images), block_size):
         block = _Block(clf, images[start : start + block_size], start, skip=skip)
         errors |= block.errors
@@ -246,7 +246,8 @@ def iter_predictions(
     if flags:
         find_check(clf)
     images = images_for(clf, X)
-    return _iterate(clf, images, len(images) if adapts_to_call(clf) else block_size, flags)
+    block_size = max(1, len(images)) if adapts_to_call(clf) else block_size
+    return _iterate(clf, images, block_size, flags)
 
 
 def adapts_to_call(clf: Any) -> bool:
