@@ -28,6 +28,7 @@ from xgboost import XGBClassifier
 
 import effboost._training.network_fit
 from common.networks import tiny_featurizer
+from common.recorded import RecordedRegression
 from effboost import CNNClassifier, HybridClassifier, ImageFeaturizer, ImageSequence
 from effboost.exceptions import SplitError
 from effboost.model_selection import SubjectKFold, subject_folds
@@ -262,16 +263,6 @@ def test_the_log_would_see_a_leak(log):
     assert log.leaks
 
 
-class Seen(LogisticRegression):
-    """Remembers the rows of its fits."""
-
-    fits = []  # noqa: RUF012 (clones share it)
-
-    def fit(self, X, y, sample_weight=None):
-        self.fits.append(np.asarray(X, np.float32))
-        return super().fit(X, y, sample_weight)
-
-
 def shaded(n_subjects=12, n_images=3):
     """Images whose noise differs, and whose shade is that of their subject; labels; subjects."""
     rng = np.random.default_rng(0)
@@ -285,12 +276,12 @@ def test_listed_folds_keep_their_images_where_images_are_equal(grouped):
     X, y, subjects = shaded()
     X[5] = X[4]
     folds = subject_folds(y, subjects, 3, random_state=0)
-    Seen.fits.clear()
+    RecordedRegression.fits.clear()
     featurizer = tiny_featurizer()
-    clf = HybridClassifier(featurizer, CalibratedClassifierCV(Seen(), cv=folds))
+    clf = HybridClassifier(featurizer, CalibratedClassifierCV(RecordedRegression(), cv=folds))
     clf.fit(X, y, groups=subjects if grouped else None)
     features = clf.transform(X)
-    for seen, (train, _) in zip(Seen.fits, folds, strict=True):
+    for seen, (train, _) in zip(RecordedRegression.fits, folds, strict=True):
         np.testing.assert_array_equal(seen, features[train])
 
 

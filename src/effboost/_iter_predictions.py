@@ -175,9 +175,9 @@ def predict_images(
     skip = check_on_error(on_error)
     _check_block_size(clf, block_size)
     images = images_for(clf, X)
+    block_size = _choose_block_size(clf, len(images), block_size)
     labels, probabilities, positions = [], [], []
     errors: dict[int, ImageDecodeError] = {}
-    block_size = max(1, len(images)) if adapts_to_call(clf) else block_size
     for start in range(0, len(images), block_size):
         block = _Block(clf, images[start : start + block_size], start, skip=skip)
         errors |= block.errors
@@ -246,8 +246,7 @@ def iter_predictions(
     if flags:
         find_check(clf)
     images = images_for(clf, X)
-    block_size = max(1, len(images)) if adapts_to_call(clf) else block_size
-    return _iterate(clf, images, block_size, flags)
+    return _iterate(clf, images, _choose_block_size(clf, len(images), block_size), flags)
 
 
 def adapts_to_call(clf: Any) -> bool:
@@ -305,6 +304,10 @@ def _check_block_size(clf: Any, block_size: int) -> None:
     check_is_fitted(clf)
     if block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
+
+
+def _choose_block_size(clf: Any, n_images: int, block_size: int) -> int:
+    return max(1, n_images) if adapts_to_call(clf) else block_size
 
 
 def _iterate(clf: Any, images: ImageSequence, block_size: int, flags: bool) -> Iterator[Prediction]:

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from common.networks import tiny_featurizer
+from common.recorded import RecordedRegression
 from effboost import HybridClassifier, ImageSequence, evaluate, iter_predictions
 from effboost.exceptions import SplitError
 from effboost.model_selection import SubjectKFold
@@ -237,22 +238,14 @@ def test_pipelines_check_rows_in_every_route():
         next(iter_predictions(clf, table.where(table > 0.2)))
 
 
-class Rows(LogisticRegression):
-    """Remembers the features of its fits."""
-
-    fits = []  # noqa: RUF012 (clones share it)
-
-    def fit(self, X, y, sample_weight=None):
-        self.fits.append(np.asarray(X, np.float32))
-        return super().fit(X, y, sample_weight)
-
-
 @pytest.mark.parametrize(
     "head",
     [
-        CalibratedClassifierCV(Rows(), cv=3),
-        GridSearchCV(Rows(), {"C": [0.1, 1]}, cv=3),
-        make_pipeline(FunctionTransformer(), TunedThresholdClassifierCV(Rows(), cv=3)),
+        CalibratedClassifierCV(RecordedRegression(), cv=3),
+        GridSearchCV(RecordedRegression(), {"C": [0.1, 1]}, cv=3),
+        make_pipeline(
+            FunctionTransformer(), TunedThresholdClassifierCV(RecordedRegression(), cv=3)
+        ),
     ],
     ids=lambda head: type(head).__name__,
 )
@@ -264,10 +257,10 @@ def test_splits_behind_a_featurizer_keep_subjects_together(head):
         row.tobytes(): subject
         for row, subject in zip(featurizer.fit_transform(X), subjects, strict=True)
     }
-    Rows.fits.clear()
+    RecordedRegression.fits.clear()
     evaluate(make_pipeline(featurizer, head), X, y, groups=names, cv=2, n_bootstrap=2)
-    assert len(Rows.fits) >= 6
-    for rows in Rows.fits:
+    assert len(RecordedRegression.fits) >= 6
+    for rows in RecordedRegression.fits:
         n_images = np.unique([subject_of[row.tobytes()] for row in rows], return_counts=True)[1]
         assert set(n_images) == {N_IMAGES}
 
