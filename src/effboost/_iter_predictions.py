@@ -21,6 +21,7 @@ __all__ = [
     "Prediction",
     "PredictionTable",
     "adapts_to_call",
+    "as_local",
     "images_for",
     "iter_predictions",
     "predict_images",
@@ -173,7 +174,7 @@ def predict_images(
     2
     """
     skip = check_on_error(on_error)
-    _check_block_size(clf, block_size)
+    clf = _check_call(clf, block_size)
     images = images_for(clf, X)
     block_size = _choose_block_size(clf, len(images), block_size)
     labels, probabilities, positions = [], [], []
@@ -242,7 +243,7 @@ def iter_predictions(
     position 0 ALL (2,)
     position 1 ALL (2,)
     """
-    _check_block_size(clf, block_size)
+    clf = _check_call(clf, block_size)
     if flags:
         find_check(clf)
     images = images_for(clf, X)
@@ -300,10 +301,22 @@ def _find_reader(clf: Any) -> Any:
     return clf
 
 
-def _check_block_size(clf: Any, block_size: int) -> None:
+def as_local(clf: Any) -> Any:
+    """Return the counterpart on one machine of a classifier on Dask; others are returned unchanged.
+
+    Parameters
+    ----------
+    clf : classifier
+        Fitted or not.
+    """
+    return clf.to_local() if hasattr(clf, "to_local") else clf
+
+
+def _check_call(clf: Any, block_size: int) -> Any:
     check_is_fitted(clf)
     if block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
+    return as_local(clf)
 
 
 def _choose_block_size(clf: Any, n_images: int, block_size: int) -> int:

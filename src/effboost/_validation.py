@@ -16,7 +16,7 @@ from effboost.exceptions import UnsupportedInputError
 from effboost.model_selection import subject_split
 from effboost.model_selection._leakage import check_group_leakage
 
-__all__ = ["LabelledImages", "check_labels", "check_validation", "check_weight"]
+__all__ = ["LabelledImages", "check_labels", "check_validation", "check_weight", "has_validation"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +165,19 @@ def check_weight(images: Sized, sample_weight: Any) -> npt.NDArray[np.float64]:
     return weight
 
 
+def has_validation(X_val: Any, y_val: Any) -> bool:
+    """Return whether validation images were passed.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If only one of `X_val` and `y_val` is given.
+    """
+    if (X_val is None) != (y_val is None):
+        raise UnsupportedInputError("only one of X_val and y_val was passed: pass both, or neither")
+    return X_val is not None
+
+
 def check_validation(
     train: LabelledImages,
     check_images: Callable[..., Any],
@@ -181,9 +194,7 @@ def check_validation(
     LeakageError
         If a subject is in both the training and the validation images.
     """
-    if (X_val is None) != (y_val is None):
-        raise UnsupportedInputError("only one of X_val and y_val was passed: pass both, or neither")
-    if X_val is None:
+    if not has_validation(X_val, y_val):
         return None
     validation = LabelledImages.check(check_images(X_val, reset=False), y_val, groups=groups_val)
     validation.encode(train.classes())

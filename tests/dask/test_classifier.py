@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
 import effboost
+import effboost.dask
 from common.networks import TinyNet, tiny_featurizer
-from effboost import HybridClassifier
+from effboost import HybridClassifier, ImageSequence
 from effboost.dask import DaskHybridClassifier
 from effboost.exceptions import DroppedRowsWarning, LeakageError, UnsupportedInputError
 
@@ -87,6 +89,64 @@ def test_validation_images_of_their_own(client, cells):
     assert len(clf.evals_result_["validation"]["mlogloss"]) == 5
     with pytest.raises(LeakageError):
         clf.fit(train, "label", X_val=train, y_val="label", **subjects)
+
+
+def test_the_subjects_of_a_sequence_of_images_are_used(client, cells):
+    local, clf = both(booster(n_estimators=30, early_stopping_rounds=2), validation_fraction=0.3)
+    images = ImageSequence(cells.path, groups=cells.subject)
+    clf.fit(images, cells.label)
+    local.fit(images, cells.label)
+    assert clf.classifier_.best_iteration == local.classifier_.best_iteration
+    np.testing.assert_allclose(
+        clf.predict_proba(images).compute(), local.predict_proba(images), rtol=1e-5
+    )
+    with pytest.raises(LeakageError):
+        clf.fit(images[:40], cells.label[:40], X_val=images[35:], y_val=cells.label[35:])
+
+
+def test_partitions_are_those_of_the_table_whatever_columns_are_read(client, cells, tmp_path):
+    """Dask's optimiser joins files of which few columns are read."""
+    wide = cells.assign(site="a", age=1.0, sex="f")
+    for i in range(10):
+        wide[6 * i : 6 * i + 6].to_parquet(tmp_path / f"{i}.parquet")
+    X = dd.read_parquet(tmp_path)
+    some = X[X.path != cells.path[3]]
+    local, clf = both(booster())
+    clf.fit(some, "label", groups="subject")
+    rest = cells.drop(index=3)
+    local.fit(list(rest.path), rest.label, groups=rest.subject)
+    found = clf.predict_table(some)
+    assert found.npartitions == 10
+    found = found.compute()
+    assert found.path.tolist() == list(rest.path)
+    assert found.partition.tolist() == [i // 6 for i in range(60) if i != 3]
+    np.testing.assert_allclose(
+        found.iloc[:, 4:7].to_numpy(), local.predict_proba(list(rest.path)), rtol=1e-5
+    )
+
+
+def test_a_data_frame_of_pandas_is_read_by_its_columns(client, X, cells):
+    _, clf = both(booster())
+    clf.fit(cells, "label", groups="subject")
+    expected = clf.predict_proba(X).compute()
+    np.testing.assert_array_equal(clf.predict_proba(cells).compute(), expected)
+    assert clf.score(cells, "label") == clf.score(X, "label") == 1
+    weight = np.arange(60) % 2.0
+    wrong = np.where(np.arange(60) < 20, "other", cells.label)
+    expected = accuracy_score(wrong, cells.label, sample_weight=weight)
+    assert clf.score(X, wrong, sample_weight=weight) == pytest.approx(expected)
+
+
+def test_a_prediction_on_its_own_is_computed(client, cells):
+    local, clf = both(booster())
+    local.fit(list(cells.path), cells.label)
+    clf = DaskHybridClassifier.from_local(local)
+    paths = list(cells.path[:5])
+    expected = local.predict_proba(paths)
+    for function in (effboost.iter_predictions, effboost.dask.iter_predictions):
+        found = list(function(clf, paths))
+        np.testing.assert_array_equal([p.probabilities for p in found], expected)
+    np.testing.assert_array_equal(effboost.predict_images(clf, paths).probabilities, expected)
 
 
 def test_images_of_weight_0_are_left_out(client, X, cells):
@@ -192,6 +252,32 @@ def test_heads_without_probabilities(client, X, cells):
     assert clf.predict_table(X).columns.tolist() == [
         *("path", "partition", "position", "class", "reason")
     ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sample_has_all_classes(client, X, cells, seed):
+    """A class of one subject among twenty is drawn, and its network's head knows it."""
+    rare = np.where(cells.subject == "S7", "rare", cells.label)
+    _, clf = both(LogisticRegression())
+    clf.set_params(sample_size=24, random_state=seed)
+    with pytest.warns(UserWarning, match="sample of 24 of 60"):
+        clf.fit(X, rare, groups="subject")
+    assert clf.classes_.tolist() == ["blast", "healthy", "other", "rare"]
+    whole = np.where(np.arange(60) < 30, "a", "b")
+    clf.set_params(sample_size=20)
+    with pytest.raises(UnsupportedInputError, match=r"sample_size=20 leaves out the class '[ab]'"):
+        clf.fit(X, whole, groups=whole)
+
+
+def test_missing_arguments_are_named(client, X, cells):
+    _, clf = both(booster())
+    for arguments in ({"y_val": cells.label}, {"X_val": X}):
+        with pytest.raises(UnsupportedInputError, match="only one of X_val and y_val"):
+            clf.fit(X, "label", **arguments)
+    with pytest.raises(UnsupportedInputError, match="y is missing"):
+        clf.fit(X, None)
+    with pytest.raises(UnsupportedInputError, match="X is empty"):
+        clf.fit(X[X.label == "none"], "label")
 
 
 def test_partitions_must_match(client, X, cells):

@@ -8,12 +8,14 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import ImageOps
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from common.networks import tiny_featurizer
 from effboost import ImageFeaturizer, ImageSequence
 from effboost.dask import DaskImageFeaturizer, _model
+from effboost.dask._columns import as_paths
 from effboost.exceptions import DroppedRowsWarning, ImageDecodeError, UnsupportedInputError
 
 
@@ -132,6 +134,27 @@ def test_parameters_are_those_of_the_local_one_and_a_sample_size(client, X):
 def test_other_forms_are_refused(client, local, X, message):
     with pytest.raises(UnsupportedInputError, match=message):
         DaskImageFeaturizer.from_local(local).transform(X)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda paths: ImageSequence(paths, boxes=[[0, 0, 12, 12]] * len(paths)),
+        lambda paths: ImageSequence(paths, frame=20),
+        lambda paths: ImageSequence(paths, white_level=4095),
+        lambda paths: ImageSequence(paths).map(ImageOps.invert),
+        lambda paths: ImageSequence(np.zeros((2, 32, 32, 3), dtype=np.uint8)),
+    ],
+)
+def test_images_that_a_path_does_not_describe_are_refused(client, local, cells, change):
+    with pytest.raises(UnsupportedInputError, match=r"effboost\.dask\.iter_predictions"):
+        DaskImageFeaturizer.from_local(local).transform(change(list(cells.path[:2])))
+
+
+def test_signatures_of_urls_reach_the_workers():
+    urls = ["https://user:word@host/x.png?signature=1", "memory://cells/y.png"]
+    assert as_paths(ImageSequence(urls)[1:]).compute().tolist() == urls[1:]
+    assert as_paths(ImageSequence(urls)).compute().tolist() == urls
 
 
 def test_what_is_no_path_is_refused_when_it_is_read(client, local):

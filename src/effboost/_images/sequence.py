@@ -26,7 +26,7 @@ from effboost._images.sources import (
 from effboost._utils.columns import check_groups
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["ImageSequence", "as_images", "find_rgb"]
+__all__ = ["ImageSequence", "as_images", "find_files", "find_rgb"]
 
 _Result = TypeVar("_Result")
 # A path, as the least that an image takes.
@@ -360,6 +360,15 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSeq
         If `X` has another form.
     """
     return X if isinstance(X, ImageSequence) else ImageSequence(X, image_shape=image_shape)
+
+
+def find_files(images: ImageSequence) -> npt.NDArray[np.object_] | None:
+    """Return the paths and URLs of images, with passwords.
+
+    None is returned unless each image is what is read from a whole file by default.
+    """
+    source = images._source.take(images._index)
+    return source.files() if isinstance(source, ItemSource) else None
 
 
 def find_rgb(images: ImageSequence, index: int) -> npt.NDArray[np.uint8] | None:

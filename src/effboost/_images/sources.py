@@ -112,6 +112,11 @@ class ItemSource:
     def take(self, index: npt.NDArray[np.intp]) -> ItemSource:
         return ItemSource(self._items[index], self._decoder)
 
+    def files(self) -> npt.NDArray[np.object_] | None:
+        """Return the paths and URLs, with passwords; None unless all are files read by default."""
+        plain = self._decoder.white_level is None and all(isinstance(x, str) for x in self._items)
+        return self._items if plain else None
+
     def groups(self) -> npt.NDArray[Any] | None:
         """Return the groups that all items carry, or None where no item carries one."""
         carried = [item.group if isinstance(item, Handle) else None for item in self._items]

@@ -11,6 +11,7 @@ import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
 from distributed import Client
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -22,7 +23,7 @@ from effboost._images import ImageSequence
 from effboost._rejects import OnError, RejectTable
 from effboost._utils.compat import Interval, fit_context
 from effboost._utils.device import draw_seed
-from effboost._validation import LabelledImages
+from effboost._validation import LabelledImages, has_validation
 from effboost.dask._columns import as_paths
 from effboost.dask._featurizer import DaskImageFeaturizer
 from effboost.dask._fit import ClusterFit, extract
@@ -200,7 +201,9 @@ validation_fraction, class_weight, random_state, verbose : as in `HybridClassifi
         client = self.client
         with client.as_current():
             table = LabelledPaths.read(X, y, groups, sample_weight)
-            watched = None if X_val is None else LabelledPaths.read(X_val, y_val, groups_val)
+            watched = None
+            if has_validation(X_val, y_val):
+                watched = LabelledPaths.read(X_val, y_val, groups_val)
             classifier = self._child("classifier")
             averaged = self.view_averaging == "features"
             if is_distributed(classifier) and self.calibration is None and averaged:
@@ -231,6 +234,28 @@ validation_fraction, class_weight, random_state, verbose : as in `HybridClassifi
         """
         check_is_fitted(self)
         return self._lazy("predict", X, self.classes_[:1])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, which is computed at once.
+
+        Parameters
+        ----------
+        X : paths, n_samples of them
+            See `predict`.
+        y, sample_weight : str, Dask series or array, or array-like of shape (n_samples,)
+            The labels and the weight of each image, or the names of their columns in `X`.
+
+        Returns
+        -------
+        float
+            The share of images, by weight, whose class is predicted.
+        """
+        check_is_fitted(self)
+        with self.client.as_current():
+            table = LabelledPaths.read(X, y, sample_weight=sample_weight)
+            rows, predicted = table.rows, self.predict(table.paths).compute()
+        found = predicted[rows.images]
+        return float(accuracy_score(rows.labels, found, sample_weight=rows.weight))
 
     @_head_has("predict_proba")
     def predict_proba(self, X: Any) -> da.Array:

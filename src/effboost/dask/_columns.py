@@ -12,8 +12,10 @@ import numpy.typing as npt
 from dask import array as da
 from dask import bag as db
 from dask import dataframe as dd
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
-from effboost._images import ImageSequence
+from effboost._images import ImageSequence, find_files
 from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["PARTITION_SIZE", "as_column", "as_paths"]
@@ -35,7 +37,8 @@ def as_paths(X: Any) -> _Collection:
     X : paths
         A Dask dataframe, whose paths are in the column "path" or in its only column; a series, bag
         or array; the path of a parquet file or folder, which is read as such a dataframe in
-        partitions of about 256 rows; or paths in memory, which go with the graph.
+        partitions of about 256 rows; or paths in memory, which go with the graph: a data frame, a
+        list, or an `ImageSequence` of files.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def as_paths(X: Any) -> _Collection:
     UnsupportedInputError
         If `X` has another form.
     """
-    X = _read(X)
+    X = _as_table(X)
     if isinstance(X, dd.DataFrame):
         if "path" not in X.columns and len(X.columns) != 1:
             raise UnsupportedInputError(
@@ -56,7 +59,13 @@ def as_paths(X: Any) -> _Collection:
             )
         X = X["path" if "path" in X.columns else X.columns[0]]
     if isinstance(X, ImageSequence):
-        X = X.paths
+        X = find_files(X)
+        if X is None:
+            raise UnsupportedInputError(
+                "the images of X are no files that are read whole and unchanged (they are arrays, "
+                "or have boxes, frame, white_level or map), but tasks get paths alone: use "
+                "effboost.dask.iter_predictions, or the local estimator"
+            )
     if isinstance(X, list | tuple) or (hasattr(X, "to_numpy") and not dask.is_dask_collection(X)):
         X = np.array([os.fspath(path) if _is_path(path) else path for path in X], dtype=object)
     column = _as_array(X, PARTITION_SIZE)
@@ -85,7 +94,7 @@ def as_column(values: Any, name: str, X: Any, paths: _Collection) -> _Collection
     if values is None:
         return None
     if isinstance(values, str):
-        table = _read(X)
+        table = _as_table(X)
         if not isinstance(table, dd.DataFrame) or values not in table.columns:
             raise UnsupportedInputError(f"{name}={values!r} is not the name of a column of X")
         values = table[values]
@@ -114,8 +123,11 @@ def as_column(values: Any, name: str, X: Any, paths: _Collection) -> _Collection
     return column
 
 
-def _read(X: Any) -> Any:
-    """Read a parquet file or folder in partitions; return other objects unchanged."""
+def _as_table(X: Any) -> Any:
+    """Turn a parquet file or folder, or a data frame, into a Dask one; return others unchanged."""
+    if hasattr(X, "columns") and not dask.is_dask_collection(X):  # of pandas or polars
+        columns = {name: X[name].to_numpy() for name in X.columns}
+        return dd.from_dict(columns, npartitions=math.ceil(len(X) / PARTITION_SIZE) or 1)
     if not isinstance(X, str | os.PathLike):
         return X
     table = dd.read_parquet(os.fspath(X))
@@ -125,14 +137,14 @@ def _read(X: Any) -> Any:
 
 
 def _as_array(values: Any, size: int) -> _Collection | None:
-    if isinstance(values, dd.Series):
-        return values.map_partitions(_to_numpy, meta=np.empty(0, dtype=object))
-    if isinstance(values, db.Bag):
-        blocks = [
-            da.from_delayed(dask.delayed(_to_numpy)(part), (math.nan,), dtype=object)
-            for part in values.to_delayed()
-        ]
-        return da.concatenate(blocks, allow_unknown_chunksizes=True)
+    if isinstance(values, dd.Series | db.Bag):
+        # The optimiser of dataframes joins partitions, fewer or more by the columns that are read.
+        plain = values.simplify() if isinstance(values, dd.Series) else values
+        parts = plain.to_delayed(optimize_graph=False)
+        name = f"effboost-column-{tokenize(values)}"
+        graph = {(name, i): (_to_numpy, part.key) for i, part in enumerate(parts)}
+        layers = HighLevelGraph.from_collections(name, graph, dependencies=parts[:1])
+        return da.Array(layers, name, chunks=((math.nan,) * len(parts),), dtype=object)
     if isinstance(values, np.ndarray):
         return da.from_array(values, chunks=size)
     return values if isinstance(values, da.Array) else None

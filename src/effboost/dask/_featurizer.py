@@ -16,6 +16,7 @@ from effboost._featurizer import ImageFeaturizer
 from effboost._images import ImageSequence
 from effboost._rejects import OnError, RejectTable
 from effboost._utils.compat import Interval, fit_context
+from effboost._validation import has_validation
 from effboost.dask._columns import as_paths
 from effboost.dask._lazy import lazy_features
 from effboost.dask._local import OfCluster, draw_sample
@@ -174,7 +175,7 @@ runtime, device, callbacks, random_state, verbose : as in `ImageFeaturizer`
             what = "the network is fine-tuned on"
             train = table.gather(draw_sample(table.rows, self.sample_size, rng, what))
             watched: dict[str, Any] = {}
-            if X_val is not None:
+            if has_validation(X_val, y_val):
                 table = LabelledPaths.read(X_val, y_val, groups_val)
                 rows = draw_sample(table.rows, self.sample_size, rng, "the network is validated on")
                 rows = table.gather(rows)

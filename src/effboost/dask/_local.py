@@ -10,6 +10,7 @@ from distributed import Client
 
 from effboost._validation import LabelledImages
 from effboost.dask._model import resolve_client
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["OfCluster", "draw_sample"]
 
@@ -72,20 +73,37 @@ def _copy_fitted(source: Any, target: Any) -> None:
 def draw_sample(rows: LabelledImages, size: int, rng: np.random.RandomState, what: str) -> Any:
     """Return at most `size` rows, drawn at random and by subject, with a warning if there are more.
 
-    Subjects are drawn until the next one would exceed the size; the first is cut down to it.
+    One subject of each class is drawn, then any, until the next one would exceed the size; the
+    first is cut down to it.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If a class would be left out.
     """
     n = len(rows.images)
     if n <= size:
         return rows
     subjects, first = np.unique(rows.subjects, return_inverse=True)
     rank = rng.permutation(len(subjects))[first]
+    classes, target = np.unique(rows.labels, return_inverse=True)
+    of_class = np.full(len(classes), len(subjects))
+    np.minimum.at(of_class, target, rank)
+    rank[np.isin(rank, of_class)] -= len(subjects)
     order = np.argsort(rank, kind="stable")
-    ends = np.cumsum(np.bincount(rank))
+    ends = np.cumsum(np.unique(rank, return_counts=True)[1])
     n_whole = int(np.searchsorted(ends, size, side="right"))
     n_drawn = int(ends[n_whole - 1]) if n_whole else size
+    drawn = np.sort(order[:n_drawn])
+    missing = np.setdiff1d(classes, rows.labels[drawn])
+    if missing.size:
+        raise UnsupportedInputError(
+            f"sample_size={size} leaves out the class {missing.tolist()[0]!r}: it must be large "
+            "enough for a whole subject of each class"
+        )
     warnings.warn(
         f"{what} a sample of {n_drawn:,} of {n:,} images, drawn "
         f"{'at random' if rows.groups is None else 'by subject'}: sample_size={size}",
         stacklevel=4,
     )
-    return rows.take(np.sort(order[:n_drawn]))
+    return rows.take(drawn)

@@ -11,7 +11,7 @@ from distributed import Client, Future
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._images import ImageSequence
-from effboost._iter_predictions import Prediction, adapts_to_call, images_for
+from effboost._iter_predictions import Prediction, adapts_to_call, as_local, images_for
 from effboost._iter_predictions import iter_predictions as iter_locally
 from effboost._utils.decision import find_check
 from effboost._utils.threads import limit_threads
@@ -81,6 +81,7 @@ def iter_predictions(
     True
     """
     check_is_fitted(clf)
+    clf = as_local(clf)
     if block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
     if flags:

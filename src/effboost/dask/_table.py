@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from dask import array as da
 
+from effboost._images import ImageSequence
 from effboost._utils.columns import check_groups
 from effboost._validation import LabelledImages, check_labels, check_weight
 from effboost.dask._columns import as_column, as_paths
@@ -42,12 +43,20 @@ class LabelledPaths:
     def read(cls, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> LabelledPaths:
         """Read the columns, gather all but the paths, and check them.
 
+        `groups` default to those of an `ImageSequence`.
+
         Raises
         ------
         UnsupportedInputError, SplitError, ValueError
             If `X` is of an unknown form, lengths differ, or labels, subjects or weights are
             missing or of types that cannot be used.
         """
+        if y is None:
+            raise UnsupportedInputError(
+                "y is missing: pass the labels, or the name of their column"
+            )
+        if groups is None and isinstance(X, ImageSequence):
+            groups = X.groups
         paths = as_paths(X)
         given = {"y": y, "groups": groups, "sample_weight": sample_weight}
         columns = {name: as_column(values, name, X, paths) for name, values in given.items()}
@@ -59,6 +68,8 @@ class LabelledPaths:
             _check_sizes(name, sizes, some)
         labels, subjects, weight = parts
         n = sum(sizes)
+        if not n:
+            raise UnsupportedInputError("got no images: X is empty")
         rows = LabelledImages(
             np.arange(n),
             _join(labels, check_labels, n),
