@@ -8,6 +8,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
+from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import (
@@ -200,3 +201,15 @@ def test_no_images_give_no_predictions(pixels, three_classes):
         nothing = ImageSequence(pixels)[:0]
         assert list(iter_predictions(clf, nothing)) == []
         assert predict_images(clf, nothing).probabilities.shape == (0, 3)
+
+
+@pytest.mark.parametrize("view_averaging", ["features", "probabilities"])
+@pytest.mark.parametrize("head", [LogisticRegression(), XGBClassifier(n_estimators=3)])
+def test_predict_accepts_no_images(pixels, three_classes, head, view_averaging):
+    featurizer = tiny_featurizer(views="dihedral")
+    clf = HybridClassifier(featurizer, head, view_averaging=view_averaging)
+    clf.fit(pixels, three_classes)
+    nothing, one = ImageSequence(pixels)[:0], ImageSequence(pixels)[:1]
+    for method in (clf.predict, clf.predict_proba):
+        assert method(nothing).shape == (0, *method(one).shape[1:])
+        assert method(nothing).dtype == method(one).dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
@@ -67,23 +67,45 @@ class FeatureFiles:
             self._folder.remove(name)
         self._next = 0
 
-    def read(self) -> tuple[set[str], _Sample | None]:
-        """Read the paths in the files, and one row; the next file is added to these.
+    def read(self) -> tuple[dict[str, int], _Sample | None]:
+        """Read the paths in the files with their positions, and one row.
+
+        The next file is added to these.
 
         Raises
         ------
         ValueError
             If a file is not one of these features.
         """
-        paths: set[str] = set()
+        rows: dict[str, int] = {}
         sample = None
         for name in self._list():
             found, sample = self._folder.read(name, partial(self._read_file, name, sample))
-            paths.update(found)
+            rows |= found
             self._next = int(_PART.fullmatch(name)[1]) + 1  # type: ignore[index]
         for name in filter(_LEFT.fullmatch, self._folder.list()):
             self._folder.remove(name)
-        return paths, sample
+        return rows, sample
+
+    def renumber(self, written: Mapping[str, int], positions: Mapping[str, int]) -> None:
+        """Correct positions that are those among other images.
+
+        Parameters
+        ----------
+        written : mapping of str to int
+            The rows, as `read` returns them.
+        positions : mapping of str to int
+            The position of each image; others get -1.
+        """
+        if all(positions.get(path, -1) == position for path, position in written.items()):
+            return
+        for name in self._list():
+            table = self._folder.read(name, self._parquet.read_table)
+            paths = table.column("path").to_pylist()
+            column = self._arrow.array([positions.get(p, -1) for p in paths], self._arrow.int64())
+            if column != table.column("position").combine_chunks():
+                at = table.column_names.index("position")
+                self._write(name, table.set_column(at, "position", column))
 
     def write(
         self, paths: Sequence[str], positions: Sequence[int], features: npt.NDArray[np.float32]
@@ -105,19 +127,22 @@ class FeatureFiles:
             [arrow.array(paths, arrow.string()), arrow.array(positions, arrow.int64()), *columns],
             names=[*_KEYS, *self._columns],
         )
-        content = arrow.BufferOutputStream()
+        self._write(f"part-{self._next:06d}.parquet", table)
+        self._next += 1
+
+    def _write(self, name: str, table: Any) -> None:
+        content = self._arrow.BufferOutputStream()
         # No dictionaries: hardly a value occurs twice.
         self._parquet.write_table(table, content, use_dictionary=False)
-        self._folder.write(f"part-{self._next:06d}.parquet", content.getvalue().to_pybytes())
-        self._next += 1
+        self._folder.write(name, content.getvalue().to_pybytes())
 
     def _list(self) -> list[str]:
         return sorted(filter(_PART.fullmatch, self._folder.list()))
 
     def _read_file(
         self, name: str, sample: _Sample | None, file: BinaryIO
-    ) -> tuple[list[str], _Sample | None]:
-        """Check the columns of a file; return its paths, and a row if there is none yet."""
+    ) -> tuple[dict[str, int], _Sample | None]:
+        """Check the columns of a file; return its paths and positions, and a row if needed."""
         place = f"{name!r} of {self._folder.name!r}"
         try:
             rows = self._parquet.ParquetFile(file)
@@ -130,12 +155,13 @@ class FeatureFiles:
                 f"position and the {len(self._columns)} features of this network: name another "
                 "--out, or give --force instead of --resume"
             )
-        paths = rows.read(columns=["path"]).column("path").to_pylist()
+        keys = rows.read(columns=list(_KEYS))
+        paths, positions = (keys.column(key).to_pylist() for key in _KEYS)
         if sample is None and paths:
             values = rows.read_row_group(0, columns=self._columns).slice(0, 1)
             row = [column[0].as_py() for column in values.columns]
             sample = _Sample(paths[0], np.array(row, dtype=np.float32))
-        return paths, sample
+        return dict(zip(paths, positions, strict=True)), sample
 
 
 class _Folder:

@@ -264,6 +264,9 @@ class BaseHybridClassifier(
             If the classifier fails, or gives something other than probabilities or finite scores:
             one from a file may have been damaged, or the features lie far from those of `fit`.
         """
+        if not len(features):  # which many classifiers refuse
+            one = np.zeros((1, *features.shape[1:]), dtype=features.dtype)
+            return self._ask_head(method, one)[:0]
         head = self.classifier_
         try:
             if features.ndim == 2:

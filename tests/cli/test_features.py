@@ -88,6 +88,36 @@ def test_resume_computes_only_missing_images(new_cells, model_file, tmp_path, ca
     assert len(read(out)) == 10
 
 
+def test_new_images_change_the_positions_of_former_rows(new_cells, model_file, tmp_path, capsys):
+    names = list_images(new_cells)
+    later = {path: tmp_path / str(i) for i, path in enumerate([names[0], names[2], names[7]])}
+    os.truncate(names[1], 40)
+    for path, hidden in later.items():
+        shutil.move(path, hidden)
+    out, rejects = tmp_path / "f.parquet", tmp_path / "rejects.csv"
+    options = ("--model", model_file, "--out", out, "--block-size", 7)
+    options += ("--on-error", "skip", "--rejects", rejects)
+    assert features(new_cells, *options) == 0
+    before = read(out).set_index("path").drop(columns="position")
+    for path, hidden in later.items():
+        shutil.move(hidden, path)
+    os.truncate(names[2], 40)
+    assert features(new_cells, *options, "--resume", "--format", "csv") == 0
+    table = read(out)
+    assert table["position"].tolist() == [i for i in range(20) if i not in (1, 2)]
+    assert table["path"].tolist() == [names[i] for i in table["position"]]
+    pd.testing.assert_frame_equal(table.set_index("path").loc[before.index, before.columns], before)
+    found = pd.read_csv(rejects)
+    assert dict(zip(found["path"], found["position"], strict=True)) == {names[1]: 1, names[2]: 2}
+    # Rows of images that are not in the list any more.
+    assert features(new_cells / "slide0", *options, "--resume") == 0
+    table = pd.read_parquet(out)
+    listed = list_images(new_cells / "slide0")
+    expected = [listed.index(path) if path in listed else -1 for path in table["path"]]
+    assert table["position"].tolist() == expected
+    assert {-1, 0} < set(expected)
+
+
 @pytest.mark.slow
 def test_resume_raises_for_files_of_others(new_cells, model_file, tmp_path, capsys):
     out = tmp_path / "f.parquet"

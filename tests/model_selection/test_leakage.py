@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effboost import ImageSequence
-from effboost.exceptions import ImageDecodeError, ImageNotFoundError, LeakageError
+from effboost.exceptions import ImageDecodeError, ImageNotFoundError, LeakageError, SplitError
 from effboost.model_selection import check_leakage, subject_folds
 from effboost.model_selection._leakage import check_fold_leakage
 
@@ -74,6 +74,16 @@ def test_groups_override_those_of_the_images(pixels, subjects):
     check_leakage(train, test, groups_test=["B"] * 7)
     assert leak(train, test, groups_train=["S11"] * 17).groups == ("S11",)
     assert leak(train, test, groups_test=["S0"] * 7).groups == ("S0",)
+
+
+def test_numbers_and_their_names_cannot_be_compared(pixels):
+    """As where two tables were read with other types."""
+    numbers = np.array([1, 2])
+    with pytest.raises(SplitError, match=r"are strings \('1'\).*are not \(1\)"):
+        check_leakage(pixels[:2], pixels[2:4], groups_train=numbers, groups_test=["1", "2"])
+    with pytest.raises(SplitError, match="strings"):
+        check_leakage(pixels[:2], pixels[2:4], groups_train=["1", "2"], groups_test=numbers)
+    check_leakage(pixels[:2], pixels[2:4], groups_train=numbers, groups_test=[3.0, 4.0])
 
 
 def test_without_groups_only_the_images_are_compared(pixels):

@@ -50,6 +50,13 @@ def test_it_predicts_as_the_exported_model(clf):
     assert clf.score(images, clf.predict(images)) == 1
 
 
+def test_no_images_give_no_predictions(clf):
+    none = ImageSequence(cells(2, side=53)[0])[:0]
+    np.testing.assert_array_equal(clf.predict_proba(none), tiny_hybrid().predict_proba(none))
+    assert clf.predict(none).dtype == tiny_hybrid().predict(none).dtype
+    assert len(clf.predict(none)) == len(clf.check_familiarity(none).familiar) == 0
+
+
 def as_files(X, folder):
     files = [folder / f"{i}.png" for i in range(len(X))]
     for file, picture in zip(files, X, strict=True):

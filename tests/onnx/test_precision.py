@@ -18,7 +18,7 @@ from effboost import (
 )
 from effboost._transforms import ImageTransform
 from effboost._utils.onnx_session import start_session
-from effboost.exceptions import PrecisionWarning, UnsupportedInputError
+from effboost.exceptions import LeakageError, PrecisionWarning, UnsupportedInputError
 from effboost.onnx import _export
 from effboost.onnx._precision import to_float16, to_int8
 from effboost.runtime import export_graph
@@ -221,6 +221,16 @@ def dict_of(path):
 def test_settings_that_cannot_work_are_refused(settings, message, tmp_path):
     with pytest.raises(UnsupportedInputError, match=message):
         export_onnx(tiny_hybrid(), tmp_path / "model.onnx", **settings)
+
+
+def test_validation_images_are_those_of_other_subjects(tmp_path):
+    X = ImageSequence(cells(20)[0], groups=np.arange(20) // 4)
+    export = {"precision": "int8", "calibration": X[:16]}
+    with pytest.raises(UnsupportedInputError, match="validation has no images"):
+        export_onnx(tiny_hybrid(), tmp_path / "model.onnx", validation=X[:0], **export)
+    with pytest.raises(LeakageError, match="1 subject"):
+        export_onnx(tiny_hybrid(), tmp_path / "model.onnx", validation=X[15:], **export)
+    assert not list(tmp_path.iterdir())
 
 
 def test_float32_is_the_default(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effboost.exceptions import DatasetError
+from effboost.exceptions import DatasetError, DroppedRowsWarning
 from effboost.onnx import _watch
 from effboost.onnx._watch import resume_table, watch_folder
 
@@ -93,3 +93,31 @@ def test_files_are_yielded_once_they_have_stopped_changing(tmp_path, monkeypatch
     first, *others = happened
     assert first[0] == "first.png"
     assert others == [("growing.bmp", sizes[0]), ("growing.bmp", sizes[1])]
+
+
+def test_what_cannot_be_read_is_left_out_until_it_can(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / "cell.png")
+    later = tmp_path.with_name(f"{tmp_path.name}-later")
+    (tmp_path / "latest").symlink_to(later)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    looks = itertools.count()
+
+    def sleep(seconds):
+        number = next(looks)
+        if number == 1:
+            later.mkdir()
+            (tmp_path / "cell.png").rename(later / "moved.png")
+        if number == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_watch.time, "sleep", sleep)
+    found = []
+    with pytest.warns(DroppedRowsWarning) as warned, pytest.raises(KeyboardInterrupt):
+        found.extend(Path(path).name for path in watch_folder(tmp_path, set(), 0))
+    assert found == ["cell.png", "moved.png"]
+    messages = [str(one.message) for one in warned]
+    assert len(messages) == 2  # once each, not at each look
+    assert "latest' leads to" in messages[0]
+    assert "loop' leads to" in messages[1]
+    with pytest.raises(DatasetError, match="does not exist"):
+        next(watch_folder(tmp_path / "none", set(), 0))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from effboost._utils.atomic_write import name_path
 from effboost._utils.stores import redact
-from effboost.cli._models import can_read_again, list_inputs, load_model
+from effboost.cli._models import can_read_again, list_inputs, load_model, number_images
 from effboost.cli._options import (
     add_command,
     add_format_option,
@@ -96,13 +96,14 @@ def run(arguments: argparse.Namespace) -> None:
     files = FeatureFiles(str(arguments.out), model.get_feature_names_out().tolist())
     start = time.perf_counter()
     with name_path(arguments.out), ExitStack() as stack:
-        written: set[str] = set()
+        positions, written = number_images(images), {}
         if arguments.force:
             files.clear()
         elif arguments.resume:
             written, sample = files.read()
             _check_same_network(model, sample, arguments)
-        rejects = RejectFile.open(arguments, stack)
+            files.renumber(written, positions)
+        rejects = RejectFile.open(arguments, stack, positions)
         rejected = set() if rejects is None else rejects.images
         rest = [
             (i, image)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from effboost._utils.stores import is_url, list_url, redact, url_exists
 
-__all__ = ["can_read_again", "keep_bytes", "list_inputs", "load_model"]
+__all__ = ["can_read_again", "keep_bytes", "list_inputs", "load_model", "number_images"]
 
 
 def load_model(path: Path) -> Any:
@@ -37,6 +37,11 @@ def list_inputs(names: Iterable[str]) -> list[str]:
             "may be credentials: their rows could not be told apart"
         )
     return found
+
+
+def number_images(images: Sequence[str]) -> dict[str, int]:
+    """Return the position of each image, by its name without passwords."""
+    return {redact(image): i for i, image in enumerate(images)}
 
 
 def _expand(names: Iterable[str]) -> Iterator[str]:

@@ -14,7 +14,13 @@ from typing import Any, Final, TextIO
 from effboost._utils.atomic_write import name_path
 from effboost._utils.stores import open_url, redact
 from effboost.cli._cluster import add_cluster_options, open_client
-from effboost.cli._models import can_read_again, keep_bytes, list_inputs, load_model
+from effboost.cli._models import (
+    can_read_again,
+    keep_bytes,
+    list_inputs,
+    load_model,
+    number_images,
+)
 from effboost.cli._options import (
     add_command,
     add_format_option,
@@ -108,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
             _check_continues(model)
             recorded = read_recorded(arguments.out, writer)
             _check_same_model(model, recorded, arguments.out, arguments.white_level)
-        rejects = RejectFile.open(arguments, stack)
+        rejects = RejectFile.open(arguments, stack, number_images(images))
         file = _open(arguments.out, recorded, stack)
         client = stack.enter_context(open_client(arguments))
         predict = partial(_predict, model, client=client, flags=flags, arguments=arguments)

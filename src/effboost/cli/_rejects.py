@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from effboost._utils.atomic_write import name_path
+from effboost._utils.atomic_write import name_path, write_atomic
 from effboost._utils.csv_rows import unescape_formula, write_row
 from effboost.cli._output import check_new, output_path
 from effboost.cli._rows import read_records
@@ -62,6 +64,8 @@ class RejectFile:
         Keep the rows that it has.
     escape_formulas : bool
         Prefix cells that a spreadsheet would treat as formulas with an apostrophe.
+    positions : mapping of str to int
+        Position of each image among all of this run; others have -1 in the rows that are kept.
 
     Attributes
     ----------
@@ -69,10 +73,18 @@ class RejectFile:
         The paths of the images in the table.
     """
 
-    def __init__(self, path: Path, stack: ExitStack, *, resume: bool, escape_formulas: bool):
+    def __init__(
+        self,
+        path: Path,
+        stack: ExitStack,
+        *,
+        resume: bool,
+        escape_formulas: bool,
+        positions: Mapping[str, int],
+    ):
         self._path, self._escape = path, escape_formulas
         self.images: set[str] = set()
-        size = self._read() if resume and path.exists() else 0
+        size = self._read(positions) if resume and path.exists() else 0
         with name_path(path):
             if size:
                 # Remove an incomplete row.
@@ -88,7 +100,9 @@ class RejectFile:
                 self._file.flush()
 
     @classmethod
-    def open(cls, arguments: argparse.Namespace, stack: ExitStack) -> RejectFile | None:
+    def open(
+        cls, arguments: argparse.Namespace, stack: ExitStack, positions: Mapping[str, int]
+    ) -> RejectFile | None:
         """Open the file of --rejects, or return None without the option."""
         if arguments.rejects is None:
             return None
@@ -97,6 +111,7 @@ class RejectFile:
             stack,
             resume=arguments.resume,
             escape_formulas=arguments.escape_formulas,
+            positions=positions,
         )
 
     def write(self, reject: Any) -> None:
@@ -115,9 +130,13 @@ class RejectFile:
             f"{str(self._path)!r}"
         )
 
-    def _read(self) -> int:
-        """Read the paths in the file, and return its size up to the last complete row."""
-        size = 0
+    def _read(self, positions: Mapping[str, int]) -> int:
+        """Read the paths in the file, and return its size up to the last complete row.
+
+        Positions among other images than those of this run are corrected.
+        """
+        size, changed = 0, False
+        corrected = io.StringIO(newline="")
         for number, record in enumerate(read_records(self._path, _is_whole), 1):
             cells = next(csv.reader([record.decode("utf-8", "surrogateescape")], strict=True), [])
             if len(cells) != len(_columns()) or (number == 1 and cells != list(_columns())):
@@ -127,8 +146,16 @@ class RejectFile:
                     "--resume"
                 )
             if number > 1:
-                self.images.add(unescape_formula(cells[0]) if self._escape else cells[0])
+                image = unescape_formula(cells[0]) if self._escape else cells[0]
+                self.images.add(image)
+                former, cells[1] = cells[1], str(positions.get(image, -1))
+                changed = changed or former != cells[1]
+            write_row(corrected, cells)
             size += len(record)
+        if changed:
+            content = corrected.getvalue().encode("utf-8", "surrogateescape")
+            write_atomic(self._path, content)
+            return len(content)
         return size
 
 

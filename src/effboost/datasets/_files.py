@@ -7,6 +7,7 @@ import mimetypes
 import os
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +73,13 @@ class _Walk:
     images: list[Path] = dataclasses.field(default_factory=list)
     others: Counter[str] = dataclasses.field(default_factory=Counter)
     visits: Counter[tuple[int, int]] = dataclasses.field(default_factory=Counter)
+    left_out: Callable[[str], object] | None = None
+
+    def fail(self, problem: str, cause: OSError | None = None) -> None:
+        """Raise an error, or tell what is left out."""
+        if self.left_out is None:
+            raise DatasetError(problem) from cause
+        self.left_out(problem)
 
 
 def check_folder(root: str | os.PathLike[str]) -> Path:
@@ -83,7 +91,9 @@ def check_folder(root: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
+def find_images(
+    folder: Path, left_out: Callable[[str], object] | None = None
+) -> tuple[list[Path], Counter[str]]:
     """Find the images of a folder, at any depth, by their suffixes.
 
     Links are followed, except to a folder that contains them. A broken link with the suffix of an
@@ -93,6 +103,9 @@ def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
     ----------
     folder : path
         The folder, which exists.
+    left_out : callable, default=None
+        Called with the reason for each folder or link that cannot be read, and is left out. None
+        raises an error.
 
     Returns
     -------
@@ -106,7 +119,7 @@ def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
     DatasetError
         If a folder cannot be read, or a link to a folder is broken.
     """
-    walk = _Walk()
+    walk = _Walk(left_out=left_out)
     _visit(folder, Path(), (), walk)
     return sorted(walk.images), walk.others
 
@@ -129,32 +142,39 @@ def _visit(root: Path, below: Path, parents: tuple[tuple[int, int], ...], walk: 
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise DatasetError(f"{str(folder)!r} cannot be read: {error}") from error
+        walk.fail(f"{str(folder)!r} cannot be read: {error}", error)
+        return
     own = (status.st_dev, status.st_ino)
     if own in parents:
         return
     walk.visits[own] += 1
     if walk.visits[own] > _MAX_VISITS:
-        raise DatasetError(
-            f"more than {_MAX_VISITS} links lead to {str(folder)!r}: remove some of them"
-        )
+        walk.fail(f"more than {_MAX_VISITS} links lead to {str(folder)!r}: remove some of them")
+        return
     for entry in entries:
         if _is_hidden(entry.name):
             continue
-        if entry.is_dir():
+        if _is(entry, os.DirEntry.is_dir):
             _visit(root, below / entry.name, (*parents, own), walk)
             continue
         suffix = Path(entry.name).suffix.lower()
         if suffix in SUFFIXES:
             walk.images.append(below / entry.name)
-        elif not suffix and entry.is_symlink() and not entry.is_file():
+        elif not suffix and entry.is_symlink() and not _is(entry, os.DirEntry.is_file):
             goal = str(Path(entry.path).readlink())
-            raise DatasetError(
+            walk.fail(
                 f"the link {entry.path!r} leads to {goal!r}, which does not exist: correct or "
                 "remove it"
             )
         elif suffix in _OTHER_IMAGES or _is_image_type(entry.name):
             walk.others[suffix] += 1
+
+
+def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    try:
+        return kind(entry)
+    except OSError:  # a link to itself, or a folder of a network that is gone
+        return False
 
 
 def _is_image_type(name: str) -> bool:

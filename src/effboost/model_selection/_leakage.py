@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
 from effboost._utils.columns import check_groups
-from effboost.exceptions import LeakageError
+from effboost.exceptions import LeakageError, SplitError
 
 __all__ = ["check_fold_leakage", "check_group_leakage", "check_leakage"]
 
@@ -40,7 +40,7 @@ def check_leakage(
     LeakageError
         If a subject or an image is in both parts. The error lists them.
     SplitError
-        If the subject of an image is missing.
+        If the subject of an image is missing, or only one part names its subjects by strings.
 
     Examples
     --------
@@ -94,8 +94,14 @@ def _names(images: ImageSequence) -> list[str]:
 def _shared_groups(train: Any, test: Any) -> list[Any]:
     if train is None or test is None:
         return []
-    sides = (set(check_groups(groups).tolist()) for groups in (train, test))
-    return sorted(set.intersection(*sides), key=str)
+    sides = [check_groups(groups).tolist() for groups in (train, test)]
+    kinds = {isinstance(side[0], str): side[0] for side in sides if side}
+    if len(kinds) > 1:
+        raise SplitError(
+            f"the subjects of one part are strings ({kinds[True]!r}), and those of the other are "
+            f"not ({kinds[False]!r}), so they cannot be compared: convert one of them"
+        )
+    return sorted(set.intersection(*map(set, sides)), key=str)
 
 
 def _shared_images(

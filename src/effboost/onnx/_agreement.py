@@ -12,6 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from effboost._images import ImageSequence
 from effboost._utils.threads import count_threads, map_ordered
 from effboost.exceptions import UnsupportedInputError
+from effboost.model_selection._leakage import check_group_leakage
 from effboost.onnx._model import OnnxModel
 
 __all__ = ["Agreement", "choose_evenly", "compare", "split_images"]
@@ -53,12 +54,17 @@ def split_images(
     ------
     UnsupportedInputError
         If there are too few images or subjects.
+    LeakageError
+        If a subject of `images` is also in `validation`.
     """
     if len(images) < _FEWEST:
         raise UnsupportedInputError(
             f"calibration has {len(images)} images; pass {_FEWEST} or more training images"
         )
     if validation is not None:
+        if not len(validation):
+            raise UnsupportedInputError("validation has no images; pass some of other subjects")
+        check_group_leakage(images.groups, validation.groups)
         return images, validation
     groups = np.arange(len(images)) if images.groups is None else images.groups
     if len(np.unique(groups)) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from effboost._familiarity import ALPHA, FamiliarityTable, check_alpha
+from effboost._familiarity import ALPHA, REASONS, FamiliarityTable, check_alpha
 from effboost._images import ImageSequence, as_images
 from effboost._utils.compat import DocumentedMixin
 from effboost._utils.decision import MostProbableMixin, predict_with_flags
@@ -143,7 +144,7 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
             self._check_row(row, images, index)
             return row
 
-        return np.stack(list(map_ordered(work, range(len(images)), count_threads())))
+        return self._join(map_ordered(work, range(len(images)), count_threads()))
 
     def predict(self, X: Any, *, flags: bool = False) -> Any:
         """Predict the class of images.
@@ -210,8 +211,11 @@ class OnnxClassifier(DocumentedMixin, MostProbableMixin, ClassifierMixin, BaseEs
             return row, p_value, outside
 
         rows = list(map_ordered(work, range(len(images)), count_threads()))
-        probabilities, p_values, outside = zip(*rows, strict=True)
-        return np.stack(probabilities), np.array(p_values), np.stack(outside)
+        outside = np.array([row[2] for row in rows], dtype=bool).reshape(-1, len(REASONS) - 1)
+        return self._join(row[0] for row in rows), np.array([row[1] for row in rows]), outside
+
+    def _join(self, rows: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        return np.array(list(rows), dtype=np.float32).reshape(-1, len(self.classes_))
 
     def _check_row(self, row: npt.NDArray[np.float32], images: ImageSequence, index: int) -> None:
         fault = find_fault(row[None], 1, len(self._open().description.classes))

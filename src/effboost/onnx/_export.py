@@ -110,6 +110,8 @@ def export_onnx(
         If the model is of another class, its head cannot be exported, or its transform has
         ``foreground=True`` or stain normalisation; if `calibration` is missing or too small; or if
         the classes agree for less than ``min_agreement - 0.1`` of the validation images.
+    LeakageError
+        If a subject of `calibration` is also in `validation`.
     RuntimeUnavailableError
         If its network cannot be exported, or the files of ONNX Runtime Web are missing or changed.
     MissingDependencyError

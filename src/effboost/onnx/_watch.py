@@ -6,12 +6,13 @@ import csv
 import io
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from effboost._utils.csv_rows import write_row
-from effboost.datasets._files import find_images
-from effboost.exceptions import DatasetError
+from effboost.datasets._files import check_folder, find_images
+from effboost.exceptions import DatasetError, DroppedRowsWarning
 
 __all__ = ["resume_table", "watch_folder"]
 
@@ -52,7 +53,8 @@ def watch_folder(folder: Path, known: set[str], interval: float) -> Iterator[str
     """Yield the images that are in a folder, and those that arrive there, for ever.
 
     An image is yielded when its size and time have not changed between two looks, so that another
-    program can finish writing it; and again, if they change later.
+    program can finish writing it; and again, if they change later. Folders and links that cannot be
+    read are left out, with a warning for each, until they can.
 
     Parameters
     ----------
@@ -65,8 +67,16 @@ def watch_folder(folder: Path, known: set[str], interval: float) -> Iterator[str
     """
     seen: dict[str, tuple[int, int]] = {}
     done: dict[str, tuple[int, int]] = {}
+    told: set[str] = set()
+
+    def tell(problem: str) -> None:
+        if problem not in told:
+            warnings.warn(f"{problem}; it is left out until then", DroppedRowsWarning, stacklevel=2)
+        told.add(problem)
+
+    check_folder(folder)
     while True:
-        images, _ = find_images(folder)
+        images, _ = find_images(folder, tell)
         for path in (str(folder / image) for image in images):
             if path in known:
                 continue
