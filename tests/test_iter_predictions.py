@@ -5,8 +5,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier
 
@@ -18,6 +21,7 @@ from effboost import (
     iter_predictions,
     predict_images,
 )
+from effboost._iter_predictions import adapts_to_call
 from effboost.exceptions import DroppedRowsWarning, ImageDecodeError, ImageNotFoundError
 
 
@@ -191,6 +195,15 @@ def test_a_classifier_that_adapts_to_a_call_sees_all_images_at_once(pixels, thre
     np.testing.assert_array_equal(table.probabilities, expected)
     found = [p.probabilities for p in iter_predictions(clf, darker, block_size=20)]
     np.testing.assert_array_equal(found, expected)
+    few = SiteAdaptedClassifier(LogisticRegression(C=0.5), adapt=adapt, min_samples=2)
+    heads = {"classifier": [few, clone(few).set_params(estimator__C=2)]}
+    plain = HybridClassifier(tiny_featurizer(), LogisticRegression())
+    chosen = GridSearchCV(plain, heads, cv=2).fit(pixels, three_classes)
+    assert not adapts_to_call(plain.fit(pixels, three_classes))
+    for outer in (chosen, FrozenEstimator(chosen)):
+        assert adapts_to_call(outer) == (adapt is not None)
+        found = predict_images(outer, darker, block_size=20).probabilities
+        np.testing.assert_array_equal(found, outer.predict_proba(darker))
     one_by_one = [clf.predict_proba(darker[:20])[0], clf.predict_proba(darker)[0]]
     assert np.array_equal(*one_by_one) == (adapt is None)
 

@@ -258,9 +258,18 @@ def adapts_to_call(clf: Any) -> bool:
     clf : classifier
         On images, fitted or not.
     """
-    return any(
-        getattr(part, "_adapts_to_call", False) for part in [clf, *clf.get_params().values()]
-    )
+    todo, seen = [clf], set()
+    while todo:
+        part = todo.pop()
+        if isinstance(part, list | tuple):
+            todo.extend(part)
+        elif hasattr(part, "predict") and id(part) not in seen:
+            if getattr(part, "_adapts_to_call", False):
+                return True
+            seen.add(id(part))
+            # Its parameters, and what was fitted: of a search, only the latter is the chosen one.
+            todo.extend(getattr(part, "__dict__", {}).values())
+    return False
 
 
 def images_for(clf: Any, X: Any) -> ImageSequence:

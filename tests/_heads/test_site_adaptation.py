@@ -2,15 +2,22 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, LinearBoostedClassifier, SiteAdaptedClassifier
 from effboost._heads.site_adaptation import correct_prior
+from effboost.exceptions import UnsupportedInputError
 
 
 def head(**options):
@@ -130,3 +137,55 @@ def test_a_class_without_weight_stays_impossible():
     assert np.isfinite(found).all()
     assert (found[:, 2] == 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    "weighted",
+    [
+        LogisticRegression(class_weight="balanced"),
+        make_pipeline(StandardScaler(), LogisticRegression(class_weight={0: 3, 1: 1})),
+        XGBClassifier(scale_pos_weight=9),
+    ],
+)
+def test_heads_that_weight_the_classes_cannot_be_corrected(weighted):
+    X, y = make_classification(100, 12, random_state=0)
+    with pytest.raises(UnsupportedInputError, match=r"weight='balanced'|0: 3, 1: 1|weight=9"):
+        SiteAdaptedClassifier(weighted, adapt=None, prior="saerens").fit(X, y)
+    SiteAdaptedClassifier(weighted).fit(X, y)
+    SiteAdaptedClassifier(XGBClassifier(scale_pos_weight=1), prior="saerens").fit(X, y)
+
+
+def test_weights_give_the_prior_that_is_corrected():
+    """As many positive images at the new site as in training: there is nothing to correct."""
+    X, y = make_classification(3000, 12, weights=[0.9], class_sep=0.7, flip_y=0, random_state=0)
+    X, there, y, _ = train_test_split(X, y, test_size=0.5, stratify=y, random_state=0)
+    clf = head(adapt=None, prior="saerens")
+    plain = clf.fit(X, y).predict_proba(there)[:, 1].mean()
+    clf.fit(X, y, sample_weight=np.where(y == 1, 9.0, 1.0))
+    assert clf.prior_[1] == pytest.approx(0.5, abs=0.02)
+    assert clf.predict_proba(there)[:, 1].mean() == pytest.approx(plain, abs=0.03)
+    assert clf.estimator_.predict_proba(there)[:, 1].mean() > plain + 0.1
+
+
+def test_heads_without_weights_or_probabilities_are_refused(sites):
+    X, y, _, _ = sites
+    neighbours = SiteAdaptedClassifier(KNeighborsClassifier())
+    neighbours.fit(X, y, sample_weight=np.ones(len(y)))
+    with pytest.raises(UnsupportedInputError, match="does not take sample_weight"):
+        neighbours.fit(X, y, sample_weight=np.arange(1, len(y) + 1))
+    with pytest.raises(UnsupportedInputError, match="LinearSVC has no predict_proba"):
+        SiteAdaptedClassifier(LinearSVC()).fit(X, y)
+
+
+@pytest.mark.parametrize("outer", [SiteAdaptedClassifier, LinearBoostedClassifier])
+def test_pipelines_in_heads_are_fitted_with_metadata_routing(sites, outer):
+    X, y, _, _ = sites
+    inner = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    weight = np.where(y == "a", 2.0, 1.0)
+    trees = {"trees": XGBClassifier(n_estimators=2)} if outer is LinearBoostedClassifier else {}
+    clf = outer(inner, **trees)
+    expected = [clf.fit(X, y, sample_weight=w).predict_proba(X) for w in (None, weight)]
+    with config_context(enable_metadata_routing=True):
+        found = [clf.fit(X, y, sample_weight=w).predict_proba(X) for w in (None, weight)]
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(*found)

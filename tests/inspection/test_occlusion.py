@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
 from common.networks import tiny_featurizer
-from effboost import HybridClassifier
+from effboost import HybridClassifier, SiteAdaptedClassifier
 from effboost.exceptions import MissingDependencyError, UnsupportedInputError
 from effboost.inspection import occlusion_attribution
 
@@ -139,3 +140,11 @@ def test_missing_package_raises_with_the_extra(pictures, monkeypatch):
     clf = CornerClassifier().fit(pictures, ["a", "b"])
     with pytest.raises(MissingDependencyError, match=r"needs skimage: .*effboost\[explain\]"):
         occlusion_attribution(clf, pictures)
+
+
+def test_a_classifier_that_adapts_to_a_call_is_refused(pixels, three_classes):
+    """Occluded copies of one image are no images of one site."""
+    head = SiteAdaptedClassifier(LogisticRegression(), min_samples=2)
+    clf = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
+    with pytest.raises(UnsupportedInputError, match="adapts to the images of a call"):
+        occlusion_attribution(clf, pixels[:1])

@@ -195,6 +195,12 @@ def test_overlap_with_training_data_is_reported(clf, cells, shown):
     unknown = compared(X_train=paths[30:], groups=None)
     assert "The subjects of the training images are not known" in unknown.html
     assert "Subjects are not known." in unknown.html
+    tested = compared(X_train=paths[30:], groups_train=groups[30:], groups=None)
+    numbered = compared(X_train=paths[30:], groups_train=np.arange(len(paths[30:])), groups=None)
+    for page in (tested, numbered):
+        assert "The subjects of the test images are not known" in page.html
+        assert "No subject and no image is in both" not in page.html
+        assert not [a for a in Page(page.html).all("p") if a.get("role") == "alert"]
     assert not [a for a in Page(unknown.html).all("p") if a.get("role") == "alert"]
 
 

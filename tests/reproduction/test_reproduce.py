@@ -21,7 +21,7 @@ from effboost.exceptions import DatasetError, IncompleteDataWarning, Unsupported
 from effboost.reproduction import reproduce
 from effboost.reproduction._data import join_duplicates, load_data
 from effboost.reproduction._measure import _cpu_milliseconds, describe_networks, measure
-from effboost.reproduction._plan import Plan
+from effboost.reproduction._plan import Plan, _describe
 
 HYBRID = "hybrid_efficientnet_b0"
 TABLES_AND_FIGURES = {
@@ -352,6 +352,24 @@ def test_groups_are_joined_through_other_groups():
     prints = np.array(["1", "2", "2", "3", "3", "4"])
     joined = join_duplicates(groups, prints)
     assert joined.tolist() == ["d", "a+b+c", "a+b+c", "a+b+c", "a+b+c", "e"]
+
+
+def test_a_picture_that_many_share_makes_one_group_with_a_short_name():
+    """As of blank tiles, where each image is its own subject."""
+    prints = np.array(["blank"] * 400 + ["1", "2"])
+    joined = join_duplicates(np.arange(402).astype(str), prints)
+    assert set(joined[:400]) == {"0 and 399 more"}
+    assert joined[400:].tolist() == ["400", "401"]
+
+
+def test_a_function_that_builds_another_network_is_another_setting():
+    def describe(n_features):
+        def build():
+            return TinyNet(n_features)
+
+        return _describe(build)
+
+    assert describe(4) == describe(4) != describe(5)
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
@@ -23,7 +22,12 @@ from effboost._heads.inner_splits import (
     needs_groups,
     split_by_subject,
 )
-from effboost._heads.metadata import check_takes_weights, fit_metadata, takes_weights
+from effboost._heads.metadata import (
+    check_takes_weights,
+    fit_metadata,
+    fit_with_metadata,
+    takes_weights,
+)
 from effboost._heads.out_of_core import trains_from_file
 from effboost._utils.decision import check_probabilities
 from effboost._utils.fit_callbacks import CallbackSteps
@@ -326,11 +330,9 @@ class _HeadRows:
         """Fit a classifier in place; `validation` is for one that stops early."""
         watched = {} if validation is None else {"X_val": validation[0], "y_val": validation[1]}
         if self.groups is None:
-            params, routing = fit_metadata(classifier, weight, None)
-            with config_context(enable_metadata_routing=routing):
-                classifier.fit(self.features, self.target, **params, **watched)
+            fit_with_metadata(classifier, self.features, self.target, weight, None, **watched)
             return
         with split_by_subject(classifier, self.features, self.target, self.images, self.groups):
-            params, routing = fit_metadata(classifier, weight, self.groups)
-            with config_context(enable_metadata_routing=routing):
-                classifier.fit(self.features, self.target, **params, **watched)
+            fit_with_metadata(
+                classifier, self.features, self.target, weight, self.groups, **watched
+            )

@@ -16,7 +16,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from effboost._heads.metadata import check_takes_weights, fit_metadata, takes_weights
+from effboost._heads.metadata import check_takes_weights, fit_with_metadata, takes_weights
 from effboost._utils.columns import check_groups
 from effboost._utils.compat import DocumentedMixin, Interval, fit_context, load_xgboost
 from effboost._utils.decision import most_probable
@@ -240,7 +240,7 @@ def _fit_part(part: Any, rows: Any, target: Any, weight: npt.NDArray[np.float64]
     if not takes_weights(part) and (weight == 1).all():
         return part.fit(rows, target)
     check_takes_weights(part)
-    return part.fit(rows, target, **fit_metadata(part, weight, None)[0])
+    return fit_with_metadata(part, rows, target, weight, None)
 
 
 def _choose_strength(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object, process_routing
@@ -15,7 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 from effboost._utils.compat import BaseSearchCV
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["check_takes_weights", "fit_metadata", "takes_weights"]
+__all__ = ["check_takes_weights", "fit_metadata", "fit_with_metadata", "takes_weights"]
 
 
 def takes_weights(classifier: Any) -> bool:
@@ -78,6 +78,20 @@ def fit_metadata(
         if values is not None and parameter:
             params[parameter] = values
     return params, routing
+
+
+def fit_with_metadata(
+    classifier: Any,
+    X: Any,
+    y: Any,
+    sample_weight: npt.NDArray[Any] | None,
+    groups: npt.NDArray[Any] | None,
+    **more: Any,
+) -> Any:
+    """Fit a classifier with weights and subjects, passed as `fit_metadata` says; return it."""
+    params, routing = fit_metadata(classifier, sample_weight, groups)
+    with config_context(enable_metadata_routing=routing):
+        return classifier.fit(X, y, **params, **more)
 
 
 def _routes(classifier: Any, name: str) -> bool:

@@ -15,10 +15,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from effboost._heads.linear_boosted import LinearBoostedClassifier
-from effboost._heads.metadata import fit_metadata
+from effboost._heads.metadata import check_takes_weights, fit_with_metadata
 from effboost._utils.compat import DocumentedMixin, Interval, StrOptions, fit_context
 from effboost._utils.decision import most_probable
 from effboost._utils.default_estimators import NestedDefaults, seed_children
+from effboost.exceptions import UnsupportedInputError
 
 __all__ = ["SiteAdaptedClassifier"]
 
@@ -49,7 +50,9 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
     prior : {"saerens"} or None, default=None
         "saerens": estimate the frequencies of the classes among the predicted images, and correct
         the probabilities for them [1]_; None: not at all. Without `adapt`, wrong probabilities of
-        an unknown site make it worse.
+        an unknown site make it worse. The head's probabilities have to be those for the weighted
+        frequencies of the training images: classes are weighted by `class_weight` of
+        `HybridClassifier`, not by the head.
     min_samples : int, default=20
         With fewer images in a call, nothing is adapted, with a warning.
     random_state : int, RandomState instance or None, default=None
@@ -146,6 +149,12 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
         -------
         self : object
             The fitted classifier.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If the head has no ``predict_proba``, takes no weights where they differ, or weights the
+            classes by itself although `prior` is given.
         """
         rows, labels = validate_data(self, X, y, dtype=(np.float32, np.float64))
         check_classification_targets(labels)
@@ -153,8 +162,16 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
         self.classes_, target = np.unique(labels, return_inverse=True)
         head = self._child("estimator")
         seed_children([head], check_random_state(self.random_state))
-        params, _ = fit_metadata(head, sample_weight, groups)
-        self.estimator_ = head.fit(rows, target, **params)
+        if not hasattr(head, "predict_proba"):
+            raise UnsupportedInputError(
+                f"{type(head).__name__} has no predict_proba, which SiteAdaptedClassifier needs: "
+                "wrap it in CalibratedClassifierCV, or choose another head"
+            )
+        if not (weight == 1).all():
+            check_takes_weights(head)
+        if self.prior is not None:
+            _check_keeps_frequencies(head)
+        self.estimator_ = fit_with_metadata(head, rows, target, sample_weight, groups)
         share = weight / weight.sum()
         self.mean_: _Floats = share @ rows
         self.scale_: _Floats = np.sqrt(share @ (rows - self.mean_) ** 2)
@@ -224,6 +241,19 @@ class SiteAdaptedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, Ba
         z = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), _SMALLEST)
         aligned: npt.NDArray[Any] = (z * scale + self.mean_).astype(rows.dtype)
         return aligned
+
+
+def _check_keeps_frequencies(head: Any) -> None:
+    """Check that a head does not weight the classes by itself, in any part."""
+    neutral: dict[str, tuple[Any, ...]] = {"class_weight": (None,), "scale_pos_weight": (None, 1)}
+    for name, value in head.get_params().items():
+        own = name.rpartition("__")[2]
+        if own in neutral and not any(value is one or value == one for one in neutral[own]):
+            raise UnsupportedInputError(
+                f"the head has {name}={value!r}, so its probabilities are not those for the "
+                'frequencies of the training images, which prior="saerens" corrects: weight the '
+                "classes by class_weight of HybridClassifier, or by sample_weight"
+            )
 
 
 def correct_prior(probabilities: _Floats, prior: _Floats) -> _Floats:

@@ -14,7 +14,8 @@ from torch import nn
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._featurizer_keywords import build_featurizer
-from effboost._images import ImageSequence, as_images
+from effboost._images import ImageSequence
+from effboost._iter_predictions import images_for
 from effboost._utils.compat import load_torchvision
 from effboost.backbones import BackboneSpec
 
@@ -197,7 +198,7 @@ class SubjectVotingClassifier(VotingClassifier):
             The fitted classifier.
         """
         if groups is not None:
-            X = ImageSequence(np.asarray(as_images(X)), groups=groups)
+            X = ImageSequence(np.asarray(images_for(self, X)), groups=groups)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         super().fit(X, y, **weights)
         return self

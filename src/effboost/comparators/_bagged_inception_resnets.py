@@ -20,7 +20,8 @@ from torch import nn
 from effboost._cnn_classifier import CNNClassifier
 from effboost._featurizer import ImageFeaturizer
 from effboost._featurizer_keywords import build_featurizer
-from effboost._images import ImageSequence, as_images
+from effboost._images import ImageSequence
+from effboost._iter_predictions import images_for
 from effboost._transforms import Augmentation
 from effboost._transforms.foreground import cell_box, otsu_threshold
 from effboost._utils.compat import Interval, StrOptions, fit_context
@@ -250,7 +251,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         return probabilities
 
     def _images(self, X: Any) -> ImageSequence:
-        images = as_images(X)
+        images = images_for(self, X)
         return images.map(crop_to_cell) if self.crop else images
 
     def _bags(self, rows: LabelledImages, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:

@@ -274,6 +274,7 @@ class _Reporter:
         self.common: dict[str, Any] = {
             "y_true": sample.labels,
             "groups": subjects,
+            "groups_known": sample.groups is not None,
             "shared_subjects": len(shared),
             "confidence": confidence,
             "seconds": seconds,

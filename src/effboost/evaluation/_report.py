@@ -64,7 +64,7 @@ class EvaluationReport:
     probabilities : ndarray of shape (n_samples, n_classes) or None
         Out-of-fold probabilities.
     groups : ndarray of shape (n_samples,)
-        The subject of each image.
+        The subject of each image; its position if subjects are not known.
     fold : ndarray of shape (n_samples,)
         The fold in which an image was tested.
     shared_subjects : int
@@ -89,6 +89,8 @@ class EvaluationReport:
         position of the site among the sorted ones. Empty otherwise.
     estimators : tuple of classifier
         The fitted classifier of each fold; empty unless ``return_estimator=True``.
+    groups_known : bool
+        Whether the subjects are known. If not, each image is treated as its own.
 
     Examples
     --------
@@ -123,6 +125,7 @@ class EvaluationReport:
     evals_result: tuple[dict[str, dict[str, list[float]]], ...] = ()
     sites: Mapping[str, SiteResult] = dataclasses.field(default_factory=dict)
     estimators: tuple[Any, ...] = ()
+    groups_known: bool = True
 
     @property
     def n_subjects(self) -> int:

@@ -11,6 +11,7 @@ from scipy.special import logit
 from sklearn.utils.validation import check_is_fitted
 
 from effboost._images import ImageSequence, as_images
+from effboost._iter_predictions import adapts_to_call
 from effboost._utils.compat import load_extra
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._attribution import Attribution
@@ -56,8 +57,8 @@ def occlusion_attribution(
     Raises
     ------
     UnsupportedInputError
-        If the classifier has neither method, does not return one score for each class, or an
-        argument is out of range.
+        If the classifier has neither method, does not return one score for each class, or adapts to
+        all images of a call, such as `SiteAdaptedClassifier`; or an argument is out of range.
     ImageDecodeError
         If an image cannot be read.
     MissingDependencyError
@@ -89,6 +90,11 @@ def occlusion_attribution(
         raise UnsupportedInputError(
             f"{type(clf).__name__} has neither predict_proba nor decision_function, so the change "
             "of its decision cannot be measured"
+        )
+    if adapts_to_call(clf):
+        raise UnsupportedInputError(
+            f"{type(clf).__name__} adapts to the images of a call, so occluded copies of one image "
+            "would be decided on like images of another site"
         )
     if n_segments < 2:
         raise UnsupportedInputError(f"n_segments={n_segments!r} must be 2 or more")

@@ -134,7 +134,8 @@ class HTMLReport:
             )
         if X_train is None and y_train is not None:
             raise UnsupportedInputError("y_train are the labels of X_train: give X_train, too")
-        images = as_images(X, image_shape=clf.get_params().get("featurizer__image_shape"))
+        shape = clf.get_params().get("featurizer__image_shape")
+        images = as_images(X, image_shape=shape)
         evaluation = evaluate(
             clf,
             images,
@@ -148,7 +149,7 @@ class HTMLReport:
         )
         training = findings = None
         if X_train is not None:
-            known = as_images(X_train)
+            known = as_images(X_train, image_shape=shape)
             findings = compare_with_training(known, images, groups_train, evaluation)
             if groups_train is None:
                 groups_train = known.groups

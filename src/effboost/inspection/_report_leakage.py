@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from effboost._images import ImageSequence
@@ -22,9 +21,7 @@ def find_leakage(
 ) -> list[dict[str, Any]]:
     """Report subjects and images in both training and test data, and repeated images."""
     findings = []
-    # The subjects that evaluate assumes if none are given.
-    unknown = np.array_equal(found.groups, np.arange(len(found.groups)))
-    if unknown:
+    if not found.groups_known:
         findings.append(
             _finding(
                 "Subjects are not known.",
@@ -52,7 +49,7 @@ def find_leakage(
                 alarm=True,
             )
         )
-    elif not unknown:
+    elif found.groups_known:
         findings.append(
             _finding(
                 "No subject is in both training and test data.",
@@ -70,18 +67,20 @@ def compare_with_training(
 ) -> list[dict[str, Any]]:
     """Report whether the model was tested on subjects or images that it was fitted on."""
     known = training.groups if groups_train is None else groups_train
-    tested = evaluation.groups if known is not None else None
+    tested = evaluation.groups if evaluation.groups_known else None
     try:
         check_leakage(training, images, groups_train=known, groups_test=tested)
     except LeakageError as error:
         return [_finding("Training and test data overlap.", f"{error}.", alarm=True)]
     compared = "Training and test images were compared by "
-    if known is None:
+    if known is None or tested is None:
+        which = "training images are not known (groups_train)"
+        if known is not None:
+            which = "test images are not known (groups)"
         return [
             _finding(
                 "No image is in both training and test data.",
-                f"{compared}the bytes of their files. The subjects of the training images are not "
-                "known (groups_train).",
+                f"{compared}the bytes of their files. The subjects of the {which}.",
             )
         ]
     return [

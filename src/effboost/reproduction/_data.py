@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 from effboost._images import ImageSequence
+from effboost._utils.class_names import LONGEST_NAME
 from effboost.datasets import (
     load_cnmc,
     load_image_folder,
@@ -239,8 +240,15 @@ def join_duplicates(groups: npt.NDArray[Any], prints: npt.NDArray[Any]) -> npt.N
     size = print_codes.max() + 1
     links = coo_array((np.ones(len(groups)), (group_codes, print_codes)), shape=(size, size))
     part = connected_components(links, directed=False)[1][: len(names)]
-    common = {p: "+".join(names[part == p]) for p in np.unique(part)}
+    common = {p: _name_together(names[part == p].tolist()) for p in np.unique(part)}
     return np.array([common[p] for p in part])[group_codes]
+
+
+def _name_together(names: list[str]) -> str:
+    joined = "+".join(names)
+    if len(joined) <= LONGEST_NAME:
+        return joined
+    return f"{names[0][:100]} and {len(names) - 1:,} more"
 
 
 def _count_shared(values: npt.NDArray[Any], split: Split) -> int:

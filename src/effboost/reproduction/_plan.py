@@ -11,6 +11,7 @@ import numpy as np
 
 from effboost._extraction.cache import digest_of
 from effboost._utils.versions import find_versions
+from effboost.backbones import build_backbone, get_backbone_spec
 from effboost.comparators import COMPARATORS
 from effboost.reproduction._data import Data, Split
 from effboost.reproduction._measure import describe_networks
@@ -94,7 +95,7 @@ class Plan:
         described = {
             "system": name,
             "settings": settings
-            | {"weights": str(weights), "backbone": _stable_name(settings.get("backbone"))},
+            | {"weights": str(weights), "backbone": _describe(settings.get("backbone"))},
             "quick": self.quick,
             "positive": self.positive,
             "images": [data.prints[rows].tolist() for rows in parts],
@@ -105,8 +106,10 @@ class Plan:
         return digest_of(described).hex()
 
 
-def _stable_name(backbone: Any) -> str:
-    """Return a name of a backbone that is the same in each process."""
-    if callable(backbone):
-        return f"{backbone.__module__}.{getattr(backbone, '__qualname__', backbone)}"
-    return str(backbone)
+def _describe(backbone: Any) -> str:
+    """Describe a backbone in the same words in each process; a function by what it builds."""
+    if not callable(backbone):
+        return str(backbone)
+    network = build_backbone(get_backbone_spec(backbone), None, seed=0)
+    sizes = {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    return f"{network}\n{sizes}"
