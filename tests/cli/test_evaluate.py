@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,6 +209,28 @@ def test_an_html_report_and_a_model_card_are_written(folder, weights, tmp_path, 
     assert card.read_text(encoding="utf-8").startswith("# Model card")
 
 
+def test_files_are_not_overwritten(folder, weights, tmp_path, capsys):
+    """Checked before the work, which is not started here: there are no such weights."""
+    table, page, out = folder / "labels.csv", tmp_path / "r.html", tmp_path / "out"
+    before = table.read_bytes()
+    page.write_text("mine")
+    out.mkdir()
+    (out / "report_subjects.png").write_text("mine")
+    nothing = tmp_path / "none.pth"
+    for options, message in (
+        (("--model-card", table), "labels.csv' exists: name another file, or give --force"),
+        (("--report", page), "r.html' exists"),
+        (("--out", out), "report_subjects.png' exists: name another --out, or give --force"),
+        (("--report", tmp_path / "x.html", "--model-card", out / "../x.html"), "the same file"),
+        (("--report", tmp_path / "x.pdf"), "--report writes HTML"),
+        (("--report", page, "--out", out, "--force"), "none.pth"),
+    ):
+        assert run(folder, nothing, *map(str, options)) == 1
+        assert message in capsys.readouterr().err
+    assert table.read_bytes() == before
+    assert page.read_text() == "mine"
+
+
 @pytest.mark.parametrize("option", ["--report", "--model-card"])
 def test_unwritable_file_raises_before_the_work(folder, weights, option, capsys):
     assert run(folder, weights, option, str(folder)) == 1
@@ -238,10 +261,15 @@ def test_sites_are_read_from_a_column_or_from_names(folder, weights, capsys):
 
 
 def test_sites_in_names_of_files():
-    data = Bunch(table={}, paths=np.array(["x/A_1.png", "x/B_2.png"], dtype=object))
-    assert find_sites(data, r"([AB])_") == ["A", "B"]
-    with pytest.raises(ValueError, match=r"finds no site in 'x/B_2\.png'"):
-        find_sites(data, r"(A)_")
+    root = Path("A_study/x")
+    data = Bunch(table={}, paths=np.array([f"{root}/A_1.png", f"{root}/B_2.png"], dtype=object))
+    assert find_sites(data, r"([AB])_", root) == ["A", "B"]
+    assert find_sites(data, r"^([AB])_", root) == ["A", "B"]
+    with pytest.raises(ValueError, match=r"finds no site in 'A_study/x/B_2\.png'"):
+        find_sites(data, r"(A)_", root)
     for pattern in ("A_", "(A"):
         with pytest.raises(ValueError, match="must be a regular expression with one group"):
-            find_sites(data, pattern)
+            find_sites(data, pattern, root)
+    data.table = {"lab": ["A", ""]}
+    with pytest.raises(ValueError, match=r"1 of the 2 images have no site in column 'lab', .*B_2"):
+        find_sites(data, "lab", root)

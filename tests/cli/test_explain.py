@@ -85,7 +85,7 @@ def test_heads_without_a_sum_are_explained_by_occlusion(fitted, new_cells, tmp_p
     path = effboost.save(clf.fit(images, ["ALL", "HEM"] * 10), tmp_path / "forest.effboost")
     assert explain(path, images[0], "--out", tmp_path / "maps") == 0
     assert len(list((tmp_path / "maps").iterdir())) == 1
-    assert explain(path, images[0], "--out", tmp_path / "maps", "--method", "exact") == 1
+    assert explain(path, images[0], "--out", tmp_path / "maps", "--force", "--method", "exact") == 1
     assert "the head is RandomForestClassifier" in capsys.readouterr().err
 
 
@@ -140,7 +140,7 @@ def test_nearest_training_images_are_drawn_below(model_file, training, tmp_path,
 
 def test_folder_of_training_images_is_checked(model_file, training, tmp_path, capsys):
     image = list_images(training)[0]
-    chosen = (image, "--out", tmp_path / "maps")
+    chosen = (image, "--out", tmp_path / "maps", "--force")
     assert explain(model_file, *chosen, "--target", "label", "--drop-class", "HEM") == 1
     assert "--target and --drop-class describe the folder of --train" in capsys.readouterr().err
     table = (training / "labels.csv").read_text().splitlines()
@@ -153,3 +153,20 @@ def test_folder_of_training_images_is_checked(model_file, training, tmp_path, ca
     (training / "labels.csv").write_text("\n".join(rows).replace("HEM", "MONO"))
     assert explain(model_file, *chosen, "--train", training, "--part", "train") == 1
     assert "y_train has the classes ['MONO']" in capsys.readouterr().err
+
+
+def test_images_and_former_maps_are_not_overwritten(model_file, new_cells, tmp_path, capsys):
+    image = next(iter(sorted((new_cells / "slide1").glob("*.png"))))
+    before = image.read_bytes()
+    for force in ((), ("--force",)):
+        assert explain(model_file, image, "--out", image.parent, *force) == 1
+        assert f"{str(image)!r} is one of the images" in capsys.readouterr().err
+    out = tmp_path / "maps"
+    assert explain(model_file, image, "--out", out) == 0
+    (out / image.name).write_bytes(b"mine")
+    assert explain(model_file, image, "--out", out) == 1
+    assert "exists: name another --out, or give --force" in capsys.readouterr().err
+    assert (out / image.name).read_bytes() == b"mine"
+    assert explain(model_file, image, "--out", out, "--force") == 0
+    assert (out / image.name).read_bytes() != b"mine"
+    assert image.read_bytes() == before

@@ -105,3 +105,10 @@ def test_an_exported_file_is_described(onnx_file, capsys, format):
     else:
         assert "ONNX graph" in text
         assert "ALL, HEM" in text
+
+
+def test_the_file_is_named_by_its_kind(model_file, tmp_path, capsys):
+    for name in ("cells.effboost", "cells"):
+        assert export(model_file, "--out", tmp_path / name) == 1
+        assert "name the file .onnx" in capsys.readouterr().err
+    assert not list(tmp_path.glob("cells*"))

@@ -107,6 +107,8 @@ def test_existing_model_is_not_overwritten_without_force(folder, tmp_path, capsy
     assert "exists: name another file, or give --force" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert fit(folder, out, "--frozen", "--force") == 0
+    assert fit(folder, tmp_path / "m.onnx", "--frozen") == 1
+    assert "a model is saved as .effboost; effboost export makes" in capsys.readouterr().err
     assert effboost.load(out).classes_.size == 3
 
 

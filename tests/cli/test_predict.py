@@ -208,6 +208,9 @@ def test_output_is_not_overwritten_without_force(model_file, new_cells, tmp_path
     assert "exists: name another file, or give --force" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert predict(model_file, new_cells, "--out", out, "--force") == 0
+    for name in ("p.json", "p.xlsx"):
+        assert predict(model_file, new_cells, "--out", tmp_path / name) == 1
+        assert f"{name}' would be CSV: name it .csv" in capsys.readouterr().err
     assert len(read(out.read_text())) == 20
 
 

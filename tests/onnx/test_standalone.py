@@ -267,6 +267,19 @@ def test_the_container_has_all_files_and_no_rights(folder):
     assert '"$PWD/cells:/cells:ro"' in "\n".join(lines)
 
 
+def test_a_table_is_not_overwritten_without_force(folder, tmp_path):
+    save_all(tmp_path / "cells", ["png"])
+    out = tmp_path / "results.csv"
+    out.write_text("mine")
+    words = (tmp_path / "cells", "--out", out)
+    done = predict(folder, *words)
+    assert done.returncode == 1
+    assert f"{str(out)!r} exists: name another --out, or give --force" in done.stderr
+    assert out.read_text() == "mine"
+    assert predict(folder, *words, "--force").returncode == 0
+    assert len(rows_of(out.read_text())) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -90,7 +90,7 @@ class ImageTransform(ParameterSet):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
-        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "image_size": [Interval(Integral, 2, None, closed="left"), None],
         "normalize": [StrOptions({"unit", "imagenet", "backbone"}), tuple],
         "stain": [StrOptions(set(STAINS)), None],
         "foreground": ["boolean", StrOptions({"masked"})],

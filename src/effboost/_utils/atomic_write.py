@@ -13,6 +13,22 @@ from typing import BinaryIO
 __all__ = ["check_empty_folder", "name_path", "new_folder", "open_atomic", "write_atomic"]
 
 
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Check that a path can name a file.
+
+    Raises
+    ------
+    IsADirectoryError, FileNotFoundError
+        If it is a folder, or its folder does not exist.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise IsADirectoryError(f"{str(file)!r} is a folder; name a file")
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of {str(file)!r} does not exist")
+    return file
+
+
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write a file in one step, text as UTF-8."""
     with open_atomic(path) as file:
@@ -48,8 +64,13 @@ def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ------
     binary file
         The temporary file, open for writing and reading.
+
+    Raises
+    ------
+    IsADirectoryError, FileNotFoundError
+        As `check_target`.
     """
-    target = Path(path)
+    target = check_target(path)
     # In the same folder, since renaming is atomic only within a file system.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from effboost.cli._options import (
     make_estimator,
 )
 from effboost.cli._output import (
-    check_folder,
     check_page,
+    check_report,
     print_json,
     write_pages,
     write_predictions,
@@ -64,17 +65,23 @@ def add_parser(commands: Any) -> None:
     add("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
     add("--out", type=Path, metavar="FOLDER", help="write JSON, text, CSV and PNG there")
     add("--report", type=Path, metavar="FILE", help="write an HTML report with heat maps there")
+    add("--force", action="store_true", help="overwrite what --out, --report or --model-card name")
     add("--model-card", type=Path, metavar="FILE", help="write a model card as Markdown there")
     add_format_option(parser, csv="the prediction of each image", json="the whole report")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    force = arguments.force
     if arguments.out is not None:
-        check_folder(arguments.out)
-    for file in (arguments.report, arguments.model_card):
-        if file is not None:
-            check_page(file)
+        check_report(arguments.out, force=force)
+    pages = [file for file in (arguments.report, arguments.model_card) if file is not None]
+    for file in pages:
+        check_page(file, force=force)
+    if len(set(map(os.path.realpath, pages))) < len(pages):
+        raise ValueError("--report and --model-card name the same file")
+    if arguments.report is not None and arguments.report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--report writes HTML: name {str(arguments.report)!r} .html")
     data = load_data(arguments)
     estimator = make_estimator(arguments)
     from effboost import evaluate
@@ -84,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         data.images,
         data.target,
         groups=data.groups,
-        sites=None if arguments.site is None else find_sites(data, arguments.site),
+        sites=None if arguments.site is None else find_sites(data, arguments.site, arguments.data),
         cv=arguments.folds,
         pos_label=arguments.positive,
         return_estimator=bool(arguments.report or arguments.model_card),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
         help='files; folders, at any depth; "-" for a list of paths on stdin',
     )
     add("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where to write")
+    add("--force", action="store_true", help="overwrite heat maps in --out")
     add("--class", dest="output", metavar="CLASS", help="class to explain (default: predicted)")
     add(
         "--method",
@@ -70,12 +71,15 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.out)
     images = list_inputs(arguments.images)
+    targets = dict(zip(images, _name_maps(images, arguments.out), strict=True))
+    _check_targets(targets.values(), images, force=arguments.force)
     model = load_model(arguments.model)
     output = _check_class(model, arguments.output)
     training = _load_training(model, arguments)
+    if training is not None:
+        _check_targets(targets.values(), training.paths, force=True)
     from tqdm.auto import tqdm
 
-    targets = dict(zip(images, _name_maps(images, arguments.out), strict=True))
     arguments.out.mkdir(parents=True, exist_ok=True)
     n_failed = 0
     with tqdm(
@@ -119,6 +123,16 @@ def _name_maps(images: list[str], folder: Path) -> Iterator[Path]:
         yield folder / f"{name}.png"
 
 
+def _check_targets(targets: Collection[Path], images: Iterable[str], *, force: bool) -> None:
+    """Check that heat maps replace no image, and no other file without --force."""
+    sources = {os.path.realpath(image) for image in images}
+    for target in targets:
+        if os.path.realpath(target) in sources:
+            raise FileExistsError(f"{str(target)!r} is one of the images: name another --out")
+        if target.exists() and not force:
+            raise FileExistsError(f"{str(target)!r} exists: name another --out, or give --force")
+
+
 def _keep_readable(images: list[str], white_level: float | None) -> list[str]:
     """Return the images that can be read, and print errors for the others."""
     from effboost import ImageSequence
@@ -137,12 +151,12 @@ def _keep_readable(images: list[str], white_level: float | None) -> list[str]:
 
 
 class _Training:
-    """Labelled training images, and the subjects of images that are among them."""
+    """Labelled training images, their real paths, and the subjects of images among them."""
 
     def __init__(self, model: Any, data: Any):
         from effboost.inspection._neighbours import TrainingImages
 
-        paths = [os.path.realpath(path) for path in data.paths]
+        self.paths = paths = [os.path.realpath(path) for path in data.paths]
         # An image whose subject is not known is left out itself.
         groups = paths if data.groups is None else data.groups.tolist()
         self._group_of = dict(zip(paths, groups, strict=True))

@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         check_new_folder(out)
     else:
         check_new(out, force=arguments.force)
+        if out.suffix.lower() != ".onnx":
+            raise ValueError(f"--out {str(out)!r}: name the file .onnx, by which it is recognised")
     import effboost
     from effboost.datasets import list_images
 

@@ -47,6 +47,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     check_new(arguments.out, force=arguments.force)
+    if arguments.out.suffix.lower() == ".onnx":
+        raise ValueError(
+            f"--out {str(arguments.out)!r}: a model is saved as .effboost; effboost export makes "
+            "an .onnx file of it"
+        )
     data = load_data(arguments)
     model = make_estimator(arguments)
     from effboost import save

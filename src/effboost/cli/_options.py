@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import warnings
 from pathlib import Path
@@ -156,17 +157,26 @@ def read_folder(folder: Any, arguments: argparse.Namespace) -> Any:
     )
 
 
-def find_sites(data: Any, site: str) -> list[str]:
-    """Return the site of each image, from a column of the table or from the names of the files."""
+def find_sites(data: Any, site: str, root: Path) -> list[str]:
+    """Return the site of each image, from a column of the table or from the paths below `root`."""
     if data.table:
         if site not in data.table:
             raise ValueError(
                 f"labels.csv has no column {site!r} for the site; its columns are "
                 f"{', '.join(list(data.table)[:20])}"
             )
-        return [str(name) for name in data.table[site]]
+        from effboost._utils.columns import is_missing
+
+        column = list(data.table[site])
+        missing = [i for i, name in enumerate(column) if is_missing(name) or name == ""]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the {len(column)} images have no site in column {site!r}, the "
+                f"first is {data.paths[missing[0]]!r}: name their sites, or leave them out"
+            )
+        return [str(name) for name in column]
     try:
-        found = [re.search(site, path) for path in data.paths]
+        found = [re.search(site, Path(os.path.relpath(p, root)).as_posix()) for p in data.paths]
         names = [(match and match[1]) or "" for match in found]
     except (re.error, IndexError) as error:
         raise ValueError(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from effboost._utils.atomic_write import name_path, write_atomic
+from effboost._utils.atomic_write import check_target, name_path, write_atomic
 from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
 from effboost._utils.stores import is_url, list_url, redact, url_exists
@@ -23,6 +23,7 @@ __all__ = [
     "check_new",
     "check_new_folder",
     "check_page",
+    "check_report",
     "output_path",
     "print_facts",
     "print_json",
@@ -42,11 +43,19 @@ def check_folder(folder: Path) -> None:
     load_matplotlib()
 
 
-def check_page(file: Path) -> None:
+def check_report(folder: Path, *, force: bool) -> None:
+    """Check that a folder for `write_report` can be written, and has no report without --force."""
+    check_folder(folder)
+    found = sorted(folder.glob("report[._]*")) if folder.is_dir() else []
+    if found and not force:
+        raise FileExistsError(f"{str(found[0])!r} exists: name another --out, or give --force")
+
+
+def check_page(file: Path, *, force: bool) -> None:
     """Check before the work that an HTML or Markdown report can be written."""
     from effboost._utils.compat import check_report_packages
 
-    _check_file(file)
+    check_new(file, force=force)
     check_report_packages()
 
 
@@ -80,10 +89,7 @@ def check_new_folder(folder: Path | str, *, force: bool = False) -> None:
 
 
 def _check_file(file: Path) -> None:
-    if file.is_dir():
-        raise IsADirectoryError(f"{str(file)!r} is a folder; name a file")
-    if not file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"the folder of {str(file)!r} does not exist")
+    check_target(file)
     _check_writable(file)
 
 

@@ -33,6 +33,7 @@ from effboost.cli._rows import Recorded, RowWriter, has_flags, make_writer, read
 
 __all__ = ["add_parser"]
 
+_OTHER_TABLES: Final = (".json", ".xlsx", ".xls", ".parquet")
 _EXAMPLES = """\
   effboost predict model.effboost new_cells                       a folder, at any depth
   effboost predict model.onnx a.png b.bmp --format table          without loading torch
@@ -140,6 +141,12 @@ def _shows_flags(model: Any, arguments: argparse.Namespace) -> bool:
 def _check_out(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_new(arguments.out, force=arguments.force or arguments.resume)
+        suffix = Path(str(arguments.out)).suffix.lower()
+        if suffix in _OTHER_TABLES and not (suffix == ".json" and arguments.format == "json"):
+            raise ValueError(
+                f"--out {redact(str(arguments.out))!r} would be CSV: name it .csv, or give "
+                "--format json and a name with .json"
+            )
     if not arguments.resume:
         return
     if arguments.out is None:

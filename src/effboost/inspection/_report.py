@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from effboost._images import ImageSequence, as_images
-from effboost._utils.atomic_write import write_atomic
+from effboost._utils.atomic_write import check_target, write_atomic
 from effboost._utils.columns import check_groups
 from effboost._utils.compat import check_report_packages
 from effboost._validation import check_labels
@@ -316,6 +316,7 @@ def report(
     ...     file.read_text(encoding="utf-8").count("<section")
     10
     """
+    check_target(path)
     made = HTMLReport.from_estimator(clf, X, y, **options)
     made.save(path)
     return made

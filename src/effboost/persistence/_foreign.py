@@ -49,7 +49,10 @@ def check_is_ours(head: bytes) -> None:
     if head[:1] == b"\x78" and head[:2] in (b"x\x01", b"x^", b"x\x9c", b"x\xda"):
         raise RefusedError(f"is compressed by zlib, as joblib files often are: {_PICKLED}")
     if not head.startswith(b"PK\3\4"):
-        raise RefusedError("is not a model of effboost: those are zip files")
+        raise RefusedError(
+            "is not a model of effboost: those are zip files; effboost.OnnxClassifier reads .onnx "
+            "files"
+        )
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")].decode("utf-8", "replace")
     if name != MANIFEST:
         hints = [hint for end, hint in _INSIDE.items() if name.endswith(end)]

@@ -56,6 +56,7 @@ def main() -> int:
         metavar="VALUE",
         help="value of white in images with more than 8 bits, such as 4095 for 12 bits",
     )
+    add("--force", action="store_true", help="overwrite --out")
     add("--watch", metavar="FOLDER", help="classify what arrives in a folder; needs --out")
     add("--interval", type=float, default=2.0, metavar="SECONDS", help="between looks; default: 2")
     options = parser.parse_args()
@@ -78,6 +79,10 @@ def main() -> int:
                 arriving = watch_folder(Path(options.watch), known, options.interval)
                 return classify(model, decoder, arriving, out)
         if options.out:
+            if Path(options.out).exists() and not options.force:
+                raise FileExistsError(
+                    f"{options.out!r} exists: name another --out, or give --force"
+                )
             with Path(options.out).open(
                 "w", encoding="utf-8", errors="surrogateescape", newline=""
             ) as out:
