@@ -186,8 +186,9 @@ class BaseHybridClassifier(
         X : images, n_samples of them
             What `ImageSequence` takes.
         alpha : float, default=0.02
-            The p-value up to which the features of an image are a reason to flag it. It is the
-            largest share of images like the training images that are flagged for their features.
+            The p-value up to which the features of an image are a reason to flag it: the share of
+            images like the training images that are flagged for their features. With fewer than
+            ``2 / alpha - 1`` training images, it is that of images farther away than all of them.
 
         Returns
         -------
