@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
     files = FeatureFiles(str(arguments.out), model.get_feature_names_out().tolist())
     start = time.perf_counter()
     with name_path(arguments.out), ExitStack() as stack:
-        positions, written = number_images(images), {}
+        positions = number_images(images)
+        written: dict[str, int] = {}
         if arguments.force:
             files.clear()
         elif arguments.resume:

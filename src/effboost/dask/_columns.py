@@ -142,7 +142,7 @@ def _as_array(values: Any, size: int) -> _Collection | None:
         plain = values.simplify() if isinstance(values, dd.Series) else values
         parts = plain.to_delayed(optimize_graph=False)
         name = f"effboost-column-{tokenize(values)}"
-        graph = {(name, i): (_to_numpy, part.key) for i, part in enumerate(parts)}
+        graph: dict[Any, Any] = {(name, i): (_to_numpy, part.key) for i, part in enumerate(parts)}
         layers = HighLevelGraph.from_collections(name, graph, dependencies=parts[:1])
         return da.Array(layers, name, chunks=((math.nan,) * len(parts),), dtype=object)
     if isinstance(values, np.ndarray):
