@@ -290,3 +290,11 @@ def test_killed_writer_leaves_intact_entries(tmp_path):
         assert all(value == bytes([keys.index(k) % 256]) * 20_000 for k, value in found.items())
         cache.put({key(0): b"goes on"})
         assert cache.get([key(0)])
+
+
+@pytest.mark.parametrize("max_bytes", [1, 10_000, 20_000])
+def test_a_file_of_too_few_bytes_keeps_nothing(tmp_path, max_bytes):
+    cache = Cache(tmp_path, max_bytes=max_bytes)
+    cache.put({b"small": b"v", b"large": b"v" * 6000})
+    cache.put({})
+    assert len(cache) == 0

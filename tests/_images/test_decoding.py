@@ -355,3 +355,17 @@ def test_a_forked_child_reads_pil_images_while_another_thread_does():
     done.set()
     reader.join(10)
     assert status == 7
+
+
+def test_colours_of_portable_pixmaps_of_12_bits_are_not_scaled_in_silence(tmp_path):
+    """Pillow reduces them to 8 bits when it reads them."""
+    values = np.random.default_rng(0).integers(0, 4096, (16, 16, 3)).astype(">u2")
+    values[0, 0] = 4095
+    file = tmp_path / "picture.ppm"
+    file.write_bytes(b"P6\n16 16\n65535\n" + values.tobytes())
+    with pytest.warns(ImageWarning, match="white_level"):
+        assert ImageSequence([file])[0].max() == 16
+    with pytest.raises(ImageDecodeError, match="white_level cannot be applied"):
+        ImageSequence([file], white_level=4095)[0]
+    file.write_bytes(b"P6\n16 16\n4095\n" + values.tobytes())
+    np.testing.assert_array_equal(ImageSequence([file])[0], np.rint(values / 4095 * 255))

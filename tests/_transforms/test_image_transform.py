@@ -95,7 +95,7 @@ def test_without_a_crop_the_whole_image_is_used_at_its_own_size():
 
 @given(
     st.none() | st.integers(1, 999),
-    st.integers(1, 999),
+    st.integers(2, 999),
     st.tuples(*[st.floats(0, 1)] * 3),
     st.tuples(*[st.floats(0.1, 2)] * 3),
 )

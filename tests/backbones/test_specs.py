@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 import torchvision.models
+from sklearn.base import clone
 from torch import nn
 
-from common.networks import TinyNet
+from common.networks import TinyNet, tiny_featurizer
 from effboost.backbones import (
     BACKBONES,
     BackboneSpec,
@@ -115,3 +117,21 @@ def test_head_that_is_not_a_layer_raises():
     spec = BackboneSpec("resnet18", head="fcc")
     with pytest.raises(UnknownBackboneError, match=r"no layer 'fcc' for its head; .* 'fc'"):
         spec.head_of(spec.build())
+
+
+def test_a_factory_that_returns_the_same_network_again_gives_it_unchanged():
+    """A fit trains the network and removes its head; the next one starts from the beginning."""
+    shared = TinyNet()
+    before = {name: values.clone() for name, values in shared.state_dict().items()}
+
+    def build():
+        return shared
+
+    X = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    featurizer = tiny_featurizer(backbone=build, fine_tune=True, max_epochs=1)
+    first = featurizer.fit(X, np.arange(12) % 2).transform(X)
+    twin = clone(featurizer).fit(X, np.arange(12) % 2)
+    np.testing.assert_array_equal(twin.transform(X), first)
+    np.testing.assert_array_equal(featurizer.transform(X), first)
+    assert twin.module_ is not featurizer.module_
+    assert all(torch.equal(values, before[n]) for n, values in shared.state_dict().items())

@@ -364,3 +364,10 @@ def test_check_does_not_import_torch(files):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
+
+
+def test_subjects_that_are_named_as_missing_are_missing(pixels):
+    groups = ["None", "nan", "S1", "S2", *["S3"] * 20]
+    found = check_images(pixels, groups=groups, split=["a", "b"] * 12, max_distance=None)
+    assert names(found, "no_subject") == [("position 0",), ("position 1",)]
+    assert names(found, "leaking_subject") == [("position 4", "position 5")]

@@ -953,3 +953,29 @@ def test_similar_subjects_warn(folder):
     write_table(folder, "file,target,group\na.png,ALL,H3\nb.png,HEM,h3\n")
     with pytest.warns(LabelWarning, match="the subjects 'H3' and 'h3' differ only in case"):
         load_image_folder(folder)
+
+
+def save_cell(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(file)
+
+
+def test_a_column_that_is_asked_for_divides_the_folder_of_a_split(tmp_path):
+    for part in ("train", "test"):
+        for i in range(2):
+            save_cell(tmp_path / part / f"{i}.png")
+        table = tmp_path / part / "labels.csv"
+        table.write_text("file,label,split\n0.png,A,x\n1.png,B,y\n")
+    found = load_image_folder(tmp_path, split="split").split.tolist()
+    assert found == ["test/x", "test/y", "train/x", "train/y"]
+    assert set(load_image_folder(tmp_path).split) == {"test", "train"}
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp"])
+def test_other_data_may_have_folds_named_like_those_of_c_nmc(tmp_path, suffix):
+    for i in range(5):
+        for label in "AB":
+            save_cell(tmp_path / f"training_data/fold_{i}/{label}/{i}.{suffix}")
+    data = load_image_folder(tmp_path)
+    assert data.target.tolist() == list("AB") * 5
+    assert data.split.tolist() == [f"training_data/fold_{i // 2}" for i in range(10)]

@@ -326,7 +326,7 @@ def test_missing_subject_raises_for_every_cv(noisy):
 
 def test_report_that_cannot_be_written_leaves_no_file(report, tmp_path):
     (tmp_path / "report.json").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
         report.to_json(tmp_path / "report.json")
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
 

@@ -28,9 +28,9 @@ class CountingSequence(ImageSequence):
         super().__init__(X, **kwargs)
         self.read = []
 
-    def fingerprint(self, index):
+    def _digest(self, index, function):
         self.read.append(index)
-        return super().fingerprint(index)
+        return super()._digest(index, function)
 
 
 # --- subjects ------------------------------------------------------------------------------
@@ -278,3 +278,19 @@ def test_copy_in_another_fold_is_reported_by_path(paths, subjects):
     with pytest.raises(LeakageError) as caught:
         check_fold_leakage(ImageSequence(paths), subjects, folds)
     assert caught.value.duplicates == ((paths[0], paths[23]),)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"frame": 450}, {"white_level": 255}, {"frame": 20, "white_level": 4095}]
+)
+def test_one_file_is_found_whatever_it_is_read_with(paths, settings):
+    other = ImageSequence(paths[5:], **settings)
+    with pytest.raises(LeakageError, match="identical images"):
+        check_leakage(paths[:6], other)
+    check_leakage(paths[:5], other)
+    with pytest.raises(LeakageError, match="identical images"):
+        check_leakage(pixels_of(paths), ImageSequence(pixels_of(paths), **settings))
+
+
+def pixels_of(paths):
+    return np.stack(list(ImageSequence(paths)))

@@ -180,6 +180,9 @@ class Cache:
             if len(value) < largest
         ]
 
+        if not rows:
+            return
+
         def write(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
             if _size(connection) > self.max_bytes:
@@ -208,10 +211,12 @@ class Cache:
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         while _size(connection) > self.max_bytes * _PRUNED_SHARE:
-            connection.execute(
+            removed = connection.execute(
                 "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries "
                 "ORDER BY used, rowid LIMIT 1 + (SELECT COUNT(*) / 20 FROM entries))"
             )
+            if not removed.rowcount:  # an empty file is larger
+                break
         connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _run(

@@ -1,5 +1,5 @@
 """Images in every accepted form as a lazy sequence of RGB images."""
 
-from effboost._images.sequence import ImageSequence, as_images, find_files, find_rgb
+from effboost._images.sequence import ImageSequence, as_images, find_files, find_rgb, identify
 
-__all__ = ["ImageSequence", "as_images", "find_files", "find_rgb"]
+__all__ = ["ImageSequence", "as_images", "find_files", "find_rgb", "identify"]

@@ -216,4 +216,7 @@ def count_bytes_per_pixel(image: Image.Image, needs_low_bytes: bool) -> int:
 
 def is_deep(image: Image.Image) -> bool:
     """Return whether a file that has not been read yet has 16-bit channels."""
+    if image.format == "PPM" and image.mode == "RGB":
+        # Arguments of Pillow's decoder: the mode, and the value of white in the file.
+        return any(t.codec_name.startswith("ppm") and t.args[-1] > 255 for t in image.tile)  # type: ignore[attr-defined]
     return image.format in ("PNG", "TIFF") and any(";16" in mode for mode in list_rawmodes(image))

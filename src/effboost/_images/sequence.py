@@ -26,7 +26,7 @@ from effboost._images.sources import (
 from effboost._utils.columns import check_groups
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["ImageSequence", "as_images", "find_files", "find_rgb"]
+__all__ = ["ImageSequence", "as_images", "find_files", "find_rgb", "identify"]
 
 _Result = TypeVar("_Result")
 # A path, as the least that an image takes.
@@ -270,9 +270,12 @@ class ImageSequence:
         ImageDecodeError
             If the file cannot be read. Its content is not decoded.
         """
+        return self._digest(index, self._source.fingerprint)
+
+    def _digest(self, index: int, function: Callable[[int], str]) -> str:
         origin = int(self._index[index])
         try:
-            return self._source.fingerprint(origin)
+            return function(origin)
         except UnreadableError as error:
             raise error.kind(index, self.path(index), str(error), origin) from error.__cause__
 
@@ -360,6 +363,14 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> ImageSeq
         If `X` has another form.
     """
     return X if isinstance(X, ImageSequence) else ImageSequence(X, image_shape=image_shape)
+
+
+def identify(images: ImageSequence, index: int) -> str:
+    """Return the SHA-256 of what an image is made of: `fingerprint` without settings of reading.
+
+    One file has the same, whatever `frame` and `white_level`.
+    """
+    return images._digest(index, images._source.content)
 
 
 def find_files(images: ImageSequence) -> npt.NDArray[np.object_] | None:

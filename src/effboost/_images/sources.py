@@ -58,6 +58,8 @@ class Source(Protocol):
     def path(self, i: int) -> str | None: ...
 
     def fingerprint(self, i: int) -> str: ...
+    def content(self, i: int) -> str:
+        """Hash what an image is made of, whatever `white_level` and `frame` make of it."""
 
     def take(self, index: npt.NDArray[np.intp]) -> Source: ...
 
@@ -103,11 +105,19 @@ class ItemSource:
         item = self._items[i]
         if isinstance(item, Handle):
             return item.source.fingerprint(item.origin)
-        if isinstance(item, str):
-            return self._decoder.extend_digest(digest_file(item))
         if isinstance(item, PilImage):
             return self._decoder.digest_pil_image(item)
-        return self._decoder.extend_digest(digest_array(item))
+        return self._decoder.extend_digest(self.content(i))
+
+    def content(self, i: int) -> str:
+        item = self._items[i]
+        if isinstance(item, Handle):
+            return item.source.content(item.origin)
+        if isinstance(item, str):
+            return digest_file(item)
+        if isinstance(item, PilImage):
+            return Decoder().digest_pil_image(item)
+        return digest_array(item)
 
     def take(self, index: npt.NDArray[np.intp]) -> ItemSource:
         return ItemSource(self._items[index], self._decoder)
@@ -152,7 +162,10 @@ class ArraySource:
         return None
 
     def fingerprint(self, i: int) -> str:
-        return self._decoder.extend_digest(digest_array(self._array[i]))
+        return self._decoder.extend_digest(self.content(i))
+
+    def content(self, i: int) -> str:
+        return digest_array(self._array[i])
 
     def take(self, index: npt.NDArray[np.intp]) -> ArraySource:
         return ArraySource(self._array[index], self._decoder)
@@ -177,6 +190,10 @@ class BoxedSource:
         box = self._boxes[i].tolist()
         return hashlib.sha256(f"{self._source.fingerprint(i)}{box}".encode()).hexdigest()
 
+    def content(self, i: int) -> str:
+        box = self._boxes[i].tolist()
+        return hashlib.sha256(f"{self._source.content(i)}{box}".encode()).hexdigest()
+
     def take(self, index: npt.NDArray[np.intp]) -> BoxedSource:
         return BoxedSource(self._source.take(index), self._boxes[index])
 
@@ -198,6 +215,9 @@ class FramedSource:
 
     def fingerprint(self, i: int) -> str:
         return hashlib.sha256(f"{self._source.fingerprint(i)}{self._side}".encode()).hexdigest()
+
+    def content(self, i: int) -> str:
+        return self._source.content(i)
 
     def take(self, index: npt.NDArray[np.intp]) -> FramedSource:
         return FramedSource(self._source.take(index), self._side)
@@ -230,6 +250,8 @@ class MappedSource:
     def fingerprint(self, i: int) -> str:
         # Pixels are hashed, since the code of the function may change.
         return self.read(i, lambda image: Decoder().digest_pil_image(PilImage.of(image)))
+
+    content = fingerprint
 
     def take(self, index: npt.NDArray[np.intp]) -> MappedSource:
         return MappedSource(self._source.take(index), self._function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import importlib.util
@@ -113,7 +114,8 @@ class BackboneSpec:
             return build_timm(self.timm_name, self.options)
         options = dict(self.options)
         if self.factory is not None:
-            module = self.factory(**options)
+            # Fits change it, and the factory may return the same one again.
+            module = copy.deepcopy(self.factory(**options))
         elif self.name in LITE_BUILDERS:
             module = LITE_BUILDERS[self.name](**options)
         else:

@@ -38,7 +38,7 @@ __all__ = [
     "crop_to_cell",
 ]
 
-# timm has these weights on a model hub; this is the older copy with a URL.
+# The older copy, which has a URL.
 _WEIGHTS: Final = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
     "inception_resnet_v2-940b1cd6.pth"
@@ -251,8 +251,7 @@ class BaggedNetworks(MostProbableMixin, ClassifierMixin, BaseEstimator):
         return probabilities
 
     def _images(self, X: Any) -> ImageSequence:
-        images = images_for(self, X)
-        return images.map(crop_to_cell) if self.crop else images
+        return images_for(self, X).map(crop_to_cell) if self.crop else images_for(self, X)
 
     def _bags(self, rows: LabelledImages, rng: np.random.RandomState) -> list[npt.NDArray[np.intp]]:
         """Compute the positions of the images of each network."""

@@ -11,7 +11,6 @@ import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
 from distributed import Client
-from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -19,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 from effboost._featurizer import ImageFeaturizer
 from effboost._heads.fit import check_head
 from effboost._hybrid_classifier import HybridClassifier
-from effboost._images import ImageSequence
 from effboost._rejects import OnError, RejectTable
 from effboost._utils.compat import Interval, fit_context
 from effboost._utils.device import draw_seed
@@ -31,7 +29,8 @@ from effboost.dask._head import is_distributed
 from effboost.dask._lazy import lazy_features, lazy_method
 from effboost.dask._local import OfCluster, draw_sample
 from effboost.dask._model import send_model
-from effboost.dask._table import LabelledPaths
+from effboost.dask._score import LazyScoreMixin
+from effboost.dask._table import LabelledPaths, to_arguments
 from effboost.dask._tables import check_new_folder, lazy_prediction_table, write_table
 from effboost.model_selection._leakage import check_group_leakage
 
@@ -45,7 +44,7 @@ def _head_has(method: str) -> Any:
     return available_if(lambda self: hasattr(self.to_local(), method))
 
 
-class DaskHybridClassifier(OfCluster, HybridClassifier):
+class DaskHybridClassifier(LazyScoreMixin, OfCluster, HybridClassifier):
     """Classify images on a Dask cluster by a classifier on the features of a network.
 
     The parameters are those of `HybridClassifier` without `feature_storage`, and one more. `X` is a
@@ -212,11 +211,11 @@ validation_fraction, class_weight, random_state, verbose : as in `HybridClassifi
             rng = check_random_state(self.random_state)
             what = f"{type(classifier).__name__} is fitted on"
             rows = draw_sample(table.rows, self.sample_size, rng, what)
-            data = _to_arguments(table.gather(rows), "")
+            data = to_arguments(table.gather(rows), "")
             if watched is not None:
                 what = f"{type(classifier).__name__} is validated on"
                 rows = draw_sample(watched.rows, self.sample_size, rng, what)
-                data |= _to_arguments(watched.gather(rows), "_val")
+                data |= to_arguments(watched.gather(rows), "_val")
             return super().fit(data.pop("X"), data.pop("y"), **data)
 
     def predict(self, X: Any) -> da.Array:  # type: ignore[override]
@@ -234,28 +233,6 @@ validation_fraction, class_weight, random_state, verbose : as in `HybridClassifi
         """
         check_is_fitted(self)
         return self._lazy("predict", X, self.classes_[:1])
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy, which is computed at once.
-
-        Parameters
-        ----------
-        X : paths, n_samples of them
-            See `predict`.
-        y, sample_weight : str, Dask series or array, or array-like of shape (n_samples,)
-            The labels and the weight of each image, or the names of their columns in `X`.
-
-        Returns
-        -------
-        float
-            The share of images, by weight, whose class is predicted.
-        """
-        check_is_fitted(self)
-        with self.client.as_current():
-            table = LabelledPaths.read(X, y, sample_weight=sample_weight)
-            rows, predicted = table.rows, self.predict(table.paths).compute()
-        found = predicted[rows.images]
-        return float(accuracy_score(rows.labels, found, sample_weight=rows.weight))
 
     @_head_has("predict_proba")
     def predict_proba(self, X: Any) -> da.Array:
@@ -464,12 +441,3 @@ validation_fraction, class_weight, random_state, verbose : as in `HybridClassifi
         if average:
             return features, target
         return features.reshape(-1, features.shape[2]), np.repeat(target, features.shape[1])
-
-
-def _to_arguments(rows: LabelledImages, suffix: str) -> dict[str, Any]:
-    data = {
-        f"X{suffix}": ImageSequence(rows.images, groups=rows.groups),
-        f"y{suffix}": rows.labels,
-        f"groups{suffix}": rows.groups,
-    }
-    return data if suffix else data | {"sample_weight": rows.weight}

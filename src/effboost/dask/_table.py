@@ -17,7 +17,7 @@ from effboost._validation import LabelledImages, check_labels, check_weight
 from effboost.dask._columns import as_column, as_paths
 from effboost.exceptions import UnsupportedInputError
 
-__all__ = ["LabelledPaths"]
+__all__ = ["LabelledPaths", "to_arguments"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,16 @@ class LabelledPaths:
 
     def _bounds(self) -> Any:
         return enumerate(zip(np.cumsum(self.sizes), self.sizes, strict=True))
+
+
+def to_arguments(rows: LabelledImages, suffix: str) -> dict[str, Any]:
+    """Return gathered rows as arguments of `fit`, whose names end in a suffix."""
+    data = {
+        f"X{suffix}": ImageSequence(rows.images, groups=rows.groups),
+        f"y{suffix}": rows.labels,
+        f"groups{suffix}": rows.groups,
+    }
+    return data if suffix else data | {"sample_weight": rows.weight}
 
 
 def _take(part: npt.NDArray[Any], index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from sklearn.utils import check_consistent_length
 from tqdm.auto import tqdm
 
-from effboost._images import ImageSequence, as_images
+from effboost._images import ImageSequence, as_images, identify
+from effboost._utils.class_names import is_missing_text
 from effboost._utils.columns import is_missing
 from effboost._utils.threads import count_threads
 from effboost.datasets._files import check_folder, warn_of_others
@@ -234,7 +235,7 @@ def _look_at_all(images: ImageSequence, progress: bool) -> list[_Look]:
 
 def _look_at(images: ImageSequence, index: int) -> _Look:
     try:
-        fingerprint = images.fingerprint(index)
+        fingerprint = identify(images, index)
         size, small = images.decode(index, lambda picture: (picture.size, shrink(picture)))
     except ImageDecodeError as error:
         return _Look(error=error.reason)
@@ -287,7 +288,7 @@ def _as_text(column: Any) -> list[str | None] | None:
 
 
 def _is_there(value: Any) -> bool:
-    return not is_missing(value) and value != ""
+    return not is_missing(value) and not (isinstance(value, str) and is_missing_text(value))
 
 
 # --- faults --------------------------------------------------------------------------------

@@ -236,7 +236,11 @@ def list_training_images(root: Path) -> list[CnmcImage] | None:
     names = _FOLDERS["train"]
     folders = [root / name for name in names] + [root] * (root.name in names)
     folder = next((folder for folder in folders if (folder / "fold_0").is_dir()), None)
-    if folder is None:
+    # Other data may have folds with the same names, but neither such files nor such classes.
+    files = [] if folder is None else (folder / "fold_0").rglob("*.bmp")
+    if folder is None or not any(
+        _NAME.fullmatch(file.name) or file.parent.name in ("all", "hem") for file in files
+    ):
         return None
     found = _list_train(folder, _GROUPS_OF["identical"])
     _check_complete(found, ["train"])

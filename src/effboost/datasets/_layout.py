@@ -257,14 +257,25 @@ def _read_table(part: _Part, columns: Columns, *, strict: bool) -> FolderData:
         values = table[name] if strict else blank_missing(table[name])
         return None if role != "target" and not any(values) else values.astype(str)
 
+    # Within such a folder, only a column that is asked for.
+    within = None if part.split and columns.split is None else read(split, "split")
     return FolderData(
         paths=paths,
         target=np.full(n, "") if (found := read(target, "target")) is None else found,
         groups=read(group, "subject"),
-        split=np.full(n, part.split) if part.split else read(split, "split"),
+        split=_join_split(part.split, within, n),
         lines=np.array(lines),
         table=table,
     )
+
+
+def _join_split(
+    folder: str, column: npt.NDArray[np.str_] | None, n: int
+) -> npt.NDArray[np.str_] | None:
+    """Return the splits of a column in a folder that is named like a split."""
+    if not folder or column is None:
+        return np.full(n, folder) if folder else column
+    return np.array([f"{folder}/{name}" if name else folder for name in column.tolist()])
 
 
 # --- class folders -------------------------------------------------------------------------

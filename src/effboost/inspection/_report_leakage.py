@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from effboost._images import ImageSequence
+from effboost._images import ImageSequence, identify
 from effboost.evaluation import EvaluationReport
 from effboost.exceptions import LeakageError
 from effboost.model_selection import check_leakage
@@ -96,7 +96,7 @@ def _find_copies(found: EvaluationReport, images: ImageSequence) -> list[dict[st
     seen: dict[str, int] = {}
     copies, at_odds = [], 0
     for i in range(len(images)):
-        first = seen.setdefault(images.fingerprint(i), i)
+        first = seen.setdefault(identify(images, i), i)
         if first != i:
             copies.append((first, i))
             at_odds += int(found.y_true[first] != found.y_true[i])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from effboost._images import ImageSequence, as_images
+from effboost._images import ImageSequence, as_images, identify
 from effboost._utils.columns import check_groups
 from effboost.exceptions import LeakageError, SplitError
 
@@ -24,8 +24,9 @@ def check_leakage(
 ) -> None:
     """Check that no subject and no image is in both parts of a split.
 
-    Images are compared by the bytes of their files, or by their pixels in memory. Copies under
-    other names are found; edited or re-encoded copies are not.
+    Images are compared by the bytes of their files, or by their pixels in memory, whatever `frame`
+    and `white_level` they are read with. Copies under other names are found; edited or re-encoded
+    copies are not.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def check_group_leakage(train: Any, test: Any) -> None:
 
 
 def _fingerprints(images: ImageSequence) -> list[str]:
-    return [images.fingerprint(i) for i in range(len(images))]
+    return [identify(images, i) for i in range(len(images))]
 
 
 def _names(images: ImageSequence) -> list[str]:
