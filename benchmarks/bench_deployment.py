@@ -42,10 +42,9 @@ classify = lambda path: clf.predict_proba([path])
 """
 _SCRIPT = """
 sys.path.insert(0, sys.argv[1])
-import onnxruntime
 import predict
-session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx")
-classify = lambda path: session.run(None, {"image": predict.read_image(path)})
+model, decoder = predict.OnnxModel.read(sys.argv[1] + "/model.onnx"), predict.Decoder()
+classify = lambda path: predict.predict(model, predict.read_image(decoder, path))
 """
 _CORE = ("effboost", "torch", "torchvision", "xgboost", "skorch", "scikit-learn", "onnx", "tqdm")
 
