@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
 from effboost import ImageSequence, presets
-from effboost.datasets import load_image_folder
+from effboost.datasets import load_image_folder, make_blood_cells
 from effboost.metrics import expected_calibration_error
 from effboost.model_selection import SubjectKFold, aggregate_by_subject
 
@@ -41,7 +41,15 @@ def colour_and_shape(pixels):
 
 
 def load_cells(options):
-    """Load images, whether each is of class ALL, groups, subjects and official folds."""
+    """Load images, whether each is of class ALL, groups, subjects and official folds.
+
+    Without a folder, cells are generated, in which each subject is of one class.
+    """
+    if not options.data:
+        cells = make_blood_cells(16, 4, image_size=64, random_state=0)
+        official = np.where(np.arange(64) // 8 % 2, "fold_2", "fold_0")
+        images = ImageSequence(cells.images, groups=cells.groups)
+        return images, (cells.target == "ALL").astype(int), cells.groups, cells.groups, official
     data = load_image_folder(options.data, target="label", group="group")
     # One cell in ten.
     keep = np.arange(len(data.target)) % 10 == 0 if options.small else slice(None)
@@ -146,7 +154,7 @@ def test(clf, X, y, groups, train, rows):
 
 def main():
     parser = make_parser(__doc__.partition("\n")[0])
-    parser.add_argument("--data", required=True, help="folder with labels.csv")
+    parser.add_argument("--data", help="folder with labels.csv; default: generated cells")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--cache", help="folder of features and predictions, to continue a run")

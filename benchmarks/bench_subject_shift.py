@@ -113,7 +113,7 @@ HEADS = {
 
 def main():
     parser = make_parser(__doc__.partition("\n")[0])
-    parser.add_argument("--data", required=True, help="folder with labels.csv")
+    parser.add_argument("--data", help="folder with labels.csv; default: generated cells")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--cache", help="folder of features")
