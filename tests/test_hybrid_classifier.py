@@ -5,7 +5,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import (
@@ -512,3 +512,40 @@ def test_a_head_that_gives_no_numbers_is_a_clear_error(pixels, three_classes):
     svm.classifier_.intercept_[:] = np.inf
     with pytest.raises(UnsupportedInputError, match="its scores contain NaN or infinity"):
         svm.decision_function(pixels)
+
+
+def test_a_refit_that_fails_leaves_the_former_model_whole(pixels, three_classes):
+    clf = HybridClassifier(tiny_featurizer(), XGBClassifier(n_estimators=2))
+    before = clf.fit(pixels, three_classes).check_familiarity(pixels).p_values
+    means = clf.feature_means_
+    clf.set_params(classifier__max_depth=-5)
+    with pytest.raises(Exception, match="max_depth"):
+        clf.fit(pixels // 4, three_classes)
+    np.testing.assert_array_equal(clf.feature_means_, means)
+    np.testing.assert_array_equal(clf.check_familiarity(pixels).p_values, before)
+
+
+def test_balanced_classes_count_weights_as_repeated_images(pixels, three_classes):
+    times = np.where(np.asarray(three_classes) == three_classes[0], 3, 1)
+    again = np.repeat(np.arange(24), times)
+    head = LogisticRegression(max_iter=5000, tol=1e-8)
+    clf = HybridClassifier(tiny_featurizer(), head, class_weight="balanced")
+    weighted = clf.fit(pixels, three_classes, sample_weight=times).predict_proba(pixels)
+    repeated = clf.fit(pixels[again], np.asarray(three_classes)[again]).predict_proba(pixels)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-4)
+
+
+def test_a_head_without_scores_cannot_be_calibrated(pixels, three_classes):
+    vote = VotingClassifier([("a", LogisticRegression()), ("b", SVC())])
+    clf = HybridClassifier(tiny_featurizer(), vote, calibration="temperature")
+    with pytest.raises(UnsupportedInputError, match="voting='soft'"):
+        clf.fit(pixels, three_classes)
+
+
+def test_features_are_chosen_by_weight_wherever_they_are_kept(pixels, three_classes):
+    weights = np.zeros(8)
+    weights[[1, 5]] = 1
+    head = XGBClassifier(n_estimators=5, colsample_bytree=0.2, feature_weights=weights)
+    clf = HybridClassifier(tiny_featurizer(), head, feature_storage="disk")
+    used = clf.fit(pixels, three_classes).classifier_.feature_importances_
+    assert set(np.flatnonzero(used)) <= {1, 5}

@@ -109,16 +109,21 @@ class BaseHybridClassifier(
         classes: npt.NDArray[Any],
         deciding: LabelledImages,
         validation: LabelledImages | None,
-    ) -> tuple[Any, dict[str, dict[str, list[float]]] | None]:
-        """Fit the classifier on features; return it, calibrated if requested, and its history."""
+    ) -> tuple[Any, dict[str, dict[str, list[float]]] | None, dict[str, Any]]:
+        """Fit the classifier on features; return it, calibrated if requested, and its history.
+
+        The last are attributes that are learnt from the features.
+        """
         with subtask(task, "extract-features", self):
             n_views, n_features = self._n_head_views(featurizer), featurizer._n_features_out
             shape = len(deciding.images) * n_views, n_features
             on_disk = keeps_features_on_disk(self.feature_storage, shape, classifier)
             train = self._head_rows(featurizer, deciding, classes, on_disk)
-            self.feature_means_ = train[0].mean(axis=0, dtype=np.float64)
+            learnt: dict[str, Any] = {"feature_means_": train[0].mean(axis=0, dtype=np.float64)}
             rows = train[0].reshape(-1, n_views, n_features), train[1][::n_views]
-            self._learn_familiarity(featurizer, deciding, *rows)
+            familiarity = self._learn_familiarity(featurizer, deciding, *rows)
+            if familiarity is not None:
+                learnt["familiarity_"] = familiarity
             watched = None
             if validation is not None:
                 watched = self._head_rows(featurizer, validation, classes, on_disk)
@@ -137,7 +142,7 @@ class BaseHybridClassifier(
             )
         if self.calibration is not None and watched is not None:
             classifier = calibrate_head(classifier, self.calibration, watched, n_views)
-        return classifier, evals_result
+        return classifier, evals_result, learnt
 
     def _head_rows(
         self,
@@ -160,20 +165,17 @@ class BaseHybridClassifier(
         rows: LabelledImages,
         features: npt.NDArray[np.float32],
         target: npt.NDArray[np.int64],
-    ) -> None:
+    ) -> Familiarity | None:
         """Learn which images are like the training images, from a row for each of their views."""
-        self.__dict__.pop("familiarity_", None)  # of a former fit
         chosen = choose_rows(len(features))
         images, cache = rows.images[chosen], featurizer._feature_cache()
-        learnt = Familiarity.learn(
+        return Familiarity.learn(
             features[chosen].mean(axis=1, dtype=np.float64),
             target[chosen],
             None if rows.groups is None else rows.groups[chosen],
             lambda: images.measures(cache),
             partial(learn_distance_cached, cache),
         )
-        if learnt is not None:
-            self.familiarity_ = learnt
 
     @available_if(_knows_familiarity)
     def check_familiarity(self, X: Any, *, alpha: float = ALPHA) -> FamiliarityTable:

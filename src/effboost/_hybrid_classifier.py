@@ -284,12 +284,13 @@ class HybridClassifier(BaseHybridClassifier):
         check_listed_folds(classifier, len(images), len(deciding.images))
         with subtask(task, "fit-featurizer", self, child=featurizer):
             featurizer._fit_labelled(tuning, validation)
-        classifier, evals_result = self._fit_head(
+        classifier, evals_result, learnt = self._fit_head(
             task, featurizer, classifier, classes, deciding, validation
         )
-        for name in ("cnn_", "evals_result_"):
+        for name in ("cnn_", "evals_result_", "familiarity_"):
             self.__dict__.pop(name, None)  # of a former fit
         self._set_fitted_state(featurizer, classifier, classes)
+        self.__dict__.update(learnt)
         if evals_result is not None:
             self.evals_result_ = evals_result
         task.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from common.networks import TinyNet
 from effboost._transforms import ImageTransform
@@ -114,3 +115,74 @@ def test_tensors_of_five_axes_keep_their_layout():
     assert module.weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(module.weight, weight)
     assert module.mask.is_contiguous()
+
+
+def block():
+    part = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU())
+    part[1].running_mean.fill_(0.1)
+    part[1].running_var.fill_(0.04)
+    return part
+
+
+class Twice(nn.Module):
+    """One convolution at two scales."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = block()
+
+    def forward(self, x):
+        half = functional.avg_pool2d(x, 2)
+        return torch.cat([self.part(x).mean((2, 3)), self.part(half).mean((2, 3))], 1)
+
+
+class Recursive(Twice):
+    def forward(self, x):
+        return self.part(self.part(x)).mean((2, 3))
+
+
+class Masked(Twice):
+    """An argument that a trace takes for a tensor."""
+
+    def forward(self, x, mask=None):
+        if mask is not None:
+            x = x * mask
+        return self.part(x).mean((2, 3))
+
+
+class Listed(Twice):
+    """A branch that a trace does not follow."""
+
+    def forward(self, x):
+        x = x if isinstance(x, torch.Tensor) else x[0]
+        return self.part(x).mean((2, 3))
+
+
+def hooked():
+    network = nn.Sequential(block(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network[0][0].register_forward_hook(lambda module, arguments, output: 2 * output)
+    return network
+
+
+@pytest.mark.parametrize("build", [Twice, Recursive, Masked, Listed, hooked])
+def test_features_of_own_networks_are_those_of_the_network(build):
+    """Batch norms are not folded where that would change them."""
+    torch.manual_seed(0)
+    network = build().eval()
+    transform = ImageTransform(crop_size=None, image_size=32)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    scale, shift = (torch.from_numpy(v).view(1, 3, 1, 1) for v in transform.scale_and_shift())
+    with torch.inference_mode():
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() * scale + shift
+        expected = network(batch).numpy()
+    got = TorchRuntime(network, transform, torch.device("cpu"), batch_size=2).run(pixels)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norms_of_plain_networks_of_the_user_are_folded():
+    class Plain(Twice):
+        def forward(self, x):
+            return self.part(x).mean((2, 3))
+
+    found = fused(Plain(), torch.rand(1, 3, 16, 16))
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in found.modules())

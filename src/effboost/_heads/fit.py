@@ -101,6 +101,13 @@ def check_head(
     if weighted:
         check_takes_weights(classifier)
     name = type(classifier).__name__
+    if calibrated and not any(
+        hasattr(classifier, method) for method in ("predict_proba", "decision_function")
+    ):
+        raise UnsupportedInputError(
+            f"{name} has neither predict_proba nor decision_function, so it cannot be calibrated: "
+            "leave calibration out, or choose another head (a VotingClassifier with voting='soft')"
+        )
     if calibrated and isinstance(classifier, FixedThresholdClassifier | TunedThresholdClassifierCV):
         raise UnsupportedInputError(
             f"calibration would discard the threshold of {name}: leave calibration out, or wrap "

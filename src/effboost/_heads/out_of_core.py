@@ -110,7 +110,10 @@ def trains_from_file(booster: Any) -> Iterator[None]:
                 some = {name: None if c is None else c[chosen] for name, c in columns.items()}
                 ref = xgboost.QuantileDMatrix(np.asarray(data[chosen]), **some, **common)
             blocks = _make_blocks(data, columns, Path(folder) / f"matrix{n_matrices}")
-            return xgboost.ExtMemQuantileDMatrix(blocks, ref=ref, **common)
+            matrix = xgboost.ExtMemQuantileDMatrix(blocks, ref=ref, **common)
+            if settings.get("feature_weights") is not None:
+                matrix.set_info(feature_weights=settings["feature_weights"])
+            return matrix
 
         with replace_matrices(booster, create):
             yield

@@ -219,8 +219,7 @@ class FineTuning(ParameterSet):
         those of subjects that are set aside.
     validation_fraction : float, default=0.1
         Share of the images to set aside, by subject, if `early_stopping` is set and no `X_val` is
-        given. Has no effect otherwise. It is larger if a class has few subjects: see
-        `effboost.model_selection.subject_split`.
+        given; more if a class has few subjects, as in `subject_split`. Has no effect otherwise.
     precision : {"float32", "mixed"}, default="float32"
         Arithmetic in training; "mixed" computes in bfloat16 where torch considers it safe, which
         is faster on recent GPUs. Features are always computed in float32.

@@ -33,6 +33,7 @@ class FrozenPrefix:
 
     def __init__(self, body: nn.Module, parts: dict[str, nn.Module]):
         self._body, self._parts = body, parts
+        self._example: torch.Tensor | None = None
 
     def detach(self) -> None:
         """Detach the children from the network."""
@@ -46,10 +47,11 @@ class FrozenPrefix:
 
     def as_network(self) -> nn.Module:
         """Return a copy of the children as a network."""
-        return to_channels_last(fused(self._as_chain()))
+        return to_channels_last(fused(self._as_chain(), self._example))
 
     def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
         """Return whether the network is a chain of these children and the rest."""
+        self._example = example
         try:
             with computing(), torch.inference_mode():
                 middle = self._as_chain()(example)

@@ -83,6 +83,8 @@ def check_label_column(y: Any) -> _Column:
         or objects other than strings.
     """
     labels = _as_column(y, "y", warn=True)
+    if labels.dtype.kind == "T":
+        labels = labels.astype(object)
     missing = _find_missing(labels)
     if missing.size:
         value = _to_python(labels[missing[0]])

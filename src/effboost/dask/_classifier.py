@@ -425,7 +425,7 @@ validation_fraction, class_weight, random_state, verbose : as in `HybridClassifi
         return featurizer, classifier
 
     def _learn_familiarity(self, *_: Any) -> None:
-        self.__dict__.pop("familiarity_", None)  # images would have to be read here
+        return None  # images would have to be read here
 
     def _head_rows(
         self,

@@ -78,7 +78,7 @@ def write_heads(heads: Mapping[str, Any]) -> tuple[dict[str, Any], HeadFiles, li
         if content is not None:
             members[_member(number)] = content
     copied = copy.deepcopy(dict(heads), {id(part): part for part in boosters})
-    _forget_random_states(copied)
+    dropped += _forget_random_states(copied)
     slots: dict[int, Any] = {id(part): BoosterSlot(i) for i, part in enumerate(boosters)}
     places: dict[str, Any] = {}
     rest = {}
@@ -151,12 +151,16 @@ def _walk(root: Any) -> Iterator[Any]:
                 stack.append(child)
 
 
-def _forget_random_states(heads: Any) -> None:
-    """Remove the states of random generators, which are not part of what was learned."""
+def _forget_random_states(heads: Any) -> list[str]:
+    """Remove the states of random generators, and return the parameters that were such states."""
+    parameters = []
     for part in _walk(heads):
         for name, value in list(getattr(part, "__dict__", {}).items()):
             if isinstance(value, np.random.RandomState | np.random.Generator):
                 setattr(part, name, None)
+                if isinstance(part, BaseEstimator) and name in part.get_params(deep=False):
+                    parameters.append(name)
+    return parameters
 
 
 def _dump(heads: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,11 @@ from effboost._utils.device import computing, tracing
 from effboost._utils.locks import ForkableLock, ignore_warnings
 
 __all__ = ["TorchRuntime", "fused", "to_channels_last"]
+
+# Whose networks are the same with folded batch norms.
+_LIBRARIES: Final = ("torch", "torchvision", "timm", "effboost")
+# More than the rounding of float32 in a deep network.
+_RTOL: Final = 1e-3
 
 
 class TorchRuntime:
@@ -60,7 +66,9 @@ class TorchRuntime:
         self.batch_size = batch_size
         self._device = device
         self._turn = ForkableLock()
-        self.module = to_channels_last(fused(module).to(device))
+        side, rng = transform.side, torch.Generator().manual_seed(0)
+        sample = torch.rand(1, 3, side, side, generator=rng)
+        self.module = to_channels_last(fused(module, sample).to(device))
         self.scale, self.shift = (
             torch.from_numpy(values).view(1, 3, 1, 1).to(device)
             for values in transform.scale_and_shift()
@@ -87,18 +95,22 @@ class TorchRuntime:
         return features
 
 
-def fused(module: nn.Module) -> nn.Module:
+def fused(module: nn.Module, sample: torch.Tensor | None = None) -> nn.Module:
     """Copy a network, in evaluation mode, with batch norms folded into convolutions.
 
     Parameters
     ----------
     module : torch.nn.Module
         The network; it is not changed.
+    sample : torch.Tensor of shape (b, 3, h, w), default=None
+        Images to compare the features of the copy on, if parts of the network are of the user: it
+        may run one layer twice, or branch in a way that a trace does not follow.
 
     Returns
     -------
     torch.nn.Module
-        The copy. Without folded batch norms if torch.fx cannot trace the network.
+        The copy. Without folded batch norms if torch.fx cannot trace the network, or features of
+        the sample would differ.
 
     Examples
     --------
@@ -111,11 +123,33 @@ def fused(module: nn.Module) -> nn.Module:
     try:
         with tracing(), ignore_warnings():
             # A copy of what torchvision takes apart is in training mode: `eval` comes last.
-            return fuse(copy.deepcopy(module).eval(), inplace=True)
+            found: nn.Module = fuse(copy.deepcopy(module).eval(), inplace=True)
+        if sample is None or not _is_own(module) or _are_alike(found, module, sample):
+            return found
     except Exception:
         # A network whose forward branches on its data cannot be traced. It runs as it is, only
         # slower: no warning is needed.
-        return copy.deepcopy(module).eval()
+        pass
+    return copy.deepcopy(module).eval()
+
+
+def _is_own(module: nn.Module) -> bool:
+    """Return whether a part of a network is neither of these libraries nor as they made it."""
+    return any(
+        type(part).__module__.partition(".")[0] not in _LIBRARIES
+        or part._forward_hooks
+        or part._forward_pre_hooks
+        for part in module.modules()
+    )
+
+
+def _are_alike(found: nn.Module, module: nn.Module, sample: torch.Tensor) -> bool:
+    """Return whether a copy computes the features of a network, up to rounding."""
+    sample = sample.to(next((p.device for p in module.parameters()), sample.device))
+    with computing(), torch.inference_mode():
+        expected = copy.deepcopy(module).eval()(sample)
+        got = found(sample)
+    return bool(torch.allclose(got, expected, rtol=_RTOL, atol=_RTOL * float(expected.abs().max())))
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
