@@ -128,6 +128,7 @@ def test_a_loaded_model_is_the_same_to_the_bit(make, booster, pixels, three_clas
     ids=lambda head: type(head).__name__,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:saved without random_state")
 def test_heads_of_scikit_learn_and_xgboost_are_restored(head, pixels, three_classes, tmp_path):
     model = HybridClassifier(tiny_featurizer(), head).fit(pixels, three_classes)
     again = reload(model, tmp_path, backbone=TinyNet)
@@ -401,3 +402,12 @@ def test_the_recommended_hybrid_is_restored(pixels, three_classes, tmp_path):
     again = reload(clf, tmp_path, backbone=TinyNet)
     assert_same(clf, again, pixels)
     assert again.featurizer.training.schedule == "cosine"
+
+
+def test_a_random_state_that_is_left_out_is_told(pixels, three_classes, tmp_path):
+    clf = HybridClassifier(
+        tiny_featurizer(), LogisticRegression(random_state=np.random.RandomState(0))
+    )
+    clf.fit(pixels, three_classes)
+    with pytest.warns(ModelFileWarning, match="saved without random_state"):
+        effboost.save(clf, tmp_path / "model.effboost")
