@@ -59,11 +59,13 @@ def test_rows_do_not_depend_on_other_images(name):
     runtime = TorchRuntime(calibrated(get_backbone_spec(name), 64), ImageTransform(None, 64), CPU)
     pixels = pictures(runtime.batch_size, 64)
     features = runtime.run(pixels)
+    # Up to the last bit, which may depend on the place of an image in the batch.
+    close = {"rtol": 0, "atol": 2e-7 * np.abs(features).max()}
     turned = runtime.run(pixels[::-1].copy())[::-1]
-    assert np.array_equal(turned, features)
+    np.testing.assert_allclose(turned, features, **close)
     alone = np.zeros_like(pixels)
     alone[0] = pixels[5]
-    assert np.array_equal(runtime.run(alone)[0], features[5])
+    np.testing.assert_allclose(runtime.run(alone)[0], features[5], **close)
 
 
 def test_network_is_not_changed():
