@@ -166,7 +166,12 @@ def hooked():
     return network
 
 
-@pytest.mark.parametrize("build", [Twice, Recursive, Masked, Listed, hooked])
+def repeated():
+    part = block()
+    return nn.Sequential(part, part, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize("build", [Twice, Recursive, Masked, Listed, hooked, repeated])
 def test_features_of_own_networks_are_those_of_the_network(build):
     """Batch norms are not folded where that would change them."""
     torch.manual_seed(0)

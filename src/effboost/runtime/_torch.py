@@ -135,7 +135,8 @@ def fused(module: nn.Module, sample: torch.Tensor | None = None) -> nn.Module:
 
 def _is_own(module: nn.Module) -> bool:
     """Return whether a part of a network is neither of these libraries nor as they made it."""
-    return any(
+    names = dict(module.named_modules(remove_duplicate=False))
+    return len(names) > len(list(module.modules())) or any(
         type(part).__module__.partition(".")[0] not in _LIBRARIES
         or part._forward_hooks
         or part._forward_pre_hooks
