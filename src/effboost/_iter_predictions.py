@@ -21,7 +21,7 @@ __all__ = [
     "Prediction",
     "PredictionTable",
     "adapts_to_call",
-    "as_local",
+    "check_call",
     "images_for",
     "iter_predictions",
     "predict_images",
@@ -174,7 +174,7 @@ def predict_images(
     2
     """
     skip = check_on_error(on_error)
-    clf = _check_call(clf, block_size)
+    clf = check_call(clf, block_size)
     images = images_for(clf, X)
     block_size = _choose_block_size(clf, len(images), block_size)
     labels, probabilities, positions = [], [], []
@@ -243,7 +243,7 @@ def iter_predictions(
     position 0 ALL (2,)
     position 1 ALL (2,)
     """
-    clf = _check_call(clf, block_size)
+    clf = check_call(clf, block_size)
     if flags:
         find_check(clf)
     images = images_for(clf, X)
@@ -310,22 +310,25 @@ def _find_reader(clf: Any) -> Any:
     return clf
 
 
-def as_local(clf: Any) -> Any:
-    """Return the counterpart on one machine of a classifier on Dask; others are returned unchanged.
+def check_call(clf: Any, block_size: int) -> Any:
+    """Check a classifier and the size of blocks, before the work.
 
     Parameters
     ----------
     clf : classifier
-        Fitted or not.
+        On images.
+    block_size : int
+        Number of images that are predicted together.
+
+    Returns
+    -------
+    classifier
+        The counterpart on one machine of one on Dask; others unchanged.
     """
-    return clf.to_local() if hasattr(clf, "to_local") else clf
-
-
-def _check_call(clf: Any, block_size: int) -> Any:
     check_is_fitted(clf)
     if block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be 1 or more")
-    return as_local(clf)
+    return clf.to_local() if hasattr(clf, "to_local") else clf
 
 
 def _choose_block_size(clf: Any, n_images: int, block_size: int) -> int:

@@ -101,11 +101,12 @@ class LabelledImages:
 
     def weights_with_classes(self, class_weight: Any) -> npt.NDArray[np.float64]:
         """Return the weights multiplied by those of the classes."""
-        of_class = compute_sample_weight(class_weight, self.labels)
         if class_weight == "balanced":  # by weighted counts, as if images were repeated
             target = np.unique(self.labels, return_inverse=True)[1]
             counts = np.bincount(target, weights=self.weight)
             of_class = (self.weight.sum() / (len(counts) * counts))[target]
+        else:
+            of_class = compute_sample_weight(class_weight, self.labels)
         if not (np.isfinite(of_class).all() and (of_class >= 0).all() and of_class.any()):
             raise UnsupportedInputError(
                 f"class_weight={class_weight!r} must be finite, 0 or more, and not all 0"

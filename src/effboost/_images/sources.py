@@ -58,6 +58,7 @@ class Source(Protocol):
     def path(self, i: int) -> str | None: ...
 
     def fingerprint(self, i: int) -> str: ...
+
     def content(self, i: int) -> str:
         """Hash what an image is made of, whatever `white_level` and `frame` make of it."""
 

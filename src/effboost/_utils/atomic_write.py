@@ -10,7 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_empty_folder", "name_path", "new_folder", "open_atomic", "write_atomic"]
+__all__ = [
+    "check_empty_folder",
+    "check_target",
+    "name_path",
+    "new_folder",
+    "open_atomic",
+    "write_atomic",
+]
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:

@@ -38,7 +38,7 @@ __all__ = [
     "crop_to_cell",
 ]
 
-# The older copy, which has a URL.
+# timm has these weights on a model hub; this is the older copy with a URL.
 _WEIGHTS: Final = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
     "inception_resnet_v2-940b1cd6.pth"

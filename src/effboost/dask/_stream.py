@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from distributed import Client, Future
-from sklearn.utils.validation import check_is_fitted
 
 from effboost._images import ImageSequence
-from effboost._iter_predictions import Prediction, adapts_to_call, as_local, images_for
+from effboost._iter_predictions import Prediction, adapts_to_call, check_call, images_for
 from effboost._iter_predictions import iter_predictions as iter_locally
 from effboost._utils.decision import find_check
 from effboost._utils.threads import limit_threads
@@ -80,10 +79,7 @@ def iter_predictions(
     >>> [prediction.label for prediction in found] == clf.predict(cells.images[:3]).tolist()
     True
     """
-    check_is_fitted(clf)
-    clf = as_local(clf)
-    if block_size < 1:
-        raise ValueError(f"block_size={block_size!r} must be 1 or more")
+    clf = check_call(clf, block_size)
     if flags:
         find_check(clf)
     if adapts_to_call(clf):
