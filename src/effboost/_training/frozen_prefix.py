@@ -31,9 +31,8 @@ class FrozenPrefix:
     While they are detached, the network takes their output as its input.
     """
 
-    def __init__(self, body: nn.Module, parts: dict[str, nn.Module]):
-        self._body, self._parts = body, parts
-        self._example: torch.Tensor | None = None
+    def __init__(self, body: nn.Module, parts: dict[str, nn.Module], example: torch.Tensor):
+        self._body, self._parts, self._example = body, parts, example
 
     def detach(self) -> None:
         """Detach the children from the network."""
@@ -49,12 +48,11 @@ class FrozenPrefix:
         """Return a copy of the children as a network."""
         return to_channels_last(fused(self._as_chain(), self._example))
 
-    def gives(self, example: torch.Tensor, expected: torch.Tensor) -> bool:
+    def gives(self, expected: torch.Tensor) -> bool:
         """Return whether the network is a chain of these children and the rest."""
-        self._example = example
         try:
             with computing(), torch.inference_mode():
-                middle = self._as_chain()(example)
+                middle = self._as_chain()(self._example)
                 self.detach()
                 return torch.equal(self._body(middle), expected)
         except (RuntimeError, ValueError, TypeError):
@@ -77,7 +75,7 @@ class _TokenPrefix(FrozenPrefix):
     def __init__(
         self, body: nn.Module, parts: dict[str, nn.Module], follower: str, example: torch.Tensor
     ):
-        super().__init__(body, parts)
+        super().__init__(body, parts, example)
         self._follower, self._block = follower, body.get_submodule(follower)
         embedding = next(iter(parts.values()))
         with computing(), torch.inference_mode():
@@ -199,7 +197,7 @@ def find_prefix(
         parts[name] = child
     if not any(True for part in parts.values() for _ in part.parameters()):
         return None
-    prefix = FrozenPrefix(body, parts)
+    prefix = FrozenPrefix(body, parts, example)
     if MapLayout.of(body).grid is not None:
         if body not in resting:
             return None  # class token and position embeddings are trained
@@ -208,7 +206,7 @@ def find_prefix(
         prefix = _TokenPrefix(body, parts, follower, example)
     with computing(), torch.inference_mode():
         expected = body.eval()(example)
-    return prefix if prefix.gives(example, expected) else None
+    return prefix if prefix.gives(expected) else None
 
 
 def _is_alive(part: nn.Module, resting: Collection[nn.Module]) -> bool:

@@ -11,7 +11,7 @@ from sklearn.utils import column_or_1d
 from effboost._utils.class_names import LONGEST_NAME, MISSING_TEXT, is_missing_text
 from effboost.exceptions import SplitError, UnsupportedInputError
 
-__all__ = ["check_groups", "check_label_column", "is_missing"]
+__all__ = ["check_groups", "check_label_column", "is_missing", "is_no_name"]
 
 _Column = npt.NDArray[Any]
 
@@ -23,6 +23,11 @@ def is_missing(value: Any) -> bool:
     # NaN and NaT are not equal to themselves.
     different = value != value
     return isinstance(different, bool | np.bool_) and bool(different)
+
+
+def is_no_name(value: Any) -> bool:
+    """Return whether a value is missing, or a text that stands for a missing value."""
+    return is_missing(value) or (isinstance(value, str) and is_missing_text(value))
 
 
 def check_groups(groups: Any, n_samples: int | None = None) -> _Column:
@@ -141,11 +146,7 @@ def _find_missing(column: _Column) -> npt.NDArray[np.intp]:
     """Return the positions of missing values."""
     kind = column.dtype.kind
     if kind == "O":
-        found = [
-            is_missing(value) or (isinstance(value, str) and is_missing_text(value))
-            for value in column
-        ]
-        return np.flatnonzero(found)
+        return np.flatnonzero([is_no_name(value) for value in column])
     if kind == "U":
         return np.flatnonzero((np.strings.strip(column) == "") | np.isin(column, MISSING_TEXT))
     if kind == "f":

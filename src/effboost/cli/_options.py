@@ -165,10 +165,10 @@ def find_sites(data: Any, site: str, root: Path) -> list[str]:
                 f"labels.csv has no column {site!r} for the site; its columns are "
                 f"{', '.join(list(data.table)[:20])}"
             )
-        from effboost._utils.columns import is_missing
+        from effboost._utils.columns import is_no_name
 
         column = list(data.table[site])
-        missing = [i for i, name in enumerate(column) if is_missing(name) or name == ""]
+        missing = [i for i, name in enumerate(column) if is_no_name(name)]
         if missing:
             raise ValueError(
                 f"{len(missing)} of the {len(column)} images have no site in column {site!r}, the "

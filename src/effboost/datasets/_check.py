@@ -17,8 +17,7 @@ from sklearn.utils import check_consistent_length
 from tqdm.auto import tqdm
 
 from effboost._images import ImageSequence, as_images, identify
-from effboost._utils.class_names import is_missing_text
-from effboost._utils.columns import is_missing
+from effboost._utils.columns import is_no_name
 from effboost._utils.threads import count_threads
 from effboost.datasets._files import check_folder, warn_of_others
 from effboost.datasets._findings import KINDS, DataCheck, Finding, sort_findings
@@ -288,7 +287,7 @@ def _as_text(column: Any) -> list[str | None] | None:
 
 
 def _is_there(value: Any) -> bool:
-    return not is_missing(value) and not (isinstance(value, str) and is_missing_text(value))
+    return not is_no_name(value)
 
 
 # --- faults --------------------------------------------------------------------------------
