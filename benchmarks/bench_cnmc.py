@@ -8,6 +8,7 @@ import time
 import warnings
 
 import numpy as np
+import pandas as pd
 from _common import make_parser, report
 from joblib import Memory
 from sklearn.base import clone
@@ -102,11 +103,35 @@ def systems(options):
             ),
             "one view, class_weight": one_view(class_weight="balanced"),
         }
+        built |= {
+            "one view, C=0.001": one_view(**{head + "linear__C": 0.001}),
+            "one view, C=0.1": one_view(**{head + "linear__C": 0.1}),
+            "one view, temperature": one_view(calibration="temperature"),
+        }
     if options.tuned:
         built["paper"] = "images", presets.paper(options.backbone, **own)
-        tuned = presets.recommended(options.backbone, fine_tune=True, **own)
-        built["recommended, tuned"] = "images", tuned
+        built |= {f"recommended, {name}": ("images", clf) for name, clf in tuned(options, own)}
     return built
+
+
+def tuned(options, own):
+    """Yield the names and the classifiers that fine-tune as `presets.recommended` does."""
+
+    def classifier(**keywords):
+        return presets.recommended(options.backbone, fine_tune=True, **own, **keywords)
+
+    yield "tuned", classifier()
+    if options.variants:
+        training = classifier().featurizer.training
+        still = clone(training.augmentation).set_params(stain_jitter=0.0)
+        yield "tuned, last stage", classifier(trainable=1)
+        yield "tuned, all stages", classifier(trainable="all")
+        yield "tuned, 3 epochs", classifier(max_epochs=3)
+        yield "tuned, 20 epochs", classifier(max_epochs=20)
+        yield "tuned, a third of the rate", classifier(lr=tuple(lr / 3 for lr in training.lr))
+        yield "tuned, three times the rate", classifier(lr=tuple(lr * 3 for lr in training.lr))
+        yield "tuned, no stain jitter", classifier(augmentation=still)
+        yield "tuned, temperature", classifier().set_params(calibration="temperature")
 
 
 def scores(y, p, subjects):
@@ -170,10 +195,15 @@ def main():
         default="group",
         help="what stays whole; independent subjects (group) do not share images",
     )
+    parser.add_argument("--limit", type=int, default=0, help="cells of each subject (0: all)")
     parser.add_argument("--name", default="cnmc", help="name of the file with results")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    images, y, all_groups, subjects, official = load_cells(options)
+    images, *columns = load_cells(options)
+    if options.limit:
+        keep = pd.Series(columns[2]).groupby(columns[2]).cumcount().to_numpy() < options.limit
+        images, columns = images[np.flatnonzero(keep)], [column[keep] for column in columns]
+    y, all_groups, subjects, official = columns
     rows = np.array([colour_and_shape(np.asarray(image)) for image in images])
     inputs = {"images": images, "colour": rows[:, :6], "shape": rows[:, 6:]}
     unit = {"group": all_groups, "subject": subjects, "image": np.arange(len(y))}[options.split]

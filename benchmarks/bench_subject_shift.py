@@ -6,6 +6,7 @@ All heads are a logistic regression on the features of `presets.recommended`, on
 
 import numpy as np
 from _common import make_parser, report
+from _sites import jittered
 from bench_cnmc import auroc, difference, load_cells, scores, weighted_f1
 from scipy.linalg import eigh
 from sklearn.linear_model import LogisticRegression
@@ -99,6 +100,21 @@ def own_statistics(X, y, subjects, X_new, _):
     return logistic(StandardScaler().fit_transform(X), y, StandardScaler().fit_transform(X_new))
 
 
+def jittered_rows(X, y, subjects, X_new, _):
+    """Learn also from copies of the cells with jittered stains."""
+    return plain(np.concatenate(X), np.tile(y, len(X)), subjects, X_new[0], _)
+
+
+def jittered_mean(X, y, subjects, X_new, _):
+    """Average the probabilities of each new cell and of its copies with jittered stains."""
+    return np.mean([plain(X[0], y, subjects, version, _) for version in X_new], axis=0)
+
+
+# These take the features of the cells and of their copies, of shape (1 + n_copies, n, n_features).
+JITTERED = {
+    "two copies with jittered stains": jittered_rows,
+    "mean over two copies with jittered stains": jittered_mean,
+}
 HEADS = {
     "logistic": plain,
     "each subject one vote": each_subject_one_vote(1.0),
@@ -126,15 +142,19 @@ def main():
         cache=options.cache,
         random_state=0,
     ).featurizer
-    X = network.fit_transform(images)
-    folds = list(SubjectKFold(5, random_state=0).split(X, y, groups))
+    versions = [images, *(jittered(images, seed) for seed in (0, 1))]
+    X = np.stack([network.fit_transform(version) for version in versions])
+    folds = list(SubjectKFold(5, random_state=0).split(y, y, groups))
     first, second = (np.flatnonzero(official == name) for name in ("fold_0", "fold_2"))
 
     def predict(head, train, test):
-        return head(X[train], y[train], subjects[train], X[test], subjects[test])
+        rows = X if head in JITTERED.values() else X[0]
+        return head(
+            rows[..., train, :], y[train], subjects[train], rows[..., test, :], subjects[test]
+        )
 
     rows, reference = [], None
-    for name, head in HEADS.items():
+    for name, head in (HEADS | JITTERED).items():
         p = np.zeros(len(y))
         for train, test in folds:
             p[test] = predict(head, train, test)
