@@ -18,7 +18,12 @@ from sklearn.metrics import (
     make_scorer,
     roc_auc_score,
 )
-from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, cross_validate
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+    cross_validate,
+)
 from sklearn.svm import LinearSVC
 
 import effboost.metrics
@@ -282,6 +287,21 @@ def test_search_accepts_scorers_by_name(cells, routing):
     alone = HybridClassifier(tiny_featurizer(), LogisticRegression(C=100.0)).fit(X[train], y[train])
     expected = get_scorer("subject_roc_auc")(alone, X[test], y[test], groups=groups[test])
     assert search.cv_results_["split0_test_subject_roc_auc"][1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("routing", [False, True], ids=["routing_off", "routing_on"])
+def test_search_for_a_threshold_does_not_score_images_in_place_of_subjects(cells, routing):
+    X, y, groups = cells
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression())
+    tuned = TunedThresholdClassifierCV(
+        clf, scoring=get_scorer("subject_accuracy"), cv=SubjectKFold(2)
+    )
+    images, keywords = (X, {"groups": groups}) if routing else (ImageSequence(X, groups=groups), {})
+    with (
+        config_context(enable_metadata_routing=routing),
+        pytest.raises(UnsupportedInputError, match="applies metrics to images"),
+    ):
+        tuned.fit(images, y, **keywords)
 
 
 def test_unknown_or_ambiguous_subjects_raise(cells, fitted):

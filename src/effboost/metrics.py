@@ -18,6 +18,7 @@ from sklearn.utils import check_consistent_length
 from effboost._utils.columns import check_groups, check_label_column
 from effboost._utils.compat import BaseScorer, register_scorer
 from effboost._utils.decision import decision_scores
+from effboost._utils.probabilities import N_BINS, are_probabilities, calibration_gaps
 from effboost._utils.shared_results import share_results
 from effboost.exceptions import SplitError, UnsupportedInputError
 from effboost.model_selection import aggregate_by_subject
@@ -34,8 +35,6 @@ __all__ = [
 ]
 
 _ROUNDING: Final = 1e-12
-_TOLERANCE: Final = 1e-5
-N_BINS: Final = 15
 
 
 def sensitivity_at_specificity(
@@ -181,8 +180,7 @@ def expected_calibration_error(
         proba = np.column_stack([1 - proba, proba])
     true = check_label_column(y_true)
     check_consistent_length(true, proba, sample_weight)
-    # The tolerance is for the rounding of float32.
-    if not ((proba >= -_TOLERANCE) & (proba <= 1 + _TOLERANCE)).all():
+    if not are_probabilities(proba):
         raise UnsupportedInputError(
             f"y_proba has values from {proba.min():.6g} to {proba.max():.6g}; probabilities must "
             "be between 0 and 1, and not NaN"
@@ -202,16 +200,6 @@ def expected_calibration_error(
     codes = order[np.searchsorted(classes, true, sorter=order)]
     bins, gap = calibration_gaps(codes, proba, n_bins)
     return float(np.abs(np.bincount(bins, weight * gap)).sum() / weight.sum())
-
-
-def calibration_gaps(
-    codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64], n_bins: int = N_BINS
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Return the bin of each row, and whether it is correct (1 or 0) minus its confidence."""
-    confidence = proba.max(axis=1)
-    right = proba.argmax(axis=1) == codes
-    bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
-    return bins, right - confidence
 
 
 class SubjectScorer(BaseScorer):
@@ -247,9 +235,9 @@ class SubjectScorer(BaseScorer):
 
     def __init__(self, scorer: Any, **kwargs: Any):
         super().__init__(
-            scorer._score_func, scorer._sign, scorer._kwargs | kwargs, ["predict_proba", "predict"]
+            _refuse_images, scorer._sign, scorer._kwargs | kwargs, ["predict_proba", "predict"]
         )
-        self._kind = scorer._response_method
+        self._metric, self._kind = scorer._score_func, scorer._response_method
 
     def __call__(self, estimator: Any, X: Any, y_true: Any, *, groups: Any = None) -> float:
         """Score a classifier.
@@ -302,8 +290,8 @@ class SubjectScorer(BaseScorer):
         kwargs = dict(self._kwargs)
         if self._kind == "predict":
             predicted = classes[means.argmax(axis=1)]
-            return float(self._sign * self._score_func(labels, predicted, **kwargs))
-        known = signature(self._score_func).parameters
+            return float(self._sign * self._metric(labels, predicted, **kwargs))
+        known = signature(self._metric).parameters
         if "labels" in known:
             kwargs.setdefault("labels", classes)
         if len(classes) == 2:
@@ -312,14 +300,22 @@ class SubjectScorer(BaseScorer):
             # As scikit-learn's scorers do, which give the metric the scores of its positive class.
             default = getattr(known.get("pos_label"), "default", None)
             means = means[:, _find_column(kwargs.get("pos_label"), default, classes.tolist())]
-        return float(self._sign * self._score_func(labels, means, **kwargs))
+        return float(self._sign * self._metric(labels, means, **kwargs))
 
     def _accept_sample_weight(self) -> bool:
         return False
 
     def __repr__(self) -> str:
         settings = "".join(f", {name}={value!r}" for name, value in self._kwargs.items())
-        return f"make_subject_scorer({self._score_func.__name__}{settings})"
+        return f"make_subject_scorer({self._metric.__name__}{settings})"
+
+
+def _refuse_images(*_: Any, **__: Any) -> float:
+    """Raise: a search for thresholds takes the metric of a scorer, and applies it to images."""
+    raise UnsupportedInputError(
+        "TunedThresholdClassifierCV applies metrics to images: use a scorer by image, with "
+        "cv=SubjectKFold(...), or the operating points of effboost.evaluate, which are by subject"
+    )
 
 
 def make_subject_scorer(scoring: Any, **kwargs: Any) -> SubjectScorer:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -204,3 +205,15 @@ def test_rows_that_are_all_the_same_are_fitted():
     groups = np.arange(12) // 2
     clf = few_rounds().fit(np.ones((12, 30)), groups % 2, groups=groups)
     np.testing.assert_allclose(clf.predict_proba(np.ones((1, 30))), 0.5, atol=0.01)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_output_as_frames_changes_nothing(library):
+    pytest.importorskip(library, reason=f"{library} is an optional output of scikit-learn")
+    X = np.random.default_rng(0).random((20, 30))
+    y, groups = np.arange(20) % 2, np.arange(20) // 2
+    expected = LinearBoostedClassifier(random_state=0).fit(X, y, groups=groups)
+    with config_context(transform_output=library):
+        clf = LinearBoostedClassifier(random_state=0).fit(X, y, groups=groups)
+        np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))

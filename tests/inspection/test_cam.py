@@ -90,6 +90,7 @@ def test_frozen_network_raises_except_for_eigen_cam(spots):
     found = grad_cam(hybrid, X[:2], method="eigen_cam")
     assert found.method == "Eigen-CAM"
     assert found.maps.shape == (2, 24, 24)
+    assert found.targets is None  # the network says no class
 
 
 def test_pretrained_head_is_explained(spots):
@@ -161,6 +162,8 @@ def test_classes_of_a_pretrained_head_are_numbers(spots):
     X, _, _ = spots
     with pytest.raises(UnsupportedInputError, match="numbers from 0"):
         grad_cam(tiny_featurizer(features="logits").fit(X), X[:2], target="a")
+    with pytest.raises(UnsupportedInputError, match="target=5000 is not a class of the network"):
+        grad_cam(tiny_featurizer(features="logits").fit(X), X[:2], target=5000)
 
 
 def test_missing_package_raises_with_the_extra(cnn, spots, monkeypatch):

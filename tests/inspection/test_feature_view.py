@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
@@ -176,6 +177,9 @@ def test_hybrids_and_featurizers_give_the_same_view(pixels, three_classes, subje
     other = FeatureViewDisplay.from_estimator(clf.featurizer_, pixels, three_classes, subjects)
     np.testing.assert_array_equal(one.points, other.points)
     assert other.silhouette_by_subject == one.silhouette_by_subject
+    with config_context(transform_output="pandas"):
+        framed = FeatureViewDisplay.from_estimator(clf, images, three_classes)
+    np.testing.assert_array_equal(framed.points, one.points)
 
 
 def test_names_are_never_formulas():

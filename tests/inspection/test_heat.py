@@ -105,10 +105,15 @@ def test_given_axes_are_used(clf, pixels):
         AttributionDisplay.from_estimator(clf, pixels[:2], ax=axes[0])
 
 
-@pytest.mark.parametrize(("margin", "side"), [(2.0, 1), (-2.0, 0)], ids=["for", "against"])
-def test_contour_outlines_the_side_of_the_decision(margin, side):
+@pytest.mark.parametrize(
+    ("against", "margin", "side"),
+    # Maps of occlusion do not add up to the margin: hidden, the cell may have a higher one.
+    [(-1, 24.0, 1), (-3, -24.0, 0), (-1, -2.0, 1)],
+    ids=["for", "against", "occlusion"],
+)
+def test_contour_outlines_the_side_of_the_decision(against, margin, side):
     maps = np.zeros((1, 1, 8, 8))
-    maps[0, 0, :, :3], maps[0, 0, :, 5:] = -1, 1
+    maps[0, 0, :, :3], maps[0, 0, :, 5:] = against, 2
     found = Attribution(
         maps, np.zeros((1, 1)), np.full((1, 1), margin), np.array(["HEM"]), "TreeSHAP"
     )
@@ -164,6 +169,9 @@ def test_class_activations_are_drawn(pixels, three_classes):
         )
     again = CAMDisplay.from_activation(display.pictures, found, ax=Figure().subplots(1, 2))
     assert again.activation is found
+    frozen = HybridClassifier(tiny_featurizer(), random_state=0).fit(pixels, three_classes)
+    (axes,) = CAMDisplay.from_estimator(frozen, pixels[:1], method="eigen_cam").axes_
+    assert axes.get_title() == "Eigen-CAM at features.5"
 
 
 @pytest.mark.parametrize(

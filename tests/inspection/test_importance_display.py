@@ -61,3 +61,5 @@ def test_display_without_subjects_in_given_axes(spots):
     assert len(display.axes_[0].containers[0]) == 3
     empty = FeatureImportanceDisplay(display.importance, []).plot(axes[1])
     assert empty.patch_axes_.shape == (0, 0)
+    none = FeatureImportanceDisplay.from_estimator(clf, X[:20], y[:20], n_patches=0)
+    assert none.patch_axes_.shape == (0, 0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -10,8 +11,8 @@ from xgboost import XGBClassifier
 
 from common.networks import tiny_featurizer
 from effboost import HybridClassifier, ImageSequence, LinearBoostedClassifier
-from effboost.exceptions import UnsupportedInputError
-from effboost.inspection import hybrid_attribution, neighbours
+from effboost.exceptions import SplitError, UnsupportedInputError
+from effboost.inspection import feature_importance, hybrid_attribution, neighbours
 from effboost.inspection._contributions import contribute
 
 HEADS = {
@@ -95,6 +96,22 @@ def test_images_of_the_same_subject_are_left_out(spots):
         clf, ImageSequence(X[:9], groups=groups[:9]), ImageSequence(X, groups=groups), y
     )
     np.testing.assert_array_equal(by_sequence.indices, found.indices)
+    numbers = np.arange(48) // 8
+    with pytest.raises(SplitError, match=r"are strings.*cannot be compared"):
+        neighbours(clf, X[:9], X, y, groups=numbers[:9].astype(str), groups_train=numbers)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_classifiers_that_return_frames_are_explained(spots, library):
+    pytest.importorskip(library, reason=f"{library} is an optional output of scikit-learn")
+    X, y, _ = spots
+    expected = neighbours(fitted(X, y), X[:3], X, y)
+    importance = feature_importance(fitted(X, y), X[:9], y[:9])
+    with config_context(transform_output=library):
+        clf = fitted(X, y)
+        np.testing.assert_allclose(neighbours(clf, X[:3], X, y).distances, expected.distances)
+        found = feature_importance(clf, X[:9], y[:9])
+        np.testing.assert_allclose(found.contributions, importance.contributions, atol=1e-7)
 
 
 def test_class_with_too_few_images_of_other_subjects_has_no_neighbours(spots):

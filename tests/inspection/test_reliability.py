@@ -86,6 +86,12 @@ def test_estimator_provides_the_classes(pixels, three_classes):
     assert display.calibration_error == pytest.approx(expected)
 
 
+def test_rounding_that_evaluate_accepts_is_accepted():
+    rounded = [[1 + 5e-6, -5e-6], [0.3, 0.7]]
+    display = ReliabilityDisplay.from_predictions(["a", "b"], rounded)
+    assert display.calibration_error == pytest.approx(0.15, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [

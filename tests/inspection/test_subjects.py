@@ -145,9 +145,10 @@ def test_predictions_of_an_evaluation_are_drawn(pixels, three_classes, subjects)
         (([], [], []), UnsupportedInputError, "empty"),
         ((TRUE, PRED, [None, *GROUPS[1:]]), SplitError, "groups is missing for 1 images"),
         (([None, *TRUE[1:]], PRED, GROUPS), UnsupportedInputError, "position 0 is missing"),
+        ((TRUE, [None, *PRED[1:]], GROUPS), UnsupportedInputError, "position 0 is missing"),
         ((TRUE, range(8), GROUPS), ValueError, "[Mm]ix of label input types"),
     ],
-    ids=["predictions", "groups", "empty", "no subject", "no label", "kinds"],
+    ids=["predictions", "groups", "empty", "no subject", "no label", "no prediction", "kinds"],
 )
 def test_invalid_arguments_raise(arguments, error, message):
     with pytest.raises(error, match=message):

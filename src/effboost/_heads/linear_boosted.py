@@ -185,7 +185,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         self.linear_ = self.trees_ = None
         if self.linear_weight > 0:
             self.scaler_ = StandardScaler().fit(rows, sample_weight=weight)
-            scaled = self.scaler_.transform(rows)
+            scaled = np.asarray(self.scaler_.transform(rows))
             if self.linear is None and subjects is not None and len(rows) < rows.shape[1]:
                 used = weight > 0
                 known = (part[used] for part in (scaled, target, weight, subjects))
@@ -212,7 +212,7 @@ class LinearBoostedClassifier(DocumentedMixin, ClassifierMixin, NestedDefaults, 
         rows = validate_data(self, X, reset=False, dtype=(np.float32, np.float64))
         mean: npt.NDArray[np.float64] = np.zeros((len(rows), len(self.classes_)))
         if self.linear_ is not None:
-            scaled = self.scaler_.transform(rows)
+            scaled = np.asarray(self.scaler_.transform(rows))
             mean += self.linear_weight * self.linear_.predict_proba(scaled)
         if self.trees_ is not None:
             mean += (1 - self.linear_weight) * self.trees_.predict_proba(rows)

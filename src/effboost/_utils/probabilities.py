@@ -1,15 +1,23 @@
-"""A check of probabilities."""
+"""Checks of probabilities, and their gaps to what is true."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["find_fault"]
+__all__ = ["N_BINS", "are_probabilities", "calibration_gaps", "find_fault"]
 
 # More than the rounding of float32, summed over the classes.
 _TOLERANCE: Final = 1e-3
+# Bins of confidence, by default.
+N_BINS: Final = 15
+
+
+def are_probabilities(values: npt.NDArray[Any]) -> bool:
+    """Return whether all values are between 0 and 1, but for rounding, and none is NaN."""
+    return bool(((values >= -_TOLERANCE) & (values <= 1 + _TOLERANCE)).all())
 
 
 def find_fault(values: Any, n_samples: int, n_classes: int) -> str | None:
@@ -36,8 +44,18 @@ def find_fault(values: Any, n_samples: int, n_classes: int) -> str | None:
         )
     if not np.isfinite(found).all():
         return "its probabilities contain NaN or infinity"
-    if found.size and (found.min() < -_TOLERANCE or found.max() > 1 + _TOLERANCE):
+    if not are_probabilities(found):
         return f"its probabilities are between {found.min():.3g} and {found.max():.3g}, not 0 and 1"
     if (np.abs(found.sum(axis=1) - 1) > _TOLERANCE).any():
         return "its probabilities do not sum to 1"
     return None
+
+
+def calibration_gaps(
+    codes: npt.NDArray[np.intp], proba: npt.NDArray[np.float64], n_bins: int = N_BINS
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return the bin of each row, and whether it is correct (1 or 0) minus its confidence."""
+    confidence = proba.max(axis=1)
+    right = proba.argmax(axis=1) == codes
+    bins = np.clip((confidence * n_bins).astype(np.intp), 0, n_bins - 1)
+    return bins, right - confidence

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from effboost._utils.decision import decision_scores
+from effboost._utils.probabilities import N_BINS, calibration_gaps
 from effboost.exceptions import UnsupportedInputError
-from effboost.metrics import N_BINS, calibration_gaps
 from effboost.model_selection import aggregate_by_subject
 from effboost.model_selection._subjects import label_subjects
 

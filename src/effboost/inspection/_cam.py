@@ -41,9 +41,9 @@ class ClassActivation:
     maps : ndarray of shape (n_samples, image_size, image_size), float32
         Values from 0 to 1 for each pixel of the prepared image. They have no unit: maps of two
         images cannot be compared, and evidence against the class is not shown.
-    targets : ndarray of shape (n_samples,)
-        The class of each map; for "eigen_cam", which does not depend on a class, the predicted
-        one.
+    targets : ndarray of shape (n_samples,), or None
+        The class of each map; for "eigen_cam", which does not depend on a class, the one that the
+        network predicts, and None if the network has no head.
     method : str
         "Grad-CAM", "Grad-CAM++" or "Eigen-CAM".
     layer : str
@@ -61,7 +61,7 @@ class ClassActivation:
     """
 
     maps: npt.NDArray[np.float32]
-    targets: npt.NDArray[Any]
+    targets: npt.NDArray[Any] | None
     method: str
     layer: str
 
@@ -166,9 +166,13 @@ def grad_cam(
         parts = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
         found = [_explain(explain, featurizer, images, part, wanted) for part in parts]
     maps, codes = (np.concatenate(column) for column in zip(*found, strict=True))
+    if isinstance(network[1], nn.Identity) and featurizer.features != "logits":
+        targets = None  # the outputs are features
+    else:
+        targets = codes if classes is None else classes[codes]
     if maps.shape[1:] != (featurizer.transform_.side,) * 2:
         raise UnsupportedInputError(f"the output of layer {name!r} is not a feature map")
-    return ClassActivation(maps, codes if classes is None else classes[codes], title, name)
+    return ClassActivation(maps, targets, title, name)
 
 
 def _explain(
@@ -220,6 +224,10 @@ class _Output:
         self.code = int(code)
 
     def __call__(self, outputs: torch.Tensor) -> torch.Tensor:
+        if self.code >= len(outputs):
+            raise UnsupportedInputError(
+                f"target={self.code} is not a class of the network, which has {len(outputs)}"
+            )
         return outputs[self.code]
 
 

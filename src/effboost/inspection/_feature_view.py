@@ -302,9 +302,9 @@ def _reduce(
         raise UnsupportedInputError(
             "the features of all images are the same; give images that differ"
         )
-    standard = StandardScaler().fit_transform(checked)
+    standard = np.asarray(StandardScaler().fit_transform(checked))
     pca = PCA(min(_MAX_COMPONENTS, *standard.shape), random_state=random_state)
-    return pca.fit_transform(standard), pca.explained_variance_ratio_
+    return np.asarray(pca.fit_transform(standard)), pca.explained_variance_ratio_
 
 
 def _map(reduced: npt.NDArray[np.float64], random_state: Any) -> npt.NDArray[np.float64]:

@@ -208,7 +208,7 @@ class AttributionDisplay:
             heat = enlarge(chosen[i], height, width)
             _draw_grey(axes, self.pictures[i])
             image = axes.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=_OPACITY)
-            _draw_contour(axes, heat, margin[i] - base[i])
+            _draw_contour(axes, heat, chosen[i].sum())
             what = "log-odds" if len(found.outputs) == 1 else "score"
             what = "probability" if found.is_probability else what
             where = "lost when hidden" if found.method == "occlusion" else "per position"
@@ -353,15 +353,16 @@ class CAMDisplay:
         found = self.activation
         self.axes_, self.figure_ = _prepare_axes(ax, self.pictures)
         height, width = self.pictures.shape[1:3]
-        for i, axes in enumerate(self.axes_):
+        targets = [None] * len(self.axes_) if found.targets is None else found.targets
+        for i, (target, axes) in enumerate(zip(targets, self.axes_, strict=True)):
             _draw_grey(axes, self.pictures[i])
             heat = enlarge(found.maps[i], height, width)
             image = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY)
             bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
             bar.set_label("activation, relative to the image's largest")
+            what = "" if target is None else f"{target}, by the network's own softmax\n"
             axes.set_title(
-                f"{found.targets[i]}, by the network's own softmax\n{found.method} at "
-                f"{found.layer}",
+                f"{what}{found.method} at {found.layer}",
                 parse_math=False,
                 fontsize="medium",
             )

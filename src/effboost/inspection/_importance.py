@@ -187,7 +187,7 @@ def feature_importance(
     if groups is None:
         groups = images.groups
     check_lengths(X=images, y=y, groups=groups)
-    features = clf.transform(images)
+    features = np.asarray(clf.transform(images))
     labels = predict_labels(clf, features) if y is None else check_labels(y)
     unknown = sorted(set(labels.tolist()) - set(clf.classes_.tolist()), key=str)
     if unknown:
@@ -300,7 +300,7 @@ def find_patches(
         for label in np.unique(found.y)
         for channel in _choose_channels(found, label, n_channels)
     ]
-    if not chosen:
+    if not chosen or n_patches < 1:
         return []
     used = np.unique(np.concatenate([images for *_, images in chosen]))
     images = clf.featurizer_._check_images(X, reset=False)

@@ -142,7 +142,8 @@ def _explain_linear_boosted(
     if head.linear_ is not None:
         linear = Pipeline([("scaler", head.scaler_), ("linear", head.linear_)])
         found = explain_margins(linear, features, reference)
-        expected = linear.predict_proba(features)
+        scaled = np.asarray(head.scaler_.transform(features))  # not a frame, whatever is set
+        expected = head.linear_.predict_proba(scaled)
         parts.append(_as_probabilities(found, head.linear_weight, expected))
     if head.trees_ is not None:
         found = explain_margins(head.trees_, features, reference)
@@ -244,8 +245,8 @@ def _explain_pipeline(
         else:
             own_factor, shift = _read_scaler(step, len(kept))
             factor, reference = factor * own_factor, reference * own_factor + shift
-        rows = step.transform(rows)
-    found = explain_margins(head.steps[-1][1], np.asarray(rows), reference)
+        rows = np.asarray(step.transform(rows))
+    found = explain_margins(head.steps[-1][1], rows, reference)
 
     coefficients, contributions = found.coefficients, found.contributions
     if coefficients is not None:

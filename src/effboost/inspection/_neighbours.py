@@ -16,6 +16,7 @@ from effboost._validation import check_labels
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._contributions import check_explainable, contribute, predict_labels
 from effboost.inspection._drawing import check_lengths
+from effboost.model_selection._leakage import check_comparable
 
 __all__ = ["Neighbours", "TrainingImages", "neighbours"]
 
@@ -115,7 +116,7 @@ class TrainingImages:
                 f"classes are {clf.classes_.tolist()}"
             )
         self._groups = None if groups_train is None else check_groups(groups_train)
-        self._points = _place(clf, clf.transform(self.images))
+        self._points = _place(clf, np.asarray(clf.transform(self.images)))
 
     def find(self, X: Any, groups: Any = None, n_neighbors: int = 3) -> Neighbours:
         """Find the nearest training images of each class; see `neighbours`."""
@@ -125,7 +126,7 @@ class TrainingImages:
         if groups is None:
             groups = images.groups
         subjects = self._check_subjects(groups, len(images))
-        features = clf.transform(images)
+        features = np.asarray(clf.transform(images))
         points = _place(clf, features)
         shape = (len(images), len(clf.classes_), n_neighbors)
         indices, distances = np.full(shape, -1, dtype=np.intp), np.full(shape, np.nan)
@@ -154,7 +155,10 @@ class TrainingImages:
                 f"the subjects of {known} are known, those of the others are not: give {missing}, "
                 "so that training images of the same subject are left out"
             )
-        return np.zeros(n, dtype=np.intp) if groups is None else check_groups(groups, n)
+        if groups is None:
+            return np.zeros(n, dtype=np.intp)
+        check_comparable(self._groups, groups)
+        return check_groups(groups, n)
 
 
 def _place(clf: HybridClassifier, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from effboost._utils.compat import load_matplotlib
+from effboost._utils.probabilities import N_BINS, are_probabilities, calibration_gaps
 from effboost._validation import check_labels
 from effboost.evaluation import EvaluationReport
 from effboost.exceptions import UnsupportedInputError
 from effboost.inspection._drawing import add_legend, check_lengths, make_axes, style_of
-from effboost.metrics import N_BINS, calibration_gaps
 
 __all__ = ["ReliabilityDisplay"]
-
-_ROUNDING: Final = 1e-6
 
 
 class ReliabilityDisplay:
@@ -272,7 +270,6 @@ def _encode(
         raise UnsupportedInputError(
             f"y_true contains class {unknown.tolist()[0]!r}, but the classes are {known.tolist()}"
         )
-    # float32 may round beyond 0 and 1.
-    if not ((proba > -_ROUNDING) & (proba < 1 + _ROUNDING)).all():
+    if not are_probabilities(proba):
         raise UnsupportedInputError("y_prob must contain probabilities from 0 to 1, none missing")
     return np.searchsorted(known, y_true), proba[:, order]

@@ -6,7 +6,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from effboost._utils.columns import check_groups
@@ -141,7 +140,7 @@ class SubjectDisplay:
             If lengths differ, or a label is missing.
         """
         check_lengths(y_true=y_true, y_pred=y_pred, groups=groups)
-        true, pred = check_labels(y_true), column_or_1d(y_pred)
+        true, pred = check_labels(y_true), check_labels(y_pred)
         unique_labels(true, pred)  # raises if strings would be compared with numbers
         subjects, subject_of = np.unique(check_groups(groups), return_inverse=True)
         n_images = np.bincount(subject_of)

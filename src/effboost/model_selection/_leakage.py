@@ -12,7 +12,7 @@ from effboost._images import ImageSequence, as_images, identify
 from effboost._utils.columns import check_groups
 from effboost.exceptions import LeakageError, SplitError
 
-__all__ = ["check_fold_leakage", "check_group_leakage", "check_leakage"]
+__all__ = ["check_comparable", "check_fold_leakage", "check_group_leakage", "check_leakage"]
 
 
 def check_leakage(
@@ -95,6 +95,11 @@ def _names(images: ImageSequence) -> list[str]:
 def _shared_groups(train: Any, test: Any) -> list[Any]:
     if train is None or test is None:
         return []
+    return sorted(set.intersection(*map(set, check_comparable(train, test))), key=str)
+
+
+def check_comparable(train: Any, test: Any) -> list[list[Any]]:
+    """Check that the subjects of two parts are both strings, or both not; return them as lists."""
     sides = [check_groups(groups).tolist() for groups in (train, test)]
     kinds = {isinstance(side[0], str): side[0] for side in sides if side}
     if len(kinds) > 1:
@@ -102,7 +107,7 @@ def _shared_groups(train: Any, test: Any) -> list[Any]:
             f"the subjects of one part are strings ({kinds[True]!r}), and those of the other are "
             f"not ({kinds[False]!r}), so they cannot be compared: convert one of them"
         )
-    return sorted(set.intersection(*map(set, sides)), key=str)
+    return sides
 
 
 def _shared_images(
