@@ -22,8 +22,9 @@ images = ImageSequence(cells.images, groups=cells.groups)
 y = cells.target
 
 # %%
-# The paper's boosted trees, and the recommended head, whose linear model is regularised by the
-# log-loss on held-out subjects. Both see the same features; probabilities are out of fold.
+# The paper's boosted trees on features of the last stage, and the recommended hybrid: features of
+# earlier stages, and a head whose linear model is regularised by the log-loss on held-out subjects.
+# Probabilities are out of fold.
 systems = {
     "paper's head": presets.frozen("efficientnet_lite0", image_size=96, random_state=0),
     "recommended": presets.recommended(

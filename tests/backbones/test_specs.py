@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -55,11 +57,19 @@ def test_every_torchvision_model_returns_one_row_of_features(name, device):
     assert spec.n_features in (None, width)
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name in TORCHVISION])
-def test_normalisation_and_weights_are_those_of_torchvision(name):
+def has_torchvision_weights(name):
+    """Whether the network and its weights are torchvision's; other weights come from elsewhere."""
+    spec = BACKBONES[name]
+    known = name in TORCHVISION and torchvision.models.get_model_weights(name).__members__
+    return bool(known) and not re.match("https?:|pip:|file:", str(spec.weights))
+
+
+@pytest.mark.parametrize("name", filter(has_torchvision_weights, BACKBONES))
+def test_normalisation_size_and_weights_are_those_of_torchvision(name):
     spec = BACKBONES[name]
     weights = torchvision.models.get_model_weights(name)[spec.weights]
     preset = weights.transforms()
+    assert [spec.image_size] == preset.crop_size
     assert list(spec.mean) == list(preset.mean)
     assert list(spec.std) == list(preset.std)
 

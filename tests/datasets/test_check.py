@@ -371,3 +371,22 @@ def test_subjects_that_are_named_as_missing_are_missing(pixels):
     found = check_images(pixels, groups=groups, split=["a", "b"] * 12, max_distance=None)
     assert names(found, "no_subject") == [("position 0",), ("position 1",)]
     assert names(found, "leaking_subject") == [("position 4", "position 5")]
+
+
+@pytest.mark.parametrize(
+    ("target", "groups", "note"),
+    [
+        (["a"] * 4, None, "one class only"),
+        (["a", "a", "b", "b"], ["S"] * 4, "one subject only"),
+        (["a", "a", "b", "b"], [*"SS", *"TU"], "class a has one subject only"),
+        (["a", "a", "b", "b"], [*"ST", *"TU"], None),
+        (["a", "a", "b", "b"], None, None),
+    ],
+    ids=["class", "subject", "subject of a class", "enough", "unknown"],
+)
+def test_what_is_too_little_for_a_model_is_noted(target, groups, note):
+    X = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    found = check_images(X, target=target, groups=groups)
+    assert not found.findings
+    assert ("not enough to fit or to evaluate" in str(found)) == (note is not None)
+    assert note is None or f"\n  {note}" in str(found)

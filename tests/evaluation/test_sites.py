@@ -152,7 +152,7 @@ def change(values, where, new):
         ({"sites": ["Ulm"] * 119}, "sites has 119 values"),
         ({"sites": [None] * 120}, "sites is missing for 120 images"),
         ({"sites": [0] * 2 + [1] * 118}, "the subject 'Oslo 0' is at the sites '0' and '1'"),
-        ({"cv": 11}, "site 'Oslo': n_splits=11, but there are 10 subjects"),
+        ({"cv": 11}, r"site 'Oslo': 11 folds \(n_splits\), but there are 10 subjects"),
     ],
 )
 def test_sites_that_cannot_be_compared_raise(laboratories, changes, message):

@@ -280,7 +280,7 @@ def test_split_depends_on_the_seed():
 @pytest.mark.parametrize("n_splits", [-1, 0, 1, 5])
 def test_more_folds_than_subjects_raise(n_splits):
     message = refusal(subject_folds, ["a", "b"] * 4, [1, 2, 3, 4] * 2, n_splits)
-    assert message == f"n_splits={n_splits}, but there are 4 subjects: use 2 to 4"
+    assert message == f"{n_splits} folds (n_splits), but there are 4 subjects: use 2 to 4"
 
 
 def test_a_single_subject_cannot_be_split():
@@ -290,7 +290,7 @@ def test_a_single_subject_cannot_be_split():
 
 def test_more_folds_than_images_of_any_class_raise():
     message = refusal(subject_folds, list("aabbcc"), None, 3)
-    assert message == "n_splits=3, but no class has more than 2 images"
+    assert message == "3 folds (n_splits), but no class has more than 2 images"
 
 
 @pytest.mark.parametrize(("rare", "shown"), [("rare", "'rare'"), (7, "7"), (True, "True")])

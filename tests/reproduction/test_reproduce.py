@@ -347,6 +347,12 @@ def test_subjects_who_share_an_image_are_one_group(tmp_path):
     assert data.shared(data.splits[1]) == (0, 0)
 
 
+@pytest.mark.parametrize(("n_subjects", "share"), [(8, "a quarter of"), (4, "50% (8) of")])
+def test_the_share_that_is_tested_is_said(tmp_path, n_subjects, share):
+    data = load(write_cells(tmp_path, n_subjects=n_subjects))
+    assert data.splits[1].description.startswith(share)
+
+
 def test_groups_are_joined_through_other_groups():
     groups = np.array(["d", "a", "b", "b", "c", "e"])
     prints = np.array(["1", "2", "2", "3", "3", "4"])

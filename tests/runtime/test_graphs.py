@@ -54,6 +54,18 @@ def test_features_are_those_of_torch(name, runtime):
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("name", ["torch", *(runtime.name for runtime in RUNTIMES)])
+def test_runtimes_start_by_name_with_the_features_of_torch(name):
+    module, transform = calibrated(get_backbone_spec(TinyNet), 24), ImageTransform(None, 24)
+    pixels = pictures(4, 24)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(transform.normalize_pixels(pixels))).numpy()
+    loaded = start_runtime(name, module, transform, CPU, lambda: export_graph(module, transform))
+    assert loaded.name == name
+    got = np.concatenate([loaded.run(pixels[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_threads_at_the_same_time_give_the_same_bits(runtime, graph):
     loaded, pixels = runtime(graph), pictures(64, 24)
@@ -152,7 +164,7 @@ def test_auto_is_torch_on_a_gpu_and_onnxruntime_on_a_cpu(graph):
 
 def test_missing_runtime_raises_with_the_package(monkeypatch, graph):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="pip install openvino"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'effboost\[openvino\]"):
         start_runtime("openvino", None, None, CPU, lambda: graph)
 
 

@@ -26,7 +26,8 @@ _PACKAGES: Final = (
     "numpy", "scipy", "scikit-learn", "torch", "torchvision", "skorch", "xgboost", "joblib",
     "pillow", "safetensors", "onnx", "onnxscript", "onnxruntime", "tqdm",
 )  # fmt: skip
-
+# Named as their modules; effboost.runtime is not asked, since it imports torch.
+_RUNTIMES: Final = ("torch", "onnxruntime", "openvino")
 _COLLECTIONS: Final = ("all", "dev")
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 
@@ -75,10 +76,7 @@ def _describe_installation() -> list[tuple[str, Any]]:
 
 def _describe_devices() -> list[tuple[str, Any]]:
     """Describe runtimes and devices; the import of torch may fail."""
-    runtimes = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
-    facts: list[tuple[str, Any]] = [
-        ("runtimes", [name for name, module in runtimes.items() if find_spec(module)])
-    ]
+    facts: list[tuple[str, Any]] = [("runtimes", [name for name in _RUNTIMES if find_spec(name)])]
     try:
         import torch
     except Exception as error:  # the import of a broken build may raise any error

@@ -169,14 +169,18 @@ def _as_counts(counts: dict[str, tuple[int, int | None]]) -> dict[str, dict[str,
 
 
 def _format_check(check: DataCheck) -> Iterator[str]:
-    known = "" if check.n_subjects is None else f" of {check.n_subjects} subjects"
-    yield f"{check.n_images} images{known}"
+    known = "" if check.n_subjects is None else f" of {_count(check.n_subjects, 'subject')}"
+    yield f"{_count(check.n_images, 'image')}{known}"
     for title, counts in (("class", check.classes), ("split", check.splits)):
         yield from _format_counts(title, counts)
     if check.sizes:
         (width, height), n = next(iter(check.sizes.items()))
         others = f", {len(check.sizes) - 1} other sizes" if len(check.sizes) > 1 else ""
         yield f"\nmost frequent size: {width} x {height} pixels ({n} images){others}"
+    notes = list(_note_few(check))
+    if notes:
+        yield "\nnot enough to fit or to evaluate a model:"
+        yield from notes
     if not check.findings:
         yield "\nno faults found"
     for kind, n in check.counts.items():
@@ -188,6 +192,22 @@ def _format_check(check: DataCheck) -> Iterator[str]:
             yield f"  {images}{more}: {escape_invisible(finding.detail)}"
         if len(found) > _SHOWN:
             yield f"  ... and {len(found) - _SHOWN} more"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _note_few(check: DataCheck) -> Iterator[str]:
+    """Say what `fit` or `evaluate` will refuse; a folder to be predicted may be so."""
+    if len(check.classes) == 1:
+        yield "  one class only"
+    if check.n_subjects == 1:
+        yield "  one subject only"
+    elif len(check.classes) > 1:
+        for name, (_, subjects) in check.classes.items():
+            if subjects == 1:
+                yield f"  class {escape_invisible(name)} has one subject only"
 
 
 def _format_counts(title: str, counts: dict[str, tuple[int, int | None]]) -> Iterator[str]:

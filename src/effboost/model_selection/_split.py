@@ -88,13 +88,15 @@ def subject_folds(
     n_groups = len(np.unique(groups))
     if n_groups < 2:
         raise SplitError("all images are of one subject: a split by subject needs two or more")
+    _check_subjects_per_class(y, groups, 2)
     if n_splits < 2 or n_splits > n_groups:
         numbers = "2" if n_groups == 2 else f"2 to {n_groups}"
-        raise SplitError(f"n_splits={n_splits}, but there are {n_groups} subjects: use {numbers}")
-    _check_subjects_per_class(y, groups, 2)
+        raise SplitError(
+            f"{n_splits} folds (n_splits), but there are {n_groups} subjects: use {numbers}"
+        )
     most = np.unique(y, return_counts=True)[1].max()
     if n_splits > most:
-        raise SplitError(f"n_splits={n_splits}, but no class has more than {most} images")
+        raise SplitError(f"{n_splits} folds (n_splits), but no class has more than {most} images")
     rng = check_random_state(random_state)
     for _ in range(_ATTEMPTS):
         folds = _draw_folds(y, groups, n_splits, rng)

@@ -25,7 +25,7 @@ from effboost.datasets import (
 )
 from effboost.datasets._cnmc import is_cnmc
 from effboost.exceptions import UnsupportedInputError
-from effboost.model_selection import subject_split
+from effboost.model_selection import SubjectSplit, subject_split
 
 __all__ = ["Data", "Split", "join_duplicates", "load_data"]
 
@@ -153,11 +153,18 @@ def load_data(
             Split(
                 "honest",
                 "subject-wise",
-                f"a quarter of the images is tested, split {honest}",
+                f"{_say_share(parts)} of the images is tested, split {honest}",
                 *parts,
             ),
         ),
     )
+
+
+def _say_share(parts: SubjectSplit) -> str:
+    """Say which part is tested: whole subjects of the rarest class may be more than a quarter."""
+    n = len(parts.train) + len(parts.test)
+    share = len(parts.test) / n
+    return "a quarter" if abs(share - _TEST_SIZE) < 0.05 else f"{share:.0%} ({len(parts.test)})"
 
 
 def _make_cells(quick: bool, seed: int) -> Bunch:

@@ -111,7 +111,9 @@ def start_runtime(
     if name == "torch":
         return TorchRuntime(module, transform, device)
     if importlib.util.find_spec(name) is None:
-        raise MissingDependencyError(f"runtime={name!r} needs {name}: pip install {name}")
+        raise MissingDependencyError(
+            f"runtime={name!r} needs {name}: pip install 'effboost[{name}]'"
+        )
     try:
         runtime: Runtime = _OF_GRAPHS[name](graph())
     except RuntimeUnavailableError as error:
