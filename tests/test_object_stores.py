@@ -5,7 +5,9 @@ import http.server
 import io
 import pickle
 import threading
+import time
 import urllib.request
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -201,15 +203,22 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def web(paths):
-    handler = partial(Handler, directory=str(Path(paths[0]).parent))
+@contextmanager
+def serving(handler):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
         thread = threading.Thread(target=web.serve_forever)
         thread.start()
-        yield f"127.0.0.1:{web.server_port}"
-        web.shutdown()
-        thread.join()
+        try:
+            yield f"127.0.0.1:{web.server_port}"
+        finally:
+            web.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def web(paths):
+    with serving(partial(Handler, directory=str(Path(paths[0]).parent))) as address:
+        yield address
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
@@ -232,6 +241,38 @@ def test_credentials_of_urls_are_used_and_never_shown(web, pixels):
     assert without_secrets(refused.value)
     assert without_secrets(missing.value)
     assert "s3cret" not in repr(pickle.loads(pickle.dumps(missing.value)))
+
+
+class InPieces(http.server.BaseHTTPRequestHandler):
+    """Send a file in pieces, without its length."""
+
+    protocol_version = "HTTP/1.1"
+    content = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for start in range(0, len(self.content), 500):
+            piece = self.content[start : start + 500]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.wfile.flush()
+            time.sleep(0.01)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def do_HEAD(self):
+        self.send_error(405)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
+def test_files_that_come_in_pieces_are_read_to_their_end(paths, pixels):
+    handler = type("Handler", (InPieces,), {"content": Path(paths[0]).read_bytes()})
+    with serving(handler) as address:
+        images = ImageSequence([f"http://{address}/cell.png"])
+        np.testing.assert_array_equal(images[0], pixels[0])
 
 
 def test_predictions_rejects_and_reports_show_no_credentials(memory, pixels, three_classes):
@@ -295,6 +336,13 @@ def test_features_are_read_from_and_written_to_s3(bucket, urls, model_file, caps
     names = [url for url in urls if "slide0" in url] + [urls[1], urls[3]]
     assert table["path"].tolist() == names
     np.testing.assert_array_equal(table.iloc[:, 2:], effboost.load(model_file).transform(names))
+
+
+def test_file_urls_name_folders_and_outputs(model_file, paths, tmp_path):
+    out = tmp_path / "table.csv"
+    folder = Path(paths[0]).parent
+    assert run("predict", model_file, folder.as_uri(), "--out", out.as_uri()) == 0
+    assert pd.read_csv(out)["image"].tolist() == sorted(map(str, paths))
 
 
 def test_urls_that_differ_only_in_a_query_raise(model_file, capsys):

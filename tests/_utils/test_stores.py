@@ -89,6 +89,14 @@ def test_files_are_written_listed_and_read_up_to_a_limit(memory):
         read_url("memory://cells/c.png", 100)
 
 
+def test_two_colons_in_a_name_are_no_chain(memory):
+    memory.pipe_file("/cells/a::b.png", b"pixels")
+    (url,) = list_url("memory://cells")
+    assert read_url(url, 100) == b"pixels"
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_url("memory:///cells/c::d.png", 100)
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -258,6 +258,41 @@ def test_file_without_a_state_dict_raises(spec, tmp_path, content):
         build_backbone(spec, tmp_path / "w.pth", seed=0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (lambda weight: (weight * 100).to(torch.int8), "int8"),
+        (lambda weight: weight > 0, "bool"),
+        (lambda weight: weight.to(torch.complex64), "complex64"),
+        (lambda weight: weight.reshape(len(weight), -1).to_sparse(), "sparse_coo"),
+        (lambda weight: weight.to("meta"), "on meta"),
+        (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "qint8"),
+    ],
+    ids=["int8", "bool", "complex", "sparse", "meta", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore:.*quantiz:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*quantiz:DeprecationWarning")
+def test_weights_that_are_no_plain_real_numbers_raise(spec, trained, tmp_path, kind, message):
+    state = trained.state_dict()
+    state["features.0.weight"] = kind(state["features.0.weight"])
+    torch.save(state, tmp_path / "w.pth")
+    files = [tmp_path / "w.pth"]
+    if message in ("int8", "bool", "complex64"):  # safetensors has dense tensors alone
+        files.append(tmp_path / "w.safetensors")
+        safetensors.torch.save_file(state, files[1])
+    for file in files:
+        with pytest.raises(WeightsError, match=rf"'features.0.weight' as .*{message}"):
+            build_backbone(spec, file, seed=0)
+
+
+def test_one_name_with_and_without_prefix_raises(spec, trained, tmp_path):
+    state = trained.state_dict()
+    state["module.features.0.weight"] = torch.zeros_like(state["features.0.weight"])
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"with and without 'module\.'"):
+        build_backbone(spec, tmp_path / "w.pth", seed=0)
+
+
 def test_missing_weight_file_raises(spec, tmp_path):
     with pytest.raises(WeightsNotFoundError, match="does not exist"):
         build_backbone(spec, tmp_path / "nothing.pth", seed=0)

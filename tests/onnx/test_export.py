@@ -175,6 +175,15 @@ def test_view_averaging_of_probabilities_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_label_that_is_no_unicode_text_is_refused(tmp_path):
+    images, y = cells(12)[:2]
+    labels = np.where(y == y[0], "caf\udce9", "b")  # as of a folder whose name is Latin-1
+    clf = HybridClassifier(tiny_featurizer(), LogisticRegression()).fit(images, labels)
+    with pytest.raises(UnsupportedInputError, match=r"label 'caf\\udce9' is no text"):
+        export_onnx(clf, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_label_beyond_64_bits_with_a_sign_is_refused(tmp_path):
     images, y = cells(12)[:2]
     labels = np.where(y == y[0], 2**63 + 1, 1).astype(np.uint64)

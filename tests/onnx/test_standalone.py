@@ -92,7 +92,7 @@ def test_files_and_folders_are_classified_without_effboost_and_torch(folder, tmp
     inside = save_all(tmp_path / "cells", ["png", "bmp", "jpg", "tif", "JPEG"])
     (tmp_path / "cells" / "notes.txt").write_text("no image")
     single = save_all(tmp_path, ["bmp"])
-    done = predict(folder, tmp_path / "cells", *single)
+    done = predict(folder, (tmp_path / "cells").as_uri(), *single)
     assert (done.returncode, done.stderr) == (0, "")
     rows = rows_of(done.stdout)
     paths = [*inside, *single]
@@ -286,12 +286,23 @@ def test_a_table_is_not_overwritten_without_force(folder, tmp_path):
         ([], "name images and folders, or one folder by --watch"),
         (["cells", "--watch", "cells"], "name images and folders, or one folder by --watch"),
         (["--watch", "cells"], "--watch needs --out"),
+        *(
+            (["--watch", ".", "--out", "t.csv", "--interval", value], "is not a number of seconds")
+            for value in ("-1", "nan", "inf")
+        ),
     ],
 )
 def test_wrong_options_are_errors(arguments, message, folder):
     done = predict(folder, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_folder_that_is_missing_leaves_no_table(folder, tmp_path):
+    done = predict(folder, "--watch", tmp_path / "none", "--out", tmp_path / "t.csv")
+    assert done.returncode == 1
+    assert "none" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def wait_for_rows(path, n):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
+from PIL.PngImagePlugin import PngInfo
 
 from common.exported import cells, edited, tiny_file, tiny_hybrid
 from common.pages import find_contrast, launch_chromium, serve
@@ -257,6 +258,45 @@ def check_results(rows, paths):
     assert np.abs(np.array(got) - expected).max() <= 1e-5
 
 
+def xmp_of(orientation):
+    return b'<rdf:Description tiff:Orientation="%d"/>' % orientation
+
+
+def with_text(key, text):
+    info = PngInfo()
+    info.add_itxt(key, text.decode())
+    return info
+
+
+def save_turned(folder):
+    """Save images that Pillow turns or reads as the first picture, and Chromium does not."""
+    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 36, 3), dtype=np.uint8))
+    tall.save(folder / "xmp.jpg", xmp=xmp_of(6))
+    tall.save(folder / "xmp.webp", lossless=True, xmp=xmp_of(6))
+    tall.save(folder / "xmp.png", pnginfo=with_text("XML:com.adobe.xmp", xmp_of(6)))
+    tall.save(folder / "profile.png", pnginfo=with_text("Raw profile type exif", b"\n\n\n4d4d"))
+    long = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06\0\0\0\0"
+    tall.save(folder / "long.jpg", exif=long)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tall.save(folder / "late.png", exif=exif)
+    late = (folder / "late.png").read_bytes()
+    at = late.index(b"eXIf") - 4
+    chunk = late[at : at + 12 + int.from_bytes(late[at : at + 4])]
+    (folder / "late.png").write_bytes(late.replace(chunk, b"")[:-12] + chunk + late[-12:])
+    tall.save(folder / "apart.png", save_all=True, default_image=True, append_images=[tall, tall])
+    header = b"BM" + (1078 + 4).to_bytes(4, "little") + bytes(4) + (1078).to_bytes(4, "little")
+    header += (40).to_bytes(4, "little") + (9).to_bytes(4, "little") * 2
+    header += b"\x01\0\x08\0\x01\0\0\0" + bytes(20)
+    (folder / "lengths.bmp").write_bytes(header + bytes(1024) + b"\0\x02\x01\x01\0\x01")
+    turned = "may have an orientation that browsers do not apply"
+    names = ("xmp.jpg", "xmp.webp", "xmp.png", "profile.png", "long.jpg", "late.png")
+    return dict.fromkeys(names, turned) | {
+        "apart.png": "is an animation without its first picture",
+        "lengths.bmp": "is run-length encoded",
+    }
+
+
 @pytest.mark.slow
 def test_results_equal_those_of_the_model_also_without_the_server(page, tmp_path):
     suffixes = [".png", ".bmp", ".jpg", ".webp", ".png", ".bmp", ".jpeg", ".png"]
@@ -266,6 +306,8 @@ def test_results_equal_those_of_the_model_also_without_the_server(page, tmp_path
     tall = np.random.default_rng(0).integers(0, 256, (60, 36, 3), dtype=np.uint8)
     Image.fromarray(tall).save(paths[0], exif=turned)
     Image.fromarray(tall).save(paths[2], exif=turned)
+    Image.fromarray(tall).save(paths[6], exif=turned, xmp=xmp_of(6))
+    Image.fromarray(tall).save(paths[7], pnginfo=with_text("XML:com.adobe.xmp", xmp_of(1)))
     check_results(classify(page, paths), paths)
     assert {url.split(":")[0] for url in page.asked} == {"http", "blob"}
     assert all(url.startswith((page.server.url, "blob:")) for url in page.asked)
@@ -302,6 +344,7 @@ def test_what_cannot_be_read_is_a_row_with_its_reason(page, tmp_path):
         "notes.txt": "is not an image that this page reads",
         "empty.png": "the file is empty",
         "header.png": "is damaged or truncated",
+        **save_turned(tmp_path),
     }
     rows = classify(page, [*(tmp_path / name for name in reasons), good])
     check_results(rows[-1:], [good])
@@ -333,6 +376,8 @@ def test_a_folder_can_be_dropped_and_results_are_aggregated_by_subject(page, tmp
     table = "\ufefffile;subject\r\n" + "".join(
         f'"elsewhere/cells/{path.name}";{path.name[:2]}\r\n' for path in paths[:6]
     )
+    for other in "89":  # the same names in other folders
+        table += "".join(f"other{other}/{path.name};S{other}\r\n" for path in paths)
     (tmp_path / "subjects.csv").write_text(table, encoding="utf-8", newline="")
     page.set_input_files("#table", str(tmp_path / "subjects.csv"))
     wait_for(page, "#subjects-status", "3 images without")

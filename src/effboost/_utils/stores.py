@@ -89,9 +89,12 @@ def read_url(url: str, limit: int) -> bytes:
     """
 
     def read(system: Any, path: str) -> bytes:
+        content = bytearray()
         with system.open(path, "rb") as file:
-            content: bytes = file.read(limit + 1)
-        return content
+            # A response of unknown length gives what has arrived so far.
+            while len(content) <= limit and (part := file.read(limit + 1 - len(content))):
+                content += part
+        return bytes(content)
 
     return _ask(url, read)
 
@@ -197,7 +200,11 @@ def _find_system(url: str) -> tuple[Any, str]:
     from fsspec.implementations.local import LocalFileSystem
 
     if "::" in url:
-        raise StoreError(f"{redact(url)}: chained URLs are not supported")
+        if "://" in url.partition("::")[2]:
+            raise StoreError(f"{redact(url)}: chained URLs are not supported")
+        # A name of an object, which `url_to_fs` would take for a chain.
+        kind = fsspec.get_filesystem_class(url.partition("://")[0])
+        return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem):
         raise StoreError(f"{redact(url)}: name a file of this machine by its path")

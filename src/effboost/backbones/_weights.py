@@ -29,6 +29,8 @@ _State = dict[str, torch.Tensor]
 
 # What evaluation never runs, and counters that older files lack.
 _OPTIONAL: Final = re.compile(r"^(AuxLogits|aux1|aux2)\.|\.num_batches_tracked$")
+# Parameters and statistics; other tensors may be integers, such as positions.
+_REAL: Final = re.compile(r"(weight|bias|running_mean|running_var)$")
 # torchvision's DenseNet files name their layers "norm.1" where today's network says "norm1".
 _DENSENET_KEY: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 # The file with the weights in each package of the package index, and its SHA-256.
@@ -165,7 +167,7 @@ def read_weight_file(file: str | os.PathLike[str]) -> _State:
         )
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _check_values(load_file(path), path)
         # torch would warn about pickles of other programs, which are refused anyway.
         with ignore_warnings():
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -190,11 +192,26 @@ def _plain_state(content: object, path: Path) -> _State:
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{str(path)!r} contains a {type(content).__name__}, not a state_dict")
     state = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(k)): v for k, v in content.items()}
+    if len(state) < len(content):
+        raise WeightsError(f"{str(path)!r} contains weights of one name with and without 'module.'")
     strange = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise WeightsError(
             f"{str(path)!r} contains values that are not tensors, such as {strange[0]!r}"
         )
+    return _check_values(state, path)
+
+
+def _check_values(state: _State, path: Path) -> _State:
+    """Check that the weights are plain real numbers; those of a quantised network are not."""
+    for key, value in state.items():
+        plain = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
+        real = not value.is_complex() and (value.is_floating_point() or not _REAL.search(key))
+        if not (plain and real):
+            raise WeightsError(
+                f"{str(path)!r} contains {key!r} as {value.dtype}, {value.layout}, on "
+                f"{value.device.type}: save the weights as plain floating-point tensors"
+            )
     return state
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from effboost._utils.stores import is_url, list_url, redact, url_exists
+from effboost._utils.stores import as_local_path, is_url, list_url, redact, url_exists
 
 __all__ = ["can_read_again", "keep_bytes", "list_inputs", "load_model", "number_images"]
 
@@ -54,7 +54,9 @@ def _expand(names: Iterable[str]) -> Iterator[str]:
             # Remove one carriage return of Windows line ends; file names may contain others.
             lines = (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
             yield from filter(None, lines)
-        elif is_url(name):
+            continue
+        name = as_local_path(name)
+        if is_url(name):
             is_file = Path(redact(name).removesuffix("?***")).suffix.lower() in SUFFIXES
             below = [] if is_file else list_url(name)
             yield from [url for url in below if Path(url).suffix.lower() in SUFFIXES] or [name]

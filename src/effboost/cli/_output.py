@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from effboost._utils.atomic_write import check_target, name_path, write_atomic
 from effboost._utils.csv_rows import write_rows
 from effboost._utils.escape import escape_invisible
-from effboost._utils.stores import is_url, list_url, redact, url_exists
+from effboost._utils.stores import as_local_path, is_url, list_url, redact, url_exists
 
 if TYPE_CHECKING:
     from effboost.evaluation import EvaluationReport
@@ -61,6 +61,7 @@ def check_page(file: Path, *, force: bool) -> None:
 
 def output_path(text: str) -> Path | str:
     """Convert an option to the path of an output; URLs of stores stay as they are."""
+    text = as_local_path(text)
     return text if is_url(text) else Path(text)
 
 

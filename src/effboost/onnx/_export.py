@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,7 @@ from onnx import checker, helper
 
 __all__ = ["export_onnx"]
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PRECISIONS: Final = ("float32", "float16", "int8")
 # More images change the ranges of activations little, and take longer.
 _N_CALIBRATION: Final = 64
@@ -160,6 +162,9 @@ def export_onnx(
             f"the label {classes.max()} is too large for a graph, whose integers have 64 bits and "
             "a sign: use smaller labels, or strings"
         )
+    for label in classes.tolist():
+        if isinstance(label, str) and _SURROGATE.search(label):
+            raise UnsupportedInputError(f"the label {label!r} is no text that a graph can hold")
     # Before the export, which takes longer.
     runtime = check_web(path, model, web_runtime or "npm") if web else {}
     if precision == "float32":

@@ -20,6 +20,7 @@ import argparse
 import io
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ from effboost._images.limits import check_side
 from effboost._utils.csv_rows import write_row
 from effboost._utils.escape import escape_invisible
 from effboost._utils.probabilities import find_fault
-from effboost.datasets._files import find_images, warn_of_others
+from effboost._utils.stores import as_local_path
+from effboost.datasets._files import check_folder, find_images, warn_of_others
 from effboost.exceptions import EffboostError
 from effboost.onnx._model import OnnxModel
 from effboost.onnx._watch import resume_table, watch_folder
@@ -60,6 +62,8 @@ def main() -> int:
     add("--watch", metavar="FOLDER", help="classify what arrives in a folder; needs --out")
     add("--interval", type=float, default=2.0, metavar="SECONDS", help="between looks; default: 2")
     options = parser.parse_args()
+    if not 0 <= options.interval <= threading.TIMEOUT_MAX:
+        parser.error(f"--interval {options.interval} is not a number of seconds, 0 or more")
     if bool(options.images) == bool(options.watch):
         parser.error("name images and folders, or one folder by --watch")
     if options.watch and not options.out:
@@ -72,6 +76,7 @@ def main() -> int:
         # File names that are not UTF-8 are written as they are.
         if options.watch:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            check_folder(Path(options.watch))  # before a table is written
             known = resume_table(options.out, name_columns(model))
             with Path(options.out).open(
                 "a", encoding="utf-8", errors="surrogateescape", newline=""
@@ -148,6 +153,7 @@ def predict(
 def list_images(names: list[str]) -> Iterator[str]:
     """Yield each file, and all images in folders, at any depth, sorted by name."""
     for name in names:
+        name = as_local_path(name)
         folder = Path(name)
         if not folder.is_dir():
             yield name

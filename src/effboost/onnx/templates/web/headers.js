@@ -29,8 +29,43 @@ export function findProblem(bytes) {
   return null;
 }
 
+const TURNED = "may have an orientation that browsers do not apply: classify it with effboost "
+  + "predict, or save it upright";
 const TRUNCATED = "is damaged or truncated (its end is missing)";
 const NO_IMAGE = "is damaged or truncated (it has no image)";
+
+/** Return type and value of the EXIF orientation in a TIFF header at a position, or null. */
+function readOrientation(view, at) {
+  try {
+    const little = view.getUint16(at) === 0x4949;
+    const entries = at + view.getUint32(at + 4, little);
+    for (let i = 0; i < view.getUint16(entries, little); i += 1) {
+      const entry = entries + 2 + 12 * i;
+      if (view.getUint16(entry, little) === 0x0112) {
+        const type = view.getUint16(entry + 2, little);
+        const wide = type === 4 || type === 9; // LONG
+        return { type, value: wide ? view.getUint32(entry + 8, little) : view.getUint16(entry + 8, little) };
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // damaged EXIF data say nothing
+  }
+  return null;
+}
+
+function turns(value) {
+  return value >= 2 && value <= 8;
+}
+
+/** Whether an image is turned by its EXIF data or else by its XMP text, but not by browsers. */
+function isTurned(orientation, xmp) {
+  if (orientation !== null) return orientation.type !== 3 && turns(orientation.value);
+  return turns(/tiff:Orientation(?:="|>)([0-9])/.exec(xmp)?.[1]);
+}
+
+function readText(view, from, to) {
+  return new TextDecoder("latin1").decode(new Uint8Array(view.buffer, view.byteOffset + from, to - from));
+}
 
 function begins(bytes, text, at = 0) {
   return [...text].every((char, i) => bytes[at + i] === char.charCodeAt(0));
@@ -63,17 +98,43 @@ function readPng(view) {
         + "predict, or save it with 8 bits",
     };
   }
-  let at = 8;
-  while (at + 12 <= view.byteLength) {
-    if (view.getUint32(at + 4) === 0x49454e44) return { width, height }; // IEND
-    at += 12 + view.getUint32(at);
+  const chunks = [];
+  for (let at = 8; at + 12 <= view.byteLength; at += 12 + view.getUint32(at)) {
+    const name = readText(view, at + 4, at + 8);
+    if (name === "IEND") return { width, height, problem: findPngProblem(view, chunks) };
+    chunks.push({ name, from: at + 8, to: at + 8 + view.getUint32(at) });
   }
   return { width, height, problem: TRUNCATED };
+}
+
+/** Return why browsers would show another picture than the one that effboost reads, or null. */
+function findPngProblem(view, chunks) {
+  const first = (...names) => chunks.findIndex(({ name }) => names.includes(name));
+  const exif = first("eXIf");
+  const pixels = first("IDAT");
+  if (first("acTL") >= 0 && !(first("fcTL") >= 0 && first("fcTL") < pixels)) {
+    return "is an animation without its first picture: save the picture as a plain PNG";
+  }
+  let xmp = "";
+  for (const { name, from, to } of chunks.filter((chunk) => /^[tzi].Xt$/.test(chunk.name))) {
+    const text = readText(view, from, Math.min(to, view.byteLength));
+    const [keyword] = text.split("\0", 1);
+    if (keyword === "Raw profile type exif" && exif < 0) return TURNED; // compressed, or hexadecimal
+    if (keyword === "XML:com.adobe.xmp") {
+      if (text[keyword.length + 1] === "\x01" && exif < 0) return TURNED; // compressed
+      xmp = text;
+    }
+  }
+  const orientation = exif < 0 ? null : readOrientation(view, chunks[exif].from);
+  if (exif > pixels && turns(orientation?.value)) return TURNED;
+  return isTurned(orientation, xmp) ? TURNED : null;
 }
 
 function readJpeg(view) {
   let at = 2;
   let size = null;
+  let orientation = null;
+  let xmp = "";
   for (;;) {
     while (view.getUint8(at) !== 0xff || [0, 0xff].includes(view.getUint8(at + 1))) at += 1;
     const marker = view.getUint8(at + 1);
@@ -88,14 +149,22 @@ function readJpeg(view) {
         channels: view.getUint8(at + 7),
       };
     }
-    at += view.getUint16(at);
+    const end = at + view.getUint16(at);
+    if (marker === 0xe1 && end <= view.byteLength) {
+      const text = readText(view, at + 2, end);
+      if (text.startsWith("Exif\0\0")) orientation ??= readOrientation(view, at + 8);
+      if (text.slice(7).startsWith("ns.adobe.com/xap/1.0/\0")) xmp = text;
+    }
+    at = end;
   }
   if (size === null) return { width: 0, height: 0, problem: NO_IMAGE };
   if (size.channels === 4) {
     return { ...size, problem: "has CMYK colours, which browsers convert differently: save it as RGB" };
   }
   for (let i = view.byteLength - 2; i >= at; i -= 1) {
-    if (view.getUint8(i) === 0xff && view.getUint8(i + 1) === 0xd9) return size;
+    if (view.getUint8(i) === 0xff && view.getUint8(i + 1) === 0xd9) {
+      return { ...size, problem: isTurned(orientation, xmp) ? TURNED : null };
+    }
   }
   return { ...size, problem: TRUNCATED };
 }
@@ -108,7 +177,11 @@ function readBmp(view) {
   const width = view.getInt32(18, true);
   const height = Math.abs(view.getInt32(22, true));
   const bits = view.getUint16(28, true);
-  const isPlain = [0, 3].includes(view.getUint32(30, true)); // not run-length encoded
+  const compression = view.getUint32(30, true);
+  if (compression === 1 || compression === 2) {
+    return { width, height, problem: "is run-length encoded, which browsers decode differently: save it as PNG" };
+  }
+  const isPlain = [0, 3].includes(compression);
   const end = pixels + Math.ceil((bits * width) / 32) * 4 * height;
   return { width, height, problem: isPlain && end > view.byteLength ? TRUNCATED : null };
 }
@@ -128,6 +201,7 @@ function readWebp(view) {
       if (view.getUint8(20) & 8) {
         problem ??= "is a WebP file with EXIF data, whose orientation browsers ignore: save it as PNG";
       }
+      if (view.getUint8(20) & 4 && isTurned(null, findWebpText(view))) problem ??= TURNED;
       return { width: 1 + uint24(24), height: 1 + uint24(27), problem };
     case 0x5650384c: { // VP8L
       const bits = view.getUint32(21, true);
@@ -140,4 +214,15 @@ function readWebp(view) {
         problem,
       };
   }
+}
+
+/** Return the XMP text of a WebP file. */
+function findWebpText(view) {
+  for (let at = 12; at + 8 <= view.byteLength;) {
+    const size = view.getUint32(at + 4, true);
+    const end = at + 8 + size;
+    if (readText(view, at, at + 4) === "XMP ") return readText(view, at + 8, Math.min(end, view.byteLength));
+    at = end + (size % 2);
+  }
+  return "";
 }

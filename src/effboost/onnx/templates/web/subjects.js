@@ -23,22 +23,23 @@ export function byTable(text) {
   if (file < 0 || subject < 0) {
     throw new Error(`its columns are ${names.join(", ")}; file and subject are needed`);
   }
-  const known = new Map();
+  // A page does not see where a folder lies: the whole name in the table is an end of the image's
+  // path, or the image's whole path is an end of the name. What two subjects have names neither.
+  const whole = new Map();
+  const ends = new Map();
+  const add = (map, key, value) => map.set(key, map.has(key) && map.get(key) !== value ? null : value);
   for (const row of rows) {
     const value = (row[subject] ?? "").trim();
-    const parts = (row[file] ?? "").trim().replaceAll("\\", "/").split("/");
-    // By all ends of the path, since a page does not see where a folder lies. An end that two
-    // subjects have names none of them.
-    for (let i = 0; value && i < parts.length; i += 1) {
-      const end = parts.slice(i).join("/");
-      known.set(end, known.has(end) && known.get(end) !== value ? null : value);
-    }
+    const parts = (row[file] ?? "").trim().replaceAll("\\", "/").replace(/^(\.\/)+/, "").split("/");
+    if (!value) continue;
+    add(whole, parts.join("/"), value);
+    parts.forEach((_, i) => add(ends, parts.slice(i).join("/"), value));
   }
   return (path) => {
+    if (ends.has(path)) return ends.get(path);
     const parts = path.split("/");
-    const ends = parts.map((_, i) => parts.slice(i).join("/"));
-    const end = ends.find((candidate) => known.has(candidate));
-    return end === undefined ? null : known.get(end);
+    const end = parts.map((_, i) => parts.slice(i).join("/")).find((name) => whole.has(name));
+    return end === undefined ? null : whole.get(end);
   };
 }
 
