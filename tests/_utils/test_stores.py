@@ -104,6 +104,7 @@ def test_two_colons_in_a_name_are_no_chain(memory):
         ("zip://a.png::memory://cells.zip", "chained URLs are not supported"),
         ("file://host/etc/hostname", "name a file of this machine by its path"),
         ("local:///etc/hostname", "name a file of this machine by its path"),
+        ("local:///etc/host::name", "name a file of this machine by its path"),
     ],
 )
 def test_what_is_no_store_raises(url, message):

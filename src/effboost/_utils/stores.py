@@ -199,13 +199,13 @@ def _find_system(url: str) -> tuple[Any, str]:
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
-    if "::" in url:
-        if "://" in url.partition("::")[2]:
-            raise StoreError(f"{redact(url)}: chained URLs are not supported")
-        # A name of an object, which `url_to_fs` would take for a chain.
+    if "://" in url.partition("::")[2]:
+        raise StoreError(f"{redact(url)}: chained URLs are not supported")
+    if "::" in url:  # in the name of an object, which `url_to_fs` would take for a chain
         kind = fsspec.get_filesystem_class(url.partition("://")[0])
-        return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
-    system, path = fsspec.core.url_to_fs(url)
+        system, path = kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+    else:
+        system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem):
         raise StoreError(f"{redact(url)}: name a file of this machine by its path")
     return system, path
