@@ -63,6 +63,8 @@ def get_model(options, network, head, X, y, groups):
     path = options.models and Path(options.models, f"{network}-{head}.effboost")
     if path and path.exists():
         return effboost.load(path)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
     weights = options.weights.get(network)
     backbone = network
     if weights is None:
