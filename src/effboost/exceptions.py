@@ -179,7 +179,7 @@ class SplitError(EffboostError, ValueError):
     >>> next(SubjectKFold(3).split([0, 1, 2, 3], [0, 1, 0, 1], groups=["S1", "S1", "S2", "S2"]))
     Traceback (most recent call last):
         ...
-    effboost.exceptions.SplitError: n_splits=3, but there are 2 subjects: use 2
+    effboost.exceptions.SplitError: 3 folds (n_splits), but there are 2 subjects: use 2
     """
 
 

@@ -279,7 +279,7 @@ def test_parameters_are_as_before_after_an_error(log):
 def test_too_few_subjects_raise():
     features, target, _ = make_rows(1)
     rows = features, target, np.where(target == 0, "one", "other")
-    with pytest.raises(SplitError, match="there are 2 subjects"):
+    with pytest.raises(SplitError, match="class 0 has 1 subject"):
         fit(HEADS["search"](3), rows=rows)
 
 
