@@ -102,8 +102,6 @@ def systems(options):
                 classifier=XGBClassifier(learning_rate=0.35, tree_method="hist")
             ),
             "one view, class_weight": one_view(class_weight="balanced"),
-        }
-        built |= {
             "one view, C=0.001": one_view(**{head + "linear__C": 0.001}),
             "one view, C=0.1": one_view(**{head + "linear__C": 0.1}),
             "one view, temperature": one_view(calibration="temperature"),

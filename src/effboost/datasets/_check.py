@@ -283,11 +283,7 @@ class _Rows:
 def _as_text(column: Any) -> list[str | None] | None:
     if column is None:
         return None
-    return [str(value) if _is_there(value) else None for value in np.asarray(column, dtype=object)]
-
-
-def _is_there(value: Any) -> bool:
-    return not is_no_name(value)
+    return [None if is_no_name(value) else str(value) for value in np.asarray(column, dtype=object)]
 
 
 # --- faults --------------------------------------------------------------------------------

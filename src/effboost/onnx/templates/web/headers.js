@@ -109,7 +109,7 @@ function readPng(view) {
 
 /** Return why browsers would show another picture than the one that effboost reads, or null. */
 function findPngProblem(view, chunks) {
-  const first = (...names) => chunks.findIndex(({ name }) => names.includes(name));
+  const first = (wanted) => chunks.findIndex(({ name }) => name === wanted);
   const exif = first("eXIf");
   const pixels = first("IDAT");
   if (first("acTL") >= 0 && !(first("fcTL") >= 0 && first("fcTL") < pixels)) {
